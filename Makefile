@@ -1,0 +1,47 @@
+# The two commands of the README, and their neighbours. Everything is kept in .venv and .genres.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+VENV := .venv
+BIN := $(VENV)/bin
+PYTHON ?= $(shell for found in python3.13 python3.12 python3.11 python3; do \
+	$$found -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null && echo $$found && break; done)
+
+.PHONY: help install demo up ui down status test unit lint lock clean-state
+help: ## say what there is
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/make \1\t\2/' | expand -t 20
+
+install: $(VENV)/installed ## build .venv from the hash-locked requirements
+$(VENV)/installed: requirements.txt pyproject.toml
+	@if [ -z "$(PYTHON)" ]; then echo "genres: no Python 3.11, 3.12 or 3.13 found: install one, or make PYTHON=/path/to/python3.11" >&2; exit 1; fi
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { echo "genres: $(PYTHON) has no venv: install it (apt install python3-venv)" >&2; exit 1; }
+	@echo "installing into $(VENV) ..."
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.txt
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+demo: install ## run the whole pipeline on synthetic clips, or on GENRES_AUDIO=<folder>
+	@$(BIN)/genres demo
+up: install ## start the local stack
+	@$(BIN)/genres up
+ui: install ## open Dagster on the stack; Ctrl-C closes it
+	@$(BIN)/genres ui
+status: install ## show the stack
+	@$(BIN)/genres status
+down: ## stop the stack; its data stays
+	@if [ -x $(BIN)/genres ]; then $(BIN)/genres down; fi
+
+lint: install ## ruff and mypy
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
+unit: lint ## lint, types and the tests that need no daemons
+	@$(BIN)/python -m pytest tests/unit
+test: lint ## lint, types, and every test, on daemons of its own
+	@$(BIN)/python -m pytest
+
+lock: install ## resolve requirements.txt and the jars' lock files anew
+	@$(BIN)/python -m pip install --quiet uv
+	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --all-extras --upgrade \
+		--no-emit-index-url --no-emit-find-links --no-annotate --no-header pyproject.toml -o requirements.txt
+	@$(BIN)/python -m local_stack.lock_jars
+clean-state: down ## stop the stack and DELETE all data
+	@rm -rf .genres

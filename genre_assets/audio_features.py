@@ -1,0 +1,205 @@
+"""``audio_features``: librosa features computed in Spark, as Parquet on HDFS, a row for each accepted clip."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import dagster as dg
+import pandas as pd
+
+from genre_assets.checks import check, check_spec
+from genre_assets.columns import TRACK_COLUMNS, column_lineage, column_schema
+from genre_assets.partitions import DATASETS, OWNERS, provenance
+from genre_assets.resources import LakeResource, SparkResource
+from genres.errors import GenresError
+from genres.settings import Settings
+from spark.feature_sets import DEFAULT_FEATURE_SET, FeatureSet
+from store import ledger, quarantine
+from store.batch_tables import BatchTables
+from store.database import Database
+
+_CLIPS_PER_COMMIT = 256
+"""A killed run loses at most the commit it was at; a commit costs about a second."""
+
+_COLUMNS = {
+    **TRACK_COLUMNS,
+    "length": ("bigint", "Samples at 22,050 Hz."),
+    **dict.fromkeys(DEFAULT_FEATURE_SET.columns, ("double", "As in the published GTZAN table.")),
+    "feature_version": ("string", "Feature set, its version and the library it relies on."),
+}
+_FROM_BYTES = [("raw_audio", "path"), ("raw_audio", "sha256")]
+
+
+@dg.asset(
+    deps=["raw_audio"],
+    group_name="features",
+    kinds={"spark", "hdfs", "parquet"},
+    owners=OWNERS,
+    partitions_def=DATASETS,
+    code_version=DEFAULT_FEATURE_SET.feature_version,
+    description="The 57 features of the published GTZAN table for each accepted clip, computed by the Python workers "
+    "of Spark. Computes only what has no features of this version yet.",
+    metadata={
+        "dagster/column_schema": column_schema(_COLUMNS),
+        "dagster/column_lineage": column_lineage(
+            {
+                **{name: [("raw_audio", name)] for name in TRACK_COLUMNS},
+                **dict.fromkeys(("length", *DEFAULT_FEATURE_SET.columns), _FROM_BYTES),
+            }
+        ),
+    },
+    check_specs=[
+        check_spec("audio_features", "schema", "The table has exactly its columns.", blocking=True),
+        check_spec("audio_features", "finite", "No feature is NaN or infinite.", blocking=True),
+        check_spec("audio_features", "complete", "Every accepted clip has one row, or a reason.", blocking=True),
+    ],
+)
+def audio_features(
+    context: dg.AssetExecutionContext,
+    settings: dg.ResourceParam[Settings],
+    lake: LakeResource,
+    database: dg.ResourceParam[Database],
+    spark_connect: SparkResource,
+) -> dg.MaterializeResult:
+    """Compute the features that are missing, commit them and check the whole table."""
+    database.check_migrated()
+    dataset = ledger.registered_dataset(database, context.partition_key)
+    tables = BatchTables(lake.open(), database, dataset.dataset)
+    feature_set = DEFAULT_FEATURE_SET
+
+    accepted = tables.accepted()
+    present = tables.features(feature_set.feature_version, columns=[])
+    missing = accepted[~accepted["track_id"].isin(present["track_id"])]
+    context.log.info(f"{len(present)} of {len(accepted)} clips have features; {len(missing)} are computed now")
+    refused: list[quarantine.RefusedClip] = []
+    for start in range(0, len(missing), _CLIPS_PER_COMMIT):
+        clips = missing.iloc[start : start + _CLIPS_PER_COMMIT]
+        refused += compute_features(context, clips, tables, spark_connect.spark_session, feature_set, settings)
+    quarantine.replace(database, dataset.dataset, "audio_features", refused, run_id=context.run_id)
+
+    table = tables.features(feature_set.feature_version)
+    if table.empty:
+        raise GenresError(
+            f"no clip of dataset '{dataset.dataset}' gave features "
+            f"(the first: {refused[0].file_name}: {refused[0].reason})"
+        )
+    paths = tables.feature_paths(feature_set.feature_version)
+    content = ledger.fingerprint(f"{row.track_id} {row.sha256}" for row in table.itertuples())
+    return dg.MaterializeResult(
+        metadata={
+            "data": provenance(dataset),
+            "dagster/row_count": len(table),
+            "clips_computed": len(missing) - len(refused),
+            "clips_quarantined": len(refused),
+            "feature_version": feature_set.feature_version,
+            "parquet": dg.MetadataValue.json([tables.lake.uri(path) for path in paths]),
+            "fingerprint": content,
+            "sample": dg.MetadataValue.md(table.iloc[:5, :9].to_markdown(index=False)),
+        },
+        check_results=list(_checks(table, accepted, refused, feature_set)),
+        data_version=dg.DataVersion(content),
+    )
+
+
+def compute_features(
+    context: dg.AssetExecutionContext,
+    clips: pd.DataFrame,
+    tables: BatchTables,
+    spark: Any,
+    feature_set: FeatureSet,
+    settings: Settings,
+) -> list[quarantine.RefusedClip]:
+    """Compute the features of some clips in Spark and commit them as one part of the table.
+
+    Parameters
+    ----------
+    clips
+        Rows of the manifest.
+
+    Returns
+    -------
+    list of RefusedClip
+        Clips that could not be decoded or gave no finite features.
+    """
+    from pyspark.sql import functions as sf
+
+    from spark.clip_source import WebHdfsClips
+    from spark.extraction import extract_features
+
+    with _progress_logged(context, spark):
+        rows = spark.createDataFrame(clips[["track_id", "genre", "path", "sha256"]])
+        source = WebHdfsClips(settings.webhdfs, user=settings.hdfs_user)
+        extracted = extract_features(rows, source=source, feature_set=feature_set, max_clip_s=settings.max_clip_s)
+        # Both the good and the bad rows are wanted; without this, every clip would be decoded twice.
+        extracted = extracted.persist()
+        folder = tables.feature_folder(feature_set.feature_version)
+        attempt = tables.lake.attempt_path(folder)
+        good = extracted.filter(sf.col("reason").isNull()).drop("reason")
+        # One file a genre instead of one a task and genre.
+        good.repartition("genre").write.partitionBy("genre").parquet(tables.lake.uri(attempt))
+        bad = extracted.filter(sf.col("reason").isNotNull()).select("track_id", "sha256", "reason").collect()
+        extracted.unpersist()
+
+    if len(bad) < len(clips):
+        written = tables.lake.read_table([attempt], columns=["sha256"])
+        if len(written) + len(bad) != len(clips):
+            raise RuntimeError(f"{len(clips)} clips gave {len(written)} rows and {len(bad)} refusals")
+        path = f"{folder}/{attempt.rsplit('/', 1)[-1]}"
+        tables.lake.files.rename(attempt, path)
+        content = ledger.fingerprint(written["sha256"].to_pylist())
+        commit = ledger.Commit(path, len(written), content, context.run_id)
+        ledger.publish(tables.database, tables.dataset, "audio_features", commit)
+    names = dict(zip(clips["track_id"], clips["file_name"], strict=True))
+    return [
+        quarantine.RefusedClip(names[row["track_id"]], row["sha256"], "audio_features", row["reason"]) for row in bad
+    ]
+
+
+@contextmanager
+def _progress_logged(context: dg.AssetExecutionContext, spark: Any) -> Iterator[None]:
+    """Log the share of finished Spark tasks every tenth of the way."""
+    logged = 0
+
+    def report(stages: Any, inflight_tasks: int, **_: object) -> None:
+        nonlocal logged
+        total = sum(stage.num_tasks for stage in stages or [])
+        finished = sum(stage.num_completed_tasks for stage in stages or [])
+        tenths = 10 * finished // total if total else 0
+        if tenths > logged:
+            logged = tenths
+            context.log.info(f"Spark: {finished} of {total} tasks done, {inflight_tasks} at work")
+
+    spark.registerProgressHandler(report)
+    try:
+        yield
+    finally:
+        spark.removeProgressHandler(report)
+
+
+def _checks(
+    table: pd.DataFrame, accepted: pd.DataFrame, refused: list[quarantine.RefusedClip], feature_set: FeatureSet
+) -> Iterator[dg.AssetCheckResult]:
+    import numpy as np
+
+    surplus, lacking = sorted(set(table.columns) - set(_COLUMNS)), sorted(set(_COLUMNS) - set(table.columns))
+    yield check(
+        "schema",
+        not surplus and not lacking,
+        expected=f"{len(_COLUMNS)} columns",
+        actual=f"{table.shape[1]} columns, lacking {lacking}, surplus {surplus}",
+    )
+    finite = np.isfinite(table.reindex(columns=feature_set.columns).to_numpy(dtype=float))
+    yield check(
+        "finite",
+        finite.all(),
+        expected="every value finite",
+        actual=f"{int((~finite).sum())} of {finite.size} values are not",
+        tracks=dg.MetadataValue.json(table.loc[~finite.all(axis=1), "track_id"].tolist()[:50]),
+    )
+    expected_rows = len(accepted) - len(refused)
+    yield check(
+        "complete",
+        len(table) == expected_rows and table["track_id"].is_unique,
+        expected=f"{expected_rows} rows ({len(accepted)} accepted clips, {len(refused)} of them refused)",
+        actual=f"{len(table)} rows, {table['track_id'].nunique()} tracks",
+    )

@@ -1,0 +1,159 @@
+"""``batch_predictions``: the champion's prediction for each track, in the SQL table of that name."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+import dagster as dg
+
+from genre_assets.checks import check, check_spec
+from genre_assets.columns import TRACK_COLUMNS, column_lineage, column_schema
+from genre_assets.partitions import DATASETS, OWNERS, provenance
+from genre_assets.resources import LakeResource, MlflowResource, SparkResource
+from genres.errors import GenresError
+from spark.feature_sets import DEFAULT_FEATURE_SET
+from store import ledger, predictions
+from store.batch_tables import BatchTables
+from store.database import Database
+from store.model_registry import RegisteredModel
+
+_COLUMNS = {
+    "dataset": ("string", "The dataset's id."),
+    "track_id": TRACK_COLUMNS["track_id"],
+    "model_version": ("int", "Version in the model registry."),
+    "model_name": ("string", "Name in the model registry."),
+    "part": ("string", "Part of the split: only test tracks say how good the model is."),
+    "genre": TRACK_COLUMNS["genre"],
+    "predicted_genre": ("string", "The champion's answer."),
+    "probability": ("double", "Of the predicted genre."),
+    "probabilities": ("json", "Of each genre."),
+    "is_calibrated": ("boolean", "False where probabilities are the softmax of raw scores."),
+    "is_synthetic": ("boolean", "Whether the clips are synthetic sound."),
+    "feature_version": ("string", "Of the features that were read."),
+    "run_id": ("string", "The Dagster run."),
+    "predicted_at": ("timestamp", "UTC."),
+}
+_FROM_FEATURES = [("audio_features", name) for name in DEFAULT_FEATURE_SET.columns]
+
+
+@dg.asset(
+    deps=["audio_features", "track_split", "champion_model"],
+    group_name="predictions",
+    kinds={"spark", "sql"},
+    owners=OWNERS,
+    partitions_def=DATASETS,
+    description="A row for each track and champion version. The first write of a key wins: running twice changes "
+    "nothing.",
+    metadata={
+        "dagster/column_schema": column_schema(_COLUMNS),
+        "dagster/column_lineage": column_lineage(
+            {
+                "track_id": [("audio_features", "track_id")],
+                "genre": [("audio_features", "genre")],
+                "feature_version": [("audio_features", "feature_version")],
+                "part": [("track_split", "part")],
+                **dict.fromkeys(("predicted_genre", "probability", "probabilities"), _FROM_FEATURES),
+            }
+        ),
+    },
+    check_specs=[
+        check_spec("batch_predictions", "complete", "Every track with features has a row of this version."),
+        check_spec("batch_predictions", "label_set", "Only genres of the dataset are predicted."),
+    ],
+)
+def batch_predictions(
+    context: dg.AssetExecutionContext,
+    lake: LakeResource,
+    database: dg.ResourceParam[Database],
+    mlflow: MlflowResource,
+    spark_connect: SparkResource,
+) -> dg.MaterializeResult:
+    """Score the feature table with the champion and store what is new."""
+    database.check_migrated()
+    dataset = ledger.registered_dataset(database, context.partition_key)
+    tables = BatchTables(lake.open(), database, dataset.dataset)
+    champion = mlflow.open().champion(dataset.dataset)
+    if champion.feature_version != DEFAULT_FEATURE_SET.feature_version:
+        raise GenresError(
+            f"{champion.name} version {champion.version} reads features {champion.feature_version}, the table has "
+            f"{DEFAULT_FEATURE_SET.feature_version}: materialize genre_classifiers and champion_model"
+        )
+    common = {
+        "dataset": dataset.dataset,
+        "model_version": champion.version,
+        "model_name": champion.name,
+        "is_calibrated": champion.is_calibrated,
+        "is_synthetic": dataset.is_synthetic,
+        "feature_version": champion.feature_version,
+        "run_id": context.run_id,
+        "predicted_at": datetime.now(UTC),
+    }
+    rows = [{**common, **row} for row in _scored(champion, tables, spark_connect.spark_session)]
+    added = predictions.add_batch_predictions(database, rows)
+    context.log.info(f"{added} rows added, {len(rows) - added} were there already")
+
+    stored = predictions.batch_predictions(database, dataset.dataset, model_version=champion.version)
+    tracks = {row["track_id"] for row in rows}
+    lacking = tracks - {row["track_id"] for row in stored}
+    genres = {row["genre"] for row in stored}
+    strange = {row["predicted_genre"] for row in stored} - genres
+    test = [row for row in stored if row["part"] == "test"]
+    hits = sum(row["genre"] == row["predicted_genre"] for row in test)
+    return dg.MaterializeResult(
+        metadata={
+            "data": provenance(dataset),
+            "dagster/row_count": len(stored),
+            "rows_added": added,
+            "model": f"{champion.name} version {champion.version}",
+            "test_accuracy": hits / len(test) if test else None,
+            "table": f"batch_predictions in {database.url.render_as_string(hide_password=True)}",
+            "sample": dg.MetadataValue.md(_sample(stored)),
+        },
+        check_results=[
+            check(
+                "complete",
+                not lacking,
+                expected=f"{len(tracks)} tracks have a row of version {champion.version}",
+                actual=f"{len(lacking)} have none",
+            ),
+            check(
+                "label_set",
+                not strange,
+                expected=f"predicted genres among {sorted(genres)}",
+                actual=f"others predicted: {sorted(strange) or 'none'}",
+            ),
+        ],
+    )
+
+
+def _scored(champion: RegisteredModel, tables: BatchTables, spark: Any) -> list[dict[str, Any]]:
+    from spark.labelled_features import labelled_features
+    from spark.scoring import load_model, model_genres, score
+
+    model = load_model(tables.lake.uri(champion.spark_model_path))
+    genres = model_genres(model)
+    features = labelled_features(
+        spark,
+        feature_uris=[tables.lake.uri(path) for path in tables.feature_paths(champion.feature_version)],
+        split_uri=tables.lake.uri(tables.split_path()),
+        columns=DEFAULT_FEATURE_SET.columns,
+    )
+    scored = score(model, features, keep=["track_id", "genre", "part"]).collect()
+    del model  # held over a Connect session, it keeps the process from ending
+    return [
+        {
+            "track_id": row["track_id"],
+            "part": row["part"],
+            "genre": row["genre"],
+            "predicted_genre": row["predicted_genre"],
+            "probability": max(row["probabilities"]),
+            "probabilities": dict(zip(genres, row["probabilities"], strict=True)),
+        }
+        for row in scored
+    ]
+
+
+def _sample(stored: list[dict[str, Any]]) -> str:
+    import pandas as pd
+
+    shown = pd.DataFrame(stored, columns=["track_id", "part", "genre", "predicted_genre", "probability"])
+    return shown.head(10).to_markdown(index=False, floatfmt=".3f")

@@ -1,0 +1,163 @@
+"""``champion_model``: the best candidate, registered; the champion only if it is better than what there is."""
+
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import dagster as dg
+
+from genre_assets.partitions import DATASETS, OWNERS, provenance
+from genre_assets.resources import LakeResource, MlflowResource, SparkResource
+from spark.feature_sets import DEFAULT_FEATURE_SET
+from store import ledger
+from store.batch_tables import BatchTables
+from store.database import Database
+from store.model_registry import ModelRegistry, RegisteredModel, directory_digest
+
+
+class Verdict(NamedTuple):
+    """Whether a candidate becomes the champion, and why."""
+
+    is_champion: bool
+    why: str
+
+
+@dg.asset(
+    deps=["genre_classifiers"],
+    group_name="models",
+    kinds={"mlflow", "hdfs"},
+    owners=OWNERS,
+    partitions_def=DATASETS,
+    output_required=False,
+    description="The best candidate by validation macro-F1, registered in MLflow. It gets the alias champion only if "
+    "it beats the majority baseline and the present champion on the same validation tracks; else it is the "
+    "challenger. Its native Spark directory is published to HDFS. Without a champion nothing is "
+    "materialized, and what follows is skipped.",
+)
+def champion_model(
+    context: dg.AssetExecutionContext,
+    lake: LakeResource,
+    database: dg.ResourceParam[Database],
+    mlflow: MlflowResource,
+    spark_connect: SparkResource,
+) -> Iterator[dg.MaterializeResult | dg.AssetObservation]:
+    """Compare, register, publish, and set the alias last."""
+    database.check_migrated()
+    dataset = ledger.registered_dataset(database, context.partition_key)
+    tables = BatchTables(lake.open(), database, dataset.dataset)
+    registry = mlflow.open()
+    parent = registry.latest_run(dataset.dataset, stage="genre_classifiers")
+    best = registry.child_runs(parent)[0]
+    present = registry.find_champion(dataset.dataset)
+    present_f1 = _present_f1(present, parent, tables, spark_connect, registry) if present else None
+    verdict = judge(
+        valid_macro_f1=best.data.metrics["valid_macro_f1"],
+        baseline=parent.data.metrics["baseline_valid_macro_f1"],
+        present=present_f1,
+    )
+    context.log.info(f"{best.info.run_name}: {verdict.why}")
+    version = registry.register(dataset.dataset, run=best)
+    published = _publish(best, version, tables, registry)
+    registry.describe_version(
+        dataset.dataset,
+        version,
+        {
+            **published,
+            "spark_model_uri": tables.lake.uri(published["spark_model_path"]),
+            "classifier": best.info.run_name,
+            "feature_version": best.data.tags["feature_version"],
+            "is_calibrated": best.data.tags["gives_probability"],
+            "fingerprint": best.data.tags["dataset_fingerprint"],
+            "valid_macro_f1": str(best.data.metrics["valid_macro_f1"]),
+            "data": provenance(dataset),
+            "why": verdict.why,
+            "dagster_run_id": context.run_id,
+        },
+    )
+    # The alias comes last: whoever resolves it finds a version that is complete.
+    registry.set_alias(dataset.dataset, "champion" if verdict.is_champion else "challenger", version)
+    metadata: dict[str, Any] = {
+        "data": provenance(dataset),
+        "registered": f"{registry.name_for(dataset.dataset)} version {version}",
+        "alias": "champion" if verdict.is_champion else "challenger",
+        "why": verdict.why,
+        "classifier": best.info.run_name,
+        "valid_macro_f1": best.data.metrics["valid_macro_f1"],
+        "test_macro_f1": best.data.metrics["test_macro_f1"],
+        "test_accuracy": best.data.metrics["test_accuracy"],
+        "spark_model_uri": tables.lake.uri(published["spark_model_path"]),
+        "mlflow_run": dg.MetadataValue.url(mlflow.run_url(best)),
+    }
+    if verdict.is_champion or present is not None:
+        champion = registry.champion(dataset.dataset)
+        yield dg.MaterializeResult(
+            metadata={**metadata, "champion_version": champion.version},
+            data_version=dg.DataVersion(f"{champion.name}-{champion.version}"),
+        )
+    else:
+        context.log.warning(f"no champion: {verdict.why}")
+        yield dg.AssetObservation(asset_key=context.asset_key, partition=context.partition_key, metadata=metadata)
+
+
+def judge(*, valid_macro_f1: float, baseline: float, present: float | None) -> Verdict:
+    """Decide whether the best candidate becomes the champion.
+
+    Parameters
+    ----------
+    valid_macro_f1, baseline
+        Macro-F1 of the candidate and of the majority baseline on the validation tracks.
+    present
+        Macro-F1 of the present champion on the same tracks; None if there is none that can be judged on them.
+    """
+    if valid_macro_f1 <= baseline:
+        return Verdict(
+            False, f"validation macro-F1 {valid_macro_f1:.3f} does not beat the majority baseline's {baseline:.3f}"
+        )
+    if present is not None and valid_macro_f1 <= present:
+        return Verdict(
+            False, f"validation macro-F1 {valid_macro_f1:.3f} does not beat the present champion's {present:.3f}"
+        )
+    beaten = f"the majority baseline's {baseline:.3f}"
+    if present is not None:
+        beaten += f" and the present champion's {present:.3f}"
+    return Verdict(True, f"validation macro-F1 {valid_macro_f1:.3f} beats {beaten}")
+
+
+def _present_f1(
+    present: RegisteredModel, parent: Any, tables: BatchTables, spark_connect: SparkResource, registry: ModelRegistry
+) -> float | None:
+    """Macro-F1 of the present champion on the validation tracks that the candidates were judged on."""
+    if present.fingerprint == parent.data.tags["dataset_fingerprint"]:
+        return present.valid_macro_f1  # judged on these very rows
+    if present.feature_version != DEFAULT_FEATURE_SET.feature_version:
+        return None  # it cannot read today's features, and so cannot go on predicting either
+    from spark.evaluation import confusion_matrix, metrics
+    from spark.labelled_features import labelled_features
+    from spark.scoring import load_model, model_genres, score
+
+    model = load_model(tables.lake.uri(present.spark_model_path))
+    labelled = labelled_features(
+        spark_connect.spark_session,
+        feature_uris=[tables.lake.uri(path) for path in tables.feature_paths(present.feature_version)],
+        split_uri=tables.lake.uri(tables.split_path()),
+        columns=DEFAULT_FEATURE_SET.columns,
+    ).filter("part = 'valid'")
+    known = model_genres(model)
+    genres = sorted({*known, *(row["genre"] for row in labelled.select("genre").distinct().collect())})
+    confusion = confusion_matrix(score(model, labelled, keep=["genre"]), genres)
+    del model  # held over a Connect session, it keeps the process from ending
+    return metrics(confusion, genres, part="valid")["valid_macro_f1"]
+
+
+def _publish(run: Any, version: int, tables: BatchTables, registry: ModelRegistry) -> dict[str, str]:
+    """Copy the model's native Spark directory from MLflow to HDFS; give its path there and its digest."""
+    lake = tables.lake
+    target = lake.path(tables.dataset, "models", f"v{version}")
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = registry.download_spark_model(run, Path(scratch))
+        attempt = lake.attempt_path(target)
+        for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+            lake.files.pipe_file(f"{attempt}/{path.relative_to(folder).as_posix()}", path.read_bytes())
+        lake.files.rename(attempt, target)
+        return {"spark_model_path": target, "spark_model_digest": directory_digest(folder)}

@@ -1,0 +1,64 @@
+"""The batch code location's Definitions, built by one function that tests and the command line call as well."""
+
+import dagster as dg
+
+from genre_assets.audio_features import audio_features
+from genre_assets.batch_predictions import batch_predictions
+from genre_assets.champion_model import champion_model
+from genre_assets.evaluation_figures import evaluation_figures
+from genre_assets.feature_figures import feature_figures
+from genre_assets.genre_classifiers import genre_classifiers
+from genre_assets.partitions import DATASETS
+from genre_assets.raw_audio import raw_audio
+from genre_assets.resources import resources
+from genre_assets.track_split import track_split
+from genres.settings import Settings
+
+ASSETS = [
+    raw_audio,
+    audio_features,
+    feature_figures,
+    track_split,
+    genre_classifiers,
+    champion_model,
+    batch_predictions,
+    evaluation_figures,
+]
+
+
+def build_defs(*, settings: Settings) -> dg.Definitions:
+    """Build fresh Definitions of the batch half.
+
+    Parameters
+    ----------
+    settings
+        Addresses, paths and limits of everything that the assets touch.
+    """
+    return dg.Definitions(
+        assets=ASSETS,
+        jobs=[
+            dg.define_asset_job(
+                "batch_pipeline",
+                selection=dg.AssetSelection.assets(*ASSETS),
+                partitions_def=DATASETS,
+                description="The whole batch half for one dataset.",
+            )
+        ],
+        resources=resources(settings),
+        # A process holds one kind of Spark session, so each step gets its own. Forking from a server that has
+        # imported this module saves every step the import.
+        executor=dg.multiprocess_executor.configured(
+            {
+                "max_concurrent": 2,
+                "start_method": {"forkserver": {"preload_modules": ["genre_assets.definitions"]}},
+            }
+        ),
+    )
+
+
+defs = build_defs(settings=Settings())
+
+
+def batch_pipeline() -> dg.JobDefinition:
+    """Give the job that materializes everything, for ``dagster.reconstructable``."""
+    return defs.resolve_job_def("batch_pipeline")

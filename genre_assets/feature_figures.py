@@ -1,0 +1,138 @@
+"""``feature_figures``: what the clips and their features look like, in the UI and in MLflow."""
+
+from typing import TYPE_CHECKING
+
+import dagster as dg
+import pandas as pd
+
+from genre_assets.figures import figure_metadata, new_figure
+from genre_assets.partitions import DATASETS, OWNERS, provenance
+from genre_assets.resources import LakeResource, MlflowResource
+from spark.feature_sets import DEFAULT_FEATURE_SET
+from store import ledger
+from store.batch_tables import BatchTables
+from store.database import Database
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+_SHOWN = ("tempo", "rms_mean", "spectral_centroid_mean", "rolloff_mean", "zero_crossing_rate_mean", "mfcc1_mean")
+
+
+@dg.asset(
+    deps=["audio_features"],
+    group_name="features",
+    kinds={"python", "matplotlib"},
+    owners=OWNERS,
+    partitions_def=DATASETS,
+    description="Mel spectrogram of a clip of each genre, feature distributions by genre, correlations and a PCA.",
+)
+def feature_figures(
+    context: dg.AssetExecutionContext,
+    lake: LakeResource,
+    database: dg.ResourceParam[Database],
+    mlflow: MlflowResource,
+) -> dg.MaterializeResult:
+    """Draw the figures, log them to MLflow and show them here."""
+    database.check_migrated()
+    dataset = ledger.registered_dataset(database, context.partition_key)
+    tables = BatchTables(lake.open(), database, dataset.dataset)
+    registry = mlflow.open()
+    features = tables.features(DEFAULT_FEATURE_SET.feature_version)
+    data = provenance(dataset)
+    figures = {
+        "mel_spectrograms": mel_spectrograms(_one_clip_a_genre(tables), data=data),
+        "feature_distributions": feature_distributions(features, data=data),
+        "feature_correlations": feature_correlations(features, data=data),
+        "feature_pca": feature_pca(features, data=data),
+    }
+    tags = {"data": data, "dagster_run_id": context.run_id}
+    with registry.run(dataset.dataset, run_name="feature figures", stage="feature_figures", tags=tags) as run:
+        for name, figure in figures.items():
+            registry.client.log_figure(run.info.run_id, figure, f"{name}.png")
+    return dg.MaterializeResult(
+        metadata={
+            "data": data,
+            **{name: figure_metadata(figure) for name, figure in figures.items()},
+            "mlflow_run": dg.MetadataValue.url(mlflow.run_url(run)),
+        }
+    )
+
+
+def mel_spectrograms(clips: dict[str, bytes], *, data: str) -> "Figure":
+    """Draw a mel spectrogram for each genre.
+
+    Parameters
+    ----------
+    clips
+        Bytes of a clip by genre; up to 12 genres are drawn.
+    """
+    import librosa
+    import numpy as np
+
+    from spark.audio_decode import decode
+
+    genres = sorted(clips)[:12]
+    columns = min(len(genres), 5)
+    rows = -(-len(genres) // columns)
+    title = "Mel spectrogram of the first 10 s of a clip of each genre"
+    figure, axes = new_figure(
+        2.6 * columns, 2.2 * rows + 0.8, title=title, data=data, nrows=rows, ncols=columns, squeeze=False
+    )
+    for axis in axes.flat:
+        axis.set_axis_off()
+    for axis, genre in zip(axes.flat, genres, strict=False):
+        rate = DEFAULT_FEATURE_SET.sample_rate
+        samples = decode(clips[genre])[: 10 * rate]
+        decibels = librosa.power_to_db(librosa.feature.melspectrogram(y=samples, sr=rate), ref=np.max)
+        axis.imshow(decibels, origin="lower", aspect="auto", cmap="magma", vmin=-80, vmax=0)
+        axis.set_title(genre, fontsize=9)
+    return figure
+
+
+def feature_distributions(features: pd.DataFrame, *, data: str) -> "Figure":
+    """Draw box plots by genre of a few telling features."""
+    figure, axes = new_figure(12, 6.5, title="Features by genre", data=data, nrows=2, ncols=3)
+    groups = dict(list(features.groupby("genre")))
+    for axis, column in zip(axes.flat, _SHOWN, strict=True):
+        axis.boxplot([group[column] for group in groups.values()], tick_labels=list(groups), showfliers=False)
+        axis.set_title(column, fontsize=9)
+        axis.tick_params(axis="x", rotation=60, labelsize=8)
+        axis.tick_params(axis="y", labelsize=8)
+    return figure
+
+
+def feature_correlations(features: pd.DataFrame, *, data: str) -> "Figure":
+    """Draw the Pearson correlations of all features as a heat map."""
+    columns = list(DEFAULT_FEATURE_SET.columns)
+    figure, axes = new_figure(9, 8.2, title="Correlation of the features", data=data)
+    picture = axes.imshow(features[columns].corr().fillna(0).to_numpy(), cmap="RdBu_r", vmin=-1, vmax=1)
+    axes.set_xticks(range(len(columns)), columns, rotation=90, fontsize=6)
+    axes.set_yticks(range(len(columns)), columns, fontsize=6)
+    figure.colorbar(picture, ax=axes, shrink=0.7)
+    return figure
+
+
+def feature_pca(features: pd.DataFrame, *, data: str) -> "Figure":
+    """Draw the tracks on the first two principal components of the standardised features."""
+    import numpy as np
+
+    values = features[list(DEFAULT_FEATURE_SET.columns)].to_numpy(dtype=float)
+    spread = values.std(axis=0)
+    standardised = (values - values.mean(axis=0)) / np.where(spread > 0, spread, 1)
+    # The right singular vectors of the standardised table are its principal axes.
+    left, strengths, _ = np.linalg.svd(standardised, full_matrices=False)
+    places = left * strengths
+    shares = strengths**2 / max((strengths**2).sum(), np.finfo(float).tiny)
+    figure, axes = new_figure(7.5, 6, title="Tracks on two principal components", data=data)
+    for number, (genre, rows) in enumerate(features.groupby("genre").indices.items()):
+        axes.scatter(places[rows, 0], places[rows, 1], s=18, label=genre, color=f"C{number % 10}", alpha=0.8)
+    axes.set_xlabel(f"first component ({shares[0]:.0%} of the variance)")
+    axes.set_ylabel(f"second component ({shares[1]:.0%})")
+    axes.legend(fontsize=8, ncols=2)
+    return figure
+
+
+def _one_clip_a_genre(tables: BatchTables) -> dict[str, bytes]:
+    chosen = tables.accepted().groupby("genre").first()
+    return {str(genre): tables.lake.files.cat_file(path) for genre, path in chosen["path"].items()}

@@ -1,0 +1,189 @@
+"""``genre_classifiers``: the candidate models, trained, judged and logged, each its own MLflow run under one parent."""
+
+import time
+from typing import Any, NamedTuple
+
+import dagster as dg
+import numpy as np
+import numpy.typing as npt
+
+from genre_assets.partitions import DATASETS, OWNERS, provenance
+from genre_assets.resources import LakeResource, MlflowResource, SparkResource
+from genres.settings import Settings
+from spark.feature_sets import DEFAULT_FEATURE_SET
+from store import ledger
+from store.batch_tables import BatchTables
+from store.database import Database
+from store.datasets.split import fingerprint as split_fingerprint
+from store.model_registry import ModelRegistry
+
+PARTS = ("valid", "test")
+"""The parts that models are judged on; the validation part decides, the test part is only reported."""
+
+
+class TrainingData(NamedTuple):
+    """What every candidate is trained and judged on."""
+
+    parts: dict[str, Any]
+    """Cached Spark DataFrame of each part: feature columns, ``genre``, ``label``."""
+    genres: list[str]
+    columns: tuple[str, ...]
+    fingerprint: str
+    """Of the tracks, their genres and parts, and the feature version."""
+
+
+@dg.asset(
+    deps=["audio_features", "track_split"],
+    group_name="models",
+    kinds={"spark", "mlflow"},
+    owners=OWNERS,
+    partitions_def=DATASETS,
+    description="Six MLlib pipelines, trained on the training part and judged on the validation and test parts. Each "
+    "is an MLflow run with its parameters, metrics, confusion matrix and model.",
+)
+def genre_classifiers(
+    context: dg.AssetExecutionContext,
+    settings: dg.ResourceParam[Settings],
+    lake: LakeResource,
+    database: dg.ResourceParam[Database],
+    mlflow: MlflowResource,
+    spark_classic: SparkResource,
+) -> dg.MaterializeResult:
+    """Train and log the candidates one after the other."""
+    from spark.classifiers import candidates
+
+    database.check_migrated()
+    dataset = ledger.registered_dataset(database, context.partition_key)
+    tables = BatchTables(lake.open(), database, dataset.dataset)
+    registry = mlflow.open()
+    data = _training_data(tables, spark_classic)
+    baseline = _baseline(data)
+    tags = {
+        "data": provenance(dataset),
+        "dataset_fingerprint": data.fingerprint,
+        "feature_version": DEFAULT_FEATURE_SET.feature_version,
+        "dagster_run_id": context.run_id,
+        "mlflow.note.content": f"[Dagster run]({settings.dagster_url}/runs/{context.run_id}), {provenance(dataset)}",
+    }
+    rows = []
+    everything = candidates()
+    with registry.run(
+        dataset.dataset, run_name=f"candidates {context.run_id[:8]}", stage="genre_classifiers", tags=tags
+    ) as parent:
+        registry.client.log_batch(parent.info.run_id, metrics=_as_metrics(baseline))
+        for number, candidate in enumerate(everything, 1):
+            started = time.monotonic()
+            with registry.run(
+                dataset.dataset, run_name=candidate.name, stage="candidate", tags=tags, nested=True
+            ) as child:
+                found = _train(candidate, data, registry, tmp_uri=tables.lake.uri(f"{tables.lake.root}/_tmp/mlflow"))
+            took = time.monotonic() - started
+            context.log.info(
+                f"{number} of {len(everything)}: {candidate.name}: validation macro-F1 {found['valid_macro_f1']:.3f}, "
+                f"accuracy {found['valid_accuracy']:.3f}, {took:.1f} s"
+            )
+            rows.append((candidate.name, found, took, mlflow.run_url(child)))
+    return dg.MaterializeResult(
+        metadata={
+            "data": provenance(dataset),
+            "candidates": dg.MetadataValue.md(_table(rows, baseline)),
+            "mlflow_run": dg.MetadataValue.url(mlflow.run_url(parent)),
+            "mlflow_run_id": parent.info.run_id,
+            "dataset_fingerprint": data.fingerprint,
+            "genres": dg.MetadataValue.json(data.genres),
+            "train_rows": int(baseline["train_rows"]),
+            "valid_rows": int(baseline["valid_rows"]),
+            "test_rows": int(baseline["test_rows"]),
+        }
+    )
+
+
+def _training_data(tables: BatchTables, spark_classic: SparkResource) -> TrainingData:
+    from spark.classifiers import index_genres
+    from spark.labelled_features import labelled_features
+
+    feature_set = DEFAULT_FEATURE_SET
+    labelled = labelled_features(
+        spark_classic.spark_session,
+        feature_uris=[tables.lake.uri(path) for path in tables.feature_paths(feature_set.feature_version)],
+        split_uri=tables.lake.uri(tables.split_path()),
+        columns=feature_set.columns,
+    )
+    indexed, genres = index_genres(labelled.filter("part != 'excluded'"))
+    # Iterative training reads the rows hundreds of times; a few thousand rows are one task's work.
+    parts = {part: indexed.filter(indexed.part == part).coalesce(1).cache() for part in ("train", *PARTS)}
+    split = split_fingerprint(tables.split())
+    return TrainingData(parts, genres, feature_set.columns, ledger.fingerprint([split, feature_set.feature_version]))
+
+
+def _baseline(data: TrainingData) -> dict[str, float]:
+    """Metrics of always answering the most frequent genre, under ``baseline_`` names, and the parts' sizes."""
+    from spark.evaluation import majority_confusion, metrics
+
+    counts: dict[str, npt.NDArray[np.int64]] = {}
+    for part, rows in data.parts.items():
+        by_genre = {row["genre"]: row["count"] for row in rows.groupBy("genre").count().collect()}
+        counts[part] = np.array([by_genre.get(genre, 0) for genre in data.genres])
+    found = {f"{part}_rows": float(count.sum()) for part, count in counts.items()}
+    for part in PARTS:
+        values = metrics(majority_confusion(counts["train"], counts[part]), data.genres, part=part)
+        found |= {f"baseline_{name}": values[name] for name in (f"{part}_accuracy", f"{part}_macro_f1")}
+    return found
+
+
+def _train(candidate: Any, data: TrainingData, registry: ModelRegistry, *, tmp_uri: str) -> dict[str, float]:
+    """Train a candidate and log everything about it to the open MLflow run; give its metrics."""
+    import mlflow
+
+    from spark.classifiers import pipeline
+    from spark.evaluation import confusion_matrix, metrics
+
+    mlflow.log_params(
+        {
+            "classifier": candidate.name,
+            "feature_set": DEFAULT_FEATURE_SET.feature_version,
+            "genres": len(data.genres),
+            **candidate.params,
+        }
+    )
+    mlflow.set_tags({"gives_probability": str(candidate.gives_probability).lower()})
+    started = time.monotonic()
+    model = pipeline(candidate, columns=data.columns, genres=data.genres).fit(data.parts["train"])
+    found = {"train_s": time.monotonic() - started}
+    for part in PARTS:
+        confusion = confusion_matrix(model.transform(data.parts[part]), data.genres)
+        found |= metrics(confusion, data.genres, part=part)
+        mlflow.log_dict({"genres": data.genres, "confusion": confusion.tolist()}, f"confusion_{part}.json")
+        mlflow.log_figure(_confusion_figure(candidate.name, part, confusion, data.genres), f"confusion_{part}.png")
+    mlflow.log_metrics(found)
+    registry.log_spark_model(model, columns=data.columns, tmp_uri=tmp_uri)
+    return found
+
+
+def _confusion_figure(name: str, part: str, confusion: npt.NDArray[np.int64], genres: list[str]) -> Any:
+    from genre_assets.figures import draw_confusion, new_figure
+
+    figure, axes = new_figure(6, 5.4, title=f"{name}, {part} part", data="rows: true genre; columns: predicted genre")
+    draw_confusion(axes, confusion, genres)
+    return figure
+
+
+def _as_metrics(values: dict[str, float]) -> list[Any]:
+    from mlflow.entities import Metric
+
+    now = int(time.time() * 1000)
+    return [Metric(key, value, now, 0) for key, value in values.items()]
+
+
+def _table(rows: list[tuple[str, dict[str, float], float, str]], baseline: dict[str, float]) -> str:
+    lines = [
+        "| classifier | valid macro-F1 | valid accuracy | test macro-F1 | test accuracy | took | MLflow |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    names = ("valid_macro_f1", "valid_accuracy", "test_macro_f1", "test_accuracy")
+    for classifier, found, took, url in rows:
+        figures = " | ".join(f"{found[name]:.3f}" for name in names)
+        lines.append(f"| {classifier} | {figures} | {took:.1f} s | [run]({url}) |")
+    figures = " | ".join(f"{baseline['baseline_' + name]:.3f}" for name in names)
+    lines.append(f"| *majority baseline* | {figures} | | |")
+    return "\n".join(lines)

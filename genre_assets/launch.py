@@ -1,0 +1,184 @@
+"""Launching the batch half from outside the UI: register a dataset, run the job, follow it, sum it up."""
+
+import os
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any
+from uuid import uuid4
+
+import dagster as dg
+
+from genre_assets.definitions import batch_pipeline
+from genre_assets.partitions import DATASETS
+from genres.errors import GenresError
+from genres.settings import PROJECT_DIR, Settings
+from store import ledger
+from store.database import Database
+from store.datasets.folder import dataset_id, scan
+from store.ledger import Dataset
+
+SYNTHETIC = "synthetic"
+"""The id of the dataset that the project synthesises; no folder of a user's gets it."""
+
+
+@dataclass
+class BatchRun:
+    """How a run of the batch job went."""
+
+    run_id: str = ""
+    success: bool = False
+    seconds: dict[str, float] = field(default_factory=dict)
+    """Duration of each asset's step."""
+    failures: dict[str, str] = field(default_factory=dict)
+    """Each failed asset's reason, one line."""
+    skipped: list[str] = field(default_factory=list)
+
+
+def open_instance(settings: Settings) -> dg.DagsterInstance:
+    """Open the Dagster instance that the UI shows as well, with the project's ``dagster.yaml``."""
+    home = settings.dagster_home
+    home.mkdir(parents=True, exist_ok=True)
+    link = home / "dagster.yaml"
+    if not link.exists():
+        link.unlink(missing_ok=True)
+        link.symlink_to(PROJECT_DIR / "dagster.yaml")
+    os.environ["DAGSTER_HOME"] = str(home)
+    return dg.DagsterInstance.get()
+
+
+def choose_dataset(settings: Settings) -> Dataset:
+    """Find out which dataset the settings mean: their folder's, or the synthetic one.
+
+    Raises
+    ------
+    GenresError
+        If the folder holds nothing that can be worked with, or its id is taken.
+    """
+    if settings.audio is None:
+        return Dataset(SYNTHETIC, settings.state_dir / "synthetic_audio", is_synthetic=True)
+    found = scan(settings.audio)
+    name = settings.dataset or dataset_id(settings.audio, found.files)
+    if name == SYNTHETIC:
+        raise GenresError(
+            f"'{SYNTHETIC}' is the id of synthesised clips; name {settings.audio} otherwise with GENRES_DATASET"
+        )
+    return Dataset(name, settings.audio, is_synthetic=False)
+
+
+def register(settings: Settings, instance: dg.DagsterInstance, dataset: Dataset) -> None:
+    """Make a dataset known to the ledger and to Dagster, where it is a partition of the batch assets."""
+    database = Database(settings.database)
+    database.migrate()
+    ledger.register_dataset(database, dataset)
+    instance.add_dynamic_partitions(str(DATASETS.name), [dataset.dataset])
+
+
+def run_batch(
+    instance: dg.DagsterInstance,
+    dataset: str,
+    *,
+    assets: Sequence[str] | None = None,
+    on_event: Callable[[str, str, str], None],
+) -> BatchRun:
+    """Run the batch job for a dataset, in processes of its own, and follow it.
+
+    Parameters
+    ----------
+    assets
+        Names of the assets to materialize; None for all.
+    on_event
+        Called with (asset, kind, text); kind is ``start``, ``log``, ``done``, ``failed`` or ``skipped``.
+
+    Returns
+    -------
+    BatchRun
+        Also for a run that failed.
+    """
+    mark = uuid4().hex
+    tags = {"dagster/partition": dataset, "genres/launch": mark}
+    summary = BatchRun()
+    finished = threading.Event()
+
+    def execute() -> bool:
+        try:
+            return dg.execute_job(
+                dg.reconstructable(batch_pipeline),
+                instance,
+                run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
+                tags=tags,
+                asset_selection=None if assets is None else [dg.AssetKey(name) for name in assets],
+            ).success
+        finally:
+            finished.set()
+
+    with ThreadPoolExecutor(1, thread_name_prefix="batch") as pool:
+        running = pool.submit(execute)
+        cursor = None
+        while True:
+            # Asked before the events are read: what is written until the end is read in the last round.
+            is_last_round = finished.is_set()
+            cursor = _follow(instance, mark, cursor, summary, on_event)
+            if is_last_round:
+                break
+            time.sleep(0.3)
+        summary.success = running.result()
+    return summary
+
+
+def _follow(
+    instance: dg.DagsterInstance,
+    mark: str,
+    cursor: str | None,
+    summary: BatchRun,
+    on_event: Callable[[str, str, str], None],
+) -> str | None:
+    """Take in the run's new events; give the cursor after them."""
+    if not summary.run_id:
+        runs = instance.get_runs(dg.RunsFilter(tags={"genres/launch": mark}), limit=1)
+        if not runs:
+            return None
+        summary.run_id = runs[0].run_id
+    while True:
+        page = instance.get_records_for_run(summary.run_id, cursor=cursor, limit=200)
+        for record in page.records:
+            _take_in(record.event_log_entry, summary, on_event)
+        cursor = page.cursor
+        if not page.has_more:
+            return cursor
+
+
+def _take_in(entry: Any, summary: BatchRun, on_event: Callable[[str, str, str], None]) -> None:
+    step, event = entry.step_key, entry.dagster_event
+    if step is None:
+        return
+    if event is None:
+        on_event(step, "log", entry.user_message)
+    elif event.event_type == dg.DagsterEventType.STEP_START:
+        on_event(step, "start", "")
+    elif event.event_type == dg.DagsterEventType.STEP_SUCCESS:
+        summary.seconds[step] = event.event_specific_data.duration_ms / 1000
+        on_event(step, "done", f"{summary.seconds[step]:.1f} s")
+    elif event.event_type == dg.DagsterEventType.STEP_FAILURE:
+        summary.failures[step] = _reason(event.event_specific_data.error)
+        on_event(step, "failed", summary.failures[step])
+    elif event.event_type == dg.DagsterEventType.STEP_SKIPPED:
+        summary.skipped.append(step)
+        on_event(step, "skipped", "")
+
+
+def _reason(error: Any) -> str:
+    """One line that says why: our own error's, wherever it is in the chain, else the innermost one's."""
+    chain = []
+    while error is not None:
+        chain.append(error)
+        error = error.cause
+    ours = [found for found in chain if found.cls_name == GenresError.__name__]
+    message = (ours or chain)[-1].message.strip()
+    # Spark hands a worker's error over as text.
+    for line in message.splitlines():
+        if GenresError.__name__ in line:
+            return line.split(f"{GenresError.__name__}: ", 1)[-1]
+    return message.splitlines()[0]

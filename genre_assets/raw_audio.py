@@ -1,0 +1,241 @@
+"""``raw_audio``: the dataset's clips in HDFS, and the manifest that says which were accepted."""
+
+import hashlib
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import dagster as dg
+import pandas as pd
+
+from genre_assets.checks import check, check_spec
+from genre_assets.columns import TRACK_COLUMNS, column_schema
+from genre_assets.figures import figure_metadata, new_figure
+from genre_assets.partitions import DATASETS, OWNERS, provenance
+from genre_assets.resources import LakeResource
+from genres.errors import GenresError
+from genres.settings import Settings
+from store import ledger, quarantine
+from store.batch_tables import BatchTables
+from store.database import Database
+from store.datasets import gtzan, synthetic
+from store.datasets.folder import LabelledFile, scan
+from store.lake import Lake
+
+_SEED = 0
+
+_COLUMNS = {
+    **TRACK_COLUMNS,
+    "file_name": ("string", "As found; data, never a path."),
+    "path": ("string", "On HDFS; empty for a quarantined clip."),
+    "md5": ("string", "For comparison with published checksums."),
+    "bytes": ("bigint", "Size of the file."),
+    "duration_s": ("double", "Seconds, from the header that the gate checked."),
+    "sample_rate": ("int", "Hertz."),
+    "channels": ("smallint", "1 or 2."),
+    "status": ("string", "accepted or quarantined."),
+    "reason": ("string", "Why it was quarantined."),
+}
+
+
+@dg.asset(
+    group_name="audio",
+    kinds={"python", "hdfs", "parquet"},
+    owners=OWNERS,
+    partitions_def=DATASETS,
+    description="The labelled clips in HDFS and their manifest. Uploads only what is new or changed.",
+    metadata={
+        "dagster/column_schema": column_schema(
+            _COLUMNS, nullable=["path", "duration_s", "sample_rate", "channels", "reason"]
+        )
+    },
+    check_specs=[
+        check_spec("raw_audio", "gtzan_checksums", "Files with GTZAN's names are the original ones."),
+        check_spec("raw_audio", "class_balance", "No genre has fewer than half the clips of the largest."),
+        check_spec("raw_audio", "exact_duplicates", "No two accepted clips are byte for byte the same."),
+        check_spec("raw_audio", "quarantined", "No clip was refused by the audio gate."),
+    ],
+)
+def raw_audio(
+    context: dg.AssetExecutionContext,
+    settings: dg.ResourceParam[Settings],
+    lake: LakeResource,
+    database: dg.ResourceParam[Database],
+) -> dg.MaterializeResult:
+    """Find, gate and upload the clips, then publish the manifest."""
+    database.check_migrated()
+    dataset = ledger.registered_dataset(database, context.partition_key)
+    if dataset.is_synthetic:
+        synthetic.write_clips(
+            dataset.source_folder,
+            clips_per_genre=settings.synthetic_clips_per_genre,
+            clip_s=settings.synthetic_clip_s,
+            seed=_SEED,
+            on_progress=lambda done, total: _log_tenths(context, "synthesised", done, total),
+        )
+    found = scan(dataset.source_folder)
+    tables = BatchTables(lake.open(), database, dataset.dataset)
+    known = tables.manifest() if tables.has_manifest() else None
+
+    uploaded, rows = 0, []
+    for row, was_uploaded in upload_clips(found.files, tables, known, settings):
+        rows.append(row)
+        uploaded += was_uploaded
+        _log_tenths(context, "in HDFS", len(rows), len(found.files))
+    manifest = pd.DataFrame(rows)
+    refused = manifest[manifest["status"] == "quarantined"]
+    if len(refused) == len(manifest):
+        raise GenresError(
+            f"none of the {len(manifest)} clips in {dataset.source_folder} can be read "
+            f"(the first: {refused.iloc[0]['file_name']}: {refused.iloc[0]['reason']}); nothing to work with"
+        )
+    quarantine.replace(
+        database,
+        dataset.dataset,
+        "raw_audio",
+        [
+            quarantine.RefusedClip(row["file_name"], row["sha256"], "raw_audio", row["reason"])
+            for row in refused.to_dict("records")
+        ],
+        run_id=context.run_id,
+    )
+    for clip in refused.itertuples():
+        context.log.warning(f"quarantined {clip.file_name}: {clip.reason}")
+    commit = tables.publish_manifest(manifest, run_id=context.run_id)
+
+    accepted = manifest[manifest["status"] == "accepted"]
+    figure, axes = new_figure(8, 3.2, title="Clips of each genre", data=provenance(dataset))
+    counts = accepted["genre"].value_counts().sort_index()
+    axes.bar(counts.index, counts.to_numpy())
+    axes.set_ylabel("accepted clips")
+    axes.tick_params(axis="x", rotation=45)
+    return dg.MaterializeResult(
+        metadata={
+            "data": provenance(dataset),
+            "dagster/row_count": len(manifest),
+            "clips_accepted": len(accepted),
+            "clips_quarantined": len(refused),
+            "clips_uploaded": uploaded,
+            "ignored": dg.MetadataValue.json(found.ignored),
+            "manifest": tables.lake.uri(commit.path),
+            "fingerprint": commit.fingerprint,
+            "class_balance": figure_metadata(figure),
+        },
+        check_results=list(_checks(manifest, accepted)),
+        data_version=dg.DataVersion(commit.fingerprint),
+    )
+
+
+def upload_clips(
+    files: list[LabelledFile], tables: BatchTables, known: pd.DataFrame | None, settings: Settings
+) -> Iterator[tuple[dict[str, Any], bool]]:
+    """Bring clips to HDFS, several at a time, in their order.
+
+    Parameters
+    ----------
+    files
+        The clips.
+    known
+        The published manifest, if any: a clip that it has with the same hash, and that lies on HDFS in full
+        size, is not uploaded again.
+
+    Yields
+    ------
+    row
+        The clip's row of the manifest.
+    was_uploaded
+        Whether bytes were sent.
+    """
+    hashes = {} if known is None else dict(zip(known["path"], known["sha256"], strict=True))
+    sizes = tables.lake.sizes(tables.lake.path(tables.dataset, "raw_audio"))
+
+    def bring(file: LabelledFile) -> tuple[dict[str, Any], bool]:
+        path = tables.lake.path(tables.dataset, "raw_audio", file.lake_name)
+        return _bring(file, path, tables.lake, hashes.get(path), sizes.get(path), settings.max_clip_s)
+
+    with ThreadPoolExecutor(settings.upload_threads, thread_name_prefix="upload") as pool:
+        yield from pool.map(bring, files)
+
+
+def _bring(
+    file: LabelledFile, path: str, lake: Lake, known_sha256: str | None, size: int | None, max_clip_s: float
+) -> tuple[dict[str, Any], bool]:
+    from spark.audio_gate import RejectedAudio, inspect
+
+    row: dict[str, Any] = {
+        "track_id": file.track_id,
+        "genre": file.genre,
+        "file_name": file.file_name,
+        **dict.fromkeys(("path", "duration_s", "sample_rate", "channels", "reason")),
+        "status": "quarantined",
+    }
+    try:
+        data = file.path.read_bytes()
+    except OSError as error:
+        reason = f"the file cannot be read: {error.strerror}"
+        return {**row, "sha256": "", "md5": "", "bytes": 0, "reason": reason}, False
+    row["sha256"] = sha256 = hashlib.sha256(data).hexdigest()
+    row["md5"] = hashlib.md5(data, usedforsecurity=False).hexdigest()
+    row["bytes"] = len(data)
+    try:
+        header = inspect(data, suffix=file.path.suffix, max_clip_s=max_clip_s)
+    except RejectedAudio as rejection:
+        return {**row, "reason": rejection.reason}, False
+    is_there = known_sha256 == sha256 and size == len(data)
+    if not is_there:
+        lake.put_clip(path, data)
+    row |= {
+        "path": path,
+        "duration_s": header.duration_s,
+        "sample_rate": header.sample_rate,
+        "channels": header.channels,
+        "status": "accepted",
+    }
+    return row, not is_there
+
+
+def _checks(manifest: pd.DataFrame, accepted: pd.DataFrame) -> Iterator[dg.AssetCheckResult]:
+    if gtzan.is_gtzan(zip(manifest["track_id"], manifest["genre"], strict=True)):
+        found = gtzan.validate(dict(zip(manifest["track_id"], manifest["md5"], strict=True)))
+        yield check(
+            "gtzan_checksums",
+            not found.different,
+            expected="every file is GTZAN's original",
+            actual=f"{len(found.different)} differ, {len(found.missing)} of GTZAN's 1000 are not here",
+            warn=True,
+            different=dg.MetadataValue.json(found.different[:50]),
+        )
+    else:
+        yield check("gtzan_checksums", True, expected="only for GTZAN's names", actual="the names are not GTZAN's")
+    counts = accepted["genre"].value_counts()
+    yield check(
+        "class_balance",
+        counts.min() * 2 >= counts.max(),
+        expected="every genre has at least half the clips of the largest",
+        actual=", ".join(f"{genre} {count}" for genre, count in counts.items()),
+        warn=True,
+    )
+    copies = accepted[accepted.duplicated("sha256", keep=False)]
+    yield check(
+        "exact_duplicates",
+        copies.empty,
+        expected="no two clips are the same",
+        actual=f"{len(copies)} clips share their bytes with another",
+        warn=True,
+        clips=dg.MetadataValue.json([sorted(group) for _, group in copies.groupby("sha256")["track_id"]][:50]),
+    )
+    refused = manifest[manifest["status"] == "quarantined"]
+    yield check(
+        "quarantined",
+        refused.empty,
+        expected="no clip refused",
+        actual=f"{len(refused)} of {len(manifest)} refused",
+        warn=True,
+        clips=dg.MetadataValue.json(dict(zip(refused["file_name"], refused["reason"], strict=True))),
+    )
+
+
+def _log_tenths(context: dg.AssetExecutionContext, what: str, done: int, total: int) -> None:
+    step = max(total // 10, 1)
+    if done % step == 0 or done == total:
+        context.log.info(f"{what}: {done} of {total} clips")

@@ -1,0 +1,147 @@
+"""The ``genres`` command: arguments in, tables and exit codes out. What it does is done by the other rooms."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from pydantic import ValidationError
+from rich.console import Console
+
+from genres.errors import GenresError
+from genres.settings import Settings
+
+NO_CHAMPION = 3
+"""Exit code of a run that ended well but found no model worth predicting with."""
+
+app = typer.Typer(
+    help="Music-genre prediction: Dagster, Spark, MLflow, HDFS and Kafka, on this machine or on yours.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+DatasetOption = Annotated[str, typer.Option("--dataset", help="Dataset id; by default the one the settings mean.")]
+
+
+def main() -> None:
+    """Run the command; an error that a user can mend is one line and exit code 1."""
+    try:
+        app()
+    except GenresError as error:
+        _fail(str(error))
+    except ValidationError as error:
+        for problem in error.errors():
+            name = "_".join(map(str, problem["loc"])).upper()
+            setting = f"GENRES_{name} = {problem['input']!r}: " if name else ""
+            _fail(f"{setting}{problem['msg'].removeprefix('Value error, ')}")
+
+
+@app.command()
+def up() -> None:
+    """Start the local stack, or what is missing of it, and bring the database tables up to date."""
+    from genres.demo import start
+
+    start(Console())
+    status(as_json=False)
+
+
+@app.command()
+def down() -> None:
+    """Stop the local stack. Its data stays."""
+    from local_stack.stack import down as stop
+
+    stop(Settings())
+    Console().print("stopped; the data stays (make clean-state deletes it)")
+
+
+@app.command()
+def status(as_json: AsJson = False) -> None:
+    """Show each service: state, process, address, memory, data folder, UI."""
+    from genres.report import status_table
+    from local_stack.stack import status as ask
+
+    services = ask(Settings())
+    if as_json:
+        print(json.dumps([service._asdict() for service in services], default=str, indent=2))  # noqa: T201
+    else:
+        Console().print(status_table(services))
+
+
+@app.command()
+def demo() -> None:
+    """Start the stack, run the whole batch pipeline, and print what came out and where to look."""
+    from genres.demo import run_demo
+
+    if not run_demo(Console()):
+        raise typer.Exit(NO_CHAMPION)
+
+
+@app.command()
+def load(
+    folder: Annotated[Path, typer.Argument(help="Labelled audio: <genre>/<track>.wav (.au, .flac, .mp3).")],
+    dataset: DatasetOption = "",
+) -> None:
+    """Bring a folder of labelled audio to HDFS as a dataset of its own."""
+    from genres.demo import load_folder
+
+    load_folder(Console(), folder, dataset)
+
+
+@app.command()
+def features(
+    paths: Annotated[list[Path], typer.Argument(help="Audio files, or folders of them.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="A .csv or .parquet file.")],
+) -> None:
+    """Compute the published GTZAN table's columns for local files."""
+    from genres.local_files import write_features
+
+    write_features(Console(stderr=True), paths, output, Settings())
+
+
+@app.command()
+def predict(
+    files: Annotated[list[Path], typer.Argument(help="Audio files, or folders of them.")],
+    dataset: DatasetOption = "",
+    as_json: AsJson = False,
+) -> None:
+    """Predict the genre of local files with a dataset's champion."""
+    from genres.local_files import predict_files
+    from genres.report import predictions_table
+
+    rows = predict_files(Console(stderr=True), files, Settings(), dataset)
+    if as_json:
+        print(json.dumps(rows, indent=2))  # noqa: T201
+    else:
+        Console().print(predictions_table(rows, name="file_name"))
+
+
+@app.command()
+def predictions(dataset: DatasetOption = "", as_json: AsJson = False) -> None:
+    """Show the stored predictions; of all datasets unless one is named."""
+    from genres.report import predictions_table
+    from store import predictions as stored
+    from store.database import Database
+
+    database = Database(Settings().database)
+    database.check_migrated()
+    rows = stored.batch_predictions(database, dataset or None)
+    if as_json:
+        print(json.dumps(rows, default=str, indent=2))  # noqa: T201
+    else:
+        Console().print(predictions_table(rows, name="track_id"))
+
+
+@app.command()
+def ui() -> None:
+    """Start the stack and open Dagster on it; Ctrl-C closes Dagster, the stack stays."""
+    from genres.demo import open_dagster
+
+    open_dagster(Console())
+
+
+def _fail(message: str) -> None:
+    Console(stderr=True, soft_wrap=True, highlight=False).print(f"genres: {message}", style="red", markup=False)
+    sys.exit(1)

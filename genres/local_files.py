@@ -1,0 +1,136 @@
+"""What ``genres features`` and ``genres predict`` do: local files in, the published columns or predictions out."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import track
+
+from genres.errors import GenresError
+from genres.settings import Settings
+from spark.feature_sets import DEFAULT_FEATURE_SET
+from store.datasets.folder import AUDIO_SUFFIXES
+
+
+def write_features(console: Console, paths: Sequence[Path], output: Path, settings: Settings) -> None:
+    """Write the published GTZAN table's columns for local files.
+
+    Parameters
+    ----------
+    console
+        Where progress and refused files are shown.
+    paths
+        Files, or folders that are searched.
+    output
+        ``.csv`` or ``.parquet``; replaced when it is there.
+
+    Raises
+    ------
+    GenresError
+        If there is nothing to read, no file can be used, or `output` is no place or no kind to write.
+    """
+    from spark.extraction import published_table
+
+    if output.suffix not in {".csv", ".parquet"}:
+        raise GenresError(f"{output}: write to a name that ends in .csv or .parquet")
+    if not output.parent.is_dir():
+        raise GenresError(f"{output}: there is no folder {output.parent}; make it first")
+    table = published_table(_features(console, paths, settings), DEFAULT_FEATURE_SET)
+    if output.suffix == ".csv":
+        table.to_csv(output, index=False)
+    else:
+        table.to_parquet(output, index=False)
+    console.print(f"{len(table)} rows, {table.shape[1]} columns: {escape(str(output))}")
+
+
+def predict_files(console: Console, paths: Sequence[Path], settings: Settings, dataset: str) -> list[dict[str, Any]]:
+    """Predict the genre of local files with a dataset's champion.
+
+    Parameters
+    ----------
+    dataset
+        Its id; empty for the one the settings mean.
+
+    Returns
+    -------
+    list of dict
+        ``file_name, predicted_genre, probability, probabilities, is_calibrated, model_name, model_version, dataset,
+        is_synthetic, feature_version`` of each file that is audio.
+    """
+    from genre_assets.launch import choose_dataset
+    from spark.scoring import load_model, model_genres, score
+    from spark.session import open_session
+    from store.database import Database
+    from store.hdfs import Hdfs
+    from store.lake import Lake
+    from store.ledger import registered_dataset
+    from store.model_registry import ModelRegistry
+
+    database = Database(settings.database)
+    database.check_migrated()
+    entry = registered_dataset(database, dataset or choose_dataset(settings).dataset)
+    champion = ModelRegistry(settings.tracking_uri).champion(entry.dataset)
+    if champion.feature_version != DEFAULT_FEATURE_SET.feature_version:
+        raise GenresError(
+            f"{champion.name} version {champion.version} reads features {champion.feature_version}, this version "
+            f"computes {DEFAULT_FEATURE_SET.feature_version}: train anew with `genres demo`"
+        )
+    rows = _features(console, paths, settings)
+    good = rows[rows["reason"].isna()]
+    lake = Lake(Hdfs(settings.webhdfs, user=settings.hdfs_user), hdfs=settings.hdfs, root=settings.lake_path)
+    spark = open_session("connect", settings, app_name="genres predict")
+    try:
+        model = load_model(lake.uri(champion.spark_model_path))
+        genres = model_genres(model)
+        # Two folders may hold the same file name; the row's number tells them apart.
+        frame = spark.createDataFrame(good[list(DEFAULT_FEATURE_SET.columns)].assign(row=good.index))
+        scored = {row["row"]: row for row in score(model, frame, keep=["row"]).collect()}
+        del model  # held over a Connect session, it keeps the process from ending
+    finally:
+        spark.stop()
+    return [
+        {
+            "file_name": name,
+            "predicted_genre": scored[row]["predicted_genre"],
+            "probability": max(scored[row]["probabilities"]),
+            "probabilities": dict(zip(genres, scored[row]["probabilities"], strict=True)),
+            "is_calibrated": champion.is_calibrated,
+            "model_name": champion.name,
+            "model_version": champion.version,
+            "dataset": entry.dataset,
+            "is_synthetic": entry.is_synthetic,
+            "feature_version": champion.feature_version,
+        }
+        for row, name in good["filename"].items()
+    ]
+
+
+def _features(console: Console, paths: Sequence[Path], settings: Settings) -> pd.DataFrame:
+    from spark.extraction import features_of_files
+
+    files = _audio_files(paths)
+    rows = features_of_files(files, feature_set=DEFAULT_FEATURE_SET, max_clip_s=settings.max_clip_s)
+    table = pd.DataFrame(list(track(rows, "features", total=len(files), console=console)))
+    for refused in table[table["reason"].notna()].to_dict("records"):
+        console.print(f"refused {escape(refused['filename'])}: {escape(refused['reason'])}")
+    if table["reason"].notna().all():
+        raise GenresError(f"none of the {len(table)} files could be used; the reasons stand above")
+    return table
+
+
+def _audio_files(paths: Sequence[Path]) -> list[Path]:
+    files: list[Path] = []
+    for path in paths:
+        if path.is_dir():
+            found = sorted(file for file in path.rglob("*") if file.suffix.lower() in AUDIO_SUFFIXES)
+            if not found:
+                raise GenresError(f"folder {path} holds no audio ({', '.join(AUDIO_SUFFIXES)})")
+            files += found
+        elif path.exists():
+            files.append(path)
+        else:
+            raise GenresError(f"there is no file or folder {path}")
+    return files

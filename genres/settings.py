@@ -1,0 +1,188 @@
+"""The one door for settings: every address, path, port and limit, typed, with defaults for a laptop.
+
+Values come, later ones winning, from the defaults below, from ``<state_dir>/stack.env`` (the port block that
+``genres up`` chose for this folder), from ``.env`` in the project's folder and from ``GENRES_*`` environment
+variables. Nothing else in the project reads the environment.
+"""
+
+from functools import cached_property
+from pathlib import Path
+from typing import Any, NamedTuple, Self
+
+from pydantic import Field, SecretStr, model_validator
+from pydantic_settings import (
+    BaseSettings,
+    DotEnvSettingsSource,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
+
+PROJECT_DIR = Path(__file__).resolve().parent.parent
+"""The checkout: where ``.env``, ``workspace.yaml`` and, by default, the state folder are."""
+
+PORT_BLOCK = 100
+"""Ports a stack may use, from ``port_base`` on."""
+
+
+class Ports(NamedTuple):
+    """The embedded stack's ports. Each ends like the service's customary port (8020, 9870, 9092, 4040 …)."""
+
+    namenode: int
+    namenode_http: int
+    datanode: int
+    datanode_http: int
+    datanode_ipc: int
+    kafka: int
+    kafka_controller: int
+    spark_connect: int
+    spark_ui: int
+    spark_history: int
+    mlflow: int
+    dagster: int
+
+    @classmethod
+    def from_base(cls, base: int) -> Self:
+        """Lay the services out in the block that begins at `base`."""
+        return cls(
+            namenode=base + 20,
+            namenode_http=base + 70,
+            datanode=base + 66,
+            datanode_http=base + 64,
+            datanode_ipc=base + 67,
+            kafka=base + 92,
+            kafka_controller=base + 93,
+            spark_connect=base + 2,
+            spark_ui=base + 40,
+            spark_history=base + 80,
+            mlflow=base + 50,
+            dagster=base + 30,
+        )
+
+
+class Settings(BaseSettings):
+    """Everything that differs between a laptop and a cluster.
+
+    An address left empty means the embedded service; once it is set, ``genres up`` no longer starts that
+    service and everything talks to the address instead.
+    """
+
+    model_config = SettingsConfigDict(env_prefix="GENRES_", env_file=PROJECT_DIR / ".env", extra="ignore", frozen=True)
+
+    state_dir: Path = Field(
+        PROJECT_DIR / ".genres", description="Data, logs and sockets of the embedded stack; DAGSTER_HOME."
+    )
+    port_base: int = Field(18000, ge=1024, le=65400, description="First port of the embedded stack's block.")
+    start_timeout_s: float = Field(120, gt=0, description="How long one service may take to become healthy.")
+
+    hdfs_url: str = Field("", description="hdfs://host:port of the NameNode.")
+    webhdfs_url: str = Field("", description="http://host:port of the NameNode's WebHDFS.")
+    hdfs_user: str = Field("genres", description="User name sent to HDFS (simple authentication).")
+    lake_path: str = Field("/genres", pattern=r"^/[\w./-]*$", description="The lake's folder on HDFS.")
+    kafka_bootstrap_servers: str = Field("", description="host:port[,host:port…] of the brokers.")
+    spark_remote: str = Field("", description="sc://host:port of the Spark Connect server.")
+    spark_master: str = Field("local[*]", description="Master of classic sessions (training): local[*], spark://….")
+    spark_driver_memory: str = Field("1g", pattern=r"^\d+[gm]$", description="Heap of the embedded Spark JVMs.")
+    mlflow_tracking_uri: str = Field("", description="http://host:port of the MLflow server.")
+    database_url: SecretStr = Field(SecretStr(""), description="SQLAlchemy URL: sqlite:///… or postgresql+psycopg://….")
+
+    audio: Path | None = Field(
+        None, description="Folder of labelled audio, <genre>/<track>.wav; empty: synthetic clips."
+    )
+    dataset: str = Field(
+        "", pattern=r"^([a-z0-9][a-z0-9_]{0,39})?$", description="Dataset id; empty: taken from the folder."
+    )
+    synthetic_clips_per_genre: int = Field(20, ge=3, description="Clips of each genre in the synthetic dataset.")
+    synthetic_clip_s: float = Field(30.0, gt=0.5, description="Length of a synthetic clip, in seconds.")
+    upload_threads: int = Field(8, ge=1, description="Clips uploaded to HDFS at a time.")
+    max_clip_s: float = Field(600.0, gt=0, description="Longest clip the audio gate lets in, in seconds.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _absolute_paths(cls, values: dict[str, Any]) -> dict[str, Any]:
+        # Dagster's step processes have other working folders; a relative path must mean the same in all.
+        for name in ("state_dir", "audio"):
+            if values.get(name):
+                values[name] = Path(values[name]).expanduser().resolve()
+            else:
+                values.pop(name, None)
+        return values
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Add ``<state_dir>/stack.env``, whose place depends on the other sources, as the weakest one."""
+        named = {**dotenv_settings(), **env_settings(), **init_settings()}
+        state_dir = Path(named.get("state_dir") or cls.model_fields["state_dir"].default)
+        stack_env = DotEnvSettingsSource(settings_cls, env_file=state_dir / "stack.env")
+        return init_settings, env_settings, dotenv_settings, stack_env
+
+    @property
+    def ports(self) -> Ports:
+        """The embedded stack's ports."""
+        return Ports.from_base(self.port_base)
+
+    @cached_property
+    def embedded(self) -> frozenset[str]:
+        """The services that this project starts itself, because no address was set for them."""
+        addresses = {
+            "hdfs": self.hdfs_url,
+            "kafka": self.kafka_bootstrap_servers,
+            "spark": self.spark_remote,
+            "mlflow": self.mlflow_tracking_uri,
+        }
+        return frozenset(name for name, address in addresses.items() if not address)
+
+    @property
+    def hdfs(self) -> str:
+        """``hdfs://host:port`` of the NameNode."""
+        return self.hdfs_url or f"hdfs://127.0.0.1:{self.ports.namenode}"
+
+    @property
+    def webhdfs(self) -> str:
+        """``http://host:port`` of the NameNode's WebHDFS."""
+        return self.webhdfs_url or f"http://127.0.0.1:{self.ports.namenode_http}"
+
+    @property
+    def bootstrap_servers(self) -> str:
+        """Kafka's bootstrap servers, ``host:port`` separated by commas."""
+        return self.kafka_bootstrap_servers or f"127.0.0.1:{self.ports.kafka}"
+
+    @property
+    def remote(self) -> str:
+        """``sc://host:port`` of the Spark Connect server."""
+        return self.spark_remote or f"sc://127.0.0.1:{self.ports.spark_connect}"
+
+    @property
+    def tracking_uri(self) -> str:
+        """``http://host:port`` of the MLflow server."""
+        return self.mlflow_tracking_uri or f"http://127.0.0.1:{self.ports.mlflow}"
+
+    @property
+    def dagster_url(self) -> str:
+        """Address of the Dagster UI that ``make ui`` opens."""
+        return f"http://127.0.0.1:{self.ports.dagster}"
+
+    @property
+    def database(self) -> str:
+        """SQLAlchemy URL of the prediction tables and the ledger, with its password if it has one."""
+        return self.database_url.get_secret_value() or f"sqlite:///{self.state_dir / 'genres.db'}"
+
+    @property
+    def dagster_home(self) -> Path:
+        """Where Dagster keeps its instance; ``dagster.yaml`` in the checkout is linked there."""
+        return self.state_dir / "dagster"
+
+    @model_validator(mode="after")
+    def _hdfs_addresses_come_together(self) -> Self:
+        if bool(self.hdfs_url) != bool(self.webhdfs_url):
+            raise ValueError(
+                "GENRES_HDFS_URL and GENRES_WEBHDFS_URL belong together (Spark uses the first, Python the second): "
+                "set both"
+            )
+        return self

@@ -1,0 +1,127 @@
+"""Is a service healthy? One probe for each, through the service's own protocol.
+
+A probe returns nothing when the service is healthy, and raises `UnhealthyError` with the reason when it is not.
+Every probe ends within a few seconds, whatever the other side does.
+"""
+
+import socket
+from typing import Any
+from urllib.parse import urlsplit
+
+import requests
+
+TIMEOUT_S = 3.0
+"""How long a probe waits for an answer."""
+
+
+class UnhealthyError(Exception):
+    """Why a service is not (yet) healthy, in a few words."""
+
+
+def probe_namenode(webhdfs: str) -> None:
+    """HDFS can be written to: the NameNode answers, is out of safe mode and has a live DataNode.
+
+    `webhdfs` is ``http://host:port`` of the NameNode.
+    """
+    state = _jmx(webhdfs, "Hadoop:service=NameNode,name=FSNamesystemState")
+    if state["NumLiveDataNodes"] < 1:
+        raise UnhealthyError("no live DataNode")
+    if safe_mode := _jmx(webhdfs, "Hadoop:service=NameNode,name=NameNodeInfo")["Safemode"]:
+        raise UnhealthyError(safe_mode)
+
+
+def probe_datanode(address: str) -> None:
+    """The DataNode answers and has joined a NameNode's cluster; `address` is ``http://host:port``."""
+    # The whole bean cannot be read before the DataNode has registered: each try costs a stack trace in its log.
+    if not _jmx(address, "Hadoop:service=DataNode,name=DataNodeInfo", "ClusterId").get("ClusterId"):
+        raise UnhealthyError("it has not reached the NameNode")
+
+
+def probe_kafka(bootstrap_servers: str) -> None:
+    """A broker answers a metadata request; `bootstrap_servers` is ``host:port[,host:port…]``."""
+    from kafka import KafkaAdminClient
+    from kafka.errors import KafkaError
+
+    servers = bootstrap_servers.split(",")
+    for server in servers:
+        host, _, port = server.strip().rpartition(":")
+        _require_listener(host, int(port))
+    try:
+        admin = KafkaAdminClient(
+            bootstrap_servers=servers,
+            bootstrap_timeout_ms=int(TIMEOUT_S * 1000),
+            request_timeout_ms=int(TIMEOUT_S * 1000),
+        )
+        try:
+            brokers = admin.describe_cluster()["brokers"]
+        finally:
+            admin.close()
+    except KafkaError as error:
+        raise UnhealthyError(str(error) or type(error).__name__) from error
+    if not brokers:
+        raise UnhealthyError("the controller knows no broker yet")
+
+
+def probe_spark_connect(remote: str, ui: str | None) -> None:
+    """The Spark Connect server takes gRPC connections and, where `ui` names it, its web UI answers.
+
+    `remote` is ``sc://host:port[/;…]``, `ui` is ``http://host:port``.
+    """
+    import grpc  # type: ignore[import-untyped]
+
+    url = urlsplit(remote)
+    host, port = url.hostname or "", url.port or 15002
+    _require_listener(host, port)
+    if ui:
+        _get(f"{ui}/api/v1/applications")
+    # A TLS server would refuse this plain channel, but then it listens, which is all there is to see.
+    if "use_ssl=true" in url.path.lower():
+        return
+    with grpc.insecure_channel(f"{host}:{port}") as channel:
+        try:
+            grpc.channel_ready_future(channel).result(timeout=TIMEOUT_S)
+        except grpc.FutureTimeoutError as error:
+            raise UnhealthyError("no gRPC answer") from error
+
+
+def probe_spark_history(address: str) -> None:
+    """The Spark history server's HTTP API answers; `address` is ``http://host:port``."""
+    _get(f"{address}/api/v1/applications?limit=1")
+
+
+def probe_mlflow(tracking_uri: str) -> None:
+    """The MLflow server says it is healthy; `tracking_uri` is ``http://host:port``."""
+    _get(f"{tracking_uri.rstrip('/')}/health")
+
+
+def _jmx(address: str, bean: str, attribute: str = "") -> dict[str, Any]:
+    """Return the attributes of one JMX bean of a Hadoop daemon, or only one of them."""
+    query = f"get={bean}::{attribute}" if attribute else f"qry={bean}"
+    beans = _get(f"{address}/jmx?{query}").json().get("beans")
+    if not beans:
+        raise UnhealthyError("it is still initialising")
+    attributes: dict[str, Any] = beans[0]
+    return attributes
+
+
+def _get(url: str) -> requests.Response:
+    try:
+        # A proxy that the user's environment names has no business between us and our own daemons.
+        with requests.Session() as session:
+            session.trust_env = False
+            response = session.get(url, timeout=TIMEOUT_S)
+    except requests.ConnectionError as error:
+        raise UnhealthyError(f"nothing answers at {url}") from error
+    except requests.Timeout as error:
+        raise UnhealthyError(f"no answer within {TIMEOUT_S:g} s at {url}") from error
+    if not response.ok:
+        raise UnhealthyError(f"HTTP {response.status_code} at {url}")
+    return response
+
+
+def _require_listener(host: str, port: int) -> None:
+    """Raise `UnhealthyError` if nothing listens there: gRPC and Kafka clients take seconds to say so."""
+    try:
+        socket.create_connection((host, port), timeout=TIMEOUT_S).close()
+    except OSError as error:
+        raise UnhealthyError(f"nothing answers at {host}:{port}") from error

@@ -1,0 +1,28 @@
+"""How the MLflow server is started: SQLite for its tables, one fixed folder for artifacts, no telemetry."""
+
+import sys
+
+from genres.settings import PROJECT_DIR, Settings
+from local_stack.program import Program
+
+
+def mlflow_programs(settings: Settings) -> list[Program]:
+    """Return the MLflow server, which also serves the artifacts (clients need no path of ours)."""
+    folder = settings.state_dir / "mlflow"
+    return [
+        Program(
+            "mlflow",
+            [
+                *(sys.executable, "-m", "local_stack.mlflow_process"),
+                *(f"sqlite:///{folder / 'mlflow.db'}", str(folder / "artifacts"), str(settings.ports.mlflow)),
+            ],
+            folder,
+            {
+                "PYTHONPATH": str(PROJECT_DIR),
+                "MLFLOW_DISABLE_TELEMETRY": "true",
+                "DO_NOT_TRACK": "true",
+                # Background jobs are for judging language models, and ``mlflow_process`` starts no runner.
+                "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+            },
+        )
+    ]

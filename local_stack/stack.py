@@ -1,0 +1,279 @@
+"""The local stack as a whole: bring it up, take it down, say how it is.
+
+The ``genres`` command and the tests come in here. Each function works on the stack of ``settings.state_dir``
+alone; any number of stacks run side by side.
+"""
+
+import fcntl
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import psutil
+
+from genres.errors import GenresError
+from genres.settings import Settings
+from local_stack.class_path import HADOOP_LOCK, KAFKA_LOCK, class_path
+from local_stack.hdfs_daemons import hdfs_programs
+from local_stack.health import UnhealthyError
+from local_stack.java import java_home
+from local_stack.kafka_broker import kafka_programs
+from local_stack.mlflow_server import mlflow_programs
+from local_stack.ports import require_free_ports, reserve_ports
+from local_stack.program import Program
+from local_stack.services import Service, services
+from local_stack.spark_servers import spark_programs
+from local_stack.supervision import ProcessState, Supervisor, tail
+
+State = Literal["running", "starting", "stopped", "unhealthy", "external"]
+
+
+class ServiceStatus(NamedTuple):
+    """How one service is."""
+
+    service: str
+    state: State
+    """``external``: somebody else runs it, and it is healthy."""
+    pid: int | None
+    address: str
+    memory_bytes: int | None
+    """Resident memory of the process and its children."""
+    data_dir: Path | None
+    log: Path | None
+    ui: str | None
+    reason: str = ""
+    """Why it is not healthy."""
+
+
+def up(settings: Settings, *, on_progress: Callable[[str], None]) -> list[ServiceStatus]:
+    """Start what is not running and wait until every service is healthy.
+
+    The first time, ports are reserved (see `local_stack.ports.reserve_ports`: build `Settings` anew after this
+    call), jars are fetched and storage is formatted. Services whose address is set are only probed.
+
+    Parameters
+    ----------
+    settings
+        What to run and where.
+    on_progress
+        Told, in one line each, what is being done; called from several threads, one at a time.
+
+    Returns
+    -------
+    list[ServiceStatus]
+        How every service is, all of them healthy.
+
+    Raises
+    ------
+    GenresError
+        If there is no Java, a jar does not match, a port is taken, an external service does not answer, or a
+        service ends or is not healthy after ``start_timeout_s``; then with the end of its log.
+    """
+    progress_lock = threading.Lock()
+
+    def report(line: str) -> None:
+        with progress_lock:
+            on_progress(line)
+
+    for service in services(settings):
+        if service.external:
+            _require_external(service)
+    if settings.embedded:
+        settings = reserve_ports(settings)
+        with _exclusive(settings):
+            programs = _programs(settings, report)
+            supervisor = Supervisor(settings.state_dir)
+            supervisor.ensure(programs)
+            _start_all(settings, supervisor, {program.name: program for program in programs}, report)
+    return status(settings)
+
+
+def down(settings: Settings) -> None:
+    """Stop the stack's services in order, then its supervisor, then whatever is left of earlier ones."""
+    supervisor = Supervisor(settings.state_dir)
+    if not supervisor.config_file.exists():
+        return
+    with _exclusive(settings):
+        if supervisor.is_running():
+            names = supervisor.names()
+            # Engines before the storage they write to, the NameNode last.
+            for wave in (set(names) - {"namenode", "datanode"}, {"datanode"}, {"namenode"}):
+                with ThreadPoolExecutor(max_workers=8) as pool:
+                    list(pool.map(supervisor.stop_process, wave & set(names)))
+            supervisor.shut_down()
+        supervisor.end_leftovers()
+
+
+def status(settings: Settings) -> list[ServiceStatus]:
+    """Say how every service is, asking each through its own protocol; takes a few seconds at most."""
+    supervisor = Supervisor(settings.state_dir)
+    supervised = supervisor.is_running()
+    with ThreadPoolExecutor(max_workers=8) as pool:
+        return list(pool.map(lambda service: _status(settings, service, supervisor, supervised), services(settings)))
+
+
+def start_service(settings: Settings, name: str) -> None:
+    """Start the service `name` of a stack that is up and wait until it is healthy.
+
+    Raises
+    ------
+    GenresError
+        If there is no such service, the stack is not up, or the service does not become healthy.
+    """
+    service, supervisor = _supervised(settings, name)
+    if not supervisor.info(name).alive:
+        require_free_ports(service)
+        supervisor.start_process(name)
+    _wait_healthy(settings, service, supervisor, threading.Event())
+
+
+def stop_service(settings: Settings, name: str) -> None:
+    """Stop the service `name` of a stack that is up; it stays stopped until it is started or `up` is called."""
+    _, supervisor = _supervised(settings, name)
+    supervisor.stop_process(name)
+
+
+def restart_service(settings: Settings, name: str) -> None:
+    """Stop the service `name`, start it and wait until it is healthy."""
+    stop_service(settings, name)
+    start_service(settings, name)
+
+
+def _programs(settings: Settings, report: Callable[[str], None]) -> list[Program]:
+    programs: list[Program] = []
+    if settings.embedded & {"hdfs", "kafka", "spark"}:
+        java = java_home()
+    if "hdfs" in settings.embedded:
+        programs += hdfs_programs(settings, java, class_path(HADOOP_LOCK, on_progress=report))
+    if "kafka" in settings.embedded:
+        programs += kafka_programs(settings, java, class_path(KAFKA_LOCK, on_progress=report))
+    if "spark" in settings.embedded:
+        programs += spark_programs(settings, java)
+    if "mlflow" in settings.embedded:
+        programs += mlflow_programs(settings)
+    return programs
+
+
+def _start_all(
+    settings: Settings, supervisor: Supervisor, programs: dict[str, Program], report: Callable[[str], None]
+) -> None:
+    """Start, side by side, every service that is not running, and wait until all are healthy."""
+    embedded = [service for service in services(settings) if not service.external]
+    to_start = {service.name for service in embedded if not supervisor.info(service.name).alive}
+    for service in embedded:
+        if service.name in to_start:
+            require_free_ports(service)
+    given_up = threading.Event()
+
+    def bring_up(service: Service) -> None:
+        begun = time.monotonic()
+        if service.name in to_start:
+            programs[service.name].prepare()
+            supervisor.start_process(service.name)
+        _wait_healthy(settings, service, supervisor, given_up)
+        if service.name in to_start:
+            report(f"{service.name} healthy in {time.monotonic() - begun:.1f} s")
+
+    with ThreadPoolExecutor(max_workers=len(embedded)) as pool:
+        for done in as_completed([pool.submit(bring_up, service) for service in embedded]):
+            if done.exception():
+                given_up.set()
+            done.result()
+
+
+def _wait_healthy(settings: Settings, service: Service, supervisor: Supervisor, given_up: threading.Event) -> None:
+    """Wait until `service` is healthy; stop it and raise with its log's tail if it ends or takes too long."""
+    deadline = time.monotonic() + settings.start_timeout_s
+    first_pid = supervisor.info(service.name).pid
+    while not given_up.is_set():
+        info = supervisor.info(service.name)
+        ended = not info.alive or info.pid != first_pid
+        reason = None if ended else _why_unhealthy(service)
+        if not ended and reason is None:
+            return
+        if ended or time.monotonic() > deadline:
+            supervisor.stop_process(service.name)
+            log = supervisor.log_file(service.name)
+            what = (
+                "ended while it was starting"
+                if ended
+                else f"was not healthy after {settings.start_timeout_s:g} s ({reason})"
+            )
+            raise GenresError(f"{service.name} {what}; the end of {log}:\n{tail(log, 25)}")
+        time.sleep(0.2)
+
+
+def _status(settings: Settings, service: Service, supervisor: Supervisor, supervised: bool) -> ServiceStatus:
+    if service.external:
+        reason = _why_unhealthy(service)
+        state: State = "unhealthy" if reason else "external"
+        return ServiceStatus(service.name, state, None, service.address, None, None, None, service.ui, reason or "")
+    info = supervisor.info(service.name) if supervised and service.name in supervisor.names() else None
+    reason = None
+    if info is None or info.state in (ProcessState.STOPPED, ProcessState.STOPPING):
+        state = "stopped"
+    elif not info.alive:
+        state, reason = ("starting", "it ended") if info.state is ProcessState.BACKOFF else ("stopped", "it ended")
+    else:
+        reason = _why_unhealthy(service)
+        young = info.running_s < settings.start_timeout_s
+        state = "running" if reason is None else "starting" if young else "unhealthy"
+    return ServiceStatus(
+        service.name,
+        state,
+        info.pid if info else None,
+        service.address,
+        _memory_bytes(info.pid) if info and info.pid else None,
+        service.data_dir,
+        supervisor.log_file(service.name),
+        service.ui,
+        reason or "",
+    )
+
+
+def _why_unhealthy(service: Service) -> str | None:
+    try:
+        service.probe()
+    except UnhealthyError as error:
+        return str(error)
+    return None
+
+
+def _require_external(service: Service) -> None:
+    if reason := _why_unhealthy(service):
+        raise GenresError(
+            f"{service.name} at {service.address}, which the settings name, is not healthy: {reason}; "
+            "start it, correct its address, or unset it to use the embedded one"
+        )
+
+
+def _supervised(settings: Settings, name: str) -> tuple[Service, Supervisor]:
+    embedded = {service.name: service for service in services(settings) if not service.external}
+    if name not in embedded:
+        raise GenresError(f"no embedded service {name!r}; there are: {', '.join(embedded)}")
+    supervisor = Supervisor(settings.state_dir)
+    if not supervisor.is_running():
+        raise GenresError(f"the local stack of {settings.state_dir} is not running; start it with: genres up")
+    return embedded[name], supervisor
+
+
+def _memory_bytes(pid: int) -> int | None:
+    try:
+        process = psutil.Process(pid)
+        return sum(member.memory_info().rss for member in [process, *process.children(recursive=True)])
+    except psutil.Error:  # it ended just now
+        return None
+
+
+@contextmanager
+def _exclusive(settings: Settings) -> Iterator[None]:
+    """Let one command at a time change the stack of a state folder."""
+    lock = settings.state_dir / "supervisor" / "lock"
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    with lock.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield

@@ -1,0 +1,286 @@
+"""The stack's supervisord: its configuration, starting and ending it, talking to it, and its leftovers.
+
+supervisord restarts a daemon that dies, writes and rotates its log, and outlives the command that started it.
+"""
+
+import configparser
+import contextlib
+import hashlib
+import io
+import os
+import re
+import shlex
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterable
+from enum import StrEnum
+from http.client import HTTPException
+from pathlib import Path
+from typing import Any, NamedTuple
+from xmlrpc.client import Fault, ServerProxy
+
+import psutil
+from supervisor.xmlrpc import Faults, SupervisorTransport
+
+from genres.errors import GenresError
+from local_stack.program import Program
+
+_STACK_VARIABLE = "GENRES_LOCAL_STACK"
+"""Set to the state folder in every process of a stack, so that leftovers can be told from others' processes."""
+
+_STOP_TIMEOUT_S = 20
+"""How long a daemon may take to end before it is killed."""
+
+
+class ProcessState(StrEnum):
+    """What supervisord says of a process; the names are its own."""
+
+    STOPPED = "STOPPED"
+    STARTING = "STARTING"
+    RUNNING = "RUNNING"
+    BACKOFF = "BACKOFF"
+    STOPPING = "STOPPING"
+    EXITED = "EXITED"
+    FATAL = "FATAL"
+    UNKNOWN = "UNKNOWN"
+
+
+class ProcessInfo(NamedTuple):
+    """A supervised process."""
+
+    state: ProcessState
+    pid: int | None
+    running_s: float
+    """How long it has been running; 0 if it is not."""
+
+    @property
+    def alive(self) -> bool:
+        """Whether there is a process at all."""
+        return self.state in (ProcessState.STARTING, ProcessState.RUNNING, ProcessState.STOPPING)
+
+
+class Supervisor:
+    """The supervisord of one state folder, running or not."""
+
+    def __init__(self, state_dir: Path):
+        self.state_dir = state_dir
+        self.config_file = state_dir / "supervisor" / "supervisord.conf"
+
+    def log_file(self, name: str) -> Path:
+        """Return the log file of the daemon `name`."""
+        return self.state_dir / "logs" / f"{name}.log"
+
+    def is_running(self) -> bool:
+        """Say whether supervisord answers."""
+        if not self.config_file.exists():
+            return False
+        try:
+            self._call("getState")
+        except (OSError, HTTPException):
+            return False
+        return True
+
+    def ensure(self, programs: list[Program]) -> None:
+        """Make supervisord run with exactly `programs`; those whose definition changed are stopped.
+
+        Leftovers of a supervisord that was killed are ended first.
+
+        Raises
+        ------
+        GenresError
+            If supervisord does not start.
+        """
+        running = self.is_running()
+        self._write_files(programs)
+        if running:
+            added, changed, removed = self._call("reloadConfig")[0]
+            for group in [*changed, *removed]:
+                self._call("stopProcessGroup", group)
+                self._call("removeProcessGroup", group)
+            for group in [*added, *changed]:
+                self._call("addProcessGroup", group)
+            return
+        self.end_leftovers()
+        # supervisord turns itself into a daemon, so it outlives us, and the call returns.
+        started = subprocess.run(
+            [sys.executable, "-m", "supervisor.supervisord", "-c", str(self.config_file)],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=False,
+        )
+        deadline = time.monotonic() + 20
+        while not self.is_running():
+            if started.returncode != 0 or time.monotonic() > deadline:
+                said = " ".join(started.stdout.split()) or tail(self.log_file("supervisord"), 5)
+                raise GenresError(f"supervisord did not start with {self.config_file}: {said}")
+            time.sleep(0.05)
+
+    def names(self) -> list[str]:
+        """Return the daemons that supervisord knows, running or not."""
+        return [info["name"] for info in self._call("getAllProcessInfo")]
+
+    def info(self, name: str) -> ProcessInfo:
+        """Return what supervisord knows of the daemon `name`."""
+        info = self._call("getProcessInfo", name)
+        state = ProcessState(info["statename"])
+        return ProcessInfo(state, info["pid"] or None, float(info["now"] - info["start"]) if info["pid"] else 0.0)
+
+    def start_process(self, name: str) -> None:
+        """Start the daemon `name`, without waiting for it; nothing happens if it runs."""
+        self._call("startProcess", name, False, unless=Faults.ALREADY_STARTED)
+
+    def stop_process(self, name: str) -> None:
+        """Stop the daemon `name` and wait until it has ended; nothing happens if it does not run."""
+        self._call("stopProcess", name, True, unless=Faults.NOT_RUNNING)
+
+    def shut_down(self) -> None:
+        """End supervisord and what it still runs, and wait until it is gone."""
+        process = psutil.Process(self._call("getPID"))
+        self._call("shutdown")
+        with contextlib.suppress(psutil.TimeoutExpired):
+            process.wait(timeout=_STOP_TIMEOUT_S * 2)
+
+    def end_leftovers(self) -> int:
+        """End every process of this stack that is left, of whichever supervisord; return how many there were."""
+        leftovers = [process for process in psutil.process_iter() if self._is_ours(process)]
+        # supervisord first, otherwise it starts anew what we end.
+        for process in sorted(leftovers, key=lambda leftover: not self._is_supervisord(leftover)):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.terminate()
+        _, alive = psutil.wait_procs(leftovers, timeout=_STOP_TIMEOUT_S / 2)
+        for process in alive:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
+        psutil.wait_procs(alive, timeout=_STOP_TIMEOUT_S / 2)
+        return len(leftovers)
+
+    def _is_ours(self, process: psutil.Process) -> bool:
+        if process.pid == os.getpid():
+            return False
+        try:
+            return self._is_supervisord(process) or process.environ().get(_STACK_VARIABLE) == str(self.state_dir)
+        except (psutil.Error, OSError):  # another user's, or gone
+            return False
+
+    def _is_supervisord(self, process: psutil.Process) -> bool:
+        try:
+            command = process.cmdline()
+        except psutil.Error:
+            return False
+        return "supervisor.supervisord" in command and str(self.config_file) in command
+
+    def _call(self, method: str, *arguments: object, unless: int | None = None) -> Any:
+        """Call supervisord's XML-RPC `method`; the fault code `unless` is as good as an answer."""
+        config = configparser.RawConfigParser()
+        config.read(self.config_file)
+        transport = SupervisorTransport(None, None, serverurl=f"unix://{config['unix_http_server']['file']}")
+        with ServerProxy("http://127.0.0.1", transport=transport) as server:
+            try:
+                return getattr(server.supervisor, method)(*arguments)
+            except Fault as fault:
+                if fault.faultCode == unless:
+                    return None
+                raise
+
+    def _write_files(self, programs: list[Program]) -> None:
+        for folder in (self.config_file.parent, self.state_dir / "logs"):
+            folder.mkdir(parents=True, exist_ok=True)
+        for program in programs:
+            program.directory.mkdir(parents=True, exist_ok=True)
+            for path, text in program.files.items():
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_text(text)
+        self.config_file.write_text(self._config(programs))
+
+    def _config(self, programs: Iterable[Program]) -> str:
+        folder = self.config_file.parent
+        config = configparser.RawConfigParser()
+        config["unix_http_server"] = {"file": str(_socket_path(self.state_dir)), "chmod": "0700"}
+        config["rpcinterface:supervisor"] = {
+            "supervisor.rpcinterface_factory": "supervisor.rpcinterface:make_main_rpcinterface"
+        }
+        config["supervisord"] = {
+            "logfile": _escaped(str(self.log_file("supervisord"))),
+            "logfile_maxbytes": "2MB",
+            "logfile_backups": "1",
+            "pidfile": _escaped(str(folder / "supervisord.pid")),
+            "childlogdir": _escaped(str(self.state_dir / "logs")),
+        }
+        for program in programs:
+            # supervisord takes these for the start of a comment and cuts the line, quoted or not.
+            if odd := re.search(r"\S*\s[;#]\S*", " ".join([*program.command, str(program.directory)])):
+                raise GenresError(
+                    f"supervisord cannot use a path with {odd[0]!r} in it; "
+                    "move the folder, or set GENRES_STATE_DIR to another"
+                )
+            environment = {
+                **program.environment,
+                _STACK_VARIABLE: str(self.state_dir),
+                # glibc's arenas, one for each of a JVM's many threads, would hold memory for nothing.
+                "MALLOC_ARENA_MAX": "2",
+                # supervisord restarts what changed; this lets it see the contents of files too.
+                "GENRES_CONFIG_SHA256": _digest(program),
+            }
+            config[f"program:{program.name}"] = {
+                "command": _escaped(shlex.join(program.command)),
+                "directory": _escaped(str(program.directory)),
+                "environment": _escaped(",".join(f"{name}={_quoted(value)}" for name, value in environment.items())),
+                "autostart": "false",
+                "autorestart": "true",
+                # Whatever ends sooner than this counts as a failed start, which is not repeated for ever.
+                "startsecs": "10",
+                "startretries": "5",
+                "stopwaitsecs": str(_STOP_TIMEOUT_S),
+                "stopasgroup": "true",
+                "killasgroup": "true",
+                "redirect_stderr": "true",
+                "stdout_logfile": _escaped(str(self.log_file(program.name))),
+                "stdout_logfile_maxbytes": "10MB",
+                "stdout_logfile_backups": "2",
+            }
+        text = io.StringIO("; Written by `genres up`; changes are lost.\n")
+        text.seek(0, io.SEEK_END)
+        config.write(text)
+        return text.getvalue()
+
+
+def tail(path: Path, lines: int) -> str:
+    """Return the last `lines` lines of a log file, of its last 64 KiB; nothing if there is no such file."""
+    if not path.exists():
+        return ""
+    with path.open("rb") as file:
+        file.seek(max(0, path.stat().st_size - 64 * 1024))
+        return "\n".join(file.read().decode(errors="replace").splitlines()[-lines:])
+
+
+def _socket_path(state_dir: Path) -> Path:
+    """Return where supervisord listens: in the state folder, or in a short private one if that is too deep.
+
+    An AF_UNIX address holds 107 bytes on Linux and 103 on macOS; supervisord adds ``.<pid>`` for a moment.
+    """
+    place = state_dir / "supervisor" / "supervisor.sock"
+    if len(os.fsencode(place)) <= 90:
+        return place
+    private = Path(tempfile.gettempdir()) / f"genres-{hashlib.sha256(os.fsencode(state_dir)).hexdigest()[:12]}"
+    private.mkdir(mode=0o700, exist_ok=True)
+    if private.stat().st_uid != os.getuid():
+        raise GenresError(f"{private} belongs to another user; set GENRES_STATE_DIR to a shorter path")
+    return private / "supervisor.sock"
+
+
+def _digest(program: Program) -> str:
+    return hashlib.sha256("\0".join(program.files.values()).encode()).hexdigest()[:16]
+
+
+def _escaped(value: str) -> str:
+    return value.replace("%", "%%")
+
+
+def _quoted(value: str) -> str:
+    # supervisord knows no escapes here.
+    quote = "'" if '"' in value else '"'
+    return f"{quote}{value}{quote}"

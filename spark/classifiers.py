@@ -1,0 +1,109 @@
+"""The candidate classifiers: MLlib pipelines from feature columns to a predicted genre.
+
+A pipeline takes the feature columns alone, so that a fitted one also scores clips whose genre nobody knows; the
+genre is indexed outside, by ``index_genres``, and named again by the pipeline's last stage.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A classifier to be trained and compared.
+
+    Attributes
+    ----------
+    name
+        MLlib's name for it; the name of the MLflow run.
+    params
+        Its hyperparameters, as logged.
+    gives_probability
+        Whether the model gives probabilities; the others give raw scores only.
+    build
+        From (number of features, number of genres) to the unfitted MLlib estimator.
+    """
+
+    name: str
+    params: dict[str, Any]
+    gives_probability: bool
+    build: Callable[[int, int], Any]
+
+
+def candidates(seed: int = 0) -> list[Candidate]:
+    """The six candidates, in the order in which they are trained."""
+    from pyspark.ml import classification as ml
+
+    logistic = {"maxIter": 100, "regParam": 0.01}
+    tree = {"maxDepth": 8, "seed": seed}
+    forest = {"numTrees": 100, "maxDepth": 8, "seed": seed}
+    svc = {"maxIter": 50, "regParam": 0.01}
+    gbt = {"maxIter": 10, "maxDepth": 3, "seed": seed}
+    perceptron = {"maxIter": 200, "seed": seed}
+    return [
+        Candidate("LogisticRegression", logistic, True, lambda _f, _g: ml.LogisticRegression(**logistic)),
+        Candidate("DecisionTree", tree, True, lambda _f, _g: ml.DecisionTreeClassifier(**tree)),
+        Candidate("RandomForest", forest, True, lambda _f, _g: ml.RandomForestClassifier(**forest)),
+        Candidate("OneVsRestLinearSVC", svc, False, lambda _f, _g: _one_vs_rest(ml.LinearSVC(**svc))),
+        Candidate("OneVsRestGBT", gbt, False, lambda _f, _g: _one_vs_rest(ml.GBTClassifier(**gbt))),
+        Candidate(
+            "MultilayerPerceptron",
+            {**perceptron, "hidden": 32},
+            True,
+            lambda features, genres: ml.MultilayerPerceptronClassifier(layers=[features, 32, genres], **perceptron),
+        ),
+    ]
+
+
+def pipeline(candidate: Candidate, *, columns: Sequence[str], genres: Sequence[str]) -> Any:
+    """Build the unfitted pipeline: assemble a vector, standardise it, classify, name the genre.
+
+    Parameters
+    ----------
+    columns
+        The feature columns, in the vector's order.
+    genres
+        The genres, in the order of their indices (``index_genres``).
+
+    Returns
+    -------
+    pyspark.ml.Pipeline
+        Wants `columns` and, to be fitted, ``label``; adds ``predicted_genre``, ``rawPrediction`` and, where the
+        classifier gives it, ``probability``.
+    """
+    from pyspark.ml import Pipeline
+    from pyspark.ml.feature import IndexToString, StandardScaler, VectorAssembler
+
+    assembler = VectorAssembler(inputCols=list(columns), outputCol="vector")
+    scaler = StandardScaler(inputCol="vector", outputCol="features", withMean=True, withStd=True)
+    classifier = candidate.build(len(columns), len(genres))
+    name = IndexToString(inputCol="prediction", outputCol="predicted_genre", labels=list(genres))
+    return Pipeline(stages=[assembler, scaler, classifier, name])
+
+
+def index_genres(labelled: Any) -> tuple[Any, list[str]]:
+    """Add the column ``label``: the genre's index in alphabetical order.
+
+    Parameters
+    ----------
+    labelled
+        DataFrame with the column ``genre``.
+
+    Returns
+    -------
+    pyspark.sql.DataFrame
+        `labelled` with ``label``.
+    list[str]
+        The genres in the order of their indices.
+    """
+    from pyspark.ml.feature import StringIndexer
+
+    model = StringIndexer(inputCol="genre", outputCol="label", stringOrderType="alphabetAsc").fit(labelled)
+    return model.transform(labelled), list(model.labels)
+
+
+def _one_vs_rest(binary: Any) -> Any:
+    from pyspark.ml.classification import OneVsRest
+
+    return OneVsRest(classifier=binary, parallelism=2)

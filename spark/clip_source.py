@@ -1,0 +1,116 @@
+"""Where the Python workers get a clip's bytes from: the strategies that `spark.extraction` is given.
+
+A strategy turns rows of a Spark DataFrame, which name clips, into clips with their bytes. It is pickled to the
+workers and fetches there, so that audio never passes through the JVM. Reading or judging audio is not done here.
+"""
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import TYPE_CHECKING, Any, Protocol
+from urllib.parse import quote
+
+from genres.errors import GenresError
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import requests
+
+
+@dataclass(frozen=True)
+class Clip:
+    """One clip's bytes, with what its row says about it."""
+
+    about: dict[str, Any]
+    """A value for each of the source's columns."""
+    suffix: str
+    """Suffix of the clip's file name, with the dot."""
+    data: bytes
+
+
+class ClipSource(Protocol):
+    """A picklable way from rows that name clips to the clips.
+
+    One row may name one clip (a path) or many (a range of offsets); the source says which columns each clip
+    carries into the output.
+    """
+
+    columns: str
+    """Spark DDL of the columns in `Clip.about`, such as ``track_id string, genre string``."""
+
+    def clips(self, rows: "pd.DataFrame") -> Iterator[Clip]:
+        """Fetch the clips that `rows` name, one at a time.
+
+        Raises whatever keeps the bytes from being fetched: an outage fails the task, it never turns clips
+        into rejected ones.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class WebHdfsClips:
+    """Clips of the lake by path: rows of ``track_id, genre, path, sha256``, fetched over WebHDFS."""
+
+    webhdfs_url: str
+    """``http://host:port`` of the NameNode's WebHDFS."""
+    user: str
+    """User name sent to HDFS."""
+    give_up_after_s: float = 60.0
+    """How long a clip's fetch is tried again while HDFS does not answer or answers with an error."""
+    columns: str = "track_id string, genre string"
+
+    def clips(self, rows: "pd.DataFrame") -> Iterator[Clip]:
+        """Fetch each row's file, and see that it is the one that the manifest knows.
+
+        Raises
+        ------
+        GenresError
+            If HDFS does not give the file in time, or gives other bytes than the manifest's.
+        """
+        import requests
+
+        with requests.Session() as session:
+            for row in rows.to_dict("records"):
+                path = row["path"]
+                data = self._fetched(session, path)
+                if hashlib.sha256(data).hexdigest() != row["sha256"]:
+                    raise GenresError(
+                        f"{path} on HDFS is not the file in the manifest (sha256 {row['sha256'][:12]}…); "
+                        "materialize raw_audio again"
+                    )
+                about = {"track_id": row["track_id"], "genre": row["genre"]}
+                yield Clip(about, PurePosixPath(path).suffix, data)
+
+    def _fetched(self, session: "requests.Session", path: str) -> bytes:
+        import requests
+        from tenacity import retry, retry_if_exception_type, stop_after_delay, wait_exponential
+
+        @retry(
+            retry=retry_if_exception_type(requests.RequestException),
+            stop=stop_after_delay(self.give_up_after_s),
+            wait=wait_exponential(multiplier=0.2, max=5),
+            reraise=True,
+        )
+        def fetch() -> requests.Response:
+            # The NameNode answers with a redirect to a DataNode that has the block.
+            response = session.get(
+                f"{self.webhdfs_url}/webhdfs/v1{quote(path)}",
+                params={"op": "OPEN", "user.name": self.user},
+                timeout=(5, 60),
+            )
+            if response.status_code != requests.codes.not_found:
+                response.raise_for_status()
+            return response
+
+        try:
+            response = fetch()
+        except requests.RequestException as error:
+            raise GenresError(
+                f"HDFS at {self.webhdfs_url} does not give {path}: {error}; is it up? See `genres status`"
+            ) from error
+        if response.status_code == requests.codes.not_found:
+            raise GenresError(
+                f"HDFS at {self.webhdfs_url} has no {path}, which the manifest lists; materialize raw_audio again"
+            )
+        return response.content

@@ -1,0 +1,73 @@
+"""Evaluation: confusion counted in Spark, figures of merit from the counts."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+
+def confusion_matrix(predictions: Any, genres: Sequence[str]) -> npt.NDArray[np.int64]:
+    """Count predictions by true and predicted genre.
+
+    Parameters
+    ----------
+    predictions
+        Spark DataFrame with ``genre`` and ``predicted_genre``.
+    genres
+        The genres, in the wanted order.
+
+    Returns
+    -------
+    ndarray, shape (n_genres, n_genres)
+        Row: true genre; column: predicted genre.
+    """
+    place = {genre: index for index, genre in enumerate(genres)}
+    counts = np.zeros((len(genres), len(genres)), dtype=np.int64)
+    for row in predictions.groupBy("genre", "predicted_genre").count().collect():
+        counts[place[row["genre"]], place[row["predicted_genre"]]] = row["count"]
+    return counts
+
+
+def metrics(confusion: npt.NDArray[np.int64], genres: Sequence[str], *, part: str) -> dict[str, float]:
+    """Accuracy, macro-F1 and each genre's precision, recall and F1, named for a part of the split.
+
+    A genre that is never predicted has precision 0, one without clips recall 0: both count as F1 0 in the macro
+    average, as in scikit-learn's ``f1_score(average="macro", zero_division=0)``.
+
+    Parameters
+    ----------
+    confusion
+        From `confusion_matrix`.
+    part
+        Prefix of the names: ``valid`` gives ``valid_accuracy``, ``valid_macro_f1``, ``valid_f1_blues`` …
+    """
+    hits = np.diag(confusion).astype(float)
+    precision = _ratio(hits, confusion.sum(axis=0))
+    recall = _ratio(hits, confusion.sum(axis=1))
+    f1 = _ratio(2 * precision * recall, precision + recall)
+    named = {
+        f"{part}_accuracy": float(hits.sum() / max(confusion.sum(), 1)),
+        f"{part}_macro_f1": float(f1.mean()),
+        f"{part}_rows": float(confusion.sum()),
+    }
+    for values, name in ((precision, "precision"), (recall, "recall"), (f1, "f1")):
+        named |= {f"{part}_{name}_{genre}": float(value) for genre, value in zip(genres, values, strict=True)}
+    return named
+
+
+def majority_confusion(train_counts: npt.NDArray[np.int64], counts: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """Confusion of the baseline that always answers the training part's most frequent genre.
+
+    Parameters
+    ----------
+    train_counts, counts
+        Clips of each genre in the training part and in the part that is judged, shape (n_genres,).
+    """
+    confusion = np.zeros((len(counts), len(counts)), dtype=np.int64)
+    confusion[:, int(np.argmax(train_counts))] = counts
+    return confusion
+
+
+def _ratio(part: npt.NDArray[Any], whole: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+    return np.divide(part, whole, out=np.zeros(len(part)), where=whole > 0)

@@ -1,0 +1,44 @@
+"""The process that Spark forks its Python workers from, with the feature kernel already loaded.
+
+Set as ``spark.python.daemon.module=spark.worker_daemon``. Every worker is a fork, so what is imported and
+compiled here is paid for once for each Spark application instead of once for each worker.
+
+Nothing else belongs here, and nothing here may leave a thread behind: a fork copies only the thread that
+calls it, and a lock that another thread holds at that moment stays locked in the child for ever. (Arrow's
+allocator has a thread of its own, which it stops and restarts around forks.) Nor may anything be printed:
+Spark reads the daemon's port from its standard output.
+"""
+
+import os
+
+
+def warm_up() -> None:
+    """Import the kernel's libraries, and load its compiled functions, before the first fork."""
+    single_threaded()
+
+    import numpy as np
+    import pandas
+    import pyarrow
+    import requests
+    import soundfile
+    import tenacity
+
+    from spark import extraction, features
+
+    _ = pandas, pyarrow, requests, soundfile, tenacity, extraction
+    noise = np.random.default_rng(0).standard_normal(22_050) / 10
+    features.gtzan57(noise.astype(np.float32))
+
+
+def single_threaded() -> None:
+    """Give one thread to each library's pool, before it is imported: there is a worker for each core already."""
+    for pool in ("OMP", "OPENBLAS", "MKL", "NUMBA"):
+        os.environ[f"{pool}_NUM_THREADS"] = "1"
+
+
+if __name__ == "__main__":
+    warm_up()
+
+    from pyspark.daemon import manager
+
+    manager()

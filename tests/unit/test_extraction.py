@@ -1,0 +1,177 @@
+"""Every clip ends in one row, with features or with a reason; what cannot be fetched fails instead."""
+
+import hashlib
+import http.server
+import math
+import pickle
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import soundfile
+
+from genres.errors import GenresError
+from genres.settings import PROJECT_DIR
+from spark.audio_gate import RejectedAudio
+from spark.clip_source import Clip, WebHdfsClips
+from spark.extraction import clip_features, feature_tables, features_of_files, published_table
+from spark.feature_sets import DEFAULT_FEATURE_SET as FEATURES
+
+LIMITS = {"feature_set": FEATURES, "max_clip_s": 5.0}
+COLUMNS = ["track_id", "genre", "length", *FEATURES.columns, "sha256", "feature_version", "reason"]
+
+
+@dataclass(frozen=True)
+class FolderClips:
+    """A source as streaming will have it: a row names several clips."""
+
+    columns: str = "track_id string, genre string"
+
+    def clips(self, rows: pd.DataFrame) -> Iterator[Clip]:
+        for folder in rows["folder"]:
+            for path in sorted(Path(folder).iterdir()):
+                yield Clip({"track_id": path.stem, "genre": Path(folder).name}, path.suffix, path.read_bytes())
+
+
+@pytest.fixture
+def blues(tmp_path: Path) -> Path:
+    """Two good clips, a text file, one that is too short and one that is too long."""
+    folder = tmp_path / "blues"
+    folder.mkdir()
+    noise = np.random.default_rng(0).uniform(-0.1, 0.1, 6 * 22_050)
+    soundfile.write(folder / "a.wav", noise[:22_050], 22_050)
+    soundfile.write(folder / "b.flac", noise[:30_000], 44_100)
+    (folder / "c.wav").write_text("not audio")
+    soundfile.write(folder / "d.wav", noise[:1_000], 22_050)
+    soundfile.write(folder / "e.wav", noise, 22_050)
+    return folder
+
+
+def sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def test_each_clip_is_a_row_with_features_or_a_reason(blues: Path) -> None:
+    batches = [pd.DataFrame({"folder": [str(blues)]}), pd.DataFrame({"folder": []})]
+    full, empty = feature_tables(batches, source=FolderClips(), **LIMITS)
+    assert list(full.columns) == list(empty.columns) == COLUMNS
+    assert (full.dtypes == empty.dtypes)[["length", *FEATURES.columns]].all()
+    assert empty.empty
+
+    assert full["track_id"].tolist() == ["a", "b", "c", "d", "e"]
+    assert full["sha256"].tolist() == [sha256(path) for path in sorted(blues.iterdir())]
+    assert set(full["feature_version"]) == {FEATURES.feature_version}
+    good, bad = full[:2], full[2:]
+    assert good["reason"].isna().all()
+    assert good["length"].tolist() == [22_050, 15_000]
+    assert np.isfinite(good[list(FEATURES.columns)]).all(axis=None)
+    assert bad[["length", *FEATURES.columns]].isna().all(axis=None)
+    for reason, part in zip(bad["reason"], ["not a WAV file", "features need 0.093 s", "at most 5 s"], strict=True):
+        assert part in reason
+
+
+def test_a_task_can_be_pickled_to_the_workers() -> None:
+    task = (feature_tables, WebHdfsClips("http://127.0.0.1:1", "genres"), FEATURES)
+    assert pickle.loads(pickle.dumps(task)) == task  # noqa: S301
+
+
+def test_one_clip(blues: Path) -> None:
+    clip = clip_features((blues / "a.wav").read_bytes(), file_suffix=".wav", **LIMITS)
+    assert (clip.length, clip.sha256) == (22_050, sha256(blues / "a.wav"))
+    assert sorted(clip.values) == sorted(FEATURES.columns)
+    with pytest.raises(RejectedAudio, match=r"a WAV file named \.au"):
+        clip_features((blues / "a.wav").read_bytes(), file_suffix=".au", **LIMITS)
+
+
+def test_local_files_give_the_same_rows_over_one_process_and_two(blues: Path) -> None:
+    paths = [*sorted(blues.iterdir()), blues / "gone.wav"]
+    rows = list(features_of_files(paths, workers=1, **LIMITS))
+    assert [row["filename"] for row in rows] == [path.name for path in paths]
+    assert [row["reason"] is None for row in rows] == [True, True, False, False, False, False]
+    assert rows[-1]["reason"] == "cannot be read: No such file or directory"
+    assert {row["genre"] for row in rows} == {"blues"}
+    spread = list(features_of_files(paths, workers=2, **LIMITS))
+    pd.testing.assert_frame_equal(pd.DataFrame(rows), pd.DataFrame(spread))
+
+
+def test_published_table_has_the_published_columns(blues: Path) -> None:
+    rows = pd.DataFrame(features_of_files(sorted(blues.iterdir()), workers=1, **LIMITS))
+    table = published_table(rows, FEATURES)
+    assert list(table.columns) == ["filename", "length", *FEATURES.columns, "label"]
+    assert table["filename"].tolist() == ["a.wav", "b.flac"]
+    assert table["label"].tolist() == ["blues", "blues"]
+    from_lake = published_table(rows.drop(columns="filename"), FEATURES)
+    assert from_lake["filename"].tolist() == ["a.wav", "b.wav"]
+
+
+def test_nothing_heavy_is_imported_before_a_feature_is_computed() -> None:
+    code = (
+        "import sys, spark.extraction, spark.feature_sets, spark.audio_gate, spark.audio_decode, spark.clip_source\n"
+        "sys.exit(','.join({'librosa', 'numpy', 'pandas', 'pyspark', 'requests', 'soundfile'} & set(sys.modules)))"
+    )
+    run = subprocess.run([sys.executable, "-c", code], cwd=PROJECT_DIR, capture_output=True, text=True, check=False)
+    assert run.stderr.strip() == ""
+
+
+@contextmanager
+def answering(*answers: tuple[int, bytes]) -> Iterator[str]:
+    """An HTTP server that gives these answers in turn, over and over; yields its address."""
+    requested: list[str] = []
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            status, body = answers[len(requested) % len(answers)]
+            requested.append(self.path)
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+def manifest(data: bytes) -> pd.DataFrame:
+    digest = hashlib.sha256(data).hexdigest()
+    return pd.DataFrame({"track_id": ["a"], "genre": ["blues"], "path": ["/lake/blues/a b.wav"], "sha256": [digest]})
+
+
+def test_a_fetch_is_tried_again_until_hdfs_answers() -> None:
+    with answering((503, b""), (200, b"the bytes")) as url:
+        (clip,) = WebHdfsClips(url, "genres").clips(manifest(b"the bytes"))
+    assert clip == Clip({"track_id": "a", "genre": "blues"}, ".wav", b"the bytes")
+
+
+def test_an_outage_fails_and_quarantines_nothing() -> None:
+    nobody = WebHdfsClips("http://127.0.0.1:1", "genres", give_up_after_s=0.1)
+    with pytest.raises(GenresError, match=r"HDFS at http://127.0.0.1:1 does not give /lake/blues/a b.wav"):
+        list(feature_tables([manifest(b"the bytes")], source=nobody, **LIMITS))
+
+
+def test_a_file_that_is_gone_or_changed_fails() -> None:
+    with answering((404, b"")) as url, pytest.raises(GenresError, match=r"has no /lake/blues/a b\.wav"):
+        list(WebHdfsClips(url, "genres").clips(manifest(b"the bytes")))
+    with answering((200, b"other bytes")) as url, pytest.raises(GenresError, match="is not the file in the manifest"):
+        list(WebHdfsClips(url, "genres").clips(manifest(b"the bytes")))
+
+
+def test_silence_has_features(tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "silence.wav", np.zeros(22_050), 22_050)
+    clip = clip_features((tmp_path / "silence.wav").read_bytes(), file_suffix=".wav", **LIMITS)
+    assert clip.values["rms_mean"] == clip.values["tempo"] == 0.0
+    assert all(math.isfinite(value) for value in clip.values.values())
