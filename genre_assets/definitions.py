@@ -42,7 +42,13 @@ def build_defs(*, settings: Settings) -> dg.Definitions:
                 selection=dg.AssetSelection.assets(*ASSETS),
                 partitions_def=DATASETS,
                 description="The whole batch half for one dataset.",
-            )
+            ),
+            dg.define_asset_job(
+                "load_dataset",
+                selection=dg.AssetSelection.assets(raw_audio),
+                partitions_def=DATASETS,
+                description="Only bring a dataset's clips to HDFS.",
+            ),
         ],
         resources=resources(settings),
         # A process holds one kind of Spark session, so each step gets its own. Forking from a server that has
@@ -57,8 +63,3 @@ def build_defs(*, settings: Settings) -> dg.Definitions:
 
 
 defs = build_defs(settings=Settings())
-
-
-def batch_pipeline() -> dg.JobDefinition:
-    """Give the job that materializes everything, for ``dagster.reconstructable``."""
-    return defs.resolve_job_def("batch_pipeline")

@@ -1,17 +1,19 @@
 """Launching the batch half from outside the UI: register a dataset, run the job, follow it, sum it up."""
 
+import json
 import os
-import threading
+import signal
+import subprocess
+import sys
 import time
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 import dagster as dg
 
-from genre_assets.definitions import batch_pipeline
 from genre_assets.partitions import DATASETS
 from genres.errors import GenresError
 from genres.settings import PROJECT_DIR, Settings
@@ -28,6 +30,8 @@ SYNTHETIC = "synthetic"
 class BatchRun:
     """How a run of the batch job went."""
 
+    log: Path
+    """What the run's processes printed."""
     run_id: str = ""
     success: bool = False
     seconds: dict[str, float] = field(default_factory=dict)
@@ -76,19 +80,22 @@ def register(settings: Settings, instance: dg.DagsterInstance, dataset: Dataset)
     instance.add_dynamic_partitions(str(DATASETS.name), [dataset.dataset])
 
 
-def run_batch(
+def run_job(
+    settings: Settings,
     instance: dg.DagsterInstance,
+    job: str,
     dataset: str,
     *,
-    assets: Sequence[str] | None = None,
     on_event: Callable[[str, str, str], None],
 ) -> BatchRun:
-    """Run the batch job for a dataset, in processes of its own, and follow it.
+    """Run a job of the batch location for a dataset, in a process of its own, and follow it.
+
+    What the run's processes print goes to ``<state_dir>/logs/<job>.log``; the event log says what happened.
 
     Parameters
     ----------
-    assets
-        Names of the assets to materialize; None for all.
+    job
+        ``batch_pipeline`` or ``load_dataset``.
     on_event
         Called with (asset, kind, text); kind is ``start``, ``log``, ``done``, ``failed`` or ``skipped``.
 
@@ -99,32 +106,28 @@ def run_batch(
     """
     mark = uuid4().hex
     tags = {"dagster/partition": dataset, "genres/launch": mark}
-    summary = BatchRun()
-    finished = threading.Event()
-
-    def execute() -> bool:
-        try:
-            return dg.execute_job(
-                dg.reconstructable(batch_pipeline),
-                instance,
-                run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
-                tags=tags,
-                asset_selection=None if assets is None else [dg.AssetKey(name) for name in assets],
-            ).success
-        finally:
-            finished.set()
-
-    with ThreadPoolExecutor(1, thread_name_prefix="batch") as pool:
-        running = pool.submit(execute)
-        cursor = None
+    command = [sys.executable, "-m", "dagster", "job", "execute", "--job", job, "--tags", json.dumps(tags)]
+    log = settings.state_dir / "logs" / f"{job}.log"
+    log.parent.mkdir(parents=True, exist_ok=True)
+    summary = BatchRun(log=log)
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [*command, "--module-name", "genre_assets.definitions"], cwd=PROJECT_DIR, stdout=output, stderr=output
+        )
+    cursor = None
+    try:
         while True:
             # Asked before the events are read: what is written until the end is read in the last round.
-            is_last_round = finished.is_set()
+            is_last_round = process.poll() is not None
             cursor = _follow(instance, mark, cursor, summary, on_event)
             if is_last_round:
                 break
             time.sleep(0.3)
-        summary.success = running.result()
+    finally:
+        if process.poll() is None:  # interrupted: let Dagster end the run's processes and say so in the event log
+            process.send_signal(signal.SIGINT)
+            process.wait()
+    summary.success = process.returncode == 0
     return summary
 
 

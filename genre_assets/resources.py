@@ -6,9 +6,10 @@ from typing import Any
 
 import dagster as dg
 from dagster_pyspark import LazyPySparkResource
+from pydantic import PrivateAttr
 
 from genres.settings import Settings
-from spark.session import session_config
+from spark.session import open_session, session_config
 from store.database import Database
 from store.lake import Lake
 from store.model_registry import ModelRegistry
@@ -45,6 +46,12 @@ class MlflowResource(dg.ConfigurableResource[ModelRegistry]):
 
 class SparkResource(LazyPySparkResource):
     """A Spark session that is opened when first asked for and stopped when the step ends."""
+
+    _spark_session: Any = PrivateAttr(default=None)
+
+    def _init_session(self) -> None:
+        if self._spark_session is None:
+            self._spark_session = open_session(self.spark_config)
 
     @contextmanager
     def yield_for_execution(self, context: dg.InitResourceContext) -> Generator["SparkResource", None, None]:

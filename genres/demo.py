@@ -68,7 +68,7 @@ def run_demo(console: Console) -> bool:
     )
     console.print(f"\ndataset [bold]{dataset.dataset}[/]: {what}")
     with _peak_memory([*pids, os.getpid()]) as peak:
-        run = _run(console, instance, dataset.dataset)
+        run = _run(console, settings, instance, "batch_pipeline", dataset.dataset)
     _print_results(console, settings, dataset, run)
     console.print(
         f"memory: stack at rest {at_rest / 2**30:.2f} GiB, highest while the pipeline ran {peak[0] / 2**30:.2f} GiB"
@@ -82,7 +82,7 @@ def load_folder(console: Console, folder: Path, dataset_id: str) -> None:
     named = {"dataset": dataset_id} if dataset_id else {}
     dataset = _chosen(Settings(audio=folder, **named))  # type: ignore[arg-type]
     settings = start(console)
-    _run(console, _registered(settings, dataset), dataset.dataset, assets=["raw_audio"])
+    _run(console, settings, _registered(settings, dataset), "load_dataset", dataset.dataset)
     console.print(
         f"dataset [bold]{dataset.dataset}[/] is in HDFS; `make ui` and materialize its partition, "
         f"or GENRES_AUDIO={escape(str(folder))} make demo"
@@ -114,9 +114,9 @@ def _registered(settings: Settings, dataset: "Dataset") -> "dg.DagsterInstance":
     return instance
 
 
-def _run(console: Console, instance: "dg.DagsterInstance", dataset: str, assets: list[str] | None = None) -> "BatchRun":
+def _run(console: Console, settings: Settings, instance: "dg.DagsterInstance", job: str, dataset: str) -> "BatchRun":
     """Run the job with a line for each asset; raise if one fails."""
-    from genre_assets.launch import run_batch
+    from genre_assets.launch import run_job
 
     columns = (SpinnerColumn(finished_text="[green]✓"), TextColumn("{task.description}"), TimeElapsedColumn())
     with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
@@ -132,9 +132,9 @@ def _run(console: Console, instance: "dg.DagsterInstance", dataset: str, assets:
             if not console.is_terminal and (kind != "start"):
                 console.print(f"  {asset:20} {kind if kind != 'log' else ''} {escape(text)}".rstrip())
 
-        run = run_batch(instance, dataset, assets=assets, on_event=show)
+        run = run_job(settings, instance, job, dataset, on_event=show)
     if not run.success:
-        asset, reason = next(iter(run.failures.items()), ("the run", "it was stopped; see its page in Dagster"))
+        asset, reason = next(iter(run.failures.items()), ("the run", f"it was stopped; {run.log} may say why"))
         raise GenresError(f"{asset} failed: {reason}")
     return run
 

@@ -62,7 +62,7 @@ def predict_files(console: Console, paths: Sequence[Path], settings: Settings, d
     """
     from genre_assets.launch import choose_dataset
     from spark.scoring import load_model, model_genres, score
-    from spark.session import open_session
+    from spark.session import open_session, session_config
     from store.database import Database
     from store.hdfs import Hdfs
     from store.lake import Lake
@@ -81,7 +81,7 @@ def predict_files(console: Console, paths: Sequence[Path], settings: Settings, d
     rows = _features(console, paths, settings)
     good = rows[rows["reason"].isna()]
     lake = Lake(Hdfs(settings.webhdfs, user=settings.hdfs_user), hdfs=settings.hdfs, root=settings.lake_path)
-    spark = open_session("connect", settings, app_name="genres predict")
+    spark = open_session(session_config("connect", settings, app_name="genres predict"))
     try:
         model = load_model(lake.uri(champion.spark_model_path))
         genres = model_genres(model)

@@ -30,11 +30,13 @@ def probe_namenode(webhdfs: str) -> None:
         raise UnhealthyError(safe_mode)
 
 
-def probe_datanode(address: str) -> None:
-    """The DataNode answers and has joined a NameNode's cluster; `address` is ``http://host:port``."""
+def probe_datanode(address: str, webhdfs: str) -> None:
+    """The DataNode answers and has joined the cluster; both addresses are ``http://host:port``."""
     # The whole bean cannot be read before the DataNode has registered: each try costs a stack trace in its log.
     if not _jmx(address, "Hadoop:service=DataNode,name=DataNodeInfo", "ClusterId").get("ClusterId"):
         raise UnhealthyError("it has not reached the NameNode")
+    if _jmx(webhdfs, "Hadoop:service=NameNode,name=FSNamesystemState")["NumLiveDataNodes"] < 1:
+        raise UnhealthyError("the NameNode does not know it")
 
 
 def probe_kafka(bootstrap_servers: str) -> None:
@@ -73,7 +75,7 @@ def probe_spark_connect(remote: str, ui: str | None) -> None:
     host, port = url.hostname or "", url.port or 15002
     _require_listener(host, port)
     if ui:
-        _get(f"{ui}/api/v1/applications")
+        _get(f"{ui}/jobs/")
     # A TLS server would refuse this plain channel, but then it listens, which is all there is to see.
     if "use_ssl=true" in url.path.lower():
         return

@@ -20,8 +20,11 @@ KAFKA_VERSION = "4.2.0"
 # Hadoop and Kafka log through slf4j 1.7 and bring no binding; without one they are mute.
 _SLF4J_SIMPLE = "org.slf4j:slf4j-simple:1.7.36"
 
+# Hadoop's daemons call it when they end, and otherwise bury the reason under a stack trace of its absence.
+_LOG4J_1 = "ch.qos.reload4j:reload4j:1.2.22"
+
 ROOTS = {
-    HADOOP_LOCK: [f"org.apache.hadoop:hadoop-client-minicluster:{HADOOP_VERSION}", _SLF4J_SIMPLE],
+    HADOOP_LOCK: [f"org.apache.hadoop:hadoop-client-minicluster:{HADOOP_VERSION}", _SLF4J_SIMPLE, _LOG4J_1],
     KAFKA_LOCK: [f"org.apache.kafka:kafka_2.13:{KAFKA_VERSION}", _SLF4J_SIMPLE],
 }
 """What each lock file's class path is resolved from."""

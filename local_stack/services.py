@@ -46,7 +46,7 @@ def services(settings: Settings) -> list[Service]:
             Service(
                 "datanode",
                 datanode,
-                lambda: health.probe_datanode(datanode),
+                lambda: health.probe_datanode(datanode, settings.webhdfs),
                 ports={"data": ports.datanode, "HTTP": ports.datanode_http, "IPC": ports.datanode_ipc},
                 data_dir=state_dir / "hdfs" / "data",
             ),

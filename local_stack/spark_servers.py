@@ -96,7 +96,8 @@ def connect_conf(settings: Settings) -> dict[str, str]:
 def history_conf(settings: Settings) -> dict[str, str]:
     """Return the history server's configuration."""
     return {
-        "spark.history.fs.logDirectory": event_log_dir(settings).as_uri(),
+        # Not quoted like a URI: the history server takes a %20 for a part of the name.
+        "spark.history.fs.logDirectory": f"file:{event_log_dir(settings)}",
         "spark.history.ui.port": str(settings.ports.spark_history),
         "spark.port.maxRetries": "0",
         "spark.history.fs.update.interval": "5s",

@@ -5,6 +5,7 @@ alone; any number of stacks run side by side.
 """
 
 import fcntl
+import re
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -83,6 +84,7 @@ def up(settings: Settings, *, on_progress: Callable[[str], None]) -> list[Servic
         if service.external:
             _require_external(service)
     if settings.embedded:
+        _require_plain_path(settings.state_dir)
         settings = reserve_ports(settings)
         with _exclusive(settings):
             programs = _programs(settings, report)
@@ -174,8 +176,7 @@ def _start_all(
         if service.name in to_start:
             programs[service.name].prepare()
             supervisor.start_process(service.name)
-        _wait_healthy(settings, service, supervisor, given_up)
-        if service.name in to_start:
+        if _wait_healthy(settings, service, supervisor, given_up) and service.name in to_start:
             report(f"{service.name} healthy in {time.monotonic() - begun:.1f} s")
 
     with ThreadPoolExecutor(max_workers=len(embedded)) as pool:
@@ -185,8 +186,11 @@ def _start_all(
             done.result()
 
 
-def _wait_healthy(settings: Settings, service: Service, supervisor: Supervisor, given_up: threading.Event) -> None:
-    """Wait until `service` is healthy; stop it and raise with its log's tail if it ends or takes too long."""
+def _wait_healthy(settings: Settings, service: Service, supervisor: Supervisor, given_up: threading.Event) -> bool:
+    """Wait until `service` is healthy; stop it and raise with its log's tail if it ends or takes too long.
+
+    Returns False, leaving it as it is, once another service's failure has set `given_up`.
+    """
     deadline = time.monotonic() + settings.start_timeout_s
     first_pid = supervisor.info(service.name).pid
     while not given_up.is_set():
@@ -194,7 +198,7 @@ def _wait_healthy(settings: Settings, service: Service, supervisor: Supervisor, 
         ended = not info.alive or info.pid != first_pid
         reason = None if ended else _why_unhealthy(service)
         if not ended and reason is None:
-            return
+            return True
         if ended or time.monotonic() > deadline:
             supervisor.stop_process(service.name)
             log = supervisor.log_file(service.name)
@@ -203,8 +207,9 @@ def _wait_healthy(settings: Settings, service: Service, supervisor: Supervisor, 
                 if ended
                 else f"was not healthy after {settings.start_timeout_s:g} s ({reason})"
             )
-            raise GenresError(f"{service.name} {what}; the end of {log}:\n{tail(log, 25)}")
+            raise GenresError(f"{service.name} {what}; the end of {log}:\n{tail(log, 40)}")
         time.sleep(0.2)
+    return False
 
 
 def _status(settings: Settings, service: Service, supervisor: Supervisor, supervised: bool) -> ServiceStatus:
@@ -248,6 +253,15 @@ def _require_external(service: Service) -> None:
         raise GenresError(
             f"{service.name} at {service.address}, which the settings name, is not healthy: {reason}; "
             "start it, correct its address, or unset it to use the embedded one"
+        )
+
+
+def _require_plain_path(state_dir: Path) -> None:
+    # A DataNode fails on the %20 of a blank (HDFS formats a string with it), Kafka splits at commas.
+    if odd := re.search(r"[^A-Za-z0-9/._+@=~-]", str(state_dir)):
+        raise GenresError(
+            f"the daemons cannot keep data in {state_dir}: {odd[0]!r} is not a letter, a digit or one of ._+@=~-; "
+            "set GENRES_STATE_DIR to a plainer path"
         )
 
 

@@ -177,7 +177,8 @@ class Supervisor:
         """Call supervisord's XML-RPC `method`; the fault code `unless` is as good as an answer."""
         config = configparser.RawConfigParser()
         config.read(self.config_file)
-        transport = SupervisorTransport(None, None, serverurl=f"unix://{config['unix_http_server']['file']}")
+        socket_path = config["unix_http_server"]["file"].replace("%%", "%")
+        transport = SupervisorTransport(None, None, serverurl=f"unix://{socket_path}")
         with ServerProxy("http://127.0.0.1", transport=transport) as server:
             try:
                 return getattr(server.supervisor, method)(*arguments)
@@ -199,7 +200,7 @@ class Supervisor:
     def _config(self, programs: Iterable[Program]) -> str:
         folder = self.config_file.parent
         config = configparser.RawConfigParser()
-        config["unix_http_server"] = {"file": str(_socket_path(self.state_dir)), "chmod": "0700"}
+        config["unix_http_server"] = {"file": _escaped(str(_socket_path(self.state_dir))), "chmod": "0700"}
         config["rpcinterface:supervisor"] = {
             "supervisor.rpcinterface_factory": "supervisor.rpcinterface:make_main_rpcinterface"
         }
@@ -238,7 +239,8 @@ class Supervisor:
                 "stopasgroup": "true",
                 "killasgroup": "true",
                 "redirect_stderr": "true",
-                "stdout_logfile": _escaped(str(self.log_file(program.name))),
+                # supervisord expands this one twice.
+                "stdout_logfile": _escaped(_escaped(str(self.log_file(program.name)))),
                 "stdout_logfile_maxbytes": "10MB",
                 "stdout_logfile_backups": "2",
             }

@@ -38,7 +38,7 @@ def candidates(seed: int = 0) -> list[Candidate]:
     logistic = {"maxIter": 100, "regParam": 0.01}
     tree = {"maxDepth": 8, "seed": seed}
     forest = {"numTrees": 100, "maxDepth": 8, "seed": seed}
-    svc = {"maxIter": 50, "regParam": 0.01}
+    svc = {"maxIter": 20, "regParam": 0.01, "tol": 1e-3}
     gbt = {"maxIter": 10, "maxDepth": 3, "seed": seed}
     perceptron = {"maxIter": 200, "seed": seed}
     return [

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 CLIPS_PER_TASK = 4
 """Rows of a Spark task: small enough that progress shows and the last task does not leave a core idle, large
-enough that a task's fixed costs (some 0.1 s) do not count beside its clips."""
+enough that a task's fixed costs do not count beside its clips."""
 
 
 @dataclass(frozen=True)

@@ -4,9 +4,13 @@ A classic session is a JVM of this process; MLflow's Spark flavour and training 
 to a server whose engine is warm and whose UI stays up; everything else uses it. One process holds one kind only.
 """
 
+import os
 from typing import Any, Literal
 
+from genres.errors import GenresError
 from genres.settings import Settings
+
+_PATIENCE_S = 30.0
 
 SessionKind = Literal["classic", "connect"]
 
@@ -58,17 +62,56 @@ def session_config(kind: SessionKind, settings: Settings, *, app_name: str) -> d
     return classic
 
 
-def open_session(kind: SessionKind, settings: Settings, *, app_name: str) -> Any:
-    """Open a session of the wanted kind.
+def open_session(config: dict[str, str]) -> Any:
+    """Open the session that a configuration asks for.
+
+    Parameters
+    ----------
+    config
+        From `session_config`.
 
     Returns
     -------
     pyspark.sql.SparkSession
         The caller stops it.
+
+    Raises
+    ------
+    GenresError
+        If nothing answers at the Connect server's address.
     """
     from pyspark.sql import SparkSession
 
+    if "spark.remote" in config:
+        _wait_for_server(config["spark.remote"])
+    if config.get("spark.driver.bindAddress") == "127.0.0.1":
+        os.environ["SPARK_LOCAL_IP"] = "127.0.0.1"  # else the session's UI listens on every address
     builder = SparkSession.builder
-    for key, value in session_config(kind, settings, app_name=app_name).items():
+    for key, value in config.items():
         builder = builder.config(key, value)
     return builder.getOrCreate()
+
+
+def _wait_for_server(remote: str) -> None:
+    # Left to itself the Connect client retries for minutes without a word.
+    import socket
+    from urllib.parse import urlsplit
+
+    from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_exponential
+
+    address = urlsplit(remote)
+    if address.scheme != "sc" or not address.hostname:
+        raise GenresError(f"'{remote}' is no Spark Connect address: set GENRES_SPARK_REMOTE to sc://<host>:<port>")
+    retrying = Retrying(
+        retry=retry_if_exception_type(OSError),
+        stop=stop_after_delay(_PATIENCE_S),
+        wait=wait_exponential(multiplier=0.2, max=3),
+        reraise=True,
+    )
+    try:
+        retrying(socket.create_connection, (address.hostname, address.port or 15002), timeout=5).close()
+    except OSError as error:
+        raise GenresError(
+            f"Spark Connect does not answer at {address.hostname}:{address.port or 15002}: start the stack with "
+            "`genres up`, or mend GENRES_SPARK_REMOTE"
+        ) from error

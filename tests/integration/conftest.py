@@ -55,6 +55,8 @@ def stack(session_monkeypatch: pytest.MonkeyPatch, free_port_base: Callable[[], 
         session_monkeypatch.setenv(f"GENRES_{name}", "")
     session_monkeypatch.setenv("GENRES_STATE_DIR", str(folder))
     session_monkeypatch.setenv("GENRES_PORT_BASE", str(free_port_base()))
+    # A machine that builds something else at the same time is slow, not broken.
+    session_monkeypatch.setenv("GENRES_START_TIMEOUT_S", "300")
     settings = Settings()
     settings.dagster_home.mkdir()
     session_monkeypatch.setenv("DAGSTER_HOME", str(settings.dagster_home))

@@ -156,7 +156,7 @@ def test_service_that_ends_is_named_with_the_tail_of_its_log(state_dir: Path, on
     message = str(failed.value)
     assert message.startswith("kafka ended while it was starting; the end of ")
     assert str(state_dir / "logs" / "kafka.log") in message
-    assert "does not match" in message or "node.id" in message
+    assert "Stored node id 7 doesn't match" in message
     assert row_of(only_kafka, "kafka").state == "stopped"
 
 

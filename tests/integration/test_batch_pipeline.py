@@ -1,0 +1,186 @@
+"""The batch half on the real stack: from a folder of clips to rows in the database, once and again."""
+
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import requests
+
+from genres.settings import Settings
+from spark.feature_sets import DEFAULT_FEATURE_SET
+from store import ledger, predictions, quarantine
+from store.batch_tables import BatchTables
+from store.database import Database
+from store.hdfs import Hdfs
+from store.lake import Lake
+from store.model_registry import ModelRegistry, directory_digest
+
+GENRES = ("blues", "metal", "disco")
+CLIPS = 8
+Genres = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture(scope="module")
+def genres(stack: Settings) -> Genres:
+    """Run the ``genres`` command against the test's stack."""
+
+    def run(*arguments: str, audio: Path | None = None, **environment: str) -> subprocess.CompletedProcess[str]:
+        import os
+
+        variables = {**os.environ, **environment, "GENRES_AUDIO": str(audio or ""), "COLUMNS": "200"}
+        command = [sys.executable, "-m", "genres", *arguments]
+        return subprocess.run(command, env=variables, capture_output=True, text=True, timeout=900, check=False)
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory, write_clips: Callable[..., None]) -> Path:
+    """Clips of three genres, with a text file named .wav and a copy of a clip among them."""
+    folder = tmp_path_factory.mktemp("own music")
+    write_clips(folder, GENRES, CLIPS)
+    (folder / "blues" / "notes.wav").write_text("these are not samples")
+    shutil.copy(folder / "metal" / "metal_0.wav", folder / "metal" / "copy.wav")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def demo(genres: Genres, folder: Path) -> subprocess.CompletedProcess[str]:
+    """The demo on that folder, run once for the tests of this module."""
+    return genres("demo", audio=folder)
+
+
+@pytest.fixture(scope="module")
+def tables(stack: Settings, demo: subprocess.CompletedProcess[str]) -> BatchTables:
+    lake = Lake(Hdfs(stack.webhdfs, user=stack.hdfs_user), hdfs=stack.hdfs, root=stack.lake_path)
+    return BatchTables(lake, Database(stack.database), "own_music0")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def dataset_id_is_known(demo: subprocess.CompletedProcess[str]) -> Iterator[None]:
+    assert demo.returncode == 0, demo.stdout + demo.stderr
+    yield
+
+
+def test_demo_says_what_it_found(demo: subprocess.CompletedProcess[str]) -> None:
+    for said in ("batch_predictions", "OneVsRestGBT", "champion:", "notes.wav", "Spark UI", "at rest", "majority"):
+        assert said in demo.stdout
+    assert "synthetic" not in demo.stdout
+
+
+def test_manifest_accounts_for_every_file(tables: BatchTables, folder: Path) -> None:
+    manifest = tables.manifest().set_index("file_name")
+    assert len(manifest) == len(list(folder.rglob("*.wav"))) == len(GENRES) * CLIPS + 2
+    refused = manifest[manifest["status"] == "quarantined"]
+    assert list(refused.index) == ["notes.wav"]
+    clip = manifest.loc["disco_3.wav"]
+    assert tables.lake.files.cat_file(clip["path"]) == (folder / "disco" / "disco_3.wav").read_bytes()
+    assert (clip["sample_rate"], clip["channels"], clip["duration_s"]) == (22_050, 1, 3.0)
+    assert [row.file_name for row in quarantine.refused(tables.database, tables.dataset)] == ["notes.wav"]
+
+
+def test_features_are_complete_and_the_kernels_own(tables: BatchTables, folder: Path) -> None:
+    from spark.extraction import clip_features
+
+    features = tables.features(DEFAULT_FEATURE_SET.feature_version).set_index("track_id")
+    assert len(features) == len(GENRES) * CLIPS + 1
+    row = features.loc["blues.blues_2"]
+    data = (folder / "blues" / "blues_2.wav").read_bytes()
+    alone = clip_features(data, file_suffix=".wav", feature_set=DEFAULT_FEATURE_SET, max_clip_s=60)
+    np.testing.assert_allclose(row[list(alone.values)].to_numpy(float), list(alone.values.values()), rtol=1e-6)
+    assert row["length"] == alone.length == 3 * 22_050
+
+
+def test_split_keeps_copies_on_one_side(tables: BatchTables) -> None:
+    split = tables.split()
+    used = split[split["part"] != "excluded"]
+    assert used["sha256"].is_unique
+    assert set(used.groupby("genre")["part"].nunique()) == {3}
+
+
+def test_predictions_are_a_row_a_track(stack: Settings, tables: BatchTables, genres: Genres) -> None:
+    printed = genres("predictions", "--json", "--dataset", tables.dataset)
+    rows = json.loads(printed.stdout)
+    assert {row["track_id"] for row in rows} == set(tables.accepted()["track_id"])
+    for row in rows:
+        assert set(row["probabilities"]) == set(GENRES)
+        assert sum(row["probabilities"].values()) == pytest.approx(1)
+        assert row["probability"] == max(row["probabilities"].values()) == row["probabilities"][row["predicted_genre"]]
+        assert row["is_synthetic"] is False
+
+
+def test_mlflow_remembers_every_candidate(stack: Settings, tables: BatchTables) -> None:
+    registry = ModelRegistry(stack.tracking_uri)
+    parent = registry.latest_run(tables.dataset, stage="genre_classifiers")
+    children = registry.child_runs(parent)
+    assert len(children) == 6
+    for child in children:
+        assert {f"{part}_f1_{genre}" for part in ("valid", "test") for genre in GENRES} <= set(child.data.metrics)
+        assert child.data.tags["dagster_run_id"] == parent.data.tags["dagster_run_id"]
+        confusion = registry.read_json(child, "confusion_test.json")
+        assert confusion["genres"] == sorted(GENRES)
+        rows = np.array(confusion["confusion"])
+        assert rows.sum() == child.data.metrics["test_rows"]
+        assert np.trace(rows) / rows.sum() == pytest.approx(child.data.metrics["test_accuracy"])
+
+
+def test_champion_is_the_best_and_its_directory_is_whole(stack: Settings, tables: BatchTables, tmp_path: Path) -> None:
+    registry = ModelRegistry(stack.tracking_uri)
+    best = registry.child_runs(registry.latest_run(tables.dataset, stage="genre_classifiers"))[0]
+    champion = registry.champion(tables.dataset)
+    assert champion.valid_macro_f1 == max(best.data.metrics["valid_macro_f1"], champion.valid_macro_f1)
+    tables.lake.files.get(champion.spark_model_path, str(tmp_path / "model"), recursive=True)
+    tags = registry.alias_tags(tables.dataset, "champion")
+    assert directory_digest(tmp_path / "model") == tags["spark_model_digest"]
+
+
+def test_predict_and_features_of_local_files(tables: BatchTables, genres: Genres, folder: Path, tmp_path: Path) -> None:
+    answer = genres("predict", str(folder / "metal"), "--dataset", tables.dataset, "--json")
+    stored = {row["track_id"]: row for row in predictions.batch_predictions(tables.database, tables.dataset)}
+    rows = json.loads(answer.stdout)
+    assert len(rows) == CLIPS + 1
+    for row in rows:
+        known = stored[f"metal.{Path(row['file_name']).stem}"]
+        assert row["predicted_genre"] == known["predicted_genre"]
+        assert row["probability"] == pytest.approx(known["probability"], rel=1e-4)
+    written = genres("features", str(folder), "-o", str(tmp_path / "f.csv"))
+    table = pd.read_csv(tmp_path / "f.csv")
+    assert list(table.columns) == ["filename", "length", *DEFAULT_FEATURE_SET.columns, "label"]
+    assert len(table) == len(GENRES) * CLIPS + 1
+    assert "notes.wav" in written.stderr
+
+
+def test_running_again_changes_nothing(
+    stack: Settings, tables: BatchTables, genres: Genres, folder: Path
+) -> None:
+    def state() -> Any:
+        rows = predictions.batch_predictions(tables.database, tables.dataset)
+        paths = [commit.path for name in ("raw_audio", "audio_features", "track_split")
+                 for commit in ledger.published(tables.database, tables.dataset, name)]
+        sizes = tables.lake.sizes(tables.lake.path(tables.dataset, "raw_audio"))
+        return rows, paths, sizes, ModelRegistry(stack.tracking_uri).champion(tables.dataset)
+
+    before = state()
+    again = genres("demo", audio=folder)
+    assert again.returncode == 0, again.stdout + again.stderr
+    assert state() == before
+    assert ModelRegistry(stack.tracking_uri).alias_tags(tables.dataset, "challenger")["why"].endswith(
+        f"does not beat the present champion's {before[3].valid_macro_f1:.3f}"
+    )
+
+
+def test_engines_show_what_they_did(stack: Settings, tables: BatchTables) -> None:
+    connect = requests.get(f"http://127.0.0.1:{stack.ports.spark_ui}/api/v1/applications", timeout=30).json()
+    jobs = requests.get(
+        f"http://127.0.0.1:{stack.ports.spark_ui}/api/v1/applications/{connect[0]['id']}/jobs", timeout=30
+    ).json()
+    assert any(job["status"] == "SUCCEEDED" for job in jobs)
+    history = requests.get(f"http://127.0.0.1:{stack.ports.spark_history}/api/v1/applications", timeout=30).json()
+    assert any(application["name"] == "genres training" for application in history)

@@ -1,0 +1,76 @@
+"""Ports: two folders get two blocks, a folder keeps its block, and a taken port is named with its holder."""
+
+import os
+import socket
+from pathlib import Path
+
+import pytest
+
+from genres.errors import GenresError
+from genres.settings import PORT_BLOCK, Ports, Settings
+from local_stack.ports import is_free_block, require_free_ports, reserve_ports
+from local_stack.services import services
+
+
+@pytest.fixture
+def no_port_base(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave the choice of ports to the code: no variable, no ``.env``."""
+    monkeypatch.delenv("GENRES_PORT_BASE", raising=False)
+    monkeypatch.delenv("GENRES_STATE_DIR", raising=False)
+    monkeypatch.setitem(Settings.model_config, "env_file", None)
+
+
+@pytest.mark.usefixtures("no_port_base")
+def test_two_folders_get_two_blocks(tmp_path: Path) -> None:
+    first = reserve_ports(Settings(state_dir=tmp_path / "first"))
+    # Any port of a block is enough to make it somebody else's: here the first stack's Kafka.
+    with socket.create_server(("127.0.0.1", first.ports.kafka)):
+        second = reserve_ports(Settings(state_dir=tmp_path / "second"))
+    assert second.port_base >= first.port_base + PORT_BLOCK
+    assert not set(first.ports) & set(second.ports)
+
+
+@pytest.mark.usefixtures("no_port_base")
+def test_a_listener_on_all_addresses_takes_the_block_too(tmp_path: Path) -> None:
+    base = reserve_ports(Settings(state_dir=tmp_path / "first")).port_base
+    with socket.create_server(("0.0.0.0", Ports.from_base(base).mlflow)):  # noqa: S104 - that is the point
+        assert not is_free_block(base)
+    assert is_free_block(base)
+
+
+@pytest.mark.usefixtures("no_port_base")
+def test_a_folder_keeps_its_block_for_later_commands(tmp_path: Path) -> None:
+    settings = Settings(state_dir=tmp_path)
+    chosen = reserve_ports(settings).port_base
+    with socket.create_server(("127.0.0.1", Ports.from_base(chosen).namenode)):
+        assert reserve_ports(settings).port_base == chosen
+        assert Settings(state_dir=tmp_path).port_base == chosen
+
+
+@pytest.mark.usefixtures("no_port_base")
+def test_a_port_base_that_was_set_wins_and_is_kept(tmp_path: Path) -> None:
+    reserve_ports(Settings(state_dir=tmp_path))
+    assert reserve_ports(Settings(state_dir=tmp_path, port_base=31_000)).port_base == 31_000
+    assert Settings(state_dir=tmp_path).port_base == 31_000
+
+
+def test_taken_port_is_named_with_service_and_holder(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+        base = port - Ports.from_base(0).spark_history
+        settings = Settings(state_dir=tmp_path, port_base=base, spark_remote="")
+        history = next(service for service in services(settings) if service.name == "spark-history")
+        with pytest.raises(GenresError) as taken:
+            require_free_ports(history)
+    assert str(taken.value).startswith(
+        f"port {port}, which spark-history needs for UI, is taken by process {os.getpid()} ("
+    )
+    assert "GENRES_PORT_BASE" in str(taken.value)
+    require_free_ports(history)
+
+
+def test_no_two_services_share_a_port(tmp_path: Path) -> None:
+    settings = Settings(state_dir=tmp_path, port_base=18_000)
+    used = [port for service in services(settings) for port in service.ports.values()]
+    assert len(used) == len(set(used))
+    assert set(used) <= set(range(18_000, 18_000 + PORT_BLOCK))
