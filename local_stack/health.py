@@ -69,7 +69,7 @@ def probe_spark_connect(remote: str, ui: str | None) -> None:
 
     `remote` is ``sc://host:port[/;…]``, `ui` is ``http://host:port``.
     """
-    import grpc  # type: ignore[import-untyped]
+    import grpc
 
     url = urlsplit(remote)
     host, port = url.hostname or "", url.port or 15002

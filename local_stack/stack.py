@@ -21,7 +21,6 @@ from genres.settings import Settings
 from local_stack.class_path import HADOOP_LOCK, KAFKA_LOCK, class_path
 from local_stack.hdfs_daemons import hdfs_programs
 from local_stack.health import UnhealthyError
-from local_stack.java import java_home
 from local_stack.kafka_broker import kafka_programs
 from local_stack.mlflow_server import mlflow_programs
 from local_stack.ports import require_free_ports, reserve_ports
@@ -29,6 +28,7 @@ from local_stack.program import Program
 from local_stack.services import Service, services
 from local_stack.spark_servers import spark_programs
 from local_stack.supervision import ProcessState, Supervisor, tail
+from spark.java import java_home
 
 State = Literal["running", "starting", "stopped", "unhealthy", "external"]
 

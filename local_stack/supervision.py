@@ -103,6 +103,10 @@ class Supervisor:
                 self._call("addProcessGroup", group)
             return
         self.end_leftovers()
+        private = _socket_path(self.state_dir).parent
+        private.mkdir(mode=0o700, exist_ok=True)
+        if private.stat().st_uid != os.getuid():
+            raise GenresError(f"{private} belongs to another user; set GENRES_STATE_DIR to a shorter path")
         # supervisord turns itself into a daemon, so it outlives us, and the call returns.
         started = subprocess.run(
             [sys.executable, "-m", "supervisor.supervisord", "-c", str(self.config_file)],
@@ -156,6 +160,11 @@ class Supervisor:
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.kill()
         psutil.wait_procs(alive, timeout=_STOP_TIMEOUT_S / 2)
+        socket_path = _socket_path(self.state_dir)
+        socket_path.unlink(missing_ok=True)
+        if not socket_path.is_relative_to(self.state_dir):
+            with contextlib.suppress(OSError):  # it was never made
+                socket_path.parent.rmdir()
         return len(leftovers)
 
     def _is_ours(self, process: psutil.Process) -> bool:
@@ -268,9 +277,6 @@ def _socket_path(state_dir: Path) -> Path:
     if len(os.fsencode(place)) <= 90:
         return place
     private = Path(tempfile.gettempdir()) / f"genres-{hashlib.sha256(os.fsencode(state_dir)).hexdigest()[:12]}"
-    private.mkdir(mode=0o700, exist_ok=True)
-    if private.stat().st_uid != os.getuid():
-        raise GenresError(f"{private} belongs to another user; set GENRES_STATE_DIR to a shorter path")
     return private / "supervisor.sock"
 
 

@@ -49,9 +49,9 @@ def candidates(seed: int = 0) -> list[Candidate]:
         Candidate("OneVsRestGBT", gbt, False, lambda _f, _g: _one_vs_rest(ml.GBTClassifier(**gbt))),
         Candidate(
             "MultilayerPerceptron",
-            {**perceptron, "hidden": 32},
+            {**perceptron, "hidden": 64},
             True,
-            lambda features, genres: ml.MultilayerPerceptronClassifier(layers=[features, 32, genres], **perceptron),
+            lambda features, genres: ml.MultilayerPerceptronClassifier(layers=[features, 64, genres], **perceptron),
         ),
     ]
 

@@ -36,8 +36,10 @@ class ClipSource(Protocol):
     carries into the output.
     """
 
-    columns: str
-    """Spark DDL of the columns in `Clip.about`, such as ``track_id string, genre string``."""
+    @property
+    def columns(self) -> str:
+        """Spark DDL of the columns in `Clip.about`, such as ``track_id string, genre string``."""
+        ...
 
     def clips(self, rows: "pd.DataFrame") -> Iterator[Clip]:
         """Fetch the clips that `rows` name, one at a time.

@@ -40,10 +40,16 @@ def session_config(kind: SessionKind, settings: Settings, *, app_name: str) -> d
         "spark.master": settings.spark_master,
         "spark.driver.memory": settings.spark_driver_memory,
         "spark.hadoop.fs.defaultFS": settings.hdfs,
-        "spark.hadoop.dfs.client.use.datanode.hostname": "false",
+        "spark.executorEnv.HADOOP_USER_NAME": settings.hdfs_user,
         "spark.ui.showConsoleProgress": "false",
         "spark.log.level": "WARN",
     }
+    if "hdfs" in settings.embedded:
+        # Both are the client's choice, and the defaults ask for more than one DataNode.
+        classic |= {
+            "spark.hadoop.dfs.replication": "1",
+            "spark.hadoop.dfs.client.block.write.replace-datanode-on-failure.policy": "NEVER",
+        }
     if settings.spark_master.startswith("local"):
         events = settings.state_dir / "spark-events"
         events.mkdir(parents=True, exist_ok=True)
@@ -78,12 +84,17 @@ def open_session(config: dict[str, str]) -> Any:
     Raises
     ------
     GenresError
-        If nothing answers at the Connect server's address.
+        If nothing answers at the Connect server's address, or there is no Java for a classic session.
     """
     from pyspark.sql import SparkSession
 
     if "spark.remote" in config:
         _wait_for_server(config["spark.remote"])
+    else:
+        from spark.java import java_home
+
+        os.environ["JAVA_HOME"] = str(java_home())
+        os.environ["HADOOP_USER_NAME"] = config["spark.executorEnv.HADOOP_USER_NAME"]
     if config.get("spark.driver.bindAddress") == "127.0.0.1":
         os.environ["SPARK_LOCAL_IP"] = "127.0.0.1"  # else the session's UI listens on every address
     builder = SparkSession.builder

@@ -157,13 +157,14 @@ def test_predict_and_features_of_local_files(tables: BatchTables, genres: Genres
     assert "notes.wav" in written.stderr
 
 
-def test_running_again_changes_nothing(
-    stack: Settings, tables: BatchTables, genres: Genres, folder: Path
-) -> None:
+def test_running_again_changes_nothing(stack: Settings, tables: BatchTables, genres: Genres, folder: Path) -> None:
     def state() -> Any:
         rows = predictions.batch_predictions(tables.database, tables.dataset)
-        paths = [commit.path for name in ("raw_audio", "audio_features", "track_split")
-                 for commit in ledger.published(tables.database, tables.dataset, name)]
+        paths = [
+            commit.path
+            for name in ("raw_audio", "audio_features", "track_split")
+            for commit in ledger.published(tables.database, tables.dataset, name)
+        ]
         sizes = tables.lake.sizes(tables.lake.path(tables.dataset, "raw_audio"))
         return rows, paths, sizes, ModelRegistry(stack.tracking_uri).champion(tables.dataset)
 
@@ -171,8 +172,10 @@ def test_running_again_changes_nothing(
     again = genres("demo", audio=folder)
     assert again.returncode == 0, again.stdout + again.stderr
     assert state() == before
-    assert ModelRegistry(stack.tracking_uri).alias_tags(tables.dataset, "challenger")["why"].endswith(
-        f"does not beat the present champion's {before[3].valid_macro_f1:.3f}"
+    assert (
+        ModelRegistry(stack.tracking_uri)
+        .alias_tags(tables.dataset, "challenger")["why"]
+        .endswith(f"does not beat the present champion's {before[3].valid_macro_f1:.3f}")
     )
 
 
