@@ -26,6 +26,9 @@ SYNTHETIC = "synthetic"
 """The id of the dataset that the project synthesises; no folder of a user's gets it."""
 
 
+_RESERVED = {SYNTHETIC, "stream"}  # the second is the stream's folder in the lake
+
+
 @dataclass
 class BatchRun:
     """How a run of the batch job went."""
@@ -65,9 +68,9 @@ def choose_dataset(settings: Settings) -> Dataset:
         return Dataset(SYNTHETIC, settings.state_dir / "synthetic_audio", is_synthetic=True)
     found = scan(settings.audio)
     name = settings.dataset or dataset_id(settings.audio, found.files)
-    if name == SYNTHETIC:
+    if name in _RESERVED:
         raise GenresError(
-            f"'{SYNTHETIC}' is the id of synthesised clips; name {settings.audio} otherwise with GENRES_DATASET"
+            f"'{name}' is an id that the project keeps for itself; name {settings.audio} otherwise with GENRES_DATASET"
         )
     return Dataset(name, settings.audio, is_synthetic=False)
 
@@ -179,7 +182,8 @@ def _reason(error: Any) -> str:
         chain.append(error)
         error = error.cause
     ours = [found for found in chain if found.cls_name == GenresError.__name__]
-    message = (ours or chain)[-1].message.strip()
+    told = (ours or chain)[-1]
+    message = told.message.strip() or told.cls_name
     # Spark hands a worker's error over as text.
     for line in message.splitlines():
         if GenresError.__name__ in line:

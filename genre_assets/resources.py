@@ -47,11 +47,16 @@ class MlflowResource(dg.ConfigurableResource[ModelRegistry]):
 class SparkResource(LazyPySparkResource):
     """A Spark session that is opened when first asked for and stopped when the step ends."""
 
+    keep_session: bool = False
+    """Leave the server's side of a Connect session open, so that the next process finds its Python workers warm."""
+
     _spark_session: Any = PrivateAttr(default=None)
 
     def _init_session(self) -> None:
         if self._spark_session is None:
             self._spark_session = open_session(self.spark_config)
+            if self.keep_session:
+                self._spark_session.release_session_on_close = False
 
     @contextmanager
     def yield_for_execution(self, context: dg.InitResourceContext) -> Generator["SparkResource", None, None]:

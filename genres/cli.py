@@ -71,11 +71,13 @@ def status(as_json: AsJson = False) -> None:
 
 
 @app.command()
-def demo() -> None:
-    """Start the stack, run the whole batch pipeline, and print what came out and where to look."""
+def demo(
+    batch_only: Annotated[bool, typer.Option("--batch-only", help="Leave the streaming half out.")] = False,
+) -> None:
+    """Start the stack, run the batch pipeline and a stream of clips; print what came out and where to look."""
     from genres.demo import run_demo
 
-    if not run_demo(Console()):
+    if not run_demo(Console(), streams=not batch_only):
         raise typer.Exit(NO_CHAMPION)
 
 
@@ -119,19 +121,46 @@ def predict(
 
 
 @app.command()
-def predictions(dataset: DatasetOption = "", as_json: AsJson = False) -> None:
-    """Show the stored predictions; of all datasets unless one is named."""
-    from genres.report import predictions_table
+def predictions(
+    dataset: DatasetOption = "",
+    as_json: AsJson = False,
+    follow: Annotated[bool, typer.Option("--follow", help="Show the stream's newest rows as they come.")] = False,
+) -> None:
+    """Show the stored predictions, batch and stream; of all datasets unless one is named."""
+    from genres.report import follow_stream, predictions_table
     from store import predictions as stored
+    from store import stream_ledger
     from store.database import Database
 
     database = Database(Settings().database)
     database.check_migrated()
-    rows = stored.batch_predictions(database, dataset or None)
+    if follow:
+        follow_stream(Console(), database)
+        return
+    batch = stored.batch_predictions(database, dataset or None)
+    stream = [row for row in stream_ledger.stream_predictions(database) if dataset in ("", row["dataset"])]
     if as_json:
+        rows = [{"table": "batch_predictions", **row} for row in batch]
+        rows += [{"table": "stream_predictions", **row} for row in stream]
         print(json.dumps(rows, default=str, indent=2))  # noqa: T201
     else:
-        Console().print(predictions_table(rows, name="track_id"))
+        Console().print(predictions_table(batch, name="track_id"), predictions_table(stream, name="file_name"))
+
+
+@app.command()
+def watch(
+    folder: Annotated[Path | None, typer.Argument(help="By default the settings' watch_folder.")] = None,
+    once: Annotated[bool, typer.Option("--once", help="Send what is there and end.")] = False,
+) -> None:
+    """Send the audio dropped in a folder, or in genre folders in it, to Kafka; Ctrl-C ends it."""
+    from streaming_sensors import folder_producer
+
+    settings = Settings()
+    if folder is None:
+        folder = settings.watch_folder
+        folder.mkdir(parents=True, exist_ok=True)
+    with folder_producer.stop_on_signals() as stop:
+        folder_producer.watch(settings, folder, once=once, console=Console(), stop=stop)
 
 
 @app.command()

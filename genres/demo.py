@@ -3,6 +3,7 @@
 import contextlib
 import os
 import shutil
+import subprocess
 import sys
 import threading
 import time
@@ -17,8 +18,10 @@ from rich.markup import escape
 from rich.progress import Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from genres.addresses import require_addresses
 from genres.errors import GenresError
 from genres.settings import PROJECT_DIR, Settings
+from genres.stream_demo import producer_running, run_stream_demo
 
 if TYPE_CHECKING:
     import dagster as dg
@@ -33,17 +36,27 @@ def start(console: Console) -> Settings:
     """Bring the stack and the database tables up; give the settings with this stack's ports."""
     from local_stack.stack import up
     from store.database import Database
+    from streaming_sensors.topic import create_topic
 
     started = time.monotonic()
-    up(Settings(), on_progress=lambda line: console.print(f"  {escape(line)}"))
     settings = Settings()
+    # What needs no daemon comes first: a mistake in the settings should not cost the start of the stack.
+    require_addresses(settings)
     Database(settings.database).migrate()
+    up(settings, on_progress=lambda line: console.print(f"  {escape(line)}"))
+    settings = Settings()
+    create_topic(settings)
     console.print(f"local stack is up ({time.monotonic() - started:.1f} s)")
     return settings
 
 
-def run_demo(console: Console) -> bool:
-    """Run the whole batch half for the settings' dataset and print what came out.
+def run_demo(console: Console, *, streams: bool) -> bool:
+    """Run the whole batch half for the settings' dataset, then a stream of clips, and print what came out.
+
+    Parameters
+    ----------
+    streams
+        Whether the streaming half is shown too.
 
     Returns
     -------
@@ -69,12 +82,15 @@ def run_demo(console: Console) -> bool:
     console.print(f"\ndataset [bold]{dataset.dataset}[/]: {what}")
     with _peak_memory([*pids, os.getpid()]) as peak:
         run = _run(console, settings, instance, "batch_pipeline", dataset.dataset)
-    _print_results(console, settings, dataset, run)
+        _print_results(console, settings, dataset, run)
+        has_champion = _print_champion(console, settings, dataset)
+        if has_champion and streams:
+            run_stream_demo(console, settings, instance, dataset)
     console.print(
         f"memory: stack at rest {at_rest / 2**30:.2f} GiB, highest while the pipeline ran {peak[0] / 2**30:.2f} GiB"
     )
     _print_addresses(console, settings)
-    return _print_champion(console, settings, dataset)
+    return has_champion
 
 
 def load_folder(console: Console, folder: Path, dataset_id: str) -> None:
@@ -90,14 +106,20 @@ def load_folder(console: Console, folder: Path, dataset_id: str) -> None:
 
 
 def open_dagster(console: Console) -> None:
-    """Become ``dg dev`` on the stack's Dagster instance."""
+    """Run ``dg dev`` and the folder producer on the stack until Ctrl-C."""
     settings = start(console)
     _registered(settings, _chosen(settings))
     _print_addresses(console, settings)
     command = shutil.which("dg", path=str(Path(sys.executable).parent)) or "dg"
     arguments = ["dev", "-w", "workspace.yaml", "--host", "127.0.0.1", "--port", str(settings.ports.dagster)]
-    os.chdir(PROJECT_DIR)
-    os.execv(command, [command, *arguments])  # noqa: S606  (a fixed command of this environment)
+    console.print(f"drop .wav files in {escape(str(settings.watch_folder))}; Ctrl-C closes Dagster, the stack stays")
+    with producer_running(settings):
+        dagster = subprocess.Popen([command, *arguments], cwd=PROJECT_DIR)
+        while True:
+            # Ctrl-C reaches Dagster too, which takes its time to end in order.
+            with contextlib.suppress(KeyboardInterrupt):
+                dagster.wait()
+                break
 
 
 def _chosen(settings: Settings) -> "Dataset":

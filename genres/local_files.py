@@ -38,7 +38,7 @@ def write_features(console: Console, paths: Sequence[Path], output: Path, settin
         raise GenresError(f"{output}: write to a name that ends in .csv or .parquet")
     if not output.parent.is_dir():
         raise GenresError(f"{output}: there is no folder {output.parent}; make it first")
-    table = published_table(_features(console, paths, settings), DEFAULT_FEATURE_SET)
+    table = published_table(_features(console, _audio_files(paths), settings), DEFAULT_FEATURE_SET)
     if output.suffix == ".csv":
         table.to_csv(output, index=False)
     else:
@@ -69,6 +69,7 @@ def predict_files(console: Console, paths: Sequence[Path], settings: Settings, d
     from store.ledger import registered_dataset
     from store.model_registry import ModelRegistry
 
+    files = _audio_files(paths)
     database = Database(settings.database)
     database.check_migrated()
     entry = registered_dataset(database, dataset or choose_dataset(settings).dataset)
@@ -78,7 +79,7 @@ def predict_files(console: Console, paths: Sequence[Path], settings: Settings, d
             f"{champion.name} version {champion.version} reads features {champion.feature_version}, this version "
             f"computes {DEFAULT_FEATURE_SET.feature_version}: train anew with `genres demo`"
         )
-    rows = _features(console, paths, settings)
+    rows = _features(console, files, settings)
     good = rows[rows["reason"].isna()]
     lake = Lake(Hdfs(settings.webhdfs, user=settings.hdfs_user), hdfs=settings.hdfs, root=settings.lake_path)
     spark = open_session(session_config("connect", settings, app_name="genres predict"))
@@ -108,16 +109,18 @@ def predict_files(console: Console, paths: Sequence[Path], settings: Settings, d
     ]
 
 
-def _features(console: Console, paths: Sequence[Path], settings: Settings) -> pd.DataFrame:
+def _features(console: Console, files: Sequence[Path], settings: Settings) -> pd.DataFrame:
     from spark.extraction import features_of_files
 
-    files = _audio_files(paths)
     rows = features_of_files(files, feature_set=DEFAULT_FEATURE_SET, max_clip_s=settings.max_clip_s)
-    table = pd.DataFrame(list(track(rows, "features", total=len(files), console=console)))
-    for refused in table[table["reason"].notna()].to_dict("records"):
-        console.print(f"refused {escape(refused['filename'])}: {escape(refused['reason'])}")
-    if table["reason"].notna().all():
-        raise GenresError(f"none of the {len(table)} files could be used; the reasons stand above")
+    shown = track(rows, "features", total=len(files), console=console, disable=not console.is_terminal)
+    table = pd.DataFrame(list(shown))
+    refused = table[table["reason"].notna()].to_dict("records")
+    if len(refused) == len(table):
+        first = f"{refused[0]['filename']}: {refused[0]['reason']}"
+        raise GenresError(f"none of the {len(table)} files is audio that can be used (the first: {first}); name others")
+    for file in refused:
+        console.print(f"refused {escape(file['filename'])}: {escape(file['reason'])}")
     return table
 
 

@@ -1,12 +1,18 @@
 """What the ``genres`` command prints: tables made from plain rows."""
 
+import contextlib
+import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from rich.console import Console
+from rich.live import Live
+from rich.markup import escape
 from rich.table import Table
 
 if TYPE_CHECKING:
     from local_stack.stack import ServiceStatus
+    from store.database import Database
 
 _COLOURS = {"running": "green", "external": "green", "starting": "yellow", "stopped": "dim", "unhealthy": "red"}
 
@@ -18,7 +24,7 @@ def status_table(services: "Sequence[ServiceStatus]") -> Table:
         colour = _COLOURS[service.state]
         table.add_row(
             service.service,
-            f"[{colour}]{service.state}[/]" + (f" ({service.reason})" if service.reason else ""),
+            f"[{colour}]{service.state}[/]" + (f" ({escape(service.reason)})" if service.reason else ""),
             str(service.pid or ""),
             service.address,
             f"{service.memory_bytes / 2**20:.0f} MiB" if service.memory_bytes else "",
@@ -41,7 +47,7 @@ def predictions_table(rows: list[dict[str, Any]], *, name: str) -> Table:
     name
         The column that names a row: ``track_id`` or ``file_name``.
     """
-    columns = [name, "part", "genre", "predicted_genre", "probability", "model", "data"]
+    columns = [name, "part", "genre", "predicted_genre", "probability", "latency_s", "model", "data"]
     kept = [column for column in columns if column in {"model", "data"} or any(column in row for row in rows)]
     table = Table(*kept, title=f"{len(rows)} predictions")
     for row in rows:
@@ -51,5 +57,16 @@ def predictions_table(rows: list[dict[str, Any]], *, name: str) -> Table:
             "model": f"{row['model_name']} v{row['model_version']}",
             "data": "synthetic" if row["is_synthetic"] else row["dataset"],
         }
-        table.add_row(*(str(shown.get(column, "")) for column in kept))
+        table.add_row(*(escape(str(shown.get(column, ""))) for column in kept))
     return table
+
+
+def follow_stream(console: Console, database: "Database") -> None:
+    """Show the stream's newest predictions, anew every second, until Ctrl-C."""
+    from store.stream_ledger import stream_predictions
+
+    with contextlib.suppress(KeyboardInterrupt), Live(console=console, auto_refresh=False) as live:
+        while True:
+            rows = stream_predictions(database, limit=max(console.height - 8, 5))
+            live.update(predictions_table(rows, name="file_name"), refresh=True)
+            time.sleep(1)

@@ -96,11 +96,38 @@ class Settings(BaseSettings):
     upload_threads: int = Field(8, ge=1, description="Clips uploaded to HDFS at a time.")
     max_clip_s: float = Field(600.0, gt=0, description="Longest clip the audio gate lets in, in seconds.")
 
+    topic: str = Field("audio_clips", pattern=r"^[A-Za-z0-9_-]{1,200}$", description="Kafka topic of the clips.")
+    topic_partitions: int = Field(3, ge=1, description="Partitions of the topic; more can be added later.")
+    topic_retention_h: int = Field(168, ge=1, description="How long Kafka keeps a clip, in hours.")
+    inline_limit_bytes: int = Field(
+        8 * 2**20, ge=1, le=64 * 2**20, description="Largest clip sent in a message; larger ones go by HDFS."
+    )
+    watch_folder: Path = Field(
+        default_factory=lambda values: values["state_dir"] / "drop",
+        description="Folder that clips are dropped in; empty: drop in state_dir.",
+    )
+    settle_s: float = Field(1.0, gt=0, description="How long a dropped file must be unchanged, in seconds.")
+
+    max_clips_per_batch: int = Field(64, ge=1, description="Most clips of one streaming batch.")
+    drain_quiet_s: float = Field(5.0, ge=0, description="A streaming run ends when the topic was quiet for so long.")
+    max_run_s: float = Field(600.0, gt=0, description="A streaming run takes no next batch when it is this old.")
+    range_grace_s: float = Field(
+        60.0, gt=0, description="A planned batch without a sign of life for so long is tried again."
+    )
+    max_attempts: int = Field(3, ge=1, description="Failures after which a batch is split to find the clip at fault.")
+    keep_partitions: int = Field(2000, ge=100, description="Streaming partitions that Dagster shows; older ones go.")
+    lease_s: float = Field(30.0, gt=0, description="How long a draining run holds the topic without renewing.")
+    stream_dataset: str = Field(
+        "",
+        pattern=r"^([a-z0-9][a-z0-9_]{0,39})?$",
+        description="Whose champion scores the stream; empty: the dataset that the other settings mean.",
+    )
+
     @model_validator(mode="before")
     @classmethod
     def _absolute_paths(cls, values: dict[str, Any]) -> dict[str, Any]:
         # Dagster's step processes have other working folders; a relative path must mean the same in all.
-        for name in ("state_dir", "audio"):
+        for name in ("state_dir", "audio", "watch_folder"):
             if values.get(name):
                 values[name] = Path(values[name]).expanduser().resolve()
             else:

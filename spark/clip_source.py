@@ -27,6 +27,8 @@ class Clip:
     suffix: str
     """Suffix of the clip's file name, with the dot."""
     data: bytes
+    rejection: str | None = None
+    """Why the source itself refuses it: the message is no envelope, the bytes are not those that it promised."""
 
 
 class ClipSource(Protocol):
@@ -75,7 +77,13 @@ class WebHdfsClips:
         with requests.Session() as session:
             for row in rows.to_dict("records"):
                 path = row["path"]
-                data = self._fetched(session, path)
+                data = fetch_from_hdfs(
+                    session,
+                    path,
+                    webhdfs_url=self.webhdfs_url,
+                    user=self.user,
+                    give_up_after_s=self.give_up_after_s,
+                )
                 if hashlib.sha256(data).hexdigest() != row["sha256"]:
                     raise GenresError(
                         f"{path} on HDFS is not the file in the manifest (sha256 {row['sha256'][:12]}…); "
@@ -84,35 +92,41 @@ class WebHdfsClips:
                 about = {"track_id": row["track_id"], "genre": row["genre"]}
                 yield Clip(about, PurePosixPath(path).suffix, data)
 
-    def _fetched(self, session: "requests.Session", path: str) -> bytes:
-        import requests
-        from tenacity import retry, retry_if_exception_type, stop_after_delay, wait_exponential
 
-        @retry(
-            retry=retry_if_exception_type(requests.RequestException),
-            stop=stop_after_delay(self.give_up_after_s),
-            wait=wait_exponential(multiplier=0.2, max=5),
-            reraise=True,
+def fetch_from_hdfs(
+    session: "requests.Session", path: str, *, webhdfs_url: str, user: str, give_up_after_s: float
+) -> bytes:
+    """Read a whole file of HDFS over WebHDFS.
+
+    Raises
+    ------
+    GenresError
+        If HDFS does not give the file within `give_up_after_s` seconds, or has no such file.
+    """
+    import requests
+    from tenacity import retry, retry_if_exception_type, stop_after_delay, wait_exponential
+
+    @retry(
+        retry=retry_if_exception_type(requests.RequestException),
+        stop=stop_after_delay(give_up_after_s),
+        wait=wait_exponential(multiplier=0.2, max=5),
+        reraise=True,
+    )
+    def fetch() -> requests.Response:
+        # The NameNode answers with a redirect to a DataNode that has the block.
+        response = session.get(
+            f"{webhdfs_url}/webhdfs/v1{quote(path)}", params={"op": "OPEN", "user.name": user}, timeout=(5, 60)
         )
-        def fetch() -> requests.Response:
-            # The NameNode answers with a redirect to a DataNode that has the block.
-            response = session.get(
-                f"{self.webhdfs_url}/webhdfs/v1{quote(path)}",
-                params={"op": "OPEN", "user.name": self.user},
-                timeout=(5, 60),
-            )
-            if response.status_code != requests.codes.not_found:
-                response.raise_for_status()
-            return response
+        if response.status_code != requests.codes.not_found:
+            response.raise_for_status()
+        return response
 
-        try:
-            response = fetch()
-        except requests.RequestException as error:
-            raise GenresError(
-                f"HDFS at {self.webhdfs_url} does not give {path}: {error}; is it up? See `genres status`"
-            ) from error
-        if response.status_code == requests.codes.not_found:
-            raise GenresError(
-                f"HDFS at {self.webhdfs_url} has no {path}, which the manifest lists; materialize raw_audio again"
-            )
-        return response.content
+    try:
+        response = fetch()
+    except requests.RequestException as error:
+        raise GenresError(
+            f"HDFS at {webhdfs_url} does not give {path}: {error}; is it up? See `genres status`"
+        ) from error
+    if response.status_code == requests.codes.not_found:
+        raise GenresError(f"HDFS at {webhdfs_url} has no {path}, which the manifest or a message names")
+    return response.content

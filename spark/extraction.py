@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from spark import audio_gate
 from spark.audio_gate import RejectedAudio
-from spark.clip_source import ClipSource
+from spark.clip_source import Clip, ClipSource
 from spark.feature_sets import FeatureSet
 
 if TYPE_CHECKING:
@@ -82,12 +82,11 @@ def clip_features(data: bytes, *, file_suffix: str, feature_set: FeatureSet, max
 
 
 def extract_features(
-    clips: "DataFrame", *, source: ClipSource, feature_set: FeatureSet, max_clip_s: float
+    clips: "DataFrame", *, source: ClipSource, feature_set: FeatureSet, max_clip_s: float, tasks: int
 ) -> "DataFrame":
     """Compute the features of the clips that a DataFrame names, in Spark's Python workers.
 
-    Each worker fetches the bytes itself, holds one clip at a time and gives back features only. The rows are
-    spread over tasks of `CLIPS_PER_TASK`; for that they are counted first.
+    Each worker fetches the bytes itself, holds one clip at a time and gives back features only.
 
     Parameters
     ----------
@@ -99,6 +98,8 @@ def extract_features(
         What to compute.
     max_clip_s : float
         Longest clip that is let in, in seconds.
+    tasks : int
+        How many tasks the rows are spread over; `CLIPS_PER_TASK` says how many clips are a good task's work.
 
     Returns
     -------
@@ -107,7 +108,6 @@ def extract_features(
         ``feature_version`` and ``reason``. A rejected clip is a row with a reason and without length and
         features; a good one has a null reason. What keeps bytes from being fetched fails the task instead.
     """
-    tasks = max(1, math.ceil(clips.count() / CLIPS_PER_TASK))
     extract = functools.partial(feature_tables, source=source, feature_set=feature_set, max_clip_s=max_clip_s)
     values = ", ".join(f"{column} double" for column in feature_set.columns)
     schema = f"{source.columns}, length long, {values}, sha256 string, feature_version string, reason string"
@@ -128,10 +128,7 @@ def feature_tables(
     for rows in row_batches:
         clips = source.clips(rows)
         table = pd.DataFrame(
-            [
-                clip.about | _row(clip.data, clip.suffix, feature_set=feature_set, max_clip_s=max_clip_s)
-                for clip in clips
-            ],
+            [clip.about | _row(clip, feature_set=feature_set, max_clip_s=max_clip_s) for clip in clips],
             columns=columns,
         )
         yield table.astype({"length": "Int64"} | dict.fromkeys(feature_set.columns, "float64"))
@@ -194,17 +191,19 @@ def published_table(features: "pd.DataFrame", feature_set: FeatureSet) -> "pd.Da
     return table.astype({"length": "int64"}).sort_values("filename", ignore_index=True)
 
 
-def _row(data: bytes, suffix: str, *, feature_set: FeatureSet, max_clip_s: float) -> dict[str, Any]:
+def _row(clip: Clip, *, feature_set: FeatureSet, max_clip_s: float) -> dict[str, Any]:
     """Columns of one clip that do not come from its source."""
     try:
-        clip = clip_features(data, file_suffix=suffix, feature_set=feature_set, max_clip_s=max_clip_s)
+        if clip.rejection is not None:
+            raise RejectedAudio(clip.rejection)
+        found = clip_features(clip.data, file_suffix=clip.suffix, feature_set=feature_set, max_clip_s=max_clip_s)
     except RejectedAudio as rejection:
         verdict: dict[str, Any] = {
-            "sha256": hashlib.sha256(data).hexdigest(),
+            "sha256": hashlib.sha256(clip.data).hexdigest(),
             "reason": rejection.reason,
         }
     else:
-        verdict = {"length": clip.length, **clip.values, "sha256": clip.sha256, "reason": None}
+        verdict = {"length": found.length, **found.values, "sha256": found.sha256, "reason": None}
     return verdict | {"feature_version": feature_set.feature_version}
 
 
@@ -218,7 +217,7 @@ def _file_row(path: Path, *, feature_set: FeatureSet, max_clip_s: float) -> dict
             "feature_version": feature_set.feature_version,
             "reason": f"cannot be read: {error.strerror}",
         }
-    return about | _row(data, path.suffix, feature_set=feature_set, max_clip_s=max_clip_s)
+    return about | _row(Clip(about, path.suffix, data), feature_set=feature_set, max_clip_s=max_clip_s)
 
 
 def _one_thread() -> None:

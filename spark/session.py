@@ -4,8 +4,11 @@ A classic session is a JVM of this process; MLflow's Spark flavour and training 
 to a server whose engine is warm and whose UI stays up; everything else uses it. One process holds one kind only.
 """
 
+import hashlib
 import os
+from datetime import UTC, datetime
 from typing import Any, Literal
+from uuid import UUID
 
 from genres.errors import GenresError
 from genres.settings import Settings
@@ -15,7 +18,7 @@ _PATIENCE_S = 30.0
 SessionKind = Literal["classic", "connect"]
 
 
-def session_config(kind: SessionKind, settings: Settings, *, app_name: str) -> dict[str, str]:
+def session_config(kind: SessionKind, settings: Settings, *, app_name: str, session_id: str = "") -> dict[str, str]:
     """Configuration from which a session of the wanted kind is built.
 
     Parameters
@@ -26,6 +29,8 @@ def session_config(kind: SessionKind, settings: Settings, *, app_name: str) -> d
         Addresses and limits.
     app_name
         Name shown in the Spark UI and the history server.
+    session_id
+        UUID of a Connect session that several processes share one after the other; empty for a new one.
     """
     common = {
         "spark.app.name": app_name,
@@ -34,7 +39,8 @@ def session_config(kind: SessionKind, settings: Settings, *, app_name: str) -> d
         "spark.sql.sources.partitionColumnTypeInference.enabled": "false",
     }
     if kind == "connect":
-        return {**common, "spark.remote": settings.remote}
+        shared = f"{'' if '/;' in settings.remote else '/'};session_id={session_id}" if session_id else ""
+        return {**common, "spark.remote": settings.remote.rstrip("/") + shared}
     classic = {
         **common,
         "spark.master": settings.spark_master,
@@ -66,6 +72,17 @@ def session_config(kind: SessionKind, settings: Settings, *, app_name: str) -> d
             "spark.driver.extraJavaOptions": "-XX:+UseSerialGC",
         }
     return classic
+
+
+def shared_session_id(settings: Settings, purpose: str) -> str:
+    """Give the id of the Connect session that a purpose's processes share today on this stack.
+
+    A session that the server has closed (after a day without use) can never be opened again; with the date in it,
+    no id is ever wanted again after that.
+    """
+    name = f"{settings.remote} {settings.state_dir} {purpose} {datetime.now(UTC).date()}"
+    # The client takes version 4 ids only.
+    return str(UUID(bytes=hashlib.sha256(name.encode()).digest()[:16], version=4))
 
 
 def open_session(config: dict[str, str]) -> Any:

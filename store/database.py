@@ -30,17 +30,24 @@ class Database:
     def __init__(self, url: str) -> None:
         try:
             self.url = sa.make_url(url)
-        except sa.exc.ArgumentError as error:
+        except (sa.exc.ArgumentError, ValueError):  # the latter from a port that is no number
+            # Neither chained nor quoted: the URL may hold a password.
             raise GenresError(
-                "GENRES_DATABASE_URL is no SQLAlchemy URL: write sqlite:///<path> or postgresql+psycopg://<user>@<host>/<database>"
-            ) from error
+                "GENRES_DATABASE_URL is no SQLAlchemy URL: write sqlite:////<absolute path> or "
+                "postgresql+psycopg://<user>@<host>/<database>"
+            ) from None
         kind = self.url.get_backend_name()
         if kind not in {"sqlite", "postgresql"}:
             raise GenresError(f"GENRES_DATABASE_URL names a {kind} database: sqlite and postgresql are supported")
         if kind == "sqlite":
-            Path(str(self.url.database)).parent.mkdir(parents=True, exist_ok=True)
+            _make_room(self.url.database or "")
         try:
             self.engine = sa.create_engine(self.url)
+        except sa.exc.NoSuchModuleError as error:
+            raise GenresError(
+                f"GENRES_DATABASE_URL names an unknown driver, {self.url.drivername}: write sqlite:////<absolute path> "
+                "or postgresql+psycopg://<user>@<host>/<database>"
+            ) from error
         except ModuleNotFoundError as error:
             raise GenresError(
                 f"the driver of {self.url.drivername} is not installed: pip install 'genres[postgres]'"
@@ -110,11 +117,29 @@ class Database:
     def _clearly(self) -> Iterator[None]:
         try:
             yield
-        except sa.exc.OperationalError as error:
+        except sa.exc.DatabaseError as error:
+            # The others of this family are mistakes of the code, but for SQLite's word about a file of another kind.
+            if not isinstance(error, sa.exc.OperationalError) and type(error) is not sa.exc.DatabaseError:
+                raise
             raise GenresError(
                 f"the database {self.url.render_as_string(hide_password=True)} cannot be used "
                 f"({str(error.orig).strip().splitlines()[0]}): check GENRES_DATABASE_URL and that the server runs"
             ) from error
+
+
+def _make_room(path: str) -> None:
+    # Dagster's processes have other working folders: a relative path would be another database in each.
+    if not Path(path).is_absolute():
+        raise GenresError(
+            f"GENRES_DATABASE_URL: {path!r} is not an absolute path: write sqlite:////<absolute path> (four slashes)"
+        )
+    try:
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise GenresError(
+            f"there can be no database {path}: {error.filename}: {error.strerror}; mend GENRES_DATABASE_URL or "
+            "GENRES_STATE_DIR"
+        ) from error
 
 
 def _prepare_sqlite(connection: Any, _record: object) -> None:

@@ -3,18 +3,30 @@
 Only the transport is here; which paths there are and how they are committed is ``store.lake``'s.
 """
 
-from typing import Any
-from urllib.parse import urlsplit
+from collections.abc import Callable
+from typing import Any, TypeVar
+from urllib.parse import SplitResult, urlsplit
 
 import requests
-from fsspec.implementations.webhdfs import WebHDFS
+from fsspec.implementations.webhdfs import WebHDFile, WebHDFS
 from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_exponential
 
 from genres.errors import GenresError
 
 _CONNECT_TIMEOUT_S = 5
 _READ_TIMEOUT_S = 120
-_PASSING = ("SafeModeException", "StandbyException", "RetriableException", "could only be written to 0")
+# fsspec hands on an answer's message, not the exception's name.
+_PASSING = (
+    "Name node is in safe mode",
+    "Namenode is in startup mode",
+    "in state standby",
+    "could only be written to 0",
+    "Failed to find datanode",
+)
+_NO_ANSWER = (requests.ConnectionError, requests.Timeout, requests.exceptions.ChunkedEncodingError)
+
+
+_Answer = TypeVar("_Answer")
 
 
 class HdfsUnavailableError(Exception):
@@ -24,8 +36,9 @@ class HdfsUnavailableError(Exception):
 class Hdfs(WebHDFS):
     """fsspec's WebHDFS, with one request a file, checked answers and patience for a daemon that restarts.
 
-    fsspec (2026.9) writes a file as a CREATE and an APPEND, takes the body of a failed read for data, and
-    reports nothing when a rename fails or nests into an existing folder.
+    fsspec (2026.9) writes a file as a CREATE and an APPEND, takes the body of a failed read for data, takes
+    every error for a missing file when it is asked whether there is one, and reports nothing when a rename fails
+    or nests into an existing folder.
 
     Parameters
     ----------
@@ -39,14 +52,14 @@ class Hdfs(WebHDFS):
     Raises
     ------
     GenresError
-        From every method, when HDFS does not answer within `patience_s`.
+        From every method, when HDFS does not answer within `patience_s`, or refuses the user.
     """
 
     cachable = False
 
     def __init__(self, url: str, *, user: str, patience_s: float = 30.0) -> None:
         address = urlsplit(url)
-        if address.scheme not in {"http", "https"} or not address.hostname or not address.port:
+        if address.scheme not in {"http", "https"} or not address.hostname or not _port(address):
             raise GenresError(
                 f"'{url}' is no WebHDFS address: set GENRES_WEBHDFS_URL to http://<namenode>:<port>, such as "
                 "http://namenode:9870"
@@ -67,29 +80,34 @@ class Hdfs(WebHDFS):
         self.session.request = lambda *a, **k: send(*a, **{"timeout": (_CONNECT_TIMEOUT_S, _READ_TIMEOUT_S), **k})
 
     def _call(self, op: str, method: str = "get", path: str | None = None, **kwargs: Any) -> requests.Response:
-        return self._patiently(lambda: self._call_once(op, method, path, **kwargs))
+        return self.patiently(lambda: self._call_once(op, method, path, **kwargs))
 
     def _call_once(self, op: str, method: str, path: str | None, **kwargs: Any) -> requests.Response:
         try:
             return super()._call(op, method, path, **kwargs)
-        except (PermissionError, RuntimeError, requests.HTTPError) as error:
-            # A NameNode in safe mode answers with the status of a refused permission.
-            if any(sign in str(error) for sign in ("Name node is in safe mode", *_PASSING)):
+        except (RuntimeError, requests.HTTPError) as error:
+            is_passing = any(sign in str(error) for sign in _PASSING)
+            if is_passing or (isinstance(error, requests.HTTPError) and error.response.status_code >= 500):
                 raise HdfsUnavailableError(str(error).splitlines()[0]) from error
             raise
+        except PermissionError as error:
+            raise GenresError(
+                f"HDFS at {self.address}: {str(error).splitlines()[0]}: give the user that right, or mend "
+                "GENRES_HDFS_USER or GENRES_LAKE_PATH"
+            ) from error
 
-    def _patiently(self, attempt: Any) -> Any:
-        passing = (requests.ConnectionError, requests.Timeout, HdfsUnavailableError)
+    def patiently(self, attempt: Callable[[], _Answer]) -> _Answer:
+        """Repeat `attempt` while it fails in ways that pass; give what it gives."""
         try:
             return Retrying(
-                retry=retry_if_exception_type(passing),
+                retry=retry_if_exception_type((*_NO_ANSWER, HdfsUnavailableError)),
                 stop=stop_after_delay(self.patience_s),
                 wait=wait_exponential(multiplier=0.2, max=3),
                 reraise=True,
             )(attempt)
         except HdfsUnavailableError as error:
             raise GenresError(f"HDFS at {self.address} is not ready: {error}; see `genres status`") from error
-        except (requests.ConnectionError, requests.Timeout) as error:
+        except _NO_ANSWER as error:
             raise GenresError(
                 f"HDFS does not answer at {self.address}: start the stack with `genres up`, or mend GENRES_WEBHDFS_URL"
             ) from error
@@ -102,7 +120,7 @@ class Hdfs(WebHDFS):
             answer = self.session.put(target, data=value, headers={"content-type": "application/octet-stream"})
             _raise_unless_ok(answer, path)
 
-        self._patiently(put)
+        self.patiently(put)
 
     def cat_file(self, path: str, start: int | None = None, end: int | None = None, **kwargs: Any) -> bytes:
         """Read a file, or its bytes from `start` to `end`, with a single OPEN."""
@@ -113,11 +131,32 @@ class Hdfs(WebHDFS):
             window["length"] = end - (start or 0)
 
         def get() -> bytes:
-            answer = self._call_once("OPEN", "GET", path, **window)
-            _raise_unless_ok(answer, path)
-            return answer.content
+            return self._call_once("OPEN", "GET", path, **window).content
 
-        return self._patiently(get)
+        return self.patiently(get)
+
+    def exists(self, path: str, **kwargs: Any) -> bool:
+        """Tell whether there is a file or folder at `path`."""
+        return self._type(path) is not None
+
+    def isfile(self, path: str) -> bool:
+        """Tell whether there is a file at `path`."""
+        return self._type(path) == "file"
+
+    def isdir(self, path: str) -> bool:
+        """Tell whether there is a folder at `path`."""
+        return self._type(path) == "directory"
+
+    def _type(self, path: str) -> str | None:
+        try:
+            return str(self.info(path)["type"])
+        except FileNotFoundError:
+            return None
+
+    def _open(self, path: str, mode: str = "rb", **kwargs: Any) -> WebHDFile:
+        if mode != "rb":
+            raise NotImplementedError("files are written whole, with pipe_file")
+        return _CheckedFile(self, path, mode=mode, tempdir=self.tempdir, autocommit=True)
 
     def rename(self, source: str, target: str) -> None:
         """Rename `source` to `target`, which must not exist; its parent folder is made.
@@ -136,6 +175,30 @@ class Hdfs(WebHDFS):
         # A repeated request whose first answer was lost is refused, although the rename took place.
         if not answer.json()["boolean"] and (self.exists(source) or not self.exists(target)):
             raise RuntimeError(f"HDFS refused to rename {source} to {target}")
+
+
+class _CheckedFile(WebHDFile):
+    """A file opened for reading whose ranges are checked and read again when a daemon dies meanwhile."""
+
+    def _fetch_range(self, start: int, end: int) -> bytes:
+        start, end = max(start, 0), min(end, self.size)
+        if start >= end:
+            return b""
+
+        def read() -> bytes:
+            data: bytes = self.fs.cat_file(self.path, start, end)
+            if len(data) != end - start:
+                raise HdfsUnavailableError(f"{self.path}: {len(data)} bytes came instead of {end - start}")
+            return data
+
+        return self.fs.patiently(read)
+
+
+def _port(address: SplitResult) -> int | None:
+    try:
+        return address.port
+    except ValueError:  # no number, or none that a port can have
+        return None
 
 
 def _raise_unless_ok(answer: requests.Response, path: str) -> None:

@@ -1,0 +1,188 @@
+"""The envelope: how one clip is written as one Kafka message, and read back.
+
+Belongs here: the message's key, headers and value, their version, and what makes a message none of ours. Does not
+belong here: Kafka clients, files, and judging the audio itself. The folder producer writes envelopes; the Python
+workers of Spark read them, so this module imports nothing heavy.
+
+===================  ===============================================================================
+part of the message  what it holds
+===================  ===============================================================================
+key                  sha256 of the clip's bytes, 64 hexadecimal digits in ASCII
+value                the clip's bytes (inline), or its path on HDFS in UTF-8 (claim check)
+``envelope_version`` ``1``
+``payload``          ``inline`` or ``claim``
+``file_name``        the file's name as text; data, never a path
+``suffix``           the name's suffix in lower case, with its dot
+``size``             the clip's size in bytes
+``created_at``       ISO 8601, UTC
+``genre``            the true genre; absent if unknown
+===================  ===============================================================================
+
+The value is never empty: Kafka takes a null value for a deletion in a compacted topic.
+"""
+
+import hashlib
+import posixpath
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+VERSION = "1"
+"""The envelope's version; raised with every change that an older reader would misread."""
+
+Headers = list[tuple[str, bytes]]
+"""A Kafka message's headers."""
+
+
+class BadEnvelopeError(Exception):
+    """A message that is no envelope of a version that is read here. The text is the reason."""
+
+    @property
+    def reason(self) -> str:
+        """The reason, as it stands in the quarantine."""
+        return str(self)
+
+
+@dataclass(frozen=True)
+class ClipMessage:
+    """One clip on its way: inline with its bytes, or as a claim check with its place on HDFS."""
+
+    sha256: str
+    """Of the clip's bytes, 64 lower-case hexadecimal digits."""
+    file_name: str
+    """The file's name as text; data, never a path."""
+    suffix: str
+    """The name's suffix in lower case, with its dot, such as ``.wav``."""
+    size: int
+    """The clip's size in bytes."""
+    created_at: datetime
+    """When the clip came into the watched folder, in UTC: what latency is counted from."""
+    genre: str | None = None
+    """The true genre, if the folder named one."""
+    data: bytes | None = None
+    """The clip's bytes; None for a claim check."""
+    claim_path: str | None = None
+    """Path on HDFS of a clip too large for a message, ``…/<sha256><suffix>``; None for an inline clip.
+
+    Whoever fetches it has to compare size and sha256: the message cannot vouch for the file.
+    """
+
+
+def encode(message: ClipMessage) -> tuple[bytes, bytes, Headers]:
+    """Write a clip as key, value and headers of a Kafka message.
+
+    Parameters
+    ----------
+    message
+        With either `data` or `claim_path`.
+
+    Returns
+    -------
+    tuple
+        The key, the value and the headers, of which `decode` makes an equal `ClipMessage`.
+    """
+    if message.claim_path is not None:
+        payload, value = b"claim", message.claim_path.encode()
+    else:
+        payload, value = b"inline", message.data or b""
+    headers = [
+        ("envelope_version", VERSION.encode()),
+        ("payload", payload),
+        ("file_name", message.file_name.encode()),
+        ("suffix", message.suffix.encode()),
+        ("size", b"%d" % message.size),
+        ("created_at", message.created_at.astimezone(UTC).isoformat().encode()),
+    ]
+    if message.genre is not None:
+        headers.append(("genre", message.genre.encode()))
+    return message.sha256.encode("ascii"), value, headers
+
+
+def decode(key: bytes | None, value: bytes | None, headers: Sequence[tuple[str, bytes | None]] | None) -> ClipMessage:
+    """Read a Kafka message as a clip.
+
+    Parameters
+    ----------
+    key, value, headers
+        As kafka-python's ``ConsumerRecord`` has them; anybody may have written them.
+
+    Returns
+    -------
+    ClipMessage
+        For an inline clip, with bytes whose size and hash are those that the message states. The bytes may
+        still be no audio.
+
+    Raises
+    ------
+    BadEnvelopeError
+        With the reason, for everything else; no other exception, whatever the message.
+    """
+    texts = _texts(headers or ())
+    version = texts.get("envelope_version")
+    if version != VERSION:
+        raise BadEnvelopeError(f"envelope version {version!r}; {VERSION!r} is read" if version else "no envelope")
+    sha256 = (key or b"").decode("ascii", "replace")
+    if not _SHA256.fullmatch(sha256):
+        raise BadEnvelopeError("the key is no sha256")
+    if not value:
+        raise BadEnvelopeError("the value is empty")
+    file_name, suffix, size = (_required(texts, name) for name in ("file_name", "suffix", "size"))
+    if not _SUFFIX.fullmatch(suffix):
+        raise BadEnvelopeError(f"header suffix is {suffix[:40]!r}")
+    if not _SIZE.fullmatch(size):
+        raise BadEnvelopeError(f"header size is {size[:40]!r}")
+    created_at = _moment(_required(texts, "created_at"))
+    about = (sha256, file_name, suffix, int(size), created_at, texts.get("genre"))
+    match _required(texts, "payload"):
+        case "inline":
+            if len(value) != int(size):
+                raise BadEnvelopeError(f"header size is {int(size):,}, the value has {len(value):,} bytes")
+            if hashlib.sha256(value).hexdigest() != sha256:
+                raise BadEnvelopeError("the key is not the sha256 of the value")
+            return ClipMessage(*about, data=value)
+        case "claim":
+            return ClipMessage(*about, claim_path=_claim_path(value, sha256 + suffix))
+        case other:
+            raise BadEnvelopeError(f"header payload is {other[:40]!r}")
+
+
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+_SUFFIX = re.compile(r"\.[a-z0-9]{1,8}")
+_SIZE = re.compile(r"[0-9]{1,15}", re.ASCII)
+
+
+def _texts(headers: Sequence[tuple[str, bytes | None]]) -> dict[str, str]:
+    """Give the headers as text; of a repeated one the last."""
+    texts = {}
+    for name, content in headers:
+        try:
+            texts[name] = (content or b"").decode()
+        except UnicodeDecodeError:
+            raise BadEnvelopeError(f"header {name[:40]} is not UTF-8") from None
+    return texts
+
+
+def _required(texts: dict[str, str], name: str) -> str:
+    if name not in texts:
+        raise BadEnvelopeError(f"no header {name}")
+    return texts[name]
+
+
+def _moment(text: str) -> datetime:
+    try:
+        moment = datetime.fromisoformat(text)
+        if moment.tzinfo is None:
+            raise BadEnvelopeError(f"header created_at {text[:40]!r} has no time zone")
+        return moment.astimezone(UTC)
+    except (ValueError, OverflowError):
+        raise BadEnvelopeError(f"header created_at is {text[:40]!r}") from None
+
+
+def _claim_path(value: bytes, name: str) -> str:
+    """Give the path that a claim check names; it must be one under which the producer would have put this clip."""
+    path = value[:1024].decode("utf-8", "replace")
+    # normpath leaves two slashes at the beginning alone.
+    if path[:1] != "/" or path[:2] == "//" or posixpath.normpath(path) != path or posixpath.basename(path) != name:
+        raise BadEnvelopeError(f"claim check names {path[:80]!r}, not an HDFS path that ends in the clip's hash")
+    return path

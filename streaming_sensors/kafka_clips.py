@@ -1,0 +1,138 @@
+"""Clips from Kafka by offset range: the source that the Python workers of Spark fetch from, and nothing else."""
+
+import hashlib
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from genres.errors import GenresError
+from genres.settings import Settings
+from spark.clip_source import Clip, fetch_from_hdfs
+from streaming_sensors.envelope import BadEnvelopeError, ClipMessage, decode
+from streaming_sensors.topic import max_message_bytes
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+_STALLED_S = 60.0
+"""How long a broker may give nothing of a range that it should have, in seconds."""
+
+
+@dataclass(frozen=True)
+class KafkaClips:
+    """Clips by offsets: rows of ``topic, kafka_partition, start_offset, end_offset``, end exclusive.
+
+    Every offset of a range gives exactly one clip; a message that is no envelope gives one with its reason. Build it
+    with `of`.
+    """
+
+    bootstrap_servers: str
+    max_message_bytes: int
+    webhdfs_url: str
+    """For claim checks: ``http://host:port`` of the NameNode's WebHDFS."""
+    hdfs_user: str
+    columns: str = field(
+        default="kafka_partition int, kafka_offset long, file_name string, genre string, created_at timestamp, "
+        "suffix string",
+        init=False,
+    )
+
+    @classmethod
+    def of(cls, settings: Settings) -> "KafkaClips":
+        """Build the source for the settings' broker and HDFS."""
+        return cls(settings.bootstrap_servers, max_message_bytes(settings), settings.webhdfs, settings.hdfs_user)
+
+    def clips(self, rows: "pd.DataFrame") -> Iterator[Clip]:
+        """Fetch the messages of each row's range, in order.
+
+        Raises
+        ------
+        GenresError
+            If the broker does not have a range, or gives nothing of it for a minute.
+        """
+        import requests
+
+        with requests.Session() as session:
+            for row in rows.to_dict("records"):
+                for record in self._records(
+                    row["topic"], row["kafka_partition"], row["start_offset"], row["end_offset"]
+                ):
+                    yield self._clip(record, session)
+
+    def _records(self, topic: str, kafka_partition: int, start_offset: int, end_offset: int) -> Iterator[Any]:
+        from kafka import KafkaConsumer, TopicPartition
+        from kafka.errors import KafkaError, OffsetOutOfRangeError
+
+        partition = TopicPartition(topic, int(kafka_partition))
+        where = f"{topic} partition {kafka_partition}, offsets {start_offset} to {end_offset}"
+        consumer = None
+        try:
+            consumer = KafkaConsumer(
+                bootstrap_servers=self.bootstrap_servers,
+                group_id=None,
+                enable_auto_commit=False,
+                auto_offset_reset="none",  # 'earliest' would jump over lost clips in silence
+                # At the default every poll would give a single clip.
+                max_partition_fetch_bytes=4 * self.max_message_bytes,
+                fetch_max_bytes=4 * self.max_message_bytes,
+                max_poll_records=64,
+                bootstrap_timeout_ms=15_000,
+            )
+            consumer.assign([partition])
+            consumer.seek(partition, int(start_offset))
+            position, last_sign = int(start_offset), time.monotonic()
+            while position < end_offset:
+                for record in consumer.poll(timeout_ms=1000).get(partition, []):
+                    if record.offset >= end_offset:
+                        position = end_offset
+                        break
+                    yield record
+                    position, last_sign = record.offset + 1, time.monotonic()
+                if time.monotonic() - last_sign > _STALLED_S:
+                    raise GenresError(f"Kafka at {self.bootstrap_servers} gives nothing of {where} from {position} on")
+        except OffsetOutOfRangeError as error:
+            raise GenresError(
+                f"Kafka no longer has {where}: retention took them, or the topic was recreated"
+            ) from error
+        except KafkaError as error:
+            raise GenresError(
+                f"Kafka at {self.bootstrap_servers} does not give {where} ({type(error).__name__}); is it up?"
+            ) from error
+        finally:
+            if consumer is not None:
+                consumer.close()
+
+    def _clip(self, record: Any, session: Any) -> Clip:
+        about = {
+            "kafka_partition": record.partition,
+            "kafka_offset": record.offset,
+            "file_name": f"offset {record.offset}",
+            "genre": None,
+            "created_at": None,
+            "suffix": "",
+        }
+        try:
+            message = decode(record.key, record.value, record.headers)
+        except BadEnvelopeError as error:
+            return Clip(about, "", record.value or b"", rejection=f"bad message: {error.reason}")
+        about |= {
+            "file_name": message.file_name,
+            "genre": message.genre,
+            "created_at": message.created_at.replace(tzinfo=None),  # UTC, as the session's time zone
+            "suffix": message.suffix,
+        }
+        data = message.data if message.claim_path is None else self._claimed(message, session)
+        rejection = None
+        if hashlib.sha256(data or b"").hexdigest() != message.sha256:
+            rejection = "the bytes behind the claim check are not those that were sent"
+        return Clip(about, message.suffix, data or b"", rejection)
+
+    def _claimed(self, message: ClipMessage, session: Any) -> bytes:
+        return fetch_from_hdfs(
+            session,
+            str(message.claim_path),
+            webhdfs_url=self.webhdfs_url,
+            user=self.hdfs_user,
+            give_up_after_s=_STALLED_S,
+        )

@@ -1,0 +1,195 @@
+"""The offset planner: from what the ledger knows and what Kafka holds to the ranges to run, as pure functions.
+
+The sensors and the draining run call it; asking Kafka, writing the ledger and launching runs is theirs to do.
+
+What it keeps, for each Kafka partition and topic id: live ranges (planned, committed, lost; the children of a split
+range instead of it) neither overlap nor leave holes, and the end of the last one never goes back.
+"""
+
+from collections import deque
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from itertools import islice
+from typing import TYPE_CHECKING
+
+from store.stream_ranges import Attempt, Lost, PartitionKey, Plan, Split, StreamRange
+
+if TYPE_CHECKING:
+    from streaming_sensors.topic import TopicState
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How much is planned at a time, and how long and how often a range is tried."""
+
+    max_clips_per_batch: int
+    """Most offsets of a new range."""
+    max_attempts: int
+    """Failures after which a range is split, or, when it is a single offset, given up as poison."""
+    range_grace_s: float
+    """Seconds without a sign of life after which a planned range counts as abandoned."""
+    max_in_flight: int = 1
+    """Most new ranges in flight, and as many retried ones beside them: a bad range never keeps new ones waiting."""
+
+
+def plan(
+    known: Collection[StreamRange],
+    state: "TopicState",
+    limits: Limits,
+    *,
+    now: datetime,
+    held: Collection[str] = frozenset(),
+) -> Plan:
+    """Decide what to do with the topic's offsets.
+
+    Parameters
+    ----------
+    known
+        At least the planned ranges, and of every (topic id, Kafka partition) the range that ends last, as
+        `store.stream_ledger.ranges` gives them.
+    state
+        Kafka's side: topic id, beginning and end offset of every Kafka partition.
+    now
+        The present, aware.
+    held
+        Partition keys whose run Dagster has but has not started yet (queued, starting). A started run shows its
+        life by heartbeats only: to Dagster a killed worker looks alive.
+
+    Returns
+    -------
+    Plan
+        A planned range without a live run is retried; after ``max_attempts`` failures it is split, a single offset
+        is poison; what lies before the partition's beginning offset is lost (a range partly before it is split in a
+        lost and a planned part), and so is what an earlier topic of the same name left uncommitted. Where the end
+        offset is behind what is planned already, the partition waits and `Plan.reason` says so.
+    """
+    planned = [known_range for known_range in known if known_range.state == "planned"]
+    due = [found for found in planned if _is_due(found, limits, now, held)]
+    in_flight = [found for found in planned if found not in due]
+    positions = _positions(known, state)
+    notes = _oddities(known, state, positions)
+
+    retry: list[Attempt] = []
+    split: list[Split] = []
+    poison: list[PartitionKey] = []
+    lost: list[Lost] = []
+    retries_left = limits.max_in_flight - sum(_is_retry(found) for found in in_flight)
+    for found in sorted(
+        due, key=lambda found: (_last_sign(found), found.key)
+    ):  # the longest untried has the first turn
+        key = found.key
+        if key.topic_id != state.topic_id:
+            lost.append(Lost(key, f"topic '{key.topic}' was recreated (its id is {state.topic_id} now)"))
+        elif not _can_be_read(key, state):
+            continue  # `_oddities` has said so
+        elif (beginning := state.beginnings[key.kafka_partition]) >= key.end_offset:
+            lost.append(Lost(key, _retention(beginning)))
+        elif beginning > key.start_offset:
+            gone, rest = key.between(key.start_offset, beginning), key.between(beginning, key.end_offset)
+            split.append(Split(key, planned=(rest,), lost=Lost(gone, _retention(beginning))))
+        elif found.failures >= limits.max_attempts and len(key) > 1:
+            middle = (key.start_offset + key.end_offset) // 2
+            halves = key.between(key.start_offset, middle), key.between(middle, key.end_offset)
+            split.append(Split(key, planned=halves))
+        elif found.failures >= limits.max_attempts:
+            poison.append(key)
+        elif retries_left > 0:
+            retry.append(Attempt(key, found.attempts + 1))
+            retries_left -= 1
+
+    for kafka_partition, position in positions.items():
+        beginning = state.beginnings[kafka_partition]
+        if position < beginning:
+            gap = PartitionKey(state.topic, state.topic_id, kafka_partition, position, beginning)
+            lost.append(Lost(gap, _retention(beginning)))
+            positions[kafka_partition] = beginning
+    new_left = limits.max_in_flight - sum(not _is_retry(found) for found in in_flight)
+    new = [Attempt(key) for key in islice(_new_ranges(positions, state, limits), max(0, new_left))]
+
+    if not (new or retry or split or poison or lost):
+        notes.append(_why_nothing(positions, state, in_flight, due))
+    return Plan(tuple(new), tuple(retry), tuple(split), tuple(poison), tuple(lost), "; ".join(notes))
+
+
+def next_range(known: Collection[StreamRange], state: "TopicState", limits: Limits) -> PartitionKey | None:
+    """Give the range that a draining run takes next, from the Kafka partition whose turn it is; None: all is planned.
+
+    Record it with ``record_plan(database, Plan(new=(Attempt(key),)))`` before working on it: another planner may
+    have been first. A partition that lost offsets to retention waits until `plan` has said which.
+    """
+    positions = _positions(known, state)
+    whole = {number: position for number, position in positions.items() if position >= state.beginnings[number]}
+    return next(_new_ranges(whole, state, limits), None)
+
+
+def _positions(known: Iterable[StreamRange], state: "TopicState") -> dict[int, int]:
+    # Where each Kafka partition goes on; the one whose last range was planned longest ago has the first turn.
+    last: dict[int, StreamRange] = {}
+    for found in known:
+        key = found.key
+        if key.topic_id == state.topic_id and key.kafka_partition in state.ends:
+            other = last.get(key.kafka_partition)
+            if other is None or key.end_offset > other.key.end_offset:
+                last[key.kafka_partition] = found
+    never = [(number, state.beginnings[number]) for number in sorted(state.ends) if number not in last]
+    turns = sorted(last.values(), key=lambda found: (found.planned_at, found.key.kafka_partition))
+    return dict(never + [(found.key.kafka_partition, found.key.end_offset) for found in turns])
+
+
+def _new_ranges(positions: dict[int, int], state: "TopicState", limits: Limits) -> Iterator[PartitionKey]:
+    turns = deque(positions.items())
+    while turns:
+        kafka_partition, position = turns.popleft()
+        end = min(position + limits.max_clips_per_batch, state.ends[kafka_partition])
+        if position < end:
+            yield PartitionKey(state.topic, state.topic_id, kafka_partition, position, end)
+            turns.append((kafka_partition, end))
+
+
+def _is_due(found: StreamRange, limits: Limits, now: datetime, held: Collection[str]) -> bool:
+    if str(found.key) in held:
+        return False
+    return found.attempts == 0 or now - _last_sign(found) >= timedelta(seconds=limits.range_grace_s)
+
+
+def _last_sign(found: StreamRange) -> datetime:
+    return max(found.planned_at, found.heartbeat_at or found.planned_at)
+
+
+def _is_retry(found: StreamRange) -> bool:
+    return found.attempts > 1 or found.parent_key is not None
+
+
+def _can_be_read(key: PartitionKey, state: "TopicState") -> bool:
+    return key.end_offset <= state.ends.get(key.kafka_partition, -1)
+
+
+def _retention(beginning: int) -> str:
+    return f"Kafka's retention took it: the partition begins at offset {beginning} now"
+
+
+def _oddities(known: Iterable[StreamRange], state: "TopicState", positions: dict[int, int]) -> list[str]:
+    notes = []
+    ids = {found.key.topic_id for found in known}
+    if ids and state.topic_id not in ids:
+        notes.append(f"topic '{state.topic}' was recreated: it starts afresh, with id {state.topic_id}")
+    for kafka_partition, position in positions.items():
+        if (end := state.ends[kafka_partition]) < position:
+            notes.append(
+                f"partition {kafka_partition} ends at offset {end}, but offsets up to {position} are planned already "
+                "(an unclean leader election?): it waits"
+            )
+    missing = {found.key.kafka_partition for found in known if found.key.topic_id == state.topic_id} - state.ends.keys()
+    if missing:
+        notes.append(f"Kafka does not show partitions {', '.join(map(str, sorted(missing)))}: they wait")
+    return notes
+
+
+def _why_nothing(
+    positions: dict[int, int], state: "TopicState", in_flight: Sequence[StreamRange], due: Sequence[StreamRange]
+) -> str:
+    waiting = sum(max(0, state.ends[number] - position) for number, position in positions.items())
+    if not waiting and not in_flight and not due:
+        return "nothing new: every partition is planned up to its end"
+    return f"{waiting} new clips wait; ranges in flight: {len(in_flight)}, waiting for another attempt: {len(due)}"

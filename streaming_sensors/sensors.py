@@ -1,0 +1,188 @@
+"""The sensors: they ask Kafka for offsets, let the planner decide, write the plan down and request runs.
+
+A tick opens no message and loads neither Spark nor an audio library.
+"""
+
+import dataclasses
+from datetime import UTC, datetime
+from typing import Any
+
+import dagster as dg
+
+from genres.errors import GenresError
+from genres.settings import Settings
+from store import stream_ledger
+from store.database import Database
+from store.stream_ranges import Attempt, Plan
+from streaming_sensors.offset_plan import plan
+from streaming_sensors.stream_assets import (
+    ATTEMPT_TAG,
+    DRAIN_TAG,
+    FEATURES,
+    OFFSET_RANGES,
+    POISON_TAG,
+    PREDICTIONS,
+    audio_clips,
+    limits,
+)
+from streaming_sensors.topic import TopicState, topic_state, wait_for_data
+
+_LONG_POLL_S = 20.0
+"""How long a tick waits for clips: well below the daemon's limit of 60 s for a tick."""
+_NOT_STARTED = [dg.DagsterRunStatus.QUEUED, dg.DagsterRunStatus.NOT_STARTED, dg.DagsterRunStatus.STARTING]
+
+stream_job = dg.define_asset_job(
+    "stream_batch_job",
+    selection=dg.AssetSelection.assets(FEATURES, PREDICTIONS),
+    partitions_def=OFFSET_RANGES,
+    # A step process of its own would cost more than the work on a small batch.
+    executor_def=dg.in_process_executor,
+    description="One offset range; launched by a sensor, also what has arrived since.",
+)
+
+
+@dg.sensor(
+    job=stream_job,
+    minimum_interval_seconds=1,
+    default_status=dg.DefaultSensorStatus.RUNNING,
+    description="Turns new offsets of the topic into streaming partitions and launches a draining run.",
+)
+def audio_clips_sensor(
+    context: dg.SensorEvaluationContext, settings: dg.ResourceParam[Settings], database: dg.ResourceParam[Database]
+) -> dg.SensorResult | dg.SkipReason:
+    """Plan new ranges; wait on Kafka inside the tick when there is nothing to plan."""
+    try:
+        database.check_migrated()
+        state = topic_state(settings)
+        if stream_ledger.lease_is_held(database, settings.topic):
+            # The run that holds it takes what arrives.
+            return dg.SkipReason(f"a run is draining {settings.topic}")
+        planned = _plan_new(context, settings, database, state)
+        if not (planned.new or planned.lost) and wait_for_data(settings, state.ends, _LONG_POLL_S):
+            state = topic_state(settings)
+            planned = _plan_new(context, settings, database, state)
+    except GenresError as error:
+        return dg.SkipReason(str(error))
+    attempts = stream_ledger.record_plan(database, planned)
+    if not attempts and not planned.lost:
+        return dg.SkipReason(planned.reason or "nothing new")
+    return _result(settings, database, state, planned, attempts)
+
+
+@dg.sensor(
+    job=stream_job,
+    minimum_interval_seconds=15,
+    default_status=dg.DefaultSensorStatus.RUNNING,
+    description="Launches again what was planned and is not committed; splits ranges that fail to find the clip at "
+    "fault; prunes old partitions.",
+)
+def range_reconciler(
+    context: dg.SensorEvaluationContext, settings: dg.ResourceParam[Settings], database: dg.ResourceParam[Database]
+) -> dg.SensorResult | dg.SkipReason:
+    """Retry, split, give up, prune."""
+    try:
+        database.check_migrated()
+        state = topic_state(settings)
+        known = stream_ledger.ranges(database, settings.topic)
+    except GenresError as error:
+        return dg.SkipReason(str(error))
+    found = plan(known, state, limits(settings), now=datetime.now(UTC), held=_held(context.instance))
+    mending = dataclasses.replace(found, new=())
+    attempts = stream_ledger.record_plan(database, mending)
+    old = _old_partitions(context.instance, database, settings)
+    if not (attempts or mending.poison or mending.split or mending.lost or old):
+        return dg.SkipReason("every planned range is committed, in work or young")
+    result = _result(settings, database, state, mending, attempts)
+    prune = [OFFSET_RANGES.build_delete_request(old)] if old else []
+    return result._replace(dynamic_partitions_requests=[*(result.dynamic_partitions_requests or []), *prune])
+
+
+def _plan_new(context: dg.SensorEvaluationContext, settings: Settings, database: Database, state: TopicState) -> Plan:
+    known = stream_ledger.ranges(database, settings.topic)
+    found = plan(known, state, limits(settings), now=datetime.now(UTC), held=_held(context.instance))
+    return dataclasses.replace(found, retry=(), split=(), poison=())
+
+
+def _result(
+    settings: Settings, database: Database, state: TopicState, planned: Plan, attempts: tuple[Attempt, ...]
+) -> dg.SensorResult:
+    requests = [
+        dg.RunRequest(
+            run_key=attempt.run_key,
+            partition_key=str(attempt.key),
+            tags={DRAIN_TAG: "true", ATTEMPT_TAG: str(attempt.attempt)},
+        )
+        for attempt in attempts
+    ]
+    requests += [
+        dg.RunRequest(run_key=f"{key}#poison", partition_key=str(key), tags={POISON_TAG: "true"})
+        for key in planned.poison
+    ]
+    keys = [str(request.partition_key) for request in requests]
+    return dg.SensorResult(
+        run_requests=requests,
+        dynamic_partitions_requests=[OFFSET_RANGES.build_add_request(keys)] if keys else [],
+        cursor=",".join(f"{partition}={end}" for partition, end in state.ends.items()),
+        asset_events=[_lag(settings, database, state), *_losses(planned)],
+    )
+
+
+def lag(settings: Settings, database: Database, state: TopicState) -> int:
+    """Count the clips that lie in the topic and are not committed, lost or given up."""
+    counts = dict.fromkeys(state.ends, 0)
+    for found in stream_ledger.history(database, settings.topic, states={"committed", "lost"}):
+        if found.key.topic_id == state.topic_id and found.key.kafka_partition in counts:
+            counts[found.key.kafka_partition] += len(found.key)
+    first = _first_offsets(settings, database, state)
+    return sum(max(0, end - first[partition] - counts[partition]) for partition, end in state.ends.items())
+
+
+def _first_offsets(settings: Settings, database: Database, state: TopicState) -> dict[int, int]:
+    first = dict(state.beginnings)
+    for found in stream_ledger.history(database, settings.topic):
+        if found.key.topic_id == state.topic_id and found.key.kafka_partition in first:
+            first[found.key.kafka_partition] = min(first[found.key.kafka_partition], found.key.start_offset)
+    return first
+
+
+def _lag(settings: Settings, database: Database, state: TopicState) -> dg.AssetObservation:
+    return dg.AssetObservation(
+        audio_clips.key,
+        metadata={
+            "lag_clips": lag(settings, database, state),
+            "end_offsets": dg.MetadataValue.json({str(key): end for key, end in state.ends.items()}),
+            "topic_id": state.topic_id,
+        },
+    )
+
+
+def _losses(planned: Plan) -> list[Any]:
+    """A loud failed check for each range of offsets that nobody can read any more."""
+    return [
+        dg.AssetCheckEvaluation(
+            asset_key=audio_clips.key,
+            check_name="nothing_lost",
+            passed=False,
+            severity=dg.AssetCheckSeverity.ERROR,
+            description=f"{entry.key}: {entry.reason}",
+            metadata={"offsets": str(entry.key), "clips": len(entry.key), "reason": entry.reason},
+        )
+        for entry in [*planned.lost, *(split.lost for split in planned.split if split.lost)]
+    ]
+
+
+def _held(instance: dg.DagsterInstance) -> frozenset[str]:
+    """Partitions whose run Dagster has, but has not started yet."""
+    waiting = instance.get_runs(dg.RunsFilter(job_name=stream_job.name, statuses=_NOT_STARTED), limit=500)
+    return frozenset(run.tags["dagster/partition"] for run in waiting if "dagster/partition" in run.tags)
+
+
+def _old_partitions(instance: dg.DagsterInstance, database: Database, settings: Settings) -> list[str]:
+    """The oldest finished partitions beyond the number that is kept; the ledger keeps their history."""
+    keys = instance.get_dynamic_partitions(str(OFFSET_RANGES.name))
+    surplus = len(keys) - settings.keep_partitions
+    if surplus <= 0:
+        return []
+    finished = stream_ledger.history(database, settings.topic, states={"committed", "lost", "split"})
+    present = set(keys)
+    return [str(found.key) for found in finished if str(found.key) in present][:surplus]

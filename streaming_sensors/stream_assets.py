@@ -1,0 +1,343 @@
+"""``audio_clips``, ``stream_features`` and ``stream_predictions``: what a streaming run does, as Dagster sees it."""
+
+import contextlib
+import threading
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import dagster as dg
+
+from genre_assets.columns import column_lineage, column_schema
+from genre_assets.launch import choose_dataset
+from genre_assets.partitions import OWNERS
+from genre_assets.resources import LakeResource, MlflowResource, SparkResource
+from genres.errors import GenresError
+from genres.settings import Settings
+from spark.feature_sets import DEFAULT_FEATURE_SET
+from store import ledger, stream_ledger
+from store.database import Database
+from store.lake import Lake
+from store.stream_ledger import FencedError
+from store.stream_ranges import Attempt, PartitionKey, Plan
+from streaming_sensors import range_work
+from streaming_sensors.offset_plan import Limits, next_range
+from streaming_sensors.topic import topic_state, wait_for_data
+
+OFFSET_RANGES = dg.DynamicPartitionsDefinition(name="offset_range")
+"""Partition keys ``<topic>:<topic id>:<Kafka partition>:<start>-<end>``: the same key always means the same clips."""
+
+DRAIN_TAG = "genres/drain"
+"""Only sensors set it: the run goes on with what has arrived since. Without it a run does exactly its range."""
+ATTEMPT_TAG = "genres/attempt"
+POISON_TAG = "genres/poison"
+"""The run gives its single clip up instead of trying it again."""
+
+FEATURES, PREDICTIONS = dg.AssetKey("stream_features"), dg.AssetKey("stream_predictions")
+
+_CLIP_COLUMNS = {
+    "sha256": ("string", "Of the clip's bytes."),
+    "file_name": ("string", "As the producer found it; data, never a path."),
+    "genre": ("string", "The true genre, where the folder named one."),
+    "kafka_partition": ("int", "Partition of the topic."),
+    "kafka_offset": ("bigint", "Offset in it."),
+}
+_FEATURE_COLUMNS = {
+    **_CLIP_COLUMNS,
+    "created_at": ("timestamp", "When the clip came into the watched folder, UTC."),
+    "length": ("bigint", "Samples at 22,050 Hz; empty for a refused clip."),
+    **dict.fromkeys(DEFAULT_FEATURE_SET.columns, ("double", "As in audio_features.")),
+    "feature_version": ("string", "Feature set, its version and the library it relies on."),
+    "reason": ("string", "Why the clip was refused; empty for a good one."),
+}
+_PREDICTION_COLUMNS = {
+    **_CLIP_COLUMNS,
+    "model_version": ("int", "Version in the model registry; with sha256 the key."),
+    "predicted_genre": ("string", "The champion's answer."),
+    "probability": ("double", "Of the predicted genre."),
+    "probabilities": ("json", "Of each genre."),
+    "event_time": ("timestamp", "When the clip came into the watched folder, UTC."),
+    "predicted_at": ("timestamp", "When the row was committed, UTC."),
+    "latency_s": ("double", "Seconds between the two."),
+}
+
+audio_clips = dg.AssetSpec(
+    "audio_clips",
+    group_name="streaming",
+    kinds={"kafka"},
+    owners=OWNERS,
+    description="The Kafka topic that the folder producer fills. Its lag is observed by the sensor.",
+)
+
+
+@dg.asset_check(asset=audio_clips.key, description="Retention and recreated topics took no clip that nobody had read.")
+def nothing_lost(settings: dg.ResourceParam[Settings], database: dg.ResourceParam[Database]) -> dg.AssetCheckResult:
+    """Look for lost ranges in the ledger. The sensor reports a failure of this check as soon as it sees one."""
+    lost = stream_ledger.history(database, settings.topic, states={"lost"})
+    return dg.AssetCheckResult(
+        passed=not lost,
+        metadata={
+            "clips_lost": sum(len(found.key) for found in lost),
+            "ranges": dg.MetadataValue.json({str(found.key): found.reason for found in lost[-100:]}),
+        },
+    )
+
+
+@dg.multi_asset(
+    name="stream_batch",
+    can_subset=True,
+    partitions_def=OFFSET_RANGES,
+    specs=[
+        dg.AssetSpec(
+            FEATURES,
+            deps=[audio_clips],
+            skippable=True,
+            group_name="streaming",
+            kinds={"spark", "hdfs", "parquet"},
+            owners=OWNERS,
+            code_version=DEFAULT_FEATURE_SET.feature_version,
+            description="Features of one offset range's clips, computed by the same kernel as audio_features.",
+            metadata={"dagster/column_schema": column_schema(_FEATURE_COLUMNS, nullable=list(_FEATURE_COLUMNS))},
+        ),
+        dg.AssetSpec(
+            PREDICTIONS,
+            deps=[FEATURES, "champion_model"],
+            skippable=True,
+            group_name="streaming",
+            kinds={"spark", "sql"},
+            owners=OWNERS,
+            description="The champion's prediction for each clip of the range; rows and the range's commit are one "
+            "transaction, and the first write of a key wins.",
+            metadata={
+                "dagster/column_schema": column_schema(_PREDICTION_COLUMNS, nullable=["genre"]),
+                "dagster/column_lineage": column_lineage(
+                    {
+                        **{name: [("stream_features", name)] for name in _CLIP_COLUMNS},
+                        **{
+                            name: [("stream_features", column) for column in DEFAULT_FEATURE_SET.columns]
+                            for name in ("predicted_genre", "probability", "probabilities")
+                        },
+                    }
+                ),
+            },
+        ),
+    ],
+)
+def stream_batch(
+    context: dg.AssetExecutionContext,
+    settings: dg.ResourceParam[Settings],
+    lake: LakeResource,
+    database: dg.ResourceParam[Database],
+    mlflow: MlflowResource,
+    spark_stream: SparkResource,
+) -> Iterator[dg.MaterializeResult]:
+    """Work on the run's own range, then, if a sensor launched it, on what has arrived since."""
+    database.check_migrated()
+    tags = context.run.tags
+    key = PartitionKey.parse(context.partition_key)
+    opened = lake.open()
+    if tags.get(POISON_TAG) == "true":
+        range_work.quarantine_poison(key, lake=opened, database=database, settings=settings)
+        context.log.error(f"{key} was given up as poison; see stream_quarantine")
+        return
+    run = _StreamRun(context, settings, opened, database, mlflow, spark_stream)
+    with run.lease(drains=tags.get(DRAIN_TAG) == "true"):
+        try:
+            attempt = int(tags.get(ATTEMPT_TAG, 0)) or None
+            for asset, metadata, version in run.work_on(key, context.selected_asset_keys, attempt):
+                yield dg.MaterializeResult(asset_key=asset, metadata=metadata, data_version=dg.DataVersion(version))
+            if run.token is not None and run.can_go_on:
+                run.drain()
+        finally:
+            run.close()
+
+
+class _StreamRun:
+    """One streaming run: its lease, its champion and the ranges that it works on."""
+
+    def __init__(
+        self,
+        context: dg.AssetExecutionContext,
+        settings: Settings,
+        lake: Lake,
+        database: Database,
+        mlflow: MlflowResource,
+        spark_stream: SparkResource,
+    ) -> None:
+        self.context = context
+        self.settings = settings
+        self.lake = lake
+        self.database = database
+        self.token: int | None = None
+        self.can_go_on = True
+        self._mlflow = mlflow
+        self._spark = spark_stream
+        self._scorer: range_work.Scorer | None = None
+        self._started = time.monotonic()
+
+    @contextlib.contextmanager
+    def lease(self, *, drains: bool) -> Iterator[None]:
+        """Show signs of life, and hold the topic's lease if this run is to drain and nobody else does."""
+        topic, lease_s, run_id = self.settings.topic, self.settings.lease_s, self.context.run_id
+        if drains:
+            self.token = stream_ledger.acquire_lease(self.database, topic, run_id, lease_s)
+            if self.token is None:
+                self.context.log.info("another run drains the topic: this one does its own range only")
+        done = threading.Event()
+
+        def beat() -> None:
+            while not done.wait(lease_s / 3):
+                # A lost lease shows at the next commit, a locked database at the next beat.
+                with contextlib.suppress(GenresError):
+                    stream_ledger.heartbeat(self.database, run_id)
+                    if self.token is not None:
+                        stream_ledger.renew_lease(self.database, topic, self.token, lease_s)
+
+        beating = threading.Thread(target=beat, name="heartbeat", daemon=True)
+        beating.start()
+        try:
+            yield
+        finally:
+            done.set()
+            beating.join()
+            if self.token is not None:
+                stream_ledger.release_lease(self.database, topic, self.token)
+
+    def close(self) -> None:
+        """Let go of the model."""
+        if self._scorer is not None:
+            self._scorer.close()
+
+    def work_on(
+        self, key: PartitionKey, selected: Any, attempt: int | None
+    ) -> Iterator[tuple[dg.AssetKey, dict[str, Any], str]]:
+        """Do a range; give asset, metadata and data version of each output.
+
+        Whatever goes wrong is written down with the range, so that the reconciler knows whose fault it was.
+        """
+        found = stream_ledger.begin_attempt(self.database, key, self.context.run_id, attempt=attempt)
+        try:
+            if PREDICTIONS in selected and not self._has_champion(key):
+                self.can_go_on = False
+                return
+            path = found.feature_path if found.feature_version == DEFAULT_FEATURE_SET.feature_version else None
+            if FEATURES in selected or path is None:
+                self._require_same_topic(key)
+                stored = range_work.store_features(
+                    key, spark=self._spark.spark_session, lake=self.lake, settings=self.settings
+                )
+                path = stored.path
+                if PREDICTIONS not in selected:
+                    stream_ledger.publish_features(self.database, key, path, DEFAULT_FEATURE_SET.feature_version)
+                if FEATURES in selected:
+                    metadata = {
+                        "dagster/row_count": stored.clips,
+                        "clips_refused": stored.refused,
+                        "seconds": stored.seconds,
+                        "parquet": self.lake.uri(path),
+                        "feature_version": DEFAULT_FEATURE_SET.feature_version,
+                    }
+                    yield FEATURES, metadata, f"{key}-{DEFAULT_FEATURE_SET.feature_version}"
+            if PREDICTIONS in selected:
+                yield self._predict(key, path)
+        except FencedError:
+            raise
+        except Exception as error:
+            stream_ledger.end_attempt(
+                self.database,
+                key,
+                self.context.run_id,
+                reason=str(error).splitlines()[0][:500],
+                is_clips_fault=_is_clips_fault(error),
+            )
+            raise
+
+    def drain(self) -> None:
+        """Take range after range until the topic is quiet or the run is old; log what becomes of each."""
+        settings = self.settings
+        while time.monotonic() - self._started < settings.max_run_s:
+            state = topic_state(settings)
+            known = stream_ledger.ranges(self.database, settings.topic)
+            key = next_range(known, state, limits(settings))
+            if key is None:
+                if not wait_for_data(settings, state.ends, settings.drain_quiet_s):
+                    self.context.log.info(f"the topic was quiet for {settings.drain_quiet_s:g} s: done")
+                    return
+            elif stream_ledger.record_plan(self.database, Plan(new=(Attempt(key),))):
+                self.context.instance.add_dynamic_partitions(str(OFFSET_RANGES.name), [str(key)])
+                for asset, metadata, version in self.work_on(key, {FEATURES, PREDICTIONS}, 1):
+                    self.context.log_event(
+                        dg.AssetMaterialization(
+                            asset, metadata=metadata, partition=str(key), tags={"dagster/data_version": version}
+                        )
+                    )
+        self.context.log.info(f"this run is {settings.max_run_s:g} s old: the next one goes on")
+
+    def _predict(self, key: PartitionKey, path: str) -> tuple[dg.AssetKey, dict[str, Any], str]:
+        started = time.monotonic()
+        assert self._scorer is not None  # noqa: S101 - `_has_champion` came before
+        result = range_work.predict_and_commit(
+            key,
+            path,
+            self._scorer,
+            spark=self._spark.spark_session,
+            lake=self.lake,
+            database=self.database,
+            settings=self.settings,
+            run_id=self.context.run_id,
+            token=self.token,
+        )
+        champion = self._scorer.champion
+        self.context.log.info(
+            f"{key}: {result.new_predictions} predicted, {result.new_quarantine} quarantined, "
+            f"{result.duplicates} known already"
+        )
+        metadata = {
+            "data": "synthetic sound: these results say nothing about music"
+            if self._scorer.is_synthetic
+            else f"dataset {self._scorer.dataset}",
+            "dagster/row_count": result.new_predictions,
+            "clips_quarantined": result.new_quarantine,
+            "clips_known_already": result.duplicates,
+            "model": f"{champion.name} version {champion.version}",
+            "seconds": time.monotonic() - started,
+        }
+        return PREDICTIONS, metadata, f"{key}-{champion.name}-{champion.version}"
+
+    def _has_champion(self, key: PartitionKey) -> bool:
+        if self._scorer is None:
+            dataset = stream_dataset(self.settings)
+            champion = self._mlflow.open().find_champion(dataset)
+            if champion is None:
+                reason = f"no champion model for dataset '{dataset}' yet: the clips wait until there is one"
+                self.context.log.warning(reason)
+                stream_ledger.end_attempt(self.database, key, self.context.run_id, reason=reason, is_clips_fault=False)
+                return False
+            _ = self._spark.spark_session  # the model is loaded into it
+            entry = ledger.registered_dataset(self.database, dataset)
+            self._scorer = range_work.Scorer(champion, dataset=dataset, is_synthetic=entry.is_synthetic, lake=self.lake)
+        return True
+
+    def _require_same_topic(self, key: PartitionKey) -> None:
+        state = topic_state(self.settings)
+        if state.topic_id != key.topic_id:
+            raise GenresError(
+                f"topic '{key.topic}' was recreated (its id is {state.topic_id} now): the clips of {key} are lost"
+            )
+
+
+def stream_dataset(settings: Settings) -> str:
+    """Give the id of the dataset whose champion scores the stream."""
+    return settings.stream_dataset or choose_dataset(settings).dataset
+
+
+def limits(settings: Settings, *, max_in_flight: int = 1) -> Limits:
+    """Build the planner's limits from the settings."""
+    return Limits(settings.max_clips_per_batch, settings.max_attempts, settings.range_grace_s, max_in_flight)
+
+
+def _is_clips_fault(error: Exception) -> bool:
+    """Tell a clip that breaks its workers from an outage, which would stop any range."""
+    outage = ("GenresError", "UNAVAILABLE", "Connection refused", "ConnectException", "SafeModeException")
+    text = f"{type(error).__name__}: {error}"
+    return not (isinstance(error, GenresError) or any(sign in text for sign in outage))

@@ -1,0 +1,221 @@
+"""The topic: made to fit the settings, and asked how far it reaches.
+
+Belongs here: what the project needs of Kafka's admin protocol. Reading and writing clips do not. A client lives for
+one call; what is asked for often (the sensor's wait) is one call.
+"""
+
+import base64
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, NamedTuple
+from uuid import UUID
+
+from genres.errors import GenresError
+from genres.settings import Settings
+
+if TYPE_CHECKING:
+    from kafka import KafkaAdminClient
+
+ENVELOPE_BYTES = 64 * 1024
+"""Room for key, headers and framing around a clip's bytes in a message."""
+
+_ASK_AGAIN_S = 0.25
+
+
+class TopicState(NamedTuple):
+    """How far a topic reaches."""
+
+    topic: str
+    topic_id: str
+    """Kafka's id in URL-safe base64 (22 characters); another one as soon as the topic is recreated."""
+    beginnings: dict[int, int]
+    """For each partition the offset of the oldest message that retention has left."""
+    ends: dict[int, int]
+    """For each partition the offset that the next message will get."""
+
+
+class KafkaUnreachableError(GenresError):
+    """No broker answers: an outage, not a mistake in the settings, as far as one can tell from here."""
+
+
+def max_message_bytes(settings: Settings) -> int:
+    """Size of the largest message, in bytes: what the topic, the producer and every fetch have to fit."""
+    return settings.inline_limit_bytes + ENVELOPE_BYTES
+
+
+def create_topic(settings: Settings, *, timeout_s: float = 10.0) -> None:
+    """Make the topic, or fit the existing one to the settings; calling it again changes nothing.
+
+    A topic keeps the partitions it has beyond ``topic_partitions``, since Kafka cannot take any away.
+
+    Raises
+    ------
+    KafkaUnreachableError
+        If no broker answers within `timeout_s` seconds.
+    GenresError
+        If the broker refuses.
+    """
+    from kafka.admin import ConfigResource
+    from kafka.errors import KafkaError, TopicAlreadyExistsError
+
+    topic, partitions = settings.topic, settings.topic_partitions
+    config = {
+        # A clip that was seen twice keeps both its messages: a range of offsets has to stay what it was.
+        "cleanup.policy": "delete",
+        "retention.ms": str(settings.topic_retention_h * 3_600_000),
+        "max.message.bytes": str(max_message_bytes(settings)),
+    }
+    with _admin(settings, timeout_s) as admin:
+        try:
+            try:
+                admin.create_topics({topic: {"num_partitions": partitions, "configs": config}})
+            except TopicAlreadyExistsError:
+                if _changed(admin, topic, config):
+                    admin.alter_configs([ConfigResource("topic", topic, config)])
+                if len(_description(admin, settings)["partitions"]) < partitions:
+                    admin.create_partitions({topic: partitions})
+            admin.wait_for_topics([topic])
+        except KafkaError as error:
+            if error.retriable:
+                raise
+            raise GenresError(
+                f"Kafka at {settings.bootstrap_servers} refuses topic {topic!r} with {partitions} partitions and "
+                f"messages of {max_message_bytes(settings):,} bytes ({type(error).__name__}): check GENRES_TOPIC, "
+                "GENRES_TOPIC_PARTITIONS and GENRES_INLINE_LIMIT_BYTES, and that this user may create topics"
+            ) from error
+
+
+def topic_state(settings: Settings, *, timeout_s: float = 5.0) -> TopicState:
+    """Ask for the topic's id and for the first and the next offset of each of its partitions.
+
+    Raises
+    ------
+    KafkaUnreachableError
+        If no broker answers within about `timeout_s` seconds.
+    GenresError
+        If there is no such topic.
+    """
+    from kafka.admin import OffsetSpec
+
+    with _admin(settings, timeout_s) as admin:
+        description = _description(admin, settings)
+        return TopicState(
+            settings.topic,
+            _url_safe(description["topic_id"]),
+            _offsets(admin, description, OffsetSpec.EARLIEST),
+            _offsets(admin, description, OffsetSpec.LATEST),
+        )
+
+
+def wait_for_data(settings: Settings, after: dict[int, int], timeout_s: float) -> bool:
+    """Wait until the topic has more than the caller knows of.
+
+    Offsets are asked for four times a second over one connection. No payload is fetched: a consumer that polls
+    would be woken sooner, by one whole clip for each partition.
+
+    Parameters
+    ----------
+    settings
+        Which topic, and where.
+    after
+        The end offsets that are known, by partition; a partition that is left out counts as empty.
+    timeout_s
+        How long to wait, in seconds.
+
+    Returns
+    -------
+    bool
+        True as soon as a partition's end offset is another than the known one (a smaller one, if the topic was
+        recreated), False after `timeout_s`.
+
+    Raises
+    ------
+    KafkaUnreachableError
+        If no broker answers within about five seconds.
+    GenresError
+        If there is no such topic.
+    """
+    from kafka.admin import OffsetSpec
+
+    deadline = time.monotonic() + timeout_s
+    with _admin(settings, 5.0) as admin:
+        while True:
+            ends = _offsets(admin, _description(admin, settings), OffsetSpec.LATEST)
+            if any(end != after.get(partition, 0) for partition, end in ends.items()):
+                return True
+            left = deadline - time.monotonic()
+            if left <= 0:
+                return False
+            time.sleep(min(left, _ASK_AGAIN_S))
+
+
+@contextmanager
+def _admin(settings: Settings, timeout_s: float) -> "Iterator[KafkaAdminClient]":
+    """Give an admin client; raise one clear line for whatever the network does to it."""
+    from kafka import KafkaAdminClient
+    from kafka.errors import KafkaError
+
+    clients = []
+
+    def client(**config: Any) -> Any:
+        clients.append(KafkaAdminClient.DEFAULT_CONFIG["kafka_client"](**config))
+        return clients[-1]
+
+    timeout_ms = int(timeout_s * 1000)
+    try:
+        admin = KafkaAdminClient(
+            bootstrap_servers=settings.bootstrap_servers,
+            client_id="genres-admin",
+            bootstrap_timeout_ms=timeout_ms,
+            request_timeout_ms=timeout_ms,
+            kafka_client=client,
+        )
+        try:
+            yield admin
+        finally:
+            admin.close()
+    except (KafkaError, OSError) as error:
+        # The constructor leaves its thread running when it fails (kafka-python 3.0.12).
+        for started in clients:
+            started.close()
+        raise KafkaUnreachableError(
+            f"Kafka at {settings.bootstrap_servers} does not answer ({type(error).__name__}): start the stack with "
+            "`genres up`, or mend GENRES_KAFKA_BOOTSTRAP_SERVERS"
+        ) from error
+
+
+def _description(admin: "KafkaAdminClient", settings: Settings) -> dict[str, Any]:
+    from kafka.errors import UnknownTopicOrPartitionError, for_code
+
+    (description,) = admin.describe_topics([settings.topic])
+    error = for_code(description["error_code"])
+    if error is UnknownTopicOrPartitionError:
+        raise GenresError(
+            f"Kafka at {settings.bootstrap_servers} has no topic {settings.topic!r}: make it with `genres up`, or "
+            "mend GENRES_TOPIC"
+        )
+    if description["error_code"]:
+        raise error(settings.topic)
+    return description
+
+
+def _offsets(admin: "KafkaAdminClient", description: dict[str, Any], spec: Any) -> dict[int, int]:
+    from kafka import TopicPartition
+
+    asked = {TopicPartition(description["name"], part["partition_index"]): spec for part in description["partitions"]}
+    answers = admin.list_partition_offsets(asked)
+    return {part.partition: answers[part].offset for part in sorted(asked)}
+
+
+def _changed(admin: "KafkaAdminClient", topic: str, config: dict[str, str]) -> bool:
+    """Whether the topic is configured in another way than `config`."""
+    from kafka.admin import ConfigResource
+
+    answer = admin.describe_configs([ConfigResource("topic", topic, list(config))], config_filter="all")
+    now = answer["topic"][topic]
+    return any(now[name]["value"] != value for name, value in config.items())
+
+
+def _url_safe(topic_id: str) -> str:
+    return base64.urlsafe_b64encode(UUID(topic_id).bytes).decode().rstrip("=")

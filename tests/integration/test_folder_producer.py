@@ -1,0 +1,338 @@
+"""The folder producer and its topic on the real broker and HDFS: nothing lost, whatever is killed."""
+
+import hashlib
+import io
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import soundfile
+from kafka import KafkaAdminClient, KafkaConsumer, TopicPartition
+from kafka.admin import ConfigResource
+from rich.console import Console
+
+from genres.errors import GenresError
+from genres.settings import Settings
+from local_stack.stack import start_service, stop_service
+from store.database import Database
+from store.datasets.synthetic import SAMPLE_RATE, synthesise
+from store.hdfs import Hdfs
+from store.stream_ledger import sent, stream_quarantine
+from streaming_sensors.envelope import ClipMessage, decode
+from streaming_sensors.folder_producer import WatchReport, watch
+from streaming_sensors.topic import create_topic, max_message_bytes, topic_state, wait_for_data
+
+INLINE_LIMIT = 200_000
+
+
+@pytest.fixture
+def settings(stack: Settings, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    """Settings with a topic of the test's own, for child processes too; a clip of three seconds just fits inline."""
+    monkeypatch.setenv("GENRES_TOPIC", request.node.name)
+    monkeypatch.setenv("GENRES_INLINE_LIMIT_BYTES", str(INLINE_LIMIT))
+    monkeypatch.setenv("GENRES_SETTLE_S", "0.3")
+    settings = Settings()
+    Database(settings.database).migrate()
+    create_topic(settings)
+    return settings
+
+
+def test_every_file_is_sent_or_refused(settings: Settings, tmp_path: Path) -> None:
+    write_clip(tmp_path / "rock" / "one.wav", 1)
+    write_clip(tmp_path / "two.WAV", 2)
+    (tmp_path / "jazz").mkdir()
+    (tmp_path / "jazz" / "twin of one.wav").write_bytes((tmp_path / "rock" / "one.wav").read_bytes())
+    write_clip(tmp_path / "long.wav", 3, clip_s=6.0)
+    write_clip(tmp_path / os.fsdecode(b"odd\xff\nname.wav"), 4)
+    text = tmp_path / "text.wav"
+    text.write_bytes(b"this is no audio")
+    write_clip(tmp_path / "cut.wav", 5)
+    os.truncate(tmp_path / "cut.wav", 50_000)
+    (tmp_path / "notes.txt").write_text("ignored")
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    bad = {hashlib.sha256(before[tmp_path / name]).hexdigest(): name for name in ("text.wav", "cut.wav")}
+
+    assert run_once(settings, tmp_path)[:3] == (
+        5,
+        sum(len(before[p]) for p in before) - size_of(before, *bad.values()),
+        2,
+    )
+
+    messages = {message.file_name: message for message in all_messages(settings)}
+    assert set(messages) == {"one.wav", "two.WAV", "twin of one.wav", "long.wav", "odd\\xff\nname.wav"}
+    for path, content in before.items():
+        if path.name in ("one.wav", "two.WAV", "twin of one.wav"):
+            assert messages[path.name].data == content
+            assert messages[path.name].genre == (path.parent.name if path.parent != tmp_path else None)
+    assert messages["two.WAV"].suffix == ".wav"
+    claim_path = messages["long.wav"].claim_path
+    assert claim_path == f"/genres/stream/claims/{messages['long.wav'].sha256}.wav"
+    hdfs = Hdfs(settings.webhdfs, user=settings.hdfs_user)
+    assert hdfs.cat_file(claim_path) == before[tmp_path / "long.wav"]
+
+    rows = {row["sha256"]: row for row in stream_quarantine(Database(settings.database)) if row["sha256"] in bad}
+    assert {sha256: row["file_name"] for sha256, row in rows.items()} == bad
+    assert {row["stage"] for row in rows.values()} == {"producer"}
+    assert all(row["reason"] for row in rows.values())
+    assert sorted(path.name for path in (tmp_path / "error").iterdir()) == ["cut.wav", "text.wav"]
+    assert not text.exists()
+
+    assert run_once(settings, tmp_path) == WatchReport(0, 0, 0, 0)
+    assert len(all_messages(settings)) == 5
+
+    # A changed file is another clip under an old name.
+    write_clip(tmp_path / "two.WAV", 6)
+    assert run_once(settings, tmp_path).sent == 1
+    remembered = sent(Database(settings.database), str(tmp_path / "two.WAV"))
+    assert remembered is not None
+    assert remembered.sha256 == hashlib.sha256((tmp_path / "two.WAV").read_bytes()).hexdigest()
+
+
+def test_broker_knows_the_producer_as_idempotent(settings: Settings, tmp_path: Path) -> None:
+    for number in range(8):
+        write_clip(tmp_path / f"{number}.wav", number)
+    run_once(settings, tmp_path)
+    parts = [TopicPartition(settings.topic, part) for part, end in topic_state(settings).ends.items() if end]
+    admin = KafkaAdminClient(bootstrap_servers=settings.bootstrap_servers)
+    try:
+        # The broker keeps a producer id and a sequence only for those who send with idempotence.
+        assert {part for part, state in admin.describe_producers(parts).items() if state.active_producers} == set(parts)
+    finally:
+        admin.close()
+
+
+def test_growing_file_is_sent_once_and_whole(settings: Settings, tmp_path: Path) -> None:
+    write_clip(tmp_path / "source", 1)
+    content = (tmp_path / "source").read_bytes()
+    folder = tmp_path / "drop"
+    folder.mkdir()
+    with watching(settings.model_copy(update={"settle_s": 1.0}), folder):
+        with (folder / "slow.wav").open("wb") as file:
+            for start in range(0, len(content), len(content) // 3 + 1):
+                file.write(content[start : start + len(content) // 3 + 1])
+                file.flush()
+                # Longer than a file has to be settled for: only its header tells that it is not whole.
+                time.sleep(1.3)
+        wait_until(lambda: sum(topic_state(settings).ends.values()) == 1)
+        # What comes later is sent later: the slow file has had its turn again by then.
+        write_clip(folder / "later.wav", 2)
+        wait_until(lambda: sum(topic_state(settings).ends.values()) >= 2)
+    assert Counter(message.file_name for message in all_messages(settings)) == {"slow.wav": 1, "later.wav": 1}
+    assert next(message.data for message in all_messages(settings) if message.file_name == "slow.wav") == content
+    assert not (folder / "error").exists()
+
+
+def test_refused_while_watching_only_after_its_time(settings: Settings, tmp_path: Path) -> None:
+    with watching(settings, tmp_path):
+        (tmp_path / "bad.wav").write_bytes(os.urandom(64))
+        wait_until(lambda: (tmp_path / "error" / "bad.wav").exists())
+        # The same bytes once more: moved again, under another name, and still one row.
+        (tmp_path / "bad.wav").write_bytes((tmp_path / "error" / "bad.wav").read_bytes())
+        wait_until(lambda: (tmp_path / "error" / "bad.1.wav").exists())
+    rows = [row for row in stream_quarantine(Database(settings.database)) if row["file_name"] == "bad.wav"]
+    assert Counter(row["sha256"] for row in rows)[sha256_of(tmp_path / "error" / "bad.wav")] == 1
+    assert sum(topic_state(settings).ends.values()) == 0
+
+
+def test_nothing_is_lost_when_the_producer_is_killed(settings: Settings, tmp_path: Path) -> None:
+    source, folder = tmp_path / "source", tmp_path / "drop"
+    folder.mkdir()
+    for number in range(60):
+        write_clip(source / f"{number:02}.wav", number, clip_s=1.0)
+    clips = sorted(source.iterdir())
+    expected = {sha256_of(clip) for clip in clips}
+    assert len(expected) == 60
+
+    def drop() -> None:
+        for clip in clips:
+            (folder / clip.name).write_bytes(clip.read_bytes())
+            time.sleep(0.05)
+
+    dropper = threading.Thread(target=drop)
+    producer = child(folder)
+    wait_until(lambda: producer.poll() is None and has_sent(producer))
+    dropper.start()
+    for at_least in (5, 25):
+        wait_until(lambda: sum(topic_state(settings).ends.values()) >= at_least)  # noqa: B023  (called at once)
+        producer.kill()
+        assert producer.wait(30) == -signal.SIGKILL
+        producer = child(folder)
+    dropper.join()
+    wait_until(lambda: {message.sha256 for message in all_messages(settings)} == expected)
+    producer.send_signal(signal.SIGTERM)
+    assert producer.wait(30) == 0
+    remembered = {sent(Database(settings.database), str(folder / clip.name)) for clip in clips}
+    assert {row.sha256 for row in remembered if row} == expected
+    assert run_once(settings, folder).sent == 0
+
+
+def test_nothing_is_lost_while_the_broker_is_down(settings: Settings, tmp_path: Path) -> None:
+    expected = set()
+    with watching(settings, tmp_path):
+        for number in range(30):
+            write_clip(tmp_path / f"{number:02}.wav", number, clip_s=1.0)
+            expected.add(sha256_of(tmp_path / f"{number:02}.wav"))
+            if number == 10:
+                stop_service(settings, "kafka")
+            if number == 20:
+                start_service(settings, "kafka")
+        wait_until(lambda: {message.sha256 for message in all_messages(settings)} == expected)
+
+
+def test_watching_starts_without_a_broker_and_ctrl_c_ends_it_with_0(settings: Settings, tmp_path: Path) -> None:
+    write_clip(tmp_path / "a.wav", 1)
+    stop_service(settings, "kafka")
+    producer = child(tmp_path)
+    try:
+        assert producer.stdout is not None
+        assert f"Kafka at {settings.bootstrap_servers} does not answer" in producer.stdout.readline()
+    finally:
+        start_service(settings, "kafka")
+    wait_until(lambda: sum(topic_state(settings).ends.values()) == 1)
+    producer.send_signal(signal.SIGINT)
+    assert producer.wait(30) == 0
+
+
+def test_missing_topic_is_named(settings: Settings, tmp_path: Path) -> None:
+    other = settings.model_copy(update={"topic": "nobody_made_it"})
+    for once in (True, False):
+        with pytest.raises(GenresError, match="no topic 'nobody_made_it': make it with `genres up`"):
+            watch(other, tmp_path, once=once, console=quiet(), stop=threading.Event())
+
+
+def test_topic_too_small_for_the_clip_is_named(settings: Settings, tmp_path: Path) -> None:
+    write_clip(tmp_path / "a.wav", 1, clip_s=8.0)
+    with pytest.raises(GenresError, match=r"refuses .*a\.wav .*MessageSizeTooLarge.*run `genres up`"):
+        run_once(settings.model_copy(update={"inline_limit_bytes": 2**20}), tmp_path)
+
+
+def test_topic_follows_the_settings(settings: Settings) -> None:
+    first = topic_state(settings)
+    assert set(first.ends) == set(first.beginnings) == {0, 1, 2}
+    larger = settings.model_copy(update={"topic_partitions": 5, "inline_limit_bytes": 2**20, "topic_retention_h": 3})
+    create_topic(larger)
+    create_topic(larger)
+    assert set(topic_state(settings).ends) == set(range(5))
+    assert topic_state(settings).topic_id == first.topic_id
+    admin = KafkaAdminClient(bootstrap_servers=settings.bootstrap_servers)
+    try:
+        config = admin.describe_configs([ConfigResource("topic", settings.topic)])["topic"][settings.topic]
+        assert int(config["max.message.bytes"]["value"]) == max_message_bytes(larger)
+        assert int(config["retention.ms"]["value"]) == 3 * 3_600_000
+        admin.delete_topics([settings.topic])
+    finally:
+        admin.close()
+    wait_until(lambda: is_gone(settings))
+    create_topic(settings)
+    again = topic_state(settings)
+    assert again.topic_id != first.topic_id
+    assert set(again.ends) == {0, 1, 2}
+
+
+def test_waiting_ends_with_the_first_message(settings: Settings, tmp_path: Path) -> None:
+    known = topic_state(settings).ends
+    assert not wait_for_data(settings, known, 0.5)
+    heard: list[bool] = []
+    waiter = threading.Thread(target=lambda: heard.append(wait_for_data(settings, known, 120)))
+    waiter.start()
+    write_clip(tmp_path / "a.wav", 1)
+    run_once(settings, tmp_path)
+    waiter.join()
+    assert heard == [True]
+    # A recreated topic begins anew, below what was known.
+    assert wait_for_data(settings, {**topic_state(settings).ends, 0: 100}, 60)
+
+
+def write_clip(path: Path, number: int, *, clip_s: float = 3.0) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    samples = synthesise("blues", number, clip_s=clip_s, seed=11)
+    sound = io.BytesIO()
+    soundfile.write(sound, samples, SAMPLE_RATE, format="WAV", subtype="PCM_16")
+    path.write_bytes(sound.getvalue())
+
+
+def size_of(contents: dict[Path, bytes], *names: str) -> int:
+    """Sum of the sizes of the named files and of those that are no audio by their suffix."""
+    return sum(len(content) for path, content in contents.items() if path.name in (*names, "notes.txt"))
+
+
+def sha256_of(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def quiet() -> Console:
+    return Console(file=io.StringIO())
+
+
+def run_once(settings: Settings, folder: Path) -> WatchReport:
+    return watch(settings, folder, once=True, console=quiet(), stop=threading.Event())
+
+
+@contextmanager
+def watching(settings: Settings, folder: Path) -> Iterator[None]:
+    """Watch the folder in a thread, which must end well."""
+    stop = threading.Event()
+    reports: list[WatchReport] = []
+    thread = threading.Thread(
+        target=lambda: reports.append(watch(settings, folder, once=False, console=quiet(), stop=stop))
+    )
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
+    assert len(reports) == 1
+
+
+def child(folder: Path) -> subprocess.Popen[str]:
+    """Start ``genres watch`` as a process of its own, in this test's environment."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "genres", "watch", str(folder)], stdout=subprocess.PIPE, text=True, bufsize=1
+    )
+
+
+def has_sent(producer: subprocess.Popen[str]) -> bool:
+    """Wait for the producer's first line, which it prints as soon as it watches."""
+    assert producer.stdout is not None
+    return "sent" in producer.stdout.readline()
+
+
+def all_messages(settings: Settings) -> list[ClipMessage]:
+    """Read the whole topic."""
+    state = topic_state(settings, timeout_s=30)
+    parts = [TopicPartition(settings.topic, part) for part in state.ends]
+    consumer = KafkaConsumer(bootstrap_servers=settings.bootstrap_servers, group_id=None, enable_auto_commit=False)
+    messages = []
+    try:
+        consumer.assign(parts)
+        consumer.seek_to_beginning(*parts)
+        while any(consumer.position(part) < state.ends[part.partition] for part in parts):
+            for records in consumer.poll(1000).values():
+                messages += [decode(record.key, record.value, record.headers) for record in records]
+    finally:
+        consumer.close()
+    return messages
+
+
+def is_gone(settings: Settings) -> bool:
+    try:
+        topic_state(settings)
+    except GenresError:
+        return True
+    return False
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 120
+    while not condition():
+        assert time.monotonic() < deadline, "not within two minutes"
+        time.sleep(0.2)

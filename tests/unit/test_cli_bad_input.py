@@ -1,0 +1,226 @@
+"""Bad input to the ``genres`` command: one line that names it and says what to do, before any daemon is started."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from genres.cli import main
+from genres.settings import Settings
+from store.database import Database
+from store.ledger import Dataset, register_dataset
+
+Fails = Callable[..., str]
+
+
+@pytest.fixture
+def fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Fails:
+    """Run the command, see that it fails as it should, and give its line."""
+    for name in os.environ:
+        if name.startswith("GENRES_"):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("GENRES_STATE_DIR", str(tmp_path / "state"))
+    monkeypatch.setenv("GENRES_PORT_BASE", "64000")
+
+    def run(*arguments: str, **variables: str) -> str:
+        with monkeypatch.context() as patch:
+            for name, value in variables.items():
+                patch.setenv(name, value)
+            patch.setattr(sys, "argv", ["genres", *arguments])
+            with pytest.raises(SystemExit) as end:
+                main()
+        assert end.value.code == 1
+        assert not (tmp_path / "state" / "supervisor").exists(), "a daemon's supervisor was prepared"
+        return the_line(capsys.readouterr().err)
+
+    return run
+
+
+def the_line(stderr: str) -> str:
+    lines = stderr.splitlines()
+    assert len(lines) == 1, stderr
+    assert lines[0].startswith("genres: ")
+    return lines[0].removeprefix("genres: ")
+
+
+@pytest.fixture
+def music(tmp_path: Path, write_clips: Callable[..., None]) -> Path:
+    folder = tmp_path / "music"
+    write_clips(folder, ("blues", "metal"), 3)
+    return folder
+
+
+def test_the_command_itself(tmp_path: Path) -> None:
+    """What the other tests call in this process, as a user does."""
+    variables = {"GENRES_AUDIO": str(tmp_path / "nowhere"), "GENRES_STATE_DIR": str(tmp_path / "state")}
+    done = subprocess.run(
+        [sys.executable, "-m", "genres", "demo"],
+        env={**os.environ, **variables},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert done.stdout == ""
+    assert the_line(done.stderr).startswith(f"audio folder {tmp_path}/nowhere does not exist: check the path")
+
+
+def test_folder_that_is_not_there(fails: Fails, tmp_path: Path) -> None:
+    line = fails("demo", GENRES_AUDIO=str(tmp_path / "nowhere"))
+    assert line == (
+        f"audio folder {tmp_path}/nowhere does not exist: check the path, and lay the audio out as <genre>/<track>.wav"
+    )
+    assert fails("load", str(tmp_path / "nowhere")) == line
+
+
+def test_folder_that_is_empty(fails: Fails, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    assert fails("demo", GENRES_AUDIO=str(tmp_path / "empty")) == (
+        f"audio folder {tmp_path}/empty is empty: lay the audio out as <genre>/<track>.wav"
+    )
+
+
+def test_folder_without_genres(fails: Fails, music: Path) -> None:
+    line = fails("demo", GENRES_AUDIO=str(music / "blues"))
+    assert "holds 3 audio file(s) but no genre folders: lay the audio out as" in line
+
+
+def test_one_genre_only(fails: Fails, tmp_path: Path, write_clips: Callable[..., None]) -> None:
+    write_clips(tmp_path / "own", ("blues",), 3)
+    line = fails("demo", GENRES_AUDIO=str(tmp_path / "own"))
+    assert line.endswith("holds one genre only, 'blues': a classifier needs two; add another genre's folder")
+
+
+def test_fewer_clips_than_the_split_needs(fails: Fails, music: Path) -> None:
+    (music / "metal" / "metal_0.wav").unlink()
+    line = fails("demo", GENRES_AUDIO=str(music))
+    assert "too few clips of 'metal': 2: the split needs 3 of each genre" in line
+
+
+def test_file_instead_of_a_folder(fails: Fails, music: Path) -> None:
+    assert "metal_0.wav is a file" in fails("load", str(music / "metal" / "metal_0.wav"))
+
+
+@pytest.mark.parametrize(
+    ("dataset", "said"),
+    [
+        ("synthetic", "'synthetic' is the id of synthesised clips; name "),
+        ("../up", "GENRES_DATASET = '../up': "),
+        ("Big Band", "GENRES_DATASET = 'Big Band': "),
+    ],
+)
+def test_id_that_cannot_be(fails: Fails, music: Path, dataset: str, said: str) -> None:
+    assert fails("demo", GENRES_AUDIO=str(music), GENRES_DATASET=dataset).startswith(said)
+    assert fails("load", str(music), "--dataset", dataset).startswith(said)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("GENRES_PORT_BASE", "eighteen"),
+        ("GENRES_PORT_BASE", "70000"),
+        ("GENRES_LAKE_PATH", "genres"),
+    ],
+)
+def test_setting_out_of_range(fails: Fails, name: str, value: str) -> None:
+    assert fails("demo", **{name: value}).startswith(f"{name} = '{value}': ")
+
+
+@pytest.mark.parametrize("half", ["GENRES_HDFS_URL", "GENRES_WEBHDFS_URL"])
+def test_half_of_the_hdfs_addresses(fails: Fails, half: str) -> None:
+    line = fails("demo", **{half: "http://127.0.0.1:1"})
+    assert line.startswith("GENRES_HDFS_URL and GENRES_WEBHDFS_URL belong together")
+    assert line.endswith("set both")
+
+
+@pytest.mark.parametrize(
+    ("variables", "named"),
+    [
+        ({"GENRES_MLFLOW_TRACKING_URI": "localhost:5000"}, "localhost:5000"),
+        ({"GENRES_SPARK_REMOTE": "spark://localhost:7077"}, "spark://localhost:7077"),
+        ({"GENRES_SPARK_REMOTE": "sc://localhost:port"}, "sc://localhost:port"),
+        ({"GENRES_KAFKA_BOOTSTRAP_SERVERS": "broker"}, "broker"),
+        ({"GENRES_HDFS_URL": "namenode:8020", "GENRES_WEBHDFS_URL": "http://127.0.0.1:1"}, "namenode:8020"),
+        ({"GENRES_HDFS_URL": "hdfs://127.0.0.1:1", "GENRES_WEBHDFS_URL": "127.0.0.1:9870"}, "127.0.0.1:9870"),
+        ({"GENRES_DATABASE_URL": "genres.db"}, "GENRES_DATABASE_URL"),
+        ({"GENRES_DATABASE_URL": "mysql://me:hunter2@host/genres"}, "mysql"),
+        ({"GENRES_DATABASE_URL": "postgresql+psycopg://me:hunter2@host:x/genres"}, "GENRES_DATABASE_URL"),
+    ],
+    ids=lambda value: " ".join(value.values()) if isinstance(value, dict) else "",
+)
+def test_address_that_is_none(fails: Fails, variables: dict[str, str], named: str) -> None:
+    line = fails("demo", **variables)
+    assert named in line
+    assert any(variable in line for variable in variables), "it says which setting to mend"
+    assert "hunter2" not in line
+
+
+@pytest.mark.parametrize(
+    ("variables", "named"),
+    [
+        (
+            {"GENRES_HDFS_URL": "hdfs://127.0.0.1:1", "GENRES_WEBHDFS_URL": "http://127.0.0.1:1"},
+            "namenode at hdfs://127.0.0.1:1",
+        ),
+        ({"GENRES_MLFLOW_TRACKING_URI": "http://127.0.0.1:1"}, "mlflow at http://127.0.0.1:1"),
+        ({"GENRES_SPARK_REMOTE": "sc://127.0.0.1:1"}, "spark-connect at sc://127.0.0.1:1"),
+        ({"GENRES_KAFKA_BOOTSTRAP_SERVERS": "127.0.0.1:1"}, "kafka at 127.0.0.1:1"),
+        (
+            {"GENRES_DATABASE_URL": "postgresql+psycopg://me:hunter2@127.0.0.1:1/genres"},
+            "postgresql+psycopg://me:***@127.0.0.1:1/genres cannot be used",
+        ),
+    ],
+    ids=["hdfs", "mlflow", "spark", "kafka", "database"],
+)
+def test_service_of_one_s_own_that_is_down(fails: Fails, variables: dict[str, str], named: str) -> None:
+    line = fails("demo", **variables)
+    assert named in line
+    assert "start it" in line or "that the server runs" in line
+    assert "hunter2" not in line
+
+
+def test_features_of_nothing(fails: Fails, tmp_path: Path, music: Path) -> None:
+    output = str(tmp_path / "f.csv")
+    assert fails("features", str(tmp_path / "gone.wav"), "-o", output) == (
+        f"there is no file or folder {tmp_path}/gone.wav"
+    )
+    (tmp_path / "empty").mkdir()
+    assert "empty holds no audio (.wav, .au, .flac, .mp3)" in fails("features", str(tmp_path / "empty"), "-o", output)
+    assert "write to a name that ends in .csv or .parquet" in fails("features", str(music), "-o", f"{tmp_path}/f.txt")
+    assert f"there is no folder {tmp_path}/no; make it" in fails("features", str(music), "-o", f"{tmp_path}/no/f.csv")
+    assert not list(tmp_path.glob("f.*"))
+
+
+def test_features_of_a_text_file(fails: Fails, tmp_path: Path) -> None:
+    file = tmp_path / "notes.wav"
+    file.write_text("these are not samples")
+    line = fails("features", str(file), "-o", str(tmp_path / "f.csv"))
+    assert "notes.wav" in line
+    assert not (tmp_path / "f.csv").exists()
+
+
+@pytest.mark.parametrize("arguments", [("predictions",), ("predictions", "--json"), ("predict", "music")])
+def test_no_database_yet(fails: Fails, arguments: tuple[str, ...], music: Path) -> None:
+    arguments = tuple(str(music) if argument == "music" else argument for argument in arguments)
+    assert fails(*arguments).endswith("run `genres up`")
+
+
+def test_dataset_that_was_never_loaded(fails: Fails, tmp_path: Path, music: Path) -> None:
+    database = Database(Settings(state_dir=tmp_path / "state").database)
+    database.migrate()
+    clip = str(music / "metal" / "metal_0.wav")
+    assert "no dataset 'synthetic' (known: none): load a folder with `genres load <folder>`" in fails("predict", clip)
+    register_dataset(database, Dataset("mine", music, is_synthetic=False))
+    assert "no dataset 'jazz' (known: mine)" in fails("predict", clip, "--dataset", "jazz")
+
+
+def test_predict_files_that_are_not_there(fails: Fails, tmp_path: Path, music: Path) -> None:
+    database = Database(Settings(state_dir=tmp_path / "state").database)
+    database.migrate()
+    register_dataset(database, Dataset("mine", music, is_synthetic=False))
+    line = fails("predict", str(tmp_path / "gone.wav"), "--dataset", "mine")
+    assert line == f"there is no file or folder {tmp_path}/gone.wav"

@@ -1,0 +1,119 @@
+"""The batch code location as a whole: it loads lightly, and every asset says what it is."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import dagster as dg
+import pytest
+
+from genre_assets.batch_predictions import _COLUMNS as PREDICTION_COLUMNS
+from genre_assets.definitions import build_defs
+from genre_assets.partitions import DATASETS
+from genres.settings import Settings
+from store.batch_tables import MANIFEST_SCHEMA, SPLIT_SCHEMA
+from store.tables import BATCH_PREDICTIONS
+
+UPSTREAM = {
+    "raw_audio": set(),
+    "audio_features": {"raw_audio"},
+    "feature_figures": {"audio_features"},
+    "track_split": {"audio_features"},
+    "genre_classifiers": {"audio_features", "track_split"},
+    "champion_model": {"genre_classifiers"},
+    "batch_predictions": {"audio_features", "track_split", "champion_model"},
+    "evaluation_figures": {"genre_classifiers"},
+}
+CHECKS = {
+    ("raw_audio", "gtzan_checksums", False),
+    ("raw_audio", "class_balance", False),
+    ("raw_audio", "exact_duplicates", False),
+    ("raw_audio", "quarantined", False),
+    ("audio_features", "schema", True),
+    ("audio_features", "finite", True),
+    ("audio_features", "complete", True),
+    ("track_split", "no_leak", True),
+    ("batch_predictions", "complete", False),
+    ("batch_predictions", "label_set", False),
+}
+TABLES = ("raw_audio", "audio_features", "track_split", "batch_predictions")
+HEAVY = ("pyspark.ml", "pyspark.sql.connect", "librosa", "mlflow", "sklearn", "matplotlib", "scipy", "numba", "kafka")
+
+
+@pytest.fixture(scope="module")
+def definitions(tmp_path_factory: pytest.TempPathFactory) -> dg.Definitions:
+    return build_defs(settings=Settings(state_dir=tmp_path_factory.mktemp("state")))
+
+
+@pytest.fixture(scope="module")
+def specs(definitions: dg.Definitions) -> dict[str, dg.AssetSpec]:
+    return {spec.key.to_user_string(): spec for spec in definitions.resolve_all_asset_specs()}
+
+
+def test_the_graph_is_the_one_that_we_know(specs: dict[str, dg.AssetSpec]) -> None:
+    assert {key: {dep.asset_key.to_user_string() for dep in spec.deps} for key, spec in specs.items()} == UPSTREAM
+
+
+def test_the_checks_are_the_ones_that_we_know(definitions: dg.Definitions) -> None:
+    graph = definitions.resolve_asset_graph()
+    found = {(key.asset_key.to_user_string(), key.name, graph.get(key).blocking) for key in graph.asset_check_keys}
+    assert found == CHECKS
+
+
+@pytest.mark.parametrize("asset", UPSTREAM)
+def test_every_asset_says_what_it_is(specs: dict[str, dg.AssetSpec], asset: str) -> None:
+    spec = specs[asset]
+    assert spec.group_name in {"audio", "features", "models", "predictions"}
+    assert spec.owners == ["team:genres"]
+    assert spec.kinds
+    assert spec.description and len(spec.description) > 20
+    assert spec.partitions_def == DATASETS
+
+
+@pytest.mark.parametrize("asset", TABLES)
+def test_every_table_describes_its_columns(specs: dict[str, dg.AssetSpec], asset: str) -> None:
+    schema = specs[asset].metadata["dagster/column_schema"]
+    assert isinstance(schema, dg.TableSchema)
+    assert all(column.description and column.type for column in schema.columns)
+    lineage = specs[asset].metadata.get("dagster/column_lineage")
+    if lineage is not None:
+        assert set(lineage.deps_by_column) <= {column.name for column in schema.columns}
+        for sources in lineage.deps_by_column.values():
+            for source in sources:
+                upstream = specs[source.asset_key.to_user_string()].metadata["dagster/column_schema"]
+                assert source.column_name in {column.name for column in upstream.columns}
+    else:
+        assert asset == "raw_audio", "only the first table comes from outside"
+
+
+def test_described_columns_are_the_stored_ones(specs: dict[str, dg.AssetSpec]) -> None:
+    def described(asset: str) -> set[str]:
+        return {column.name for column in specs[asset].metadata["dagster/column_schema"].columns}
+
+    assert described("raw_audio") == set(MANIFEST_SCHEMA.names)
+    assert described("track_split") == set(SPLIT_SCHEMA.names)
+    assert described("batch_predictions") == set(PREDICTION_COLUMNS) == {c.name for c in BATCH_PREDICTIONS.columns}
+
+
+def test_jobs_are_partitioned_by_dataset(definitions: dg.Definitions) -> None:
+    whole, load = (definitions.resolve_job_def(name) for name in ("batch_pipeline", "load_dataset"))
+    assert whole.partitions_def == load.partitions_def == DATASETS
+    assert {key.to_user_string() for key in whole.asset_layer.executable_asset_keys} == set(UPSTREAM)
+    assert {key.to_user_string() for key in load.asset_layer.executable_asset_keys} == {"raw_audio"}
+
+
+def test_each_call_builds_fresh_definitions(definitions: dg.Definitions, tmp_path: Path) -> None:
+    other = build_defs(settings=Settings(state_dir=tmp_path, mlflow_tracking_uri="http://elsewhere:5000"))
+    assert other.resources["mlflow"].tracking_uri == "http://elsewhere:5000"  # type: ignore[index]
+    assert definitions.resources["mlflow"].tracking_uri != "http://elsewhere:5000"  # type: ignore[index]
+
+
+def test_loading_the_location_is_light(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("GENRES_STATE_DIR", str(tmp_path))
+    program = (
+        "import sys, genre_assets.definitions\n"
+        f"print([name for name in {HEAVY!r} if name in sys.modules], file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    heavy = done.stderr.strip().splitlines()[-1]
+    assert heavy == "[]"

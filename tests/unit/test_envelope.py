@@ -1,0 +1,138 @@
+"""The envelope: what is written is read back, and nothing else is taken for an envelope."""
+
+import hashlib
+import subprocess
+import sys
+from datetime import UTC, datetime
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from streaming_sensors.envelope import BadEnvelopeError, ClipMessage, Headers, decode, encode
+
+MOMENT = datetime(2026, 3, 1, 12, 30, 0, 250_000, UTC)
+
+
+def inline(data: bytes = b"RIFF", **about: object) -> ClipMessage:
+    fields = {"file_name": "a.wav", "suffix": ".wav", "created_at": MOMENT, "genre": None} | about
+    return ClipMessage(hashlib.sha256(data).hexdigest(), size=len(data), data=data, **fields)  # type: ignore[arg-type]
+
+
+def claim(**about: object) -> ClipMessage:
+    sha256 = hashlib.sha256(b"elsewhere").hexdigest()
+    fields = {"file_name": "b.flac", "suffix": ".flac", "size": 9, "created_at": MOMENT}
+    fields["claim_path"] = f"/genres/stream/claims/{sha256}.flac"
+    return ClipMessage(sha256, **(fields | about))  # type: ignore[arg-type]
+
+
+abouts = st.fixed_dictionaries(
+    {
+        "file_name": st.text(),
+        "suffix": st.from_regex(r"\.[a-z0-9]{1,8}", fullmatch=True),
+        "created_at": st.datetimes(
+            min_value=datetime(1970, 1, 2), max_value=datetime(9000, 1, 1), timezones=st.timezones()
+        ),
+        "genre": st.none() | st.text(),
+    }
+)
+
+
+@given(data=st.binary(min_size=1), about=abouts)
+def test_inline_clip_is_read_as_it_was_written(data: bytes, about: dict[str, object]) -> None:
+    message = inline(data, **about)
+    assert decode(*encode(message)) == message
+
+
+@given(data=st.binary(min_size=1), about=abouts, folder=st.sampled_from(["/genres", "/a/b c", "/é"]))
+def test_claim_check_is_read_as_it_was_written(data: bytes, about: dict[str, object], folder: str) -> None:
+    sha256 = hashlib.sha256(data).hexdigest()
+    path = f"{folder}/{sha256}{about['suffix']}"
+    message = ClipMessage(sha256, size=len(data), claim_path=path, **about)  # type: ignore[arg-type]
+    key, value, headers = encode(message)
+    assert value
+    assert decode(key, value, headers) == message
+
+
+@given(
+    key=st.none() | st.binary() | st.just(b"0" * 64),
+    value=st.none() | st.binary(),
+    headers=st.none()
+    | st.lists(
+        st.tuples(
+            st.sampled_from(["envelope_version", "payload", "file_name", "suffix", "size", "created_at", "genre"])
+            | st.text(),
+            st.none()
+            | st.binary()
+            | st.sampled_from([b"1", b"inline", b"claim", b".wav", b"2026-01-01T00:00:00+00:00"]),
+        )
+    ),
+)
+def test_whatever_comes_is_a_clip_or_a_bad_envelope(
+    key: bytes | None, value: bytes | None, headers: list[tuple[str, bytes | None]] | None
+) -> None:
+    try:
+        message = decode(key, value, headers)
+    except BadEnvelopeError as error:
+        assert error.reason
+    else:
+        assert decode(*encode(message)) == message
+
+
+def changed(headers: Headers, name: str, content: bytes | None) -> list[tuple[str, bytes | None]]:
+    """Replace a header, or leave it out."""
+    rest: list[tuple[str, bytes | None]] = [header for header in headers if header[0] != name]
+    return rest if content is None else [*rest, (name, content)]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "reason"),
+    [
+        ("envelope_version", None, "no envelope"),
+        ("envelope_version", b"2", "envelope version '2'"),
+        ("payload", None, "no header payload"),
+        ("payload", b"zip", "header payload is 'zip'"),
+        ("file_name", None, "no header file_name"),
+        ("file_name", b"\xff.wav", "header file_name is not UTF-8"),
+        ("suffix", b"/../x", "header suffix"),
+        ("size", b"3", "header size is 3, the value has 4 bytes"),
+        ("size", b"-4", "header size is '-4'"),
+        ("size", "٤".encode(), "header size"),
+        ("created_at", b"yesterday", "header created_at is 'yesterday'"),
+        ("created_at", b"2026-03-01T12:30:00", "has no time zone"),
+        ("created_at", b"0001-01-01T00:00:00+14:00", "header created_at"),
+    ],
+)
+def test_wrong_header_is_named(name: str, content: bytes | None, reason: str) -> None:
+    key, value, headers = encode(inline())
+    with pytest.raises(BadEnvelopeError, match=reason):
+        decode(key, value, changed(headers, name, content))
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "reason"),
+    [
+        (None, b"RIFF", "the key is no sha256"),
+        (b"RIFF", b"RIFF", "the key is no sha256"),
+        (b"0" * 64, b"RIFF", "the key is not the sha256 of the value"),
+        (b"0" * 64, None, "the value is empty"),
+        (b"0" * 64, b"", "the value is empty"),
+    ],
+)
+def test_wrong_key_or_value_is_named(key: bytes | None, value: bytes | None, reason: str) -> None:
+    with pytest.raises(BadEnvelopeError, match=reason):
+        decode(key, value, encode(inline())[2])
+
+
+def test_claim_check_names_only_the_clips_own_file() -> None:
+    key, value, headers = encode(claim())
+    name = value.decode().rsplit("/", 1)[1]
+    for path in ("/etc/passwd", f"/genres/../{name}", name, f"//x/{name}", f"/genres/{name}.wav", "\xff"):
+        with pytest.raises(BadEnvelopeError, match="claim check names"):
+            decode(key, path.encode("latin-1"), headers)
+
+
+def test_reading_envelopes_needs_no_kafka() -> None:
+    code = "import sys; import streaming_sensors.envelope; print({'kafka', 'numpy', 'dagster'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"

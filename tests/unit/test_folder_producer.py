@@ -1,0 +1,142 @@
+"""The folder producer without Kafka: which files are clips, when they are due, and what is refused at the door."""
+
+import io
+import os
+import signal
+import socket
+import threading
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from genres.errors import GenresError
+from genres.settings import Settings
+from store.database import Database
+from streaming_sensors import folder_producer
+from streaming_sensors.folder_producer import stop_on_signals, watch
+from streaming_sensors.topic import KafkaUnreachableError, max_message_bytes, topic_state
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    """Settings with migrated tables, and a Kafka address where nobody listens."""
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        port = unused.getsockname()[1]
+    settings = Settings(
+        state_dir=tmp_path / "state",
+        database_url=f"sqlite:///{tmp_path / 'genres.db'}",  # type: ignore[arg-type]
+        kafka_bootstrap_servers=f"127.0.0.1:{port}",
+    )
+    Database(settings.database).migrate()
+    return settings
+
+
+def run(settings: Settings, folder: Path) -> folder_producer.WatchReport:
+    return watch(settings, folder, once=True, console=Console(file=io.StringIO()), stop=threading.Event())
+
+
+def found(folder: Path) -> list[str]:
+    complaints: list[Path] = []
+    paths = folder_producer._clips(folder, lambda path, _why: complaints.append(path))
+    return [str(path.relative_to(folder)) for path in paths]
+
+
+def test_clips_lie_in_the_folder_or_in_a_genre(tmp_path: Path) -> None:
+    for name in (
+        *("a.wav", "B.FLAC", "notes.txt", ".hidden.wav", "rock/c.mp3", "rock/.d.wav", "rock/live/e.wav"),
+        *(".trash/f.wav", "error/g.wav", "rock/error/h.wav", "no suffix"),
+    ):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(b"x")
+    assert found(tmp_path) == ["B.FLAC", "a.wav", "rock/c.mp3"]
+
+
+def test_links_out_of_the_folder_and_pipes_are_no_clips(tmp_path: Path) -> None:
+    outside, folder = tmp_path / "outside", tmp_path / "watched"
+    (folder / "rock").mkdir(parents=True)
+    outside.mkdir()
+    (outside / "secret.wav").write_bytes(b"x")
+    (folder / "rock" / "own.wav").write_bytes(b"x")
+    (folder / "out.wav").symlink_to(outside / "secret.wav")
+    (folder / "jazz").symlink_to(outside)
+    (folder / "nowhere.wav").symlink_to(folder / "missing.wav")
+    (folder / "twin.wav").symlink_to(folder / "rock" / "own.wav")
+    os.mkfifo(folder / "pipe.wav")
+    assert found(folder) == ["rock/own.wav", "twin.wav"]
+    assert not folder_producer._is_clip(folder / "jazz" / "secret.wav", folder)
+
+
+def test_refused_file_replaces_none_that_was_refused_before(tmp_path: Path) -> None:
+    names = []
+    for content in (b"1", b"2", b"3"):
+        (tmp_path / "a.wav").write_bytes(content)
+        names.append(folder_producer._move_aside(tmp_path / "a.wav", tmp_path / "error").name)
+    assert names == ["a.wav", "a.1.wav", "a.2.wav"]
+    assert (tmp_path / "error" / "a.1.wav").read_bytes() == b"2"
+
+
+def test_age_counts_from_the_arrival_not_from_the_recording(tmp_path: Path) -> None:
+    path = tmp_path / "a.wav"
+    path.write_bytes(b"x")
+    os.utime(path, (0, 0))
+    stamp = folder_producer._stamp(path)
+    assert stamp is not None
+    assert stamp[0].mtime_ns == 0
+    assert stamp[1] < 3600
+
+
+def test_any_file_name_is_text_on_one_line(tmp_path: Path) -> None:
+    path = Path(os.fsdecode(b"/drop/a\xff\nb.wav"))
+    assert folder_producer._text(path.name) == "a\\xff\nb.wav"
+    assert folder_producer._key(path) == "/drop/a\\xff\nb.wav"
+    assert "\n" not in folder_producer._shown(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "line"), [("missing", "does not exist: make it"), ("file", "is a file: name the folder")]
+)
+def test_folder_that_cannot_be_watched_is_named(settings: Settings, tmp_path: Path, name: str, line: str) -> None:
+    (tmp_path / "file").write_bytes(b"x")
+    with pytest.raises(GenresError, match=line) as caught:
+        run(settings, tmp_path / name)
+    assert str(tmp_path / name) in str(caught.value)
+
+
+def test_missing_tables_are_named_before_anything_is_sent(settings: Settings, tmp_path: Path) -> None:
+    empty = settings.model_copy(
+        update={"database_url": type(settings.database_url)(f"sqlite:///{tmp_path / 'new.db'}")}
+    )
+    with pytest.raises(GenresError, match="run `genres up`"):
+        run(empty, tmp_path)
+
+
+def test_unreachable_broker_is_named_and_leaves_no_thread(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(folder_producer, "_TRY_AGAIN_S", 0.5)
+    threads = set(threading.enumerate())
+    with pytest.raises(KafkaUnreachableError, match=f"Kafka at {settings.bootstrap_servers} does not answer"):
+        run(settings, tmp_path)
+    with pytest.raises(KafkaUnreachableError, match=settings.bootstrap_servers):
+        topic_state(settings, timeout_s=0.5)
+    for thread in set(threading.enumerate()) - threads:
+        thread.join(10)
+    assert set(threading.enumerate()) <= threads
+
+
+def test_stop_signal_sets_the_event_once_and_is_given_back() -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    with stop_on_signals() as stop:
+        assert not stop.is_set()
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert stop.wait(10)
+        assert signal.getsignal(signal.SIGTERM) == before
+    assert signal.getsignal(signal.SIGTERM) == before
+
+
+def test_producer_takes_the_largest_inline_clip_and_refuses_weaker_delivery(settings: Settings) -> None:
+    config = folder_producer.producer_config(settings)
+    assert config["enable_idempotence"] is True and config["acks"] == "all"
+    assert config["max_request_size"] == max_message_bytes(settings) > settings.inline_limit_bytes

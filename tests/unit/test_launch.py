@@ -1,0 +1,81 @@
+"""Launching: the one line that says why a step failed, and which dataset the settings mean."""
+
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from genre_assets.launch import _reason, choose_dataset, open_instance, register
+from genres.errors import GenresError
+from genres.settings import Settings
+from store import ledger
+from store.database import Database
+
+
+def error(cls_name: str, message: str, cause: Any = None) -> Any:
+    return SimpleNamespace(cls_name=cls_name, message=message, cause=cause)
+
+
+STEP = "dagster._core.errors.DagsterExecutionStepExecutionError: Error occurred while executing op"
+
+
+def test_our_own_error_speaks_wherever_it_stands() -> None:
+    ours = error("GenresError", "genres.errors.GenresError: no folder /x: make it\n")
+    assert _reason(error("DagsterExecutionStepExecutionError", STEP, ours)) == "no folder /x: make it"
+    low = error("ConnectionError", "ConnectionError: [Errno 111] refused")
+    ours = error("GenresError", "genres.errors.GenresError: HDFS does not answer: start it", low)
+    assert _reason(error("DagsterExecutionStepExecutionError", STEP, ours)) == "HDFS does not answer: start it"
+
+
+def test_our_error_from_a_spark_worker_is_found_in_the_text() -> None:
+    text = (
+        "pyspark.errors.exceptions.connect.PythonException: An exception was thrown from the Python worker:\n"
+        "Traceback (most recent call last):\n"
+        '  File "clip_source.py", line 71, in clips\n'
+        "genres.errors.GenresError: HDFS has no /genres/x.wav: materialize raw_audio again\n\n"
+        "JVM stacktrace: ..."
+    )
+    found = _reason(error("DagsterExecutionStepExecutionError", STEP, error("PythonException", text)))
+    assert found == "HDFS has no /genres/x.wav: materialize raw_audio again"
+
+
+def test_other_errors_give_their_innermost_first_line() -> None:
+    inner = error("RuntimeError", "RuntimeError: 3 clips gave 2 rows\nand more\n")
+    assert _reason(error("Dagster", STEP, error("ValueError", "ValueError: outer", inner))) == (
+        "RuntimeError: 3 clips gave 2 rows"
+    )
+
+
+def test_an_error_without_words_gives_its_name() -> None:
+    assert _reason(error("AssertionError", "\n")) == "AssertionError"
+
+
+def test_without_a_folder_the_clips_are_synthetic(tmp_path: Path) -> None:
+    dataset = choose_dataset(Settings(state_dir=tmp_path))
+    assert (dataset.dataset, dataset.is_synthetic) == ("synthetic", True)
+
+
+def test_a_folder_is_its_own_dataset(tmp_path: Path, write_clips: Callable[..., None]) -> None:
+    folder = tmp_path / "My Music"
+    write_clips(folder, ("blues", "metal"), 3)
+    assert choose_dataset(Settings(audio=folder))[:] == ("my_music", folder, False)
+    assert choose_dataset(Settings(audio=folder, dataset="mine")).dataset == "mine"
+    with pytest.raises(GenresError, match=r"'synthetic' is the id of synthesised clips; name .* with GENRES_DATASET"):
+        choose_dataset(Settings(audio=folder, dataset="synthetic"))
+
+
+def test_a_registered_dataset_is_a_row_and_a_partition(
+    tmp_path: Path, write_clips: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DAGSTER_HOME", "")  # put back at the end
+    settings = Settings(state_dir=tmp_path / "state", audio=tmp_path / "music")
+    write_clips(tmp_path / "music", ("blues", "metal"), 3)
+    dataset = choose_dataset(settings)
+    for _ in range(2):
+        with open_instance(settings) as instance:
+            register(settings, instance, dataset)
+            assert instance.get_dynamic_partitions("dataset") == ["music"]
+    assert (settings.dagster_home / "dagster.yaml").is_symlink()
+    assert ledger.registered_dataset(Database(settings.database), "music") == dataset

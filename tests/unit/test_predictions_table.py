@@ -1,0 +1,78 @@
+"""The prediction table: one row a key for ever, and plain rows back."""
+
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from store import predictions
+from store.database import Database
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> Database:
+    database = Database(f"sqlite:///{tmp_path / 'genres.db'}")
+    database.migrate()
+    return database
+
+
+def row(track_id: str, **changed: Any) -> dict[str, Any]:
+    return {
+        "dataset": "mine",
+        "track_id": track_id,
+        "model_version": 1,
+        "model_name": "genres-mine",
+        "part": "test",
+        "genre": "blues",
+        "predicted_genre": "metal",
+        "probability": 0.75,
+        "probabilities": {"blues": 0.25, "metal": 0.75},
+        "is_calibrated": True,
+        "is_synthetic": False,
+        "feature_version": "gtzan57-1",
+        "run_id": "first",
+        "predicted_at": datetime(2026, 1, 2, tzinfo=UTC),
+        **changed,
+    }
+
+
+def test_second_write_of_a_key_changes_nothing(database: Database) -> None:
+    assert predictions.add_batch_predictions(database, [row("b"), row("a")]) == 2
+    before = predictions.batch_predictions(database)
+    assert [stored["track_id"] for stored in before] == ["a", "b"]
+    again = [row("a", run_id="second", predicted_genre="blues"), row("c")]
+    assert predictions.add_batch_predictions(database, again) == 1
+    assert predictions.batch_predictions(database)[:2] == before
+
+
+def test_versions_and_datasets_stand_side_by_side(database: Database) -> None:
+    rows = [row("a"), row("a", model_version=2), row("a", dataset="yours")]
+    assert predictions.add_batch_predictions(database, rows) == 3
+    assert len(predictions.batch_predictions(database)) == 3
+    assert len(predictions.batch_predictions(database, "mine")) == 2
+    (newer,) = predictions.batch_predictions(database, "mine", model_version=2)
+    assert newer["model_version"] == 2
+    assert predictions.batch_predictions(database, "nobody's") == []
+
+
+def test_rows_come_back_as_they_went_in(database: Database) -> None:
+    predictions.add_batch_predictions(database, [row("a")])
+    (stored,) = predictions.batch_predictions(database)
+    given = row("a")
+    assert {key: stored[key] for key in given if key != "predicted_at"} == {
+        key: value for key, value in given.items() if key != "predicted_at"
+    }
+    assert json.loads(json.dumps(stored, default=str)) | {"predicted_at": None} == given | {"predicted_at": None}
+
+
+def test_no_rows_are_no_rows(database: Database) -> None:
+    assert predictions.add_batch_predictions(database, []) == 0
+    assert predictions.batch_predictions(database) == []
+
+
+def test_a_row_without_its_model_is_refused_whole(database: Database) -> None:
+    with pytest.raises(Exception, match="NOT NULL"):
+        predictions.add_batch_predictions(database, [row("a"), row("b", model_name=None)])
+    assert predictions.batch_predictions(database) == []

@@ -1,0 +1,46 @@
+"""Quarantine: what a stage refuses now, and nothing that was mended since."""
+
+from pathlib import Path
+
+import pytest
+
+from store import quarantine
+from store.database import Database
+from store.quarantine import RefusedClip
+
+TEXT = RefusedClip("notes.wav", "a" * 64, "raw_audio", "not a RIFF file")
+HUGE = RefusedClip("huge.wav", "b" * 64, "raw_audio", "700 s, at most 600")
+NOISE = RefusedClip("noise.mp3", "c" * 64, "audio_features", "cannot be decoded")
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> Database:
+    database = Database(f"sqlite:///{tmp_path / 'genres.db'}")
+    database.migrate()
+    return database
+
+
+def test_a_mended_clip_leaves_and_the_rest_stays(database: Database) -> None:
+    assert quarantine.replace(database, "mine", "raw_audio", [TEXT, HUGE], run_id="1") == 2
+    assert quarantine.replace(database, "mine", "audio_features", [NOISE], run_id="1") == 1
+    assert quarantine.replace(database, "yours", "raw_audio", [TEXT], run_id="1") == 1
+    assert quarantine.refused(database, "mine") == [HUGE, NOISE, TEXT]
+    assert quarantine.replace(database, "mine", "raw_audio", [HUGE], run_id="2") == 1
+    assert quarantine.refused(database, "mine") == [HUGE, NOISE]
+    assert quarantine.refused(database, "yours") == [TEXT]
+    assert quarantine.replace(database, "mine", "raw_audio", [], run_id="3") == 0
+    assert quarantine.refused(database, "mine") == [NOISE]
+
+
+def test_files_of_one_name_and_content_in_two_genres_are_one_row(database: Database) -> None:
+    copy = TEXT._replace(file_name="copy.wav")
+    quarantine.replace(database, "mine", "raw_audio", [TEXT, copy, TEXT], run_id="1")
+    assert quarantine.refused(database, "mine") == [copy, TEXT]
+
+
+def test_an_error_leaves_the_old_rows(database: Database) -> None:
+    quarantine.replace(database, "mine", "raw_audio", [TEXT], run_id="1")
+    broken = HUGE._replace(reason=None)  # type: ignore[arg-type]
+    with pytest.raises(Exception, match="NOT NULL"):
+        quarantine.replace(database, "mine", "raw_audio", [broken], run_id="2")
+    assert quarantine.refused(database, "mine") == [TEXT]

@@ -1,0 +1,64 @@
+"""What the command prints: predictions of synthetic sound say so, whatever is shown is shown as text."""
+
+import io
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from genres.report import predictions_table, status_table
+from local_stack.stack import ServiceStatus
+
+
+def printed(table: Any) -> str:
+    console = Console(file=io.StringIO(), width=200)
+    console.print(table)
+    return console.file.getvalue()  # type: ignore[attr-defined]
+
+
+def row(**changed: Any) -> dict[str, Any]:
+    return {
+        "track_id": "blues.00001",
+        "part": "test",
+        "genre": "blues",
+        "predicted_genre": "metal",
+        "probability": 0.75,
+        "is_calibrated": True,
+        "is_synthetic": False,
+        "model_name": "genres-mine",
+        "model_version": 3,
+        "dataset": "mine",
+        **changed,
+    }
+
+
+def test_synthetic_rows_say_so() -> None:
+    shown = printed(predictions_table([row(is_synthetic=True, dataset="own"), row(track_id="other")], name="track_id"))
+    (synthetic,) = [line for line in shown.splitlines() if "blues.00001" in line]
+    (real,) = [line for line in shown.splitlines() if "other" in line]
+    assert "synthetic" in synthetic and "synthetic" not in real
+    assert "mine" in real and "genres-mine v3" in real
+
+
+def test_raw_scores_say_so() -> None:
+    assert "0.750 (uncalibrated)" in printed(predictions_table([row(is_calibrated=False)], name="track_id"))
+    assert "uncalibrated" not in printed(predictions_table([row()], name="track_id"))
+
+
+def test_no_rows_are_a_table_too() -> None:
+    assert "0 predictions" in printed(predictions_table([], name="track_id"))
+
+
+@pytest.mark.parametrize("name", ["take [2].wav", "[/] odd.wav", "[red]alert.wav"])
+def test_names_are_text_not_markup(name: str) -> None:
+    shown = printed(predictions_table([row(file_name=name, genre=name)], name="file_name"))
+    assert shown.count(name) == 2
+
+
+def test_status_names_each_service_and_why_it_is_ill() -> None:
+    service = ServiceStatus(
+        "namenode", "unhealthy", 12, "hdfs://h:1", 2**20, None, None, None, reason="nothing answers at [h]:1"
+    )
+    shown = printed(status_table([service, service._replace(service="kafka", state="running", reason="")]))
+    assert "unhealthy (nothing answers at [h]:1)" in shown
+    assert "2 MiB" in shown.splitlines()[-2]
