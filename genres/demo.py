@@ -111,10 +111,19 @@ def open_dagster(console: Console) -> None:
     _registered(settings, _chosen(settings))
     _print_addresses(console, settings)
     command = shutil.which("dg", path=str(Path(sys.executable).parent)) or "dg"
-    arguments = ["dev", "-w", "workspace.yaml", "--host", "127.0.0.1", "--port", str(settings.ports.dagster)]
+    arguments = [
+        "dev",
+        "-w",
+        str(PROJECT_DIR / "workspace.yaml"),
+        "--host",
+        "127.0.0.1",
+        "--port",
+        str(settings.ports.dagster),
+    ]
     console.print(f"drop .wav files in {escape(str(settings.watch_folder))}; Ctrl-C closes Dagster, the stack stays")
     with producer_running(settings):
-        dagster = subprocess.Popen([command, *arguments], cwd=PROJECT_DIR)
+        # In the checkout Dagster would warn that it does not read the dagster.yaml there, but the one linked to it.
+        dagster = subprocess.Popen([command, *arguments], cwd=settings.dagster_home)
         while True:
             # Ctrl-C reaches Dagster too, which takes its time to end in order.
             with contextlib.suppress(KeyboardInterrupt):

@@ -46,7 +46,7 @@ def run_stream_demo(console: Console, settings: Settings, instance: "dg.DagsterI
     folder = settings.watch_folder
     folder.mkdir(parents=True, exist_ok=True)
     with ExitStack() as started:
-        if not _daemon_runs(instance):
+        if not _ui_runs(settings):
             daemon = [sys.executable, "-m", "dagster._daemon", "run", "-w", str(PROJECT_DIR / "workspace.yaml")]
             started.enter_context(_running(daemon, logs / "dagster_daemon.log"))
         started.enter_context(
@@ -115,10 +115,14 @@ def _running(command: list[str], log: Path) -> Iterator["subprocess.Popen[bytes]
             process.wait()
 
 
-def _daemon_runs(instance: "dg.DagsterInstance") -> bool:
-    """Whether a Dagster daemon (``make ui``) looks after this instance already."""
-    beat = instance.get_daemon_heartbeats().get("SENSOR")
-    return beat is not None and time.time() - beat.timestamp < 60
+def _ui_runs(settings: Settings) -> bool:
+    """Tell whether ``make ui`` is open on this stack: its daemon looks after the sensors then."""
+    import requests
+
+    try:
+        return requests.get(f"{settings.dagster_url}/server_info", timeout=5).ok
+    except requests.RequestException:
+        return False
 
 
 def _wait_for_sensors(instance: "dg.DagsterInstance", log: Path) -> None:

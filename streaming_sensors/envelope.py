@@ -121,7 +121,7 @@ def decode(key: bytes | None, value: bytes | None, headers: Sequence[tuple[str, 
     texts = _texts(headers or ())
     version = texts.get("envelope_version")
     if version != VERSION:
-        raise BadEnvelopeError(f"envelope version {version!r}; {VERSION!r} is read" if version else "no envelope")
+        raise BadEnvelopeError(f"envelope version {version[:40]!r}; {VERSION!r} is read" if version else "no envelope")
     sha256 = (key or b"").decode("ascii", "replace")
     if not _SHA256.fullmatch(sha256):
         raise BadEnvelopeError("the key is no sha256")
@@ -150,16 +150,21 @@ def decode(key: bytes | None, value: bytes | None, headers: Sequence[tuple[str, 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _SUFFIX = re.compile(r"\.[a-z0-9]{1,8}")
 _SIZE = re.compile(r"[0-9]{1,15}", re.ASCII)
+_MAX_HEADER_LENGTH = 4096
+_YEARS = range(1970, 2200)
+"""The years that every timestamp type on the way can hold."""
 
 
 def _texts(headers: Sequence[tuple[str, bytes | None]]) -> dict[str, str]:
-    """Give the headers as text; of a repeated one the last."""
+    """Give the headers as text that any database stores; of a repeated one the last."""
     texts = {}
     for name, content in headers:
         try:
             texts[name] = (content or b"").decode()
         except UnicodeDecodeError:
-            raise BadEnvelopeError(f"header {name[:40]} is not UTF-8") from None
+            raise BadEnvelopeError(f"header {name[:40]!r} is not UTF-8") from None
+        if "\0" in texts[name] or len(texts[name]) > _MAX_HEADER_LENGTH:
+            raise BadEnvelopeError(f"header {name[:40]!r} has a NUL or more than {_MAX_HEADER_LENGTH:,} characters")
     return texts
 
 
@@ -172,11 +177,11 @@ def _required(texts: dict[str, str], name: str) -> str:
 def _moment(text: str) -> datetime:
     try:
         moment = datetime.fromisoformat(text)
-        if moment.tzinfo is None:
-            raise BadEnvelopeError(f"header created_at {text[:40]!r} has no time zone")
-        return moment.astimezone(UTC)
-    except (ValueError, OverflowError):
-        raise BadEnvelopeError(f"header created_at is {text[:40]!r}") from None
+        if moment.tzinfo is not None and moment.year in _YEARS:
+            return moment.astimezone(UTC)
+    except ValueError:
+        pass
+    raise BadEnvelopeError(f"header created_at is {text[:40]!r}, no time with a zone between 1970 and 2200")
 
 
 def _claim_path(value: bytes, name: str) -> str:

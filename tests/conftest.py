@@ -1,14 +1,31 @@
-"""Audio for every kind of test: short clips of synthetic sound, written where a test wants them."""
+"""What every kind of test may ask for: short clips of synthetic sound, and a real stack of the tests' own."""
 
-from collections.abc import Callable, Iterable
+import os
+import random
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import pytest
 import soundfile
 
+from genres.settings import PORT_BLOCK, PROJECT_DIR, Settings
+from local_stack.ports import is_free_block
+from local_stack.stack import down, up
 from store.datasets.synthetic import SAMPLE_RATE, synthesise
 
 WriteClips = Callable[[Path, Iterable[str], int], None]
+RunGenres = Callable[..., subprocess.CompletedProcess[str]]
+StartMaterializing = Callable[[str, str], subprocess.Popen[bytes]]
+
+# An address in the developer's own environment or .env would send the tests to somebody's cluster.
+_ELSEWHERE = (
+    *("HDFS_URL", "WEBHDFS_URL", "KAFKA_BOOTSTRAP_SERVERS", "SPARK_REMOTE", "MLFLOW_TRACKING_URI"),
+    *("DATABASE_URL", "AUDIO", "DATASET"),
+)
 
 
 @pytest.fixture(scope="session")
@@ -23,3 +40,79 @@ def write_clips() -> WriteClips:
                 soundfile.write(folder / genre / f"{genre}_{index}.wav", samples, SAMPLE_RATE, subtype="PCM_16")
 
     return write
+
+
+@pytest.fixture(scope="session")
+def session_monkeypatch() -> Iterator[pytest.MonkeyPatch]:
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        yield monkeypatch
+
+
+@pytest.fixture(scope="session")
+def free_port_base() -> Callable[[], int]:
+    """Find a block of ports that no other stack, running or not, is likely to have."""
+
+    def find() -> int:
+        bases = list(range(20_000, 32_000, PORT_BLOCK))
+        random.shuffle(bases)
+        return next(base for base in bases if is_free_block(base))
+
+    return find
+
+
+@pytest.fixture
+def state_dir() -> Iterator[Path]:
+    """Yield an empty folder with a short path for a stack of the test's own, which ends with the test."""
+    folder = Path(tempfile.mkdtemp(prefix="genres-"))
+    yield folder
+    down(Settings(state_dir=folder))
+    shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="session")
+def stack(session_monkeypatch: pytest.MonkeyPatch, free_port_base: Callable[[], int]) -> Iterator[Settings]:
+    """Yield the settings of a running stack, which child processes find in their environment too."""
+    folder = Path(tempfile.mkdtemp(prefix="genres-"))
+    for name in _ELSEWHERE:
+        session_monkeypatch.setenv(f"GENRES_{name}", "")
+    session_monkeypatch.setenv("GENRES_STATE_DIR", str(folder))
+    session_monkeypatch.setenv("GENRES_PORT_BASE", str(free_port_base()))
+    # A machine that builds something else at the same time is slow, not broken.
+    session_monkeypatch.setenv("GENRES_START_TIMEOUT_S", "300")
+    settings = Settings()
+    settings.dagster_home.mkdir()
+    session_monkeypatch.setenv("DAGSTER_HOME", str(settings.dagster_home))
+    try:
+        up(settings, on_progress=lambda line: sys.stderr.write(f"{line}\n"))
+        yield settings
+    finally:
+        down(settings)
+        shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="session")
+def run_genres(stack: Settings) -> RunGenres:
+    """Run the ``genres`` command against the tests' stack."""
+
+    def run(*arguments: str, audio: Path | None = None, **variables: str) -> subprocess.CompletedProcess[str]:
+        environment = {**os.environ, **variables, "GENRES_AUDIO": str(audio or ""), "COLUMNS": "200"}
+        command = [sys.executable, "-m", "genres", *arguments]
+        return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=900, check=False)
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def start_materializing(stack: Settings) -> StartMaterializing:
+    """Start a process that materializes one asset of a dataset's partition on the tests' stack."""
+
+    def start(asset: str, dataset: str) -> subprocess.Popen[bytes]:
+        command = [sys.executable, "-m", "dagster", "asset", "materialize", "-m", "genre_assets.definitions"]
+        log = stack.state_dir / "logs" / "materialize.log"
+        log.parent.mkdir(exist_ok=True)
+        with log.open("ab") as output:
+            return subprocess.Popen(
+                [*command, "--select", asset, "--partition", dataset], cwd=PROJECT_DIR, stdout=output, stderr=output
+            )
+
+    return start

@@ -108,7 +108,7 @@ def test_file_instead_of_a_folder(fails: Fails, music: Path) -> None:
 @pytest.mark.parametrize(
     ("dataset", "said"),
     [
-        ("synthetic", "'synthetic' is the id of synthesised clips; name "),
+        ("synthetic", "'synthetic' is "),
         ("../up", "GENRES_DATASET = '../up': "),
         ("Big Band", "GENRES_DATASET = 'Big Band': "),
     ],

@@ -26,14 +26,15 @@ def claim(**about: object) -> ClipMessage:
     return ClipMessage(sha256, **(fields | about))  # type: ignore[arg-type]
 
 
+names = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"))
 abouts = st.fixed_dictionaries(
     {
-        "file_name": st.text(),
+        "file_name": names,
         "suffix": st.from_regex(r"\.[a-z0-9]{1,8}", fullmatch=True),
         "created_at": st.datetimes(
-            min_value=datetime(1970, 1, 2), max_value=datetime(9000, 1, 1), timezones=st.timezones()
+            min_value=datetime(1970, 1, 2), max_value=datetime(2199, 12, 31), timezones=st.just(UTC)
         ),
-        "genre": st.none() | st.text(),
+        "genre": st.none() | names,
     }
 )
 
@@ -93,13 +94,16 @@ def changed(headers: Headers, name: str, content: bytes | None) -> list[tuple[st
         ("payload", None, "no header payload"),
         ("payload", b"zip", "header payload is 'zip'"),
         ("file_name", None, "no header file_name"),
-        ("file_name", b"\xff.wav", "header file_name is not UTF-8"),
+        ("file_name", b"\xff.wav", "header 'file_name' is not UTF-8"),
         ("suffix", b"/../x", "header suffix"),
         ("size", b"3", "header size is 3, the value has 4 bytes"),
         ("size", b"-4", "header size is '-4'"),
         ("size", "٤".encode(), "header size"),
         ("created_at", b"yesterday", "header created_at is 'yesterday'"),
-        ("created_at", b"2026-03-01T12:30:00", "has no time zone"),
+        ("created_at", b"2026-03-01T12:30:00", "header created_at is .*no time with a zone"),
+        ("created_at", b"9999-03-01T12:30:00+00:00", "header created_at is"),
+        ("file_name", b"a\0b.wav", "header 'file_name' has a NUL"),
+        ("genre", b"x" * 5000, "header 'genre' has a NUL or more than 4,096"),
         ("created_at", b"0001-01-01T00:00:00+14:00", "header created_at"),
     ],
 )

@@ -1,0 +1,118 @@
+"""``kill -9`` between assets and in the middle of one: the supervisor restarts, a re-run repairs, nothing is lost."""
+
+import os
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import psutil
+import pytest
+import requests
+
+from genres.settings import Settings
+from local_stack.stack import status
+from spark.feature_sets import DEFAULT_FEATURE_SET
+from store import ledger, predictions
+from store.batch_tables import BatchTables
+from store.database import Database
+from store.hdfs import Hdfs
+from store.lake import Lake
+
+GENRES = ("blues", "disco", "metal")
+CLIPS = 5
+Loaded = Callable[[str], BatchTables]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory, write_clips: Callable[..., None]) -> Path:
+    folder = tmp_path_factory.mktemp("faults") / "music"
+    write_clips(folder, GENRES, CLIPS)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def loaded(stack: Settings, run_genres: Callable[..., Any], folder: Path) -> Loaded:
+    """Bring the folder to HDFS as a dataset of the wanted name."""
+
+    def load(dataset: str) -> BatchTables:
+        done = run_genres("load", str(folder), "--dataset", dataset)
+        assert done.returncode == 0, done.stdout + done.stderr
+        lake = Lake(Hdfs(stack.webhdfs, user=stack.hdfs_user), hdfs=stack.hdfs, root=stack.lake_path)
+        return BatchTables(lake, Database(stack.database), dataset)
+
+    return load
+
+
+@pytest.fixture(scope="module")
+def undisturbed(loaded: Loaded, start_materializing: Callable[..., Any]) -> pd.DataFrame:
+    """The features of a run that nothing happened to."""
+    tables = loaded("undisturbed")
+    assert start_materializing("audio_features", "undisturbed").wait(300) == 0
+    return tables.features(DEFAULT_FEATURE_SET.feature_version)
+
+
+def test_killed_services_between_assets_lose_nothing(
+    stack: Settings, loaded: Loaded, start_materializing: Callable[..., Any], undisturbed: pd.DataFrame
+) -> None:
+    tables = loaded("killed")
+    for service, asset in (
+        ("datanode", "audio_features"),
+        ("namenode", "track_split"),
+        ("spark-connect", "genre_classifiers"),
+        ("namenode", "champion_model"),
+        ("spark-connect", "batch_predictions"),
+    ):
+        kill(stack, service)
+        assert start_materializing(asset, "killed").wait(600) == 0, f"{asset} after the end of {service}"
+    pd.testing.assert_frame_equal(tables.features(DEFAULT_FEATURE_SET.feature_version), undisturbed)
+    rows = predictions.batch_predictions(tables.database, "killed")
+    assert {row["track_id"] for row in rows} == set(undisturbed["track_id"])
+    assert len(rows) == len(undisturbed) == len(tables.split()) == len(GENRES) * CLIPS
+
+
+def test_a_step_killed_while_it_computes_is_repaired_by_the_next(
+    stack: Settings, loaded: Loaded, start_materializing: Callable[..., Any], undisturbed: pd.DataFrame
+) -> None:
+    tables = loaded("halved")
+    before = spark_jobs(stack)
+    run = start_materializing("audio_features", "halved")
+    wait_until(lambda: spark_jobs(stack) > before)
+    tree = psutil.Process(run.pid)
+    for process in (tree, *tree.children(recursive=True)):
+        process.kill()
+    run.wait()
+    assert ledger.published(tables.database, "halved", "audio_features") == []
+    assert start_materializing("audio_features", "halved").wait(300) == 0
+    pd.testing.assert_frame_equal(tables.features(DEFAULT_FEATURE_SET.feature_version), undisturbed)
+    (commit,) = ledger.published(tables.database, "halved", "audio_features")
+    assert commit.row_count == len(undisturbed)
+    lying = tables.lake.files.ls(tables.feature_folder(DEFAULT_FEATURE_SET.feature_version), detail=False)
+    assert lying == [commit.path], "what is not published does not lie where tables lie"
+
+
+def kill(stack: Settings, service: str) -> None:
+    """End a service the hard way and wait until the supervisor has started another process; it need not be ready."""
+    pid = pid_of(stack, service)
+    assert pid is not None
+    os.kill(pid, signal.SIGKILL)
+    wait_until(lambda: pid_of(stack, service) not in (pid, None))
+
+
+def pid_of(stack: Settings, service: str) -> int | None:
+    return next(row.pid for row in status(stack) if row.service == service)
+
+
+def spark_jobs(stack: Settings) -> int:
+    api = f"http://127.0.0.1:{stack.ports.spark_ui}/api/v1/applications"
+    (application,) = requests.get(api, timeout=30).json()
+    return len(requests.get(f"{api}/{application['id']}/jobs", timeout=30).json())
+
+
+def wait_until(condition: Callable[[], object]) -> None:
+    deadline = time.monotonic() + 120
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen in two minutes"
+        time.sleep(0.1)
