@@ -3,6 +3,7 @@
 import contextlib
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import threading
@@ -121,9 +122,12 @@ def open_dagster(console: Console) -> None:
         str(settings.ports.dagster),
     ]
     console.print(f"drop .wav files in {escape(str(settings.watch_folder))}; Ctrl-C closes Dagster, the stack stays")
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     with producer_running(settings):
         # In the checkout Dagster would warn that it does not read the dagster.yaml there, but the one linked to it.
         dagster = subprocess.Popen([command, *arguments], cwd=settings.dagster_home)
+        # A shell starts background jobs deaf to SIGINT, which children inherit; Dagster ends in order by it alone.
+        signal.signal(signal.SIGTERM, lambda *_: dagster.send_signal(signal.SIGINT))
         while True:
             # Ctrl-C reaches Dagster too, which takes its time to end in order.
             with contextlib.suppress(KeyboardInterrupt):

@@ -44,14 +44,11 @@ def run_stream_demo(console: Console, settings: Settings, instance: "dg.DagsterI
     database = Database(settings.database)
     logs = settings.state_dir / "logs"
     folder = settings.watch_folder
-    folder.mkdir(parents=True, exist_ok=True)
     with ExitStack() as started:
         if not _ui_runs(settings):
             daemon = [sys.executable, "-m", "dagster._daemon", "run", "-w", str(PROJECT_DIR / "workspace.yaml")]
             started.enter_context(_running(daemon, logs / "dagster_daemon.log"))
-        started.enter_context(
-            _running([sys.executable, "-m", "genres", "watch", str(folder)], logs / "folder_producer.log")
-        )
+            started.enter_context(producer_running(settings))
         _wait_for_sensors(instance, logs / "dagster_daemon.log")
         began = datetime.now(UTC)
         hashes = _drop(folder, settings, database, dataset)

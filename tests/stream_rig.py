@@ -1,0 +1,251 @@
+"""What the tests of the stream share: models to score it with, a producer and a daemon, clips to drop.
+
+Run as a program it trains the models; it is then a process of its own, since a classic session must be.
+"""
+
+import hashlib
+import io
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import dagster as dg
+import psutil
+import soundfile
+
+from genre_assets.launch import open_instance, register
+from genres.settings import PROJECT_DIR, Settings
+from store import stream_ledger
+from store.database import Database
+from store.datasets.synthetic import SAMPLE_RATE, synthesise
+from store.hdfs import Hdfs
+from store.lake import Lake
+from store.ledger import Dataset
+from store.model_registry import ModelRegistry
+from streaming_sensors.topic import create_topic, topic_state
+
+GENRES = ("blues", "disco", "metal")
+_PIECES = 25
+
+
+class Stream:
+    """A topic of the tests' own with its producer and its daemon."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.database = Database(settings.database)
+        self.lake = Lake(Hdfs(settings.webhdfs, user=settings.hdfs_user), hdfs=settings.hdfs, root=settings.lake_path)
+        self.folder = settings.watch_folder
+        self.instance = open_instance(settings)
+        self.producer: subprocess.Popen[bytes] | None = None
+        self.daemon: subprocess.Popen[bytes] | None = None
+
+    def start_producer(self) -> None:
+        self.producer = self._start("folder_producer", "-m", "genres", "watch", str(self.folder))
+
+    def start_daemon(self) -> None:
+        """Start daemon and sensors, and wait until the sensor has ticked."""
+        began = time.time()
+        workspace = str(PROJECT_DIR / "workspace.yaml")
+        self.daemon = self._start("dagster_daemon", "-m", "dagster._daemon", "run", "-w", workspace)
+        wait_until(lambda: self._ticked_since(began))
+
+    def stop(self) -> None:
+        for process in (self.producer, self.daemon):
+            if process is not None:
+                process.send_signal(signal.SIGINT)
+        for process in (self.producer, self.daemon):
+            if process is not None:
+                process.wait(60)
+
+    def drop(self, clips: dict[str, bytes], *, every_s: float = 0.0) -> set[str]:
+        """Write clips into the watched folder, by their paths in it; give their hashes."""
+        for name, data in clips.items():
+            path = self.folder / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(data)
+            time.sleep(every_s)
+        return set(map(sha256_of, clips.values()))
+
+    def places(self, hashes: set[str]) -> tuple[set[str], set[str]]:
+        """Those of the hashes that were predicted, and those that are in quarantine."""
+        predicted = {row["sha256"] for row in stream_ledger.stream_predictions(self.database)}
+        quarantined = {row["sha256"] for row in stream_ledger.stream_quarantine(self.database)}
+        return predicted & hashes, quarantined & hashes
+
+    def wait_for(self, hashes: set[str], *, patience_s: float = 300) -> None:
+        wait_until(lambda: set.union(*self.places(hashes)) == hashes, patience_s=patience_s)
+
+    def materialize(self, assets: str, partition: str) -> None:
+        """Launch a partition as a person would, without the tags of the sensors."""
+        command = [sys.executable, "-m", "dagster", "asset", "materialize", "-m", "streaming_sensors.definitions"]
+        done = subprocess.run(
+            [*command, "--select", assets, "--partition", partition],
+            cwd=PROJECT_DIR,
+            capture_output=True,
+            text=True,
+            timeout=300,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+
+    def assert_no_overlaps_and_no_holes(self) -> None:
+        """Every offset of the topic is in exactly one committed range."""
+        state = topic_state(self.settings, timeout_s=30)
+        live = [found for found in stream_ledger.history(self.database, state.topic) if found.state != "split"]
+        assert {found.state for found in live} == {"committed"}
+        covered = sorted(
+            (found.key.kafka_partition, offset)
+            for found in live
+            for offset in range(found.key.start_offset, found.key.end_offset)
+        )
+        assert covered == [(number, offset) for number in sorted(state.ends) for offset in range(state.ends[number])]
+
+    def _start(self, log: str, *arguments: str) -> subprocess.Popen[bytes]:
+        path = self.settings.state_dir / "logs" / f"{log}.log"
+        path.parent.mkdir(exist_ok=True)
+        with path.open("ab") as output:
+            command = [sys.executable, *arguments]
+            return subprocess.Popen(command, cwd=PROJECT_DIR, stdout=output, stderr=output, start_new_session=True)
+
+    def _ticked_since(self, began: float) -> bool:
+        for state in self.instance.all_instigator_state():
+            if state.name == "audio_clips_sensor":
+                ticks = self.instance.get_ticks(state.instigator_origin_id, state.selector_id, limit=1)
+                return bool(ticks) and ticks[0].timestamp > began
+        return False
+
+
+@contextmanager
+def running_stream(stack: Settings, folder: Path, topic: str, **variables: str) -> Iterator[Stream]:
+    """Set the environment, make the topic, have models trained, and run producer and daemon meanwhile."""
+    mine = {
+        "TOPIC": topic,
+        "WATCH_FOLDER": str(folder),
+        "STREAM_DATASET": topic,
+        "SETTLE_S": "0.3",
+        "RANGE_GRACE_S": "5",
+        "LEASE_S": "6",
+        "DRAIN_QUIET_S": "2",
+        "MAX_CLIPS_PER_BATCH": "16",
+        **variables,
+    }
+    before = dict(os.environ)
+    os.environ.update({f"GENRES_{name}": value for name, value in mine.items()})
+    try:
+        settings = Settings()
+        stream = Stream(settings)
+        stream.database.migrate()
+        create_topic(settings)
+        subprocess.run([sys.executable, __file__, topic], cwd=PROJECT_DIR, check=True, timeout=400)
+        folder.mkdir(exist_ok=True)
+        try:
+            stream.start_producer()
+            stream.start_daemon()
+            yield stream
+        finally:
+            stream.stop()
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+
+
+def set_champion(settings: Settings, version: int) -> None:
+    """Point the alias of the stream's dataset at a trained version."""
+    ModelRegistry(settings.tracking_uri).set_alias(settings.stream_dataset, "champion", version)
+
+
+def short_clips(count: int, *, seed: int) -> dict[str, bytes]:
+    """Make distinct clips of one second, by ``<genre>/<name>.wav``."""
+    clips = {}
+    for number in range(count):
+        genre = GENRES[(number // _PIECES) % len(GENRES)]
+        if number % _PIECES == 0:
+            sound = synthesise(genre, number, clip_s=float(_PIECES), seed=seed)
+        start = number % _PIECES * SAMPLE_RATE
+        clips[f"{genre}/{seed}_{number:03}.wav"] = wav(sound[start : start + SAMPLE_RATE])
+    assert len(set(clips.values())) == count
+    return clips
+
+
+def shuffled(clips: dict[str, bytes]) -> dict[str, bytes]:
+    """Give the clips in a random order, the same each time."""
+    names = list(clips)
+    random.Random(0).shuffle(names)
+    return {name: clips[name] for name in names}
+
+
+def wav(samples: object, subtype: str = "PCM_16") -> bytes:
+    sound = io.BytesIO()
+    soundfile.write(sound, samples, SAMPLE_RATE, format="WAV", subtype=subtype)
+    return sound.getvalue()
+
+
+def sha256_of(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def kill_tree(pid: int) -> None:
+    """End a process and all that it started, the hard way."""
+    root = psutil.Process(pid)
+    for process in (root, *root.children(recursive=True)):
+        process.kill()
+    psutil.wait_procs([root], timeout=30)
+
+
+def wait_until(condition: Callable[[], object], *, patience_s: float = 120) -> None:
+    deadline = time.monotonic() + patience_s
+    while not condition():
+        assert time.monotonic() < deadline, f"it did not happen in {patience_s:g} s"
+        time.sleep(0.25)
+
+
+def _train(dataset: str) -> None:
+    """Register and publish two versions of a model, as genre_classifiers and champion_model do; set no alias."""
+    import pandas as pd
+
+    from genre_assets.champion_model import _publish
+    from spark.classifiers import candidates, index_genres, pipeline
+    from spark.extraction import clip_features
+    from spark.feature_sets import DEFAULT_FEATURE_SET
+    from spark.session import open_session, session_config
+    from store.batch_tables import MANIFEST_SCHEMA, BatchTables
+
+    settings = Settings()
+    stream = Stream(settings)
+    register(settings, stream.instance, Dataset(dataset, settings.watch_folder, is_synthetic=True))
+    tables = BatchTables(stream.lake, stream.database, dataset)
+    tables.publish_manifest(pd.DataFrame(columns=MANIFEST_SCHEMA.names), run_id="tests")
+    feature_set = DEFAULT_FEATURE_SET
+    rows = []
+    for name, data in short_clips(3 * _PIECES, seed=1).items():
+        found = clip_features(data, file_suffix=".wav", feature_set=feature_set, max_clip_s=60)
+        rows.append({"genre": name.split("/")[0], **found.values})
+    registry = ModelRegistry(settings.tracking_uri)
+    spark = open_session(session_config("classic", settings, app_name="models of the tests"))
+    labelled, genres = index_genres(spark.createDataFrame(pd.DataFrame(rows)))
+    for candidate in candidates()[:2]:
+        with registry.run(dataset, run_name=candidate.name, stage="candidate", tags={}) as run:
+            model = pipeline(candidate, columns=feature_set.columns, genres=genres).fit(labelled)
+            tmp_uri = stream.lake.uri(f"{stream.lake.root}/_tmp/mlflow")
+            registry.log_spark_model(model, columns=feature_set.columns, tmp_uri=tmp_uri)
+        version = registry.register(dataset, run=run)
+        tags = _publish(run, version, tables, registry)
+        tags |= {"feature_version": feature_set.feature_version, "is_calibrated": "true"}
+        registry.describe_version(dataset, version, {**tags, "fingerprint": dataset, "valid_macro_f1": "0"})
+    spark.stop()
+
+
+def runs_of(instance: dg.DagsterInstance, partition: str) -> list[dg.DagsterRun]:
+    """The runs of a partition, the newest first."""
+    return list(instance.get_runs(dg.RunsFilter(tags={"dagster/partition": partition})))
+
+
+if __name__ == "__main__":
+    _train(sys.argv[1])

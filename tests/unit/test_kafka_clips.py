@@ -1,0 +1,101 @@
+"""The Kafka clip source as Spark uses it: pickled to the workers, and described by its columns."""
+
+import hashlib
+import pickle
+import subprocess
+import sys
+from datetime import UTC, datetime
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from genres.settings import Settings
+from spark.clip_source import Clip, ClipSource
+from streaming_sensors.envelope import ClipMessage, encode
+from streaming_sensors.kafka_clips import KafkaClips
+
+SETTINGS = Settings(
+    kafka_bootstrap_servers="broker:9092",
+    inline_limit_bytes=1000,
+    hdfs_url="hdfs://namenode:8020",
+    webhdfs_url="http://namenode:9870",
+)
+DATA = b"the bytes of a clip"
+
+
+def test_workers_get_the_same_source_and_no_settings() -> None:
+    source: ClipSource = KafkaClips.of(SETTINGS)
+    pickled = pickle.dumps(source)
+    assert pickle.loads(pickled) == source
+    assert b"Settings" not in pickled, "the database's password stays here"
+
+
+def test_source_follows_the_settings() -> None:
+    source = KafkaClips.of(SETTINGS)
+    assert (source.bootstrap_servers, source.webhdfs_url) == ("broker:9092", "http://namenode:9870")
+    assert source.max_message_bytes > SETTINGS.inline_limit_bytes
+
+
+def test_columns_are_those_of_every_clip() -> None:
+    source = KafkaClips.of(SETTINGS)
+    columns = [column.split()[0] for column in source.columns.split(", ")]
+    assert list(clip_of(record()).about) == columns
+    assert list(clip_of(record(headers=[])).about) == columns
+
+
+def test_a_message_becomes_its_clip() -> None:
+    clip = clip_of(record())
+    assert (clip.data, clip.suffix, clip.rejection) == (DATA, ".wav", None)
+    assert clip.about == {
+        "kafka_partition": 2,
+        "kafka_offset": 17,
+        "file_name": "one.wav",
+        "genre": "jazz",
+        "created_at": datetime(2026, 1, 2, 3, 4, 5),  # Spark's sessions count in UTC
+        "suffix": ".wav",
+    }
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"headers": []}, "bad message: no envelope"),
+        ({"key": None}, "bad message: the key is no sha256"),
+        ({"value": None}, "bad message: the value is empty"),
+        ({"value": b"the bytes of a clap"}, "bad message: the key is not the sha256 of the value"),
+    ],
+)
+def test_no_envelope_is_one_refused_clip(changes: dict[str, Any], reason: str) -> None:
+    clip = clip_of(record(**changes))
+    assert clip.rejection == reason
+    assert clip.data == (record(**changes).value or b"")
+    assert clip.about["file_name"] == "offset 17"
+
+
+def test_workers_need_no_dagster() -> None:
+    program = (
+        "import sys, streaming_sensors.kafka_clips\n"
+        "print([name for name in ('dagster', 'kafka', 'sqlalchemy', 'pyspark', 'pandas') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def record(**changes: Any) -> SimpleNamespace:
+    """What a consumer gives for a good message, or for one that was changed."""
+    message = ClipMessage(
+        hashlib.sha256(DATA).hexdigest(),
+        "one.wav",
+        ".wav",
+        len(DATA),
+        datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC),
+        genre="jazz",
+        data=DATA,
+    )
+    key, value, headers = encode(message)
+    return SimpleNamespace(**{"partition": 2, "offset": 17, "key": key, "value": value, "headers": headers, **changes})
+
+
+def clip_of(message: SimpleNamespace) -> Clip:
+    return KafkaClips.of(SETTINGS)._clip(message, session=None)

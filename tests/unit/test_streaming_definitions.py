@@ -1,0 +1,183 @@
+"""The streaming code location as a whole, and what its sensors count: it loads lightly and says what it is."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import dagster as dg
+import pytest
+
+from genres.errors import GenresError
+from genres.settings import Settings
+from spark.feature_sets import DEFAULT_FEATURE_SET
+from store import stream_ledger
+from store.database import Database
+from store.stream_ranges import Attempt, Lost, PartitionKey, Plan, Split
+from store.tables import STREAM_PREDICTIONS
+from streaming_sensors.definitions import build_defs
+from streaming_sensors.sensors import _losses, lag
+from streaming_sensors.stream_assets import OFFSET_RANGES, _is_clips_fault
+from streaming_sensors.topic import TopicState
+
+UPSTREAM = {
+    "audio_clips": set(),
+    "stream_features": {"audio_clips"},
+    "stream_predictions": {"stream_features", "champion_model"},
+    "streaming_results": {"stream_predictions"},
+}
+SENSORS = {
+    "audio_clips_sensor": "stream_batch_job",
+    "range_reconciler": "stream_batch_job",
+    "streaming_results_sensor": "streaming_results_job",
+}
+CHECKS = {
+    ("audio_clips", "nothing_lost"),
+    *(
+        ("streaming_results", name)
+        for name in ("consumer_lag", "freshness", "quarantine_rate", "label_set", "feature_drift", "batch_checks")
+    ),
+}
+HEAVY = ("pyspark.ml", "pyspark.sql.connect", "librosa", "mlflow", "sklearn", "matplotlib", "scipy", "numba", "kafka")
+
+
+@pytest.fixture(scope="module")
+def definitions(tmp_path_factory: pytest.TempPathFactory) -> dg.Definitions:
+    return build_defs(settings=Settings(state_dir=tmp_path_factory.mktemp("state")))
+
+
+@pytest.fixture(scope="module")
+def specs(definitions: dg.Definitions) -> dict[str, dg.AssetSpec]:
+    found = {spec.key.to_user_string(): spec for spec in definitions.resolve_all_asset_specs()}
+    return {name: spec for name, spec in found.items() if name != "champion_model"}  # it lives in the batch location
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> Database:
+    made = Database(f"sqlite:///{tmp_path / 'genres.db'}")
+    made.migrate()
+    return made
+
+
+def test_the_graph_is_the_one_that_we_know(specs: dict[str, dg.AssetSpec]) -> None:
+    assert {name: {dep.asset_key.to_user_string() for dep in spec.deps} for name, spec in specs.items()} == UPSTREAM
+
+
+def test_the_checks_are_the_ones_that_we_know(definitions: dg.Definitions) -> None:
+    keys = definitions.resolve_asset_graph().asset_check_keys
+    assert {(key.asset_key.to_user_string(), key.name) for key in keys} == CHECKS
+
+
+@pytest.mark.parametrize("asset", UPSTREAM)
+def test_every_asset_says_what_it_is(specs: dict[str, dg.AssetSpec], asset: str) -> None:
+    spec = specs[asset]
+    assert spec.group_name == "streaming"
+    assert spec.owners == ["team:genres"]
+    assert spec.kinds
+    assert spec.description and len(spec.description) > 20
+
+
+def test_offset_ranges_are_the_partitions(specs: dict[str, dg.AssetSpec]) -> None:
+    partitioned = {name for name, spec in specs.items() if spec.partitions_def == OFFSET_RANGES}
+    assert partitioned == {"stream_features", "stream_predictions"}
+
+
+@pytest.mark.parametrize("sensor", SENSORS)
+def test_every_sensor_says_what_it_does_and_is_on(definitions: dg.Definitions, sensor: str) -> None:
+    found = definitions.resolve_sensor_def(sensor)
+    assert found.description and len(found.description) > 20
+    assert found.default_status == dg.DefaultSensorStatus.RUNNING
+    assert found.job_name == SENSORS[sensor]
+
+
+def test_a_run_may_make_either_output_alone(definitions: dg.Definitions) -> None:
+    batch = definitions.resolve_assets_def("stream_predictions")
+    assert batch.can_subset
+    assert all(spec.skippable for spec in batch.specs)
+
+
+def test_described_columns_are_the_stored_ones(specs: dict[str, dg.AssetSpec]) -> None:
+    def described(asset: str) -> set[str]:
+        schema = specs[asset].metadata["dagster/column_schema"]
+        assert all(column.description and column.type for column in schema.columns)
+        return {column.name for column in schema.columns}
+
+    assert described("stream_predictions") <= {column.name for column in STREAM_PREDICTIONS.columns}
+    assert set(DEFAULT_FEATURE_SET.columns) < described("stream_features")
+    lineage = specs["stream_predictions"].metadata["dagster/column_lineage"]
+    assert set(lineage.deps_by_column) <= described("stream_predictions")
+    sources = {source.column_name for deps in lineage.deps_by_column.values() for source in deps}
+    assert sources <= described("stream_features")
+
+
+def test_loading_the_location_is_light(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("GENRES_STATE_DIR", str(tmp_path))
+    program = (
+        "import sys, streaming_sensors.definitions\n"
+        f"print([name for name in {HEAVY!r} if name in sys.modules], file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stderr.strip().splitlines()[-1] == "[]"
+
+
+@pytest.mark.parametrize(
+    ("error", "is_clips_fault"),
+    [
+        (GenresError("Kafka at 127.0.0.1:1 does not answer"), False),
+        (RuntimeError("PythonException: genres.errors.GenresError: HDFS at http://x does not give /clip"), False),
+        (RuntimeError("<_InactiveRpcError ... StatusCode.UNAVAILABLE ...>"), False),
+        (ConnectionError("Connection refused"), False),
+        (RuntimeError("org.apache.hadoop.hdfs.server.namenode.SafeModeException: Cannot create file"), False),
+        (RuntimeError("Python worker exited unexpectedly (crashed)"), True),
+        (MemoryError(), True),
+        (RuntimeError("a:b:0:0-3: 3 offsets gave 2 rows"), True),
+    ],
+)
+def test_an_outage_is_nobodys_clip(error: Exception, is_clips_fault: bool) -> None:
+    assert _is_clips_fault(error) is is_clips_fault
+
+
+def test_every_loss_is_a_loud_failed_check() -> None:
+    gap = Lost(key(0, 4), "retention took it")
+    part = Lost(key(10, 12), "retention took a part")
+    whole = Split(key(20, 24), planned=(key(20, 22), key(22, 24)))
+    plan = Plan(lost=(gap,), split=(Split(key(10, 15), planned=(key(12, 15),), lost=part), whole))
+    found = _losses(plan)
+    assert [check.metadata["offsets"].value for check in found] == [str(gap.key), str(part.key)]
+    for check, entry in zip(found, (gap, part), strict=True):
+        assert (check.passed, check.severity, check.check_name) == (False, dg.AssetCheckSeverity.ERROR, "nothing_lost")
+        assert check.description == f"{entry.key}: {entry.reason}"
+        assert check.metadata["clips"].value == len(entry.key)
+    assert _losses(Plan()) == []
+
+
+def test_lag_counts_what_is_neither_committed_nor_lost(database: Database, tmp_path: Path) -> None:
+    settings = Settings(state_dir=tmp_path, topic="clips")
+
+    def state(beginnings: dict[int, int], ends: dict[int, int], topic_id: str = "A") -> TopicState:
+        return TopicState("clips", topic_id, beginnings, ends)
+
+    assert lag(settings, database, state({0: 0, 1: 0}, {0: 0, 1: 0})) == 0
+    both = {0: 5, 1: 0}, {0: 25, 1: 7}
+    assert lag(settings, database, state(*both)) == 27
+
+    first, second = key(5, 15), key(15, 25)
+    stream_ledger.record_plan(database, Plan(new=(Attempt(first), Attempt(second))))
+    assert lag(settings, database, state(*both)) == 27, "what is planned is not done"
+    stream_ledger.commit_range(database, first, run_id="run")
+    assert lag(settings, database, state(*both)) == 17
+
+    # Retention takes what was committed long ago: nothing that waits is gone by that.
+    assert lag(settings, database, state({0: 15, 1: 0}, both[1])) == 17
+    # It takes three of the second range: those are lost, and wait no longer.
+    gone, rest = second.between(15, 18), second.between(18, 25)
+    stream_ledger.record_plan(database, Plan(split=(Split(second, planned=(rest,), lost=Lost(gone, "retention")),)))
+    assert lag(settings, database, state({0: 18, 1: 0}, both[1])) == 14
+    stream_ledger.commit_range(database, rest, run_id="run")
+    assert lag(settings, database, state({0: 18, 1: 0}, both[1])) == 7
+
+    # A recreated topic begins anew, and a partition that was added counts at once.
+    assert lag(settings, database, state({0: 0, 1: 0, 2: 0}, {0: 1, 1: 2, 2: 3}, topic_id="B")) == 6
+
+
+def key(start: int, end: int) -> PartitionKey:
+    return PartitionKey("clips", "A", 0, start, end)

@@ -1,0 +1,82 @@
+"""What `streaming_results` draws and measures, on tables small enough to do by hand."""
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.figure import Figure
+
+from genre_assets.partitions import provenance
+from spark.feature_sets import DEFAULT_FEATURE_SET
+from store.ledger import Dataset
+from streaming_sensors.streaming_results import feature_shifts, results_figure
+
+COLUMNS = list(DEFAULT_FEATURE_SET.columns)
+NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+
+
+def rows(**changes: Any) -> pd.DataFrame:
+    """Four predictions, three of clips whose genre is known, two of these right."""
+    table = {
+        "predicted_at": [NOW + timedelta(seconds=number) for number in range(4)],
+        "predicted_genre": ["jazz", "rock", "jazz", "jazz"],
+        "genre": ["jazz", "jazz", None, "jazz"],
+        "probability": [0.9, 0.6, 0.5, 0.7],
+        "latency_s": [1.0, 2.0, 3.0, 4.0],
+        "is_calibrated": [True] * 4,
+        **changes,
+    }
+    return pd.DataFrame(table)
+
+
+def drawn(table: pd.DataFrame, *, is_synthetic: bool = False) -> tuple[Figure, dict[str, Any]]:
+    data = provenance(Dataset("own", Path("own"), is_synthetic=is_synthetic))
+    figure = results_figure(table, data=data)
+    figure.canvas.draw()
+    return figure, {axes.get_title().split(" ")[0]: axes for axes in figure.axes}
+
+
+@pytest.mark.parametrize("is_synthetic", [True, False])
+def test_title_says_what_the_clips_are(is_synthetic: bool) -> None:
+    figure, _ = drawn(rows(), is_synthetic=is_synthetic)
+    title = figure.get_suptitle()
+    assert title.startswith("The newest 4 predictions")
+    assert ("synthetic sound: these results say nothing about music" in title) is is_synthetic
+    assert ("dataset own" in title) is not is_synthetic
+
+
+def test_figures_show_what_the_rows_say() -> None:
+    _, axes = drawn(rows())
+    assert axes["seconds"].get_title() == "seconds from file to row: p50 2.5, p95 3.9"
+    assert axes["running"].get_title().endswith("of the 3 clips whose genre is known")
+    np.testing.assert_allclose(axes["running"].lines[0].get_ydata(), [1, 1 / 2, 2 / 3])
+    assert sum(patch.get_height() for patch in axes["probability"].patches) == 4
+    assert [text.get_text() for text in axes["predicted"].get_legend().get_texts()] == ["jazz", "rock"]
+
+
+def test_uncalibrated_probabilities_are_called_so() -> None:
+    _, axes = drawn(rows(is_calibrated=[True, True, False, True]))
+    assert "(uncalibrated)" in axes["probability"].get_title()
+    _, axes = drawn(rows())
+    assert "(uncalibrated)" not in axes["probability"].get_title()
+
+
+def test_one_prediction_of_unknown_genre_is_drawn() -> None:
+    _, axes = drawn(rows().iloc[2:3])
+    assert axes["running"].get_title().endswith("of the 0 clips whose genre is known")
+
+
+def test_shifts_are_in_standard_deviations_of_the_training_set() -> None:
+    training = pd.DataFrame(np.tile([[0.0], [2.0]], (2, len(COLUMNS))), columns=COLUMNS)
+    stream = training.copy()
+    moved, constant = COLUMNS[3], COLUMNS[5]
+    stream[moved] -= 3 * training[moved].std()
+    training[constant], stream[constant] = 4.0, 5.0
+    shifts = feature_shifts(stream.assign(genre="jazz"), training.assign(genre="rock"))
+    assert shifts[moved] == pytest.approx(3)
+    assert shifts[constant] == 0, "what never varied in training has no measure"
+    assert (shifts.drop(moved) == 0).all()
+    assert list(shifts.index) == COLUMNS
