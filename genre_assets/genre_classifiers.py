@@ -53,6 +53,7 @@ def genre_classifiers(
     from spark.classifiers import candidates
 
     database.check_migrated()
+    everything = candidates(settings.classifiers)
     dataset = ledger.registered_dataset(database, context.partition_key)
     tables = BatchTables(lake.open(), database, dataset.dataset)
     registry = mlflow.open()
@@ -66,7 +67,6 @@ def genre_classifiers(
         "mlflow.note.content": f"[Dagster run]({settings.dagster_url}/runs/{context.run_id}), {provenance(dataset)}",
     }
     rows = []
-    everything = candidates()
     with registry.run(
         dataset.dataset, run_name=f"candidates {context.run_id[:8]}", stage="genre_classifiers", tags=tags
     ) as parent:

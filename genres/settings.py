@@ -96,6 +96,10 @@ class Settings(BaseSettings):
     upload_threads: int = Field(8, ge=1, description="Clips uploaded to HDFS at a time.")
     max_clip_s: float = Field(600.0, gt=0, description="Longest clip the audio gate lets in, in seconds.")
 
+    classifiers: str = Field(
+        "", pattern=r"^(\w+(,\w+)*)?$", description="Candidates to train, separated by commas; empty: all six."
+    )
+
     topic: str = Field("audio_clips", pattern=r"^[A-Za-z0-9_-]{1,200}$", description="Kafka topic of the clips.")
     topic_partitions: int = Field(3, ge=1, description="Partitions of the topic; more can be added later.")
     topic_retention_h: int = Field(168, ge=1, description="How long Kafka keeps a clip, in hours.")

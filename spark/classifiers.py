@@ -8,6 +8,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from genres.errors import GenresError
+
 
 @dataclass(frozen=True)
 class Candidate:
@@ -31,8 +33,29 @@ class Candidate:
     build: Callable[[int, int], Any]
 
 
-def candidates(seed: int = 0) -> list[Candidate]:
-    """The six candidates, in the order in which they are trained."""
+def candidates(chosen: str = "", *, seed: int = 0) -> list[Candidate]:
+    """Give the candidates, in the order in which they are trained.
+
+    Parameters
+    ----------
+    chosen
+        Names, separated by commas; empty for all six.
+
+    Raises
+    ------
+    GenresError
+        If a name is not one of the six.
+    """
+    every = _candidates(seed)
+    names = chosen.split(",") if chosen else [candidate.name for candidate in every]
+    unknown = sorted(set(names) - {candidate.name for candidate in every})
+    if unknown:
+        known = ", ".join(candidate.name for candidate in every)
+        raise GenresError(f"GENRES_CLASSIFIERS names {', '.join(unknown)}; there are: {known}")
+    return [candidate for candidate in every if candidate.name in names]
+
+
+def _candidates(seed: int) -> list[Candidate]:
     from pyspark.ml import classification as ml
 
     logistic = {"maxIter": 100, "regParam": 0.01}

@@ -7,13 +7,13 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from genres.errors import GenresError
-from genres.settings import Settings
 from spark.clip_source import Clip, fetch_from_hdfs
 from streaming_sensors.envelope import BadEnvelopeError, ClipMessage, decode
-from streaming_sensors.topic import max_message_bytes
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from genres.settings import Settings
 
 _STALLED_S = 60.0
 """How long a broker may give nothing of a range that it should have, in seconds."""
@@ -39,8 +39,10 @@ class KafkaClips:
     )
 
     @classmethod
-    def of(cls, settings: Settings) -> "KafkaClips":
+    def of(cls, settings: "Settings") -> "KafkaClips":
         """Build the source for the settings' broker and HDFS."""
+        from streaming_sensors.topic import max_message_bytes  # not at the top: each new worker would load pydantic
+
         return cls(settings.bootstrap_servers, max_message_bytes(settings), settings.webhdfs, settings.hdfs_user)
 
     def clips(self, rows: "pd.DataFrame") -> Iterator[Clip]:

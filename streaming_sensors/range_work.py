@@ -23,6 +23,13 @@ from streaming_sensors.kafka_clips import KafkaClips
 _OFFSETS_PER_TASK = 4
 _STREAM = "stream"
 """The lake's folder for what comes from the topic; no dataset can have this id."""
+_KEPT_COLUMNS = ["kafka_offset", "sha256", "file_name", "genre", "created_at"]
+_READ_SCHEMA = (
+    "kafka_offset long, sha256 string, file_name string, genre string, created_at timestamp, "
+    + "".join(f"{column} double, " for column in DEFAULT_FEATURE_SET.columns)
+    + "reason string"
+)
+"""What predicting reads of a range's features. Left to itself Spark runs a job on every batch to find it out."""
 
 
 class StoredFeatures(NamedTuple):
@@ -143,10 +150,11 @@ def predict_and_commit(
     """
     from pyspark.sql import functions as sf
 
-    stored = spark.read.parquet(lake.uri(feature_path))
-    keep = ["kafka_offset", "sha256", "file_name", "genre", "created_at"]
-    scored = scorer.score(stored.filter(sf.col("reason").isNull()), keep)
-    refused = stored.filter(sf.col("reason").isNotNull()).select(*keep, "suffix", "reason").collect()
+    stored = spark.read.schema(_READ_SCHEMA).parquet(lake.uri(feature_path))
+    scored = scorer.score(stored.filter(sf.col("reason").isNull()), _KEPT_COLUMNS)
+    refused = []
+    if len(scored) < len(key):
+        refused = stored.filter(sf.col("reason").isNotNull()).select(*_KEPT_COLUMNS, "reason").collect()
     champion = scorer.champion
     predictions = [
         {

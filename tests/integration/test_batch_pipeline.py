@@ -3,7 +3,6 @@
 import json
 import shutil
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ import requests
 
 from genres.settings import Settings
 from spark.feature_sets import DEFAULT_FEATURE_SET
-from store import ledger, predictions, quarantine
+from store import ledger, predictions, quarantine, stream_ledger
 from store.batch_tables import BatchTables
 from store.database import Database
 from store.hdfs import Hdfs
@@ -28,17 +27,8 @@ Genres = Callable[..., subprocess.CompletedProcess[str]]
 
 
 @pytest.fixture(scope="module")
-def genres(stack: Settings) -> Genres:
-    """Run the ``genres`` command against the test's stack."""
-
-    def run(*arguments: str, audio: Path | None = None, **environment: str) -> subprocess.CompletedProcess[str]:
-        import os
-
-        variables = {**os.environ, **environment, "GENRES_AUDIO": str(audio or ""), "COLUMNS": "200"}
-        command = [sys.executable, "-m", "genres", *arguments]
-        return subprocess.run(command, env=variables, capture_output=True, text=True, timeout=900, check=False)
-
-    return run
+def genres(run_genres: Genres) -> Genres:
+    return run_genres
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +44,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory, write_clips: Callable[..., 
 @pytest.fixture(scope="module")
 def demo(genres: Genres, folder: Path) -> subprocess.CompletedProcess[str]:
     """The demo on that folder, run once for the tests of this module."""
-    return genres("demo", audio=folder)
+    return genres("demo", audio=folder, GENRES_CLASSIFIERS="")
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +60,16 @@ def dataset_id_is_known(demo: subprocess.CompletedProcess[str]) -> Iterator[None
 
 
 def test_demo_says_what_it_found(demo: subprocess.CompletedProcess[str]) -> None:
-    for said in ("batch_predictions", "OneVsRestGBT", "champion:", "notes.wav", "Spark UI", "at rest", "majority"):
+    for said in (
+        "batch_predictions",
+        "OneVsRestGBT",
+        "champion:",
+        "notes.wav",
+        "Spark UI",
+        "at rest",
+        "majority",
+        "from file to row",
+    ):
         assert said in demo.stdout
     assert "synthetic" not in demo.stdout
 
@@ -107,13 +106,27 @@ def test_split_keeps_copies_on_one_side(tables: BatchTables) -> None:
 
 def test_predictions_are_a_row_a_track(stack: Settings, tables: BatchTables, genres: Genres) -> None:
     printed = genres("predictions", "--json", "--dataset", tables.dataset)
-    rows = json.loads(printed.stdout)
+    rows = [row for row in json.loads(printed.stdout) if row["table"] == "batch_predictions"]
     assert {row["track_id"] for row in rows} == set(tables.accepted()["track_id"])
     for row in rows:
         assert set(row["probabilities"]) == set(GENRES)
         assert sum(row["probabilities"].values()) == pytest.approx(1)
         assert row["probability"] == max(row["probabilities"].values()) == row["probabilities"][row["predicted_genre"]]
         assert row["is_synthetic"] is False
+
+
+def test_dropped_clips_became_rows(tables: BatchTables) -> None:
+    split = tables.split()
+    test_part = set(split[split["part"] == "test"]["sha256"])
+    rows = stream_ledger.stream_predictions(tables.database)
+    assert test_part <= {row["sha256"] for row in rows if row["dataset"] == tables.dataset}
+    assert "notes.wav" in {row["file_name"] for row in stream_ledger.stream_quarantine(tables.database)}
+    batch = {row["track_id"]: row for row in predictions.batch_predictions(tables.database, tables.dataset)}
+    names = dict(zip(split["sha256"], split["track_id"], strict=True))
+    for row in rows:
+        if row["sha256"] in test_part:  # the same model and the same feature code as in batch
+            assert row["predicted_genre"] == batch[names[row["sha256"]]]["predicted_genre"]
+            assert row["latency_s"] > 0
 
 
 def test_mlflow_remembers_every_candidate(stack: Settings, tables: BatchTables) -> None:
@@ -169,7 +182,7 @@ def test_running_again_changes_nothing(stack: Settings, tables: BatchTables, gen
         return rows, paths, sizes, ModelRegistry(stack.tracking_uri).champion(tables.dataset)
 
     before = state()
-    again = genres("demo", audio=folder)
+    again = genres("demo", "--batch-only", audio=folder)
     assert again.returncode == 0, again.stdout + again.stderr
     assert state() == before
     assert (

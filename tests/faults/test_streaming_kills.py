@@ -1,0 +1,135 @@
+"""``kill -9`` of each part of the stream while clips flow: nothing is lost, and nothing is there twice."""
+
+import os
+import re
+import signal
+import threading
+from collections.abc import Callable, Iterator
+
+import psutil
+import pytest
+
+from genres.settings import Settings
+from local_stack.stack import status
+from store import stream_ledger
+from streaming_sensors.topic import topic_state
+from tests.stream_rig import Stream, kill_tree, running_stream, set_champion, short_clips, wait_until
+
+TOPIC = "test_streaming_kills"
+CLIPS = 24
+
+
+@pytest.fixture(scope="module")
+def stream(stack: Settings, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stream]:
+    with running_stream(stack, tmp_path_factory.mktemp("kills") / "drop", TOPIC) as stream:
+        set_champion(stream.settings, 1)
+        stream.wait_for(stream.drop(short_clips(3, seed=20)))
+        yield stream
+
+
+def test_killed_producer(stream: Stream) -> None:
+    before = messages(stream)
+
+    def kill() -> None:
+        wait_until(lambda: messages(stream) > before + 3)
+        assert stream.producer is not None
+        stream.producer.kill()
+        assert stream.producer.wait(30) == -signal.SIGKILL
+        stream.start_producer()
+
+    all_arrive(stream, 21, kill)
+    assert messages(stream) >= before + CLIPS
+
+
+def test_killed_run_worker(stream: Stream) -> None:
+    killed: list[str] = []
+
+    def kill() -> None:
+        wait_until(lambda: kill_worker_at_work(stream, killed))
+
+    all_arrive(stream, 22, kill)
+    (run_id,) = killed
+    history = {str(found.key): found for found in stream_ledger.history(stream.database, TOPIC)}
+    assert all(found.run_id != run_id or found.state == "committed" for found in history.values())
+    assert any(found.attempts > 1 for found in history.values()), "what the killed run was at was tried again"
+
+
+def test_killed_daemon_with_its_code_servers_and_runs(stream: Stream) -> None:
+    before = messages(stream)
+
+    def kill() -> None:
+        wait_until(lambda: messages(stream) > before + 3)
+        assert stream.daemon is not None
+        kill_tree(stream.daemon.pid)
+        stream.daemon.wait(30)
+        stream.start_daemon()
+
+    all_arrive(stream, 23, kill)
+
+
+def test_killed_broker(stream: Stream) -> None:
+    before = messages(stream)
+
+    def kill() -> None:
+        wait_until(lambda: messages(stream) > before + 3)
+        pid = broker(stream)
+        assert pid is not None
+        os.kill(pid, signal.SIGKILL)
+        wait_until(lambda: broker(stream) not in (pid, None))
+
+    all_arrive(stream, 24, kill)
+    assert messages(stream) >= before + CLIPS
+
+
+def all_arrive(stream: Stream, seed: int, kill: Callable[[], None]) -> None:
+    """Drop clips one after the other, kill meanwhile, and see that each has its one place in the end."""
+    clips = short_clips(CLIPS, seed=seed)
+    hashes: set[str] = set()
+    dropper = threading.Thread(target=lambda: hashes.update(stream.drop(clips, every_s=0.25)))
+    dropper.start()
+    try:
+        kill()
+    finally:
+        dropper.join()
+    assert len(hashes) == CLIPS
+    stream.wait_for(hashes, patience_s=240)
+    assert stream.places(hashes) == (hashes, set())
+    rows = [row["sha256"] for row in stream_ledger.stream_predictions(stream.database) if row["topic"] == TOPIC]
+    assert len(rows) == len(set(rows))
+    wait_until(lambda: not stream_ledger.history(stream.database, TOPIC, states={"planned"}))
+    stream.assert_no_overlaps_and_no_holes()
+
+
+def kill_worker_at_work(stream: Stream, killed: list[str]) -> bool:
+    """Kill the process of a run that has begun a range and not committed it; False if there is none now."""
+    for found in stream_ledger.history(stream.database, TOPIC, states={"planned"}):
+        pid = found.run_id and worker_of(stream, found.run_id)
+        if not pid:
+            continue
+        worker = psutil.Process(pid)
+        # Stopped first, so that it cannot commit between the look at the ledger and its end.
+        worker.suspend()
+        now = stream_ledger.find_range(stream.database, found.key)
+        if (now.state, now.run_id) == ("planned", found.run_id):
+            worker.kill()
+            killed.append(str(found.run_id))
+            return True
+        worker.resume()
+    return False
+
+
+def worker_of(stream: Stream, run_id: str) -> int | None:
+    """The process of a run, as its event log names it."""
+    for entry in stream.instance.all_logs(run_id):
+        found = re.search(r"\(pid: (\d+)\)", entry.message)
+        if found and psutil.pid_exists(int(found.group(1))):
+            return int(found.group(1))
+    return None
+
+
+def messages(stream: Stream) -> int:
+    return sum(topic_state(stream.settings, timeout_s=30).ends.values())
+
+
+def broker(stream: Stream) -> int | None:
+    return next(row.pid for row in status(stream.settings) if row.service == "kafka")
