@@ -60,10 +60,13 @@ def down() -> None:
 @app.command()
 def status(as_json: AsJson = False) -> None:
     """Show each service: state, process, address, memory, data folder, UI."""
+    from genres.addresses import require_addresses
     from genres.report import status_table
     from local_stack.stack import status as ask
 
-    services = ask(Settings())
+    settings = Settings()
+    require_addresses(settings)
+    services = ask(settings)
     if as_json:
         print(json.dumps([service._asdict() for service in services], default=str, indent=2))  # noqa: T201
     else:
@@ -131,9 +134,12 @@ def predictions(
     from store import predictions as stored
     from store import stream_ledger
     from store.database import Database
+    from store.ledger import registered_dataset
 
     database = Database(Settings().database)
     database.check_migrated()
+    if dataset:
+        registered_dataset(database, dataset)  # or an unknown one would look like one without predictions
     if follow:
         follow_stream(Console(), database)
         return

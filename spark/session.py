@@ -7,7 +7,9 @@ to a server whose engine is warm and whose UI stays up; everything else uses it.
 import hashlib
 import os
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any, Literal
+from urllib.parse import unquote, urlsplit
 from uuid import UUID
 
 from genres.errors import GenresError
@@ -58,7 +60,6 @@ def session_config(kind: SessionKind, settings: Settings, *, app_name: str, sess
         }
     if settings.spark_master.startswith("local"):
         events = settings.state_dir / "spark-events"
-        events.mkdir(parents=True, exist_ok=True)
         classic |= {
             "spark.driver.host": "127.0.0.1",
             "spark.driver.bindAddress": "127.0.0.1",
@@ -111,6 +112,8 @@ def open_session(config: dict[str, str]) -> Any:
         from spark.java import java_home
 
         os.environ["JAVA_HOME"] = str(java_home())
+        if events := config.get("spark.eventLog.dir"):
+            Path(unquote(urlsplit(events).path)).mkdir(parents=True, exist_ok=True)
         os.environ["HADOOP_USER_NAME"] = config["spark.executorEnv.HADOOP_USER_NAME"]
     if config.get("spark.driver.bindAddress") == "127.0.0.1":
         os.environ["SPARK_LOCAL_IP"] = "127.0.0.1"  # else the session's UI listens on every address
@@ -123,7 +126,6 @@ def open_session(config: dict[str, str]) -> Any:
 def _wait_for_server(remote: str) -> None:
     # Left to itself the Connect client retries for minutes without a word.
     import socket
-    from urllib.parse import urlsplit
 
     from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_exponential
 

@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 from store.hdfs import Hdfs
 
 _ATTEMPT_LIFE_S = 24 * 3600
+_CLIP_ATTEMPTS = "_tmp/clips"
 
 
 class Lake:
@@ -56,7 +57,7 @@ class Lake:
 
     def put_clip(self, path: str, data: bytes) -> None:
         """Upload a clip; it appears under its name only when it is whole, replacing an older one."""
-        temporary = posixpath.join(self.root, "_tmp", "clips", uuid4().hex)
+        temporary = posixpath.join(self.root, _CLIP_ATTEMPTS, uuid4().hex)
         self.files.pipe_file(temporary, data)
         if self.files.exists(path):
             self.files.rm(path)
@@ -69,17 +70,21 @@ class Lake:
         return {path: info["size"] for path, info in self.files.find(folder, detail=True).items()}
 
     def attempt_path(self, place: str) -> str:
-        """Fresh temporary path for one attempt to write what will lie at or in `place`.
-
-        What crashed attempts left behind is deleted on the way, once it is a day old: a younger one may be
-        another run's, still at work.
-        """
+        """Give a fresh temporary path for one attempt to write what will lie at or in `place`."""
         folder = posixpath.join(self.root, "_tmp", place.removeprefix(self.root).strip("/").replace("/", "-"))
+        self._sweep(folder)
+        return posixpath.join(folder, uuid4().hex)
+
+    def sweep_clips(self) -> None:
+        """Delete what killed uploads of clips left behind."""
+        self._sweep(posixpath.join(self.root, _CLIP_ATTEMPTS))
+
+    def _sweep(self, folder: str) -> None:
+        # What is younger than a day may be another run's, still at work.
         if self.files.exists(folder):
             for entry in self.files.ls(folder, detail=True):
                 if time.time() - entry["modificationTime"] / 1000 > _ATTEMPT_LIFE_S:
                     self.files.rm(entry["name"], recursive=True)
-        return posixpath.join(folder, uuid4().hex)
 
     def write_table(self, table: pa.Table, folder: str) -> str:
         """Write a small table as one new Parquet file in `folder`, complete or not at all, and give its path."""

@@ -93,6 +93,14 @@ class RangeCount(NamedTuple):
     offsets: int
 
 
+class Progress(NamedTuple):
+    """How far the ledger is with a Kafka partition."""
+
+    first_offset: int
+    done: int
+    """Offsets that are committed or lost."""
+
+
 # ---------------------------------------------------------------------------------------------------------- ranges
 
 
@@ -142,6 +150,18 @@ def range_counts(database: Database, topic: str) -> dict[RangeState, RangeCount]
     query = sa.select(_RANGE.state, sa.func.count(), offsets).where(_RANGE.topic == topic).group_by(_RANGE.state)
     with database.reading() as connection:
         return {state: RangeCount(count, int(total)) for state, count, total in connection.execute(query)}
+
+
+def progress(database: Database, topic: str, topic_id: str) -> dict[int, Progress]:
+    """Say for each Kafka partition that has ranges where the first one begins and how many offsets are done with."""
+    done = sa.case((_RANGE.state.in_(("committed", "lost")), _RANGE.end_offset - _RANGE.start_offset), else_=0)
+    query = (
+        sa.select(_RANGE.kafka_partition, sa.func.min(_RANGE.start_offset), sa.func.sum(done))
+        .where(_RANGE.topic == topic, _RANGE.topic_id == topic_id)
+        .group_by(_RANGE.kafka_partition)
+    )
+    with database.reading() as connection:
+        return {partition: Progress(first, int(total)) for partition, first, total in connection.execute(query)}
 
 
 def record_plan(database: Database, plan: Plan, *, now: datetime | None = None) -> tuple[Attempt, ...]:

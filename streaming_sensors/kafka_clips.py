@@ -75,9 +75,10 @@ class KafkaClips:
                 group_id=None,
                 enable_auto_commit=False,
                 auto_offset_reset="none",  # 'earliest' would jump over lost clips in silence
-                # At the default every poll would give a single clip.
-                max_partition_fetch_bytes=4 * self.max_message_bytes,
-                fetch_max_bytes=4 * self.max_message_bytes,
+                # At the default every fetch would give a single clip; much more would be fetched and thrown away,
+                # since a fetch knows no end offset and a task wants a few clips only.
+                max_partition_fetch_bytes=self.max_message_bytes,
+                fetch_max_bytes=self.max_message_bytes,
                 max_poll_records=64,
                 bootstrap_timeout_ms=15_000,
             )

@@ -129,20 +129,12 @@ def _result(
 
 def lag(settings: Settings, database: Database, state: TopicState) -> int:
     """Count the clips that lie in the topic and are not committed, lost or given up."""
-    counts = dict.fromkeys(state.ends, 0)
-    for found in stream_ledger.history(database, settings.topic, states={"committed", "lost"}):
-        if found.key.topic_id == state.topic_id and found.key.kafka_partition in counts:
-            counts[found.key.kafka_partition] += len(found.key)
-    first = _first_offsets(settings, database, state)
-    return sum(max(0, end - first[partition] - counts[partition]) for partition, end in state.ends.items())
-
-
-def _first_offsets(settings: Settings, database: Database, state: TopicState) -> dict[int, int]:
-    first = dict(state.beginnings)
-    for found in stream_ledger.history(database, settings.topic):
-        if found.key.topic_id == state.topic_id and found.key.kafka_partition in first:
-            first[found.key.kafka_partition] = min(first[found.key.kafka_partition], found.key.start_offset)
-    return first
+    known = stream_ledger.progress(database, settings.topic, state.topic_id)
+    waiting = 0
+    for partition, end in state.ends.items():
+        first, done = known.get(partition, (state.beginnings[partition], 0))
+        waiting += max(0, end - first - done)
+    return waiting
 
 
 def _lag(settings: Settings, database: Database, state: TopicState) -> dg.AssetObservation:
