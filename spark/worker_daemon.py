@@ -16,6 +16,7 @@ def warm_up() -> None:
     """Import the kernel's libraries, and load its compiled functions, before the first fork."""
     single_threaded()
 
+    import kafka
     import numpy as np
     import pandas
     import pyarrow
@@ -25,7 +26,7 @@ def warm_up() -> None:
 
     from spark import extraction, features
 
-    _ = pandas, pyarrow, requests, soundfile, tenacity, extraction
+    _ = kafka, pandas, pyarrow, requests, soundfile, tenacity, extraction
     noise = np.random.default_rng(0).standard_normal(22_050) / 10
     features.gtzan57(noise.astype(np.float32))
 
