@@ -44,4 +44,4 @@ lock: install ## resolve requirements.txt and the jars' lock files anew
 		--no-emit-index-url --no-emit-find-links --no-annotate --no-header pyproject.toml -o requirements.txt
 	@$(BIN)/python -m local_stack.lock_jars
 clean-state: down ## stop the stack and DELETE all data
-	@rm -rf .genres
+	@if [ -x $(BIN)/python ]; then rm -rf "$$($(BIN)/python -c 'from genres.settings import Settings; print(Settings().state_dir)')"; fi
