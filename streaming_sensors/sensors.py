@@ -4,7 +4,7 @@ A tick opens no message and loads neither Spark nor an audio library.
 """
 
 import dataclasses
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import dagster as dg
@@ -29,6 +29,8 @@ from streaming_sensors.topic import TopicState, topic_state, wait_for_data
 
 _LONG_POLL_S = 20.0
 """How long a tick waits for clips: well below the daemon's limit of 60 s for a tick."""
+_START_S = 60.0
+"""How long a run may take to start before its range counts as abandoned."""
 _NOT_STARTED = [dg.DagsterRunStatus.QUEUED, dg.DagsterRunStatus.NOT_STARTED, dg.DagsterRunStatus.STARTING]
 
 stream_job = dg.define_asset_job(
@@ -164,8 +166,15 @@ def _losses(planned: Plan) -> list[Any]:
 
 
 def _held(instance: dg.DagsterInstance) -> frozenset[str]:
-    """Partitions whose run Dagster has, but has not started yet."""
-    waiting = instance.get_runs(dg.RunsFilter(job_name=stream_job.name, statuses=_NOT_STARTED), limit=500)
+    """Partitions whose run Dagster has, but has not started yet.
+
+    Only for so long: a run whose process was killed before it began is "starting" to Dagster for ever. Should it
+    begin after all, beside a new attempt, the first commit wins.
+    """
+    recently = datetime.now(UTC) - timedelta(seconds=_START_S)
+    waiting = instance.get_runs(
+        dg.RunsFilter(job_name=stream_job.name, statuses=_NOT_STARTED, created_after=recently), limit=500
+    )
     return frozenset(run.tags["dagster/partition"] for run in waiting if "dagster/partition" in run.tags)
 
 

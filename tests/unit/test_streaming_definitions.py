@@ -6,6 +6,7 @@ from pathlib import Path
 
 import dagster as dg
 import pytest
+from dagster._core.test_utils import create_run_for_test
 
 from genres.errors import GenresError
 from genres.settings import Settings
@@ -181,3 +182,18 @@ def test_lag_counts_what_is_neither_committed_nor_lost(database: Database, tmp_p
 
 def key(start: int, end: int) -> PartitionKey:
     return PartitionKey("clips", "A", 0, start, end)
+
+
+def test_a_run_that_never_starts_holds_its_range_only_so_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    from streaming_sensors import sensors
+
+    with dg.DagsterInstance.ephemeral() as instance:
+        create_run_for_test(
+            instance,
+            job_name="stream_batch_job",
+            status=dg.DagsterRunStatus.STARTING,
+            tags={"dagster/partition": "a range"},
+        )
+        assert sensors._held(instance) == {"a range"}
+        monkeypatch.setattr(sensors, "_START_S", -1.0)
+        assert not sensors._held(instance)
