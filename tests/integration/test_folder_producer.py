@@ -167,6 +167,8 @@ def test_nothing_is_lost_when_the_producer_is_killed(settings: Settings, tmp_pat
         producer = child(folder)
     dropper.join()
     wait_until(lambda: {message.sha256 for message in all_messages(settings)} == expected)
+    # The killed ones may have sent everything; the last one has to be at work before it is asked to end.
+    wait_until(lambda: has_sent(producer))
     producer.send_signal(signal.SIGTERM)
     assert producer.wait(30) == 0
     remembered = {sent(Database(settings.database), str(folder / clip.name)) for clip in clips}
