@@ -201,7 +201,7 @@ def kill_tree(pid: int) -> None:
     psutil.wait_procs([root], timeout=30)
 
 
-def wait_until(condition: Callable[[], object], *, patience_s: float = 120) -> None:
+def wait_until(condition: Callable[[], object], *, patience_s: float = 240) -> None:
     deadline = time.monotonic() + patience_s
     while not condition():
         assert time.monotonic() < deadline, f"it did not happen in {patience_s:g} s"

@@ -91,7 +91,7 @@ def all_arrive(stream: Stream, seed: int, kill: Callable[[], None]) -> None:
     finally:
         dropper.join()
     assert len(hashes) == CLIPS
-    stream.wait_for(hashes, patience_s=240)
+    stream.wait_for(hashes, patience_s=480)
     assert stream.places(hashes) == (hashes, set())
     rows = [row["sha256"] for row in stream_ledger.stream_predictions(stream.database) if row["topic"] == TOPIC]
     assert len(rows) == len(set(rows))
