@@ -190,6 +190,9 @@ def test_supervisor_works_in_a_deep_folder_with_odd_names(state_dir: Path) -> No
         supervisor.start_process("sleeper")
         first = supervisor.info("sleeper")
         assert first.alive and first.pid is not None
+        deadline = time.monotonic() + 30
+        while "ODD" not in psutil.Process(first.pid).environ() and time.monotonic() < deadline:
+            time.sleep(0.05)  # forked, but not the program yet
         assert psutil.Process(first.pid).environ()["ODD"] == "100% 'odd' names"
 
         supervisor.ensure([sleeper(folder, "3000")])
