@@ -10,7 +10,7 @@ import dagster as dg
 
 from genre_assets.columns import column_lineage, column_schema
 from genre_assets.launch import choose_dataset
-from genre_assets.partitions import OWNERS
+from genre_assets.partitions import OWNERS, provenance
 from genre_assets.resources import LakeResource, MlflowResource, SparkResource
 from genres.errors import GenresError
 from genres.settings import Settings
@@ -173,6 +173,7 @@ class _StreamRun:
         self._mlflow = mlflow
         self._spark = spark_stream
         self._scorer: range_work.Scorer | None = None
+        self._data = ""
         self._started = time.monotonic()
 
     @contextlib.contextmanager
@@ -293,9 +294,7 @@ class _StreamRun:
             f"{result.duplicates} known already"
         )
         metadata = {
-            "data": "synthetic sound: these results say nothing about music"
-            if self._scorer.is_synthetic
-            else f"dataset {self._scorer.dataset}",
+            "data": self._data,
             "dagster/row_count": result.new_predictions,
             "clips_quarantined": result.new_quarantine,
             "clips_known_already": result.duplicates,
@@ -315,6 +314,7 @@ class _StreamRun:
                 return False
             _ = self._spark.spark_session  # the model is loaded into it
             entry = ledger.registered_dataset(self.database, dataset)
+            self._data = provenance(entry)
             self._scorer = range_work.Scorer(champion, dataset=dataset, is_synthetic=entry.is_synthetic, lake=self.lake)
         return True
 
