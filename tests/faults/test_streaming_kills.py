@@ -17,7 +17,7 @@ from streaming_sensors.topic import topic_state
 from tests.stream_rig import Stream, kill_tree, running_stream, set_champion, short_clips, wait_until
 
 TOPIC = "test_streaming_kills"
-CLIPS = 24
+CLIPS = 100
 
 
 @pytest.fixture(scope="module")
@@ -84,7 +84,7 @@ def all_arrive(stream: Stream, seed: int, kill: Callable[[], None]) -> None:
     """Drop clips one after the other, kill meanwhile, and see that each has its one place in the end."""
     clips = short_clips(CLIPS, seed=seed)
     hashes: set[str] = set()
-    dropper = threading.Thread(target=lambda: hashes.update(stream.drop(clips, every_s=0.25)))
+    dropper = threading.Thread(target=lambda: hashes.update(stream.drop(clips, every_s=0.1)))
     dropper.start()
     try:
         kill()

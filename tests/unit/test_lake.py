@@ -21,6 +21,7 @@ SAFE_MODE = ("RetriableException", "o.a.h.SafeModeException: Cannot create file.
 STANDBY = ("StandbyException", "Operation category READ is not supported in state standby.")
 STARTING = ("RetriableException", "Namenode is in startup mode")
 NO_DATANODE = ("IOException", "Failed to find datanode, suggest to check cluster health. excludeDatanodes=null")
+NAMENODE_GONE = ("EOFException", "End of File Exception between local host is: me; destination host is: namenode")
 NO_REPLICA = ("IOException", "File /a could only be written to 0 of the 1 minReplication nodes.")
 REFUSED = ("AccessControlException", "Permission denied: user=me, access=WRITE, inode=/")
 
@@ -166,7 +167,14 @@ def test_bytes_come_back(hdfs: Hdfs) -> None:
 
 @pytest.mark.parametrize(
     "fault",
-    [(403, SAFE_MODE), (403, STANDBY), (500, STARTING), (403, NO_DATANODE), (403, NO_REPLICA)],
+    [
+        (403, SAFE_MODE),
+        (403, STANDBY),
+        (500, STARTING),
+        (403, NO_DATANODE),
+        (403, NAMENODE_GONE),
+        (403, NO_REPLICA),
+    ],
     ids=lambda fault: fault[1][0] + str(fault[0]),
 )
 def test_a_namenode_that_is_not_ready_is_waited_for(
