@@ -47,16 +47,14 @@ class MlflowResource(dg.ConfigurableResource[ModelRegistry]):
 class SparkResource(LazyPySparkResource):
     """A Spark session that is opened when first asked for and stopped when the step ends."""
 
-    keep_session: bool = False
-    """Leave the server's side of a Connect session open, so that the next process finds its Python workers warm."""
+    shared_as: str = ""
+    """Name of a Connect session that the runs share one after the other; see `spark.session.open_session`."""
 
     _spark_session: Any = PrivateAttr(default=None)
 
     def _init_session(self) -> None:
         if self._spark_session is None:
-            self._spark_session = open_session(self.spark_config)
-            if self.keep_session:
-                self._spark_session.release_session_on_close = False
+            self._spark_session = open_session(self.spark_config, shared_as=self.shared_as)
 
     @contextmanager
     def yield_for_execution(self, context: dg.InitResourceContext) -> Generator["SparkResource", None, None]:

@@ -45,11 +45,10 @@ def run_stream_demo(console: Console, settings: Settings, instance: "dg.DagsterI
     logs = settings.state_dir / "logs"
     folder = settings.watch_folder
     with ExitStack() as started:
-        if not _ui_runs(settings):
-            daemon = [sys.executable, "-m", "dagster._daemon", "run", "-w", str(PROJECT_DIR / "workspace.yaml")]
-            started.enter_context(_running(daemon, logs / "dagster_daemon.log"))
-            started.enter_context(producer_running(settings))
-        _wait_for_sensors(instance, logs / "dagster_daemon.log")
+        if ui_runs(settings):
+            _wait_for_sensors(instance, logs / "dagster_daemon.log")
+        else:
+            started.enter_context(stream_running(settings, instance))
         began = datetime.now(UTC)
         hashes = _drop(folder, settings, database, dataset)
         console.print(f"\nstreaming: {len(hashes)} files dropped in {escape(str(folder))}")
@@ -86,6 +85,22 @@ def run_stream_demo(console: Console, settings: Settings, instance: "dg.DagsterI
 
 
 @contextmanager
+def stream_running(settings: Settings, instance: "dg.DagsterInstance") -> Iterator[None]:
+    """Run producer, Dagster daemon and sensors meanwhile; the sensors have ticked when the caller goes on.
+
+    Raises
+    ------
+    GenresError
+        If the sensors do not start within two minutes.
+    """
+    log = settings.state_dir / "logs" / "dagster_daemon.log"
+    daemon = [sys.executable, "-m", "dagster._daemon", "run", "-w", str(PROJECT_DIR / "workspace.yaml")]
+    with _running(daemon, log), producer_running(settings):
+        _wait_for_sensors(instance, log)
+        yield
+
+
+@contextmanager
 def producer_running(settings: Settings) -> Iterator[None]:
     """Run ``genres watch`` on the settings' folder meanwhile."""
     settings.watch_folder.mkdir(parents=True, exist_ok=True)
@@ -112,7 +127,7 @@ def _running(command: list[str], log: Path) -> Iterator["subprocess.Popen[bytes]
             process.wait()
 
 
-def _ui_runs(settings: Settings) -> bool:
+def ui_runs(settings: Settings) -> bool:
     """Tell whether ``make ui`` is open on this stack: its daemon looks after the sensors then."""
     import requests
 

@@ -86,13 +86,16 @@ class Lake:
                 if time.time() - entry["modificationTime"] / 1000 > _ATTEMPT_LIFE_S:
                     self.files.rm(entry["name"], recursive=True)
 
-    def write_table(self, table: pa.Table, folder: str) -> str:
-        """Write a small table as one new Parquet file in `folder`, complete or not at all, and give its path."""
+    def write_table(self, table: pa.Table, folder: str, *, name: str = "") -> str:
+        """Write a small table as one new Parquet file in `folder`, complete or not at all, and give its path.
+
+        The file's name is unique; it begins with `name`, if there is one.
+        """
         sink = pa.BufferOutputStream()
         pq.write_table(table, sink)
         temporary = self.attempt_path(folder)
         self.files.pipe_file(temporary, sink.getvalue().to_pybytes())
-        path = posixpath.join(folder, f"{posixpath.basename(temporary)}.parquet")
+        path = posixpath.join(folder, f"{name and name + '-'}{posixpath.basename(temporary)}.parquet")
         self.files.rename(temporary, path)
         return path
 

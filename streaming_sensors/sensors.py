@@ -17,7 +17,6 @@ from store.stream_ranges import Attempt, Plan
 from streaming_sensors.offset_plan import plan
 from streaming_sensors.stream_assets import (
     ATTEMPT_TAG,
-    DRAIN_TAG,
     FEATURES,
     OFFSET_RANGES,
     POISON_TAG,
@@ -26,9 +25,11 @@ from streaming_sensors.stream_assets import (
     limits,
 )
 from streaming_sensors.topic import TopicState, topic_state, wait_for_data
+from streaming_sensors.warm_launcher import DRAIN_TAG
 
-_LONG_POLL_S = 20.0
-"""How long a tick waits for clips: well below the daemon's limit of 60 s for a tick."""
+_LONG_POLL_S = 40.0
+"""How long a tick waits for clips: below the daemon's limit of 60 s for a tick, and long beside the 5 s that may pass
+before it begins the next one, in which nobody waits."""
 _START_S = 60.0
 """How long a run may take to start before its range counts as abandoned."""
 _NOT_STARTED = [dg.DagsterRunStatus.QUEUED, dg.DagsterRunStatus.NOT_STARTED, dg.DagsterRunStatus.STARTING]

@@ -1,5 +1,7 @@
 """``streaming_results``: what the stream predicted, as figures and checks; made anew as predictions arrive."""
 
+import math
+import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -35,6 +37,8 @@ _SHIFT = 1.0
 _MOST_DRIFTED = 0.25
 _RECENT_RANGES = 50
 _EVERY_S = 30
+_EVERY_S_WHILE_DRAINING = 120
+"""Figures are drawn more seldom while a run works on clips, whose cores they would take."""
 
 
 @dg.asset(
@@ -91,7 +95,7 @@ results_job = dg.define_asset_job("streaming_results_job", selection=[_ASSET])
     description="Makes streaming_results anew when there are new predictions.",
 )
 def streaming_results_sensor(
-    context: dg.SensorEvaluationContext, database: dg.ResourceParam[Database]
+    context: dg.SensorEvaluationContext, settings: dg.ResourceParam[Settings], database: dg.ResourceParam[Database]
 ) -> dg.SensorResult | dg.SkipReason:
     """Request a run when the newest prediction is another than at the last request."""
     try:
@@ -104,6 +108,10 @@ def streaming_results_sensor(
     mark = str(newest[0]["predicted_at"])
     if mark == context.cursor:
         return dg.SkipReason("no prediction since the last figures")
+    drawn = context.instance.get_latest_materialization_event(dg.AssetKey(_ASSET))
+    age_s = time.time() - drawn.timestamp if drawn else math.inf
+    if age_s < _EVERY_S_WHILE_DRAINING and stream_ledger.lease_is_held(database, settings.topic):
+        return dg.SkipReason(f"a run is draining {settings.topic}: the figures wait until it is done or they are old")
     return dg.SensorResult(run_requests=[dg.RunRequest(run_key=mark)], cursor=mark)
 
 

@@ -6,6 +6,7 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 
+import dagster as dg
 import psutil
 import pytest
 
@@ -14,6 +15,7 @@ from local_stack.stack import status
 from store import stream_ledger
 from store.stream_ranges import PartitionKey
 from streaming_sensors.topic import topic_state
+from streaming_sensors.warm_launcher import PID_TAG, process_of
 from tests.stream_rig import Stream, kill_tree, running_stream, set_champion, short_clips, wait_until
 
 TOPIC = "test_streaming_kills"
@@ -53,6 +55,22 @@ def test_killed_run_worker(stream: Stream) -> None:
     assert stream_ledger.find_range(stream.database, key).attempts > 1, "what the killed run was at was tried again"
 
 
+def test_terminated_run(stream: Stream) -> None:
+    terminated: list[str] = []
+
+    def terminate() -> None:
+        wait_until(lambda: any(PID_TAG in run.tags for run in alive(stream)))
+        (run,) = (run for run in alive(stream) if PID_TAG in run.tags)
+        # As the UI does, from a process that did not launch it.
+        assert stream.instance.run_launcher.terminate(run.run_id)
+        terminated.append(run.run_id)
+
+    all_arrive(stream, 25, terminate)
+    run = stream.instance.get_run_by_id(terminated[0])
+    assert run is not None
+    assert run.status == dg.DagsterRunStatus.CANCELED
+
+
 def test_killed_daemon_with_its_code_servers_and_runs(stream: Stream) -> None:
     before = messages(stream)
 
@@ -61,6 +79,9 @@ def test_killed_daemon_with_its_code_servers_and_runs(stream: Stream) -> None:
         assert stream.daemon is not None
         kill_tree(stream.daemon.pid)
         stream.daemon.wait(30)
+        for run in alive(stream):
+            if process := process_of(run):
+                process.kill()
         stream.start_daemon()
 
     all_arrive(stream, 23, kill)
@@ -115,6 +136,12 @@ def kill_worker_at_work(stream: Stream, killed: list[PartitionKey]) -> bool:
             return True
         worker.resume()
     return False
+
+
+def alive(stream: Stream) -> list[dg.DagsterRun]:
+    """The stream's runs that Dagster takes to be at work."""
+    started = dg.RunsFilter(job_name="stream_batch_job", statuses=[dg.DagsterRunStatus.STARTED])
+    return [run for run in stream.instance.get_runs(started) if run.tags["dagster/partition"].startswith(f"{TOPIC}:")]
 
 
 def worker_of(stream: Stream, run_id: str) -> int | None:
