@@ -3,18 +3,22 @@
 Run it from the project's folder on a stack with a champion (after ``make demo``) and with ``make ui`` closed:
 ``python benchmarks/latency.py [--idle 10] [--steady 40] [--burst 200]``. Producer, daemon and sensors are the
 project's own, on a topic and a folder of the benchmark's own; every time stamp is one that the pipeline keeps anyway.
+Beside it, in the same run, stands a resident Structured Streaming job (``benchmarks/resident_stream.py``).
 The clips are noise under a slow envelope: 30 s each, all different, and no music.
 """
 
 import argparse
 import hashlib
 import io
+import json
 import os
+import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
@@ -25,7 +29,7 @@ import soundfile
 import sqlalchemy as sa
 
 from genre_assets.launch import open_instance
-from genres.settings import Settings
+from genres.settings import PROJECT_DIR, Settings
 from genres.stream_demo import stream_running, ui_runs
 from store import stream_ledger
 from store.database import Database
@@ -45,6 +49,7 @@ def main() -> None:
     arguments.add_argument("--idle", type=int, default=10, help="clips dropped one by one into an idle pipeline")
     arguments.add_argument("--steady", type=int, default=40, help="clips dropped one a second")
     arguments.add_argument("--burst", type=int, default=200, help="clips dropped at once")
+    arguments.add_argument("--resident", type=int, default=10, help="clips dropped one by one for the rival")
     wanted = arguments.parse_args()
     topic = f"latency_{uuid4().hex[:8]}"
     with tempfile.TemporaryDirectory() as folder:
@@ -65,6 +70,8 @@ def main() -> None:
                 print_flow("one clip a second", bench.drop(wanted.steady, every_s=1.0))
             if wanted.burst:
                 print_flow("as fast as they are written", bench.drop(wanted.burst, every_s=0.0))
+        if wanted.resident:
+            print_resident(resident_rounds(wanted.resident))
 
 
 class Bench:
@@ -74,7 +81,6 @@ class Bench:
         self.settings = settings
         self.database = database
         self.instance = instance
-        self._random = np.random.default_rng()
 
     def idle_rounds(self, rounds: int) -> pd.DataFrame:
         """Drop clips one by one, each when no run is alive; give their time stamps."""
@@ -83,7 +89,7 @@ class Bench:
     def drop(self, count: int, *, every_s: float) -> pd.DataFrame:
         """Drop clips into the idle pipeline, wait for their rows, and give a row of time stamps for each."""
         self._wait(self._is_idle)
-        clips = [self._clip() for _ in range(count)]
+        clips = [new_clip() for _ in range(count)]
         dropped: dict[str, datetime] = {}
         for name, data in clips:
             path = self.settings.watch_folder / name
@@ -92,14 +98,6 @@ class Bench:
             time.sleep(every_s)
         self._wait(lambda: len(self._rows(dropped)) == count)
         return pd.DataFrame([self._stamps(row, dropped[row["sha256"]]) for row in self._rows(dropped)])
-
-    def _clip(self) -> tuple[str, bytes]:
-        seconds = np.arange(CLIP_S * SAMPLE_RATE) / SAMPLE_RATE
-        beat = 0.1 + 0.2 * (seconds * self._random.uniform(1, 3) % 1 < 0.2)
-        sound = io.BytesIO()
-        noise = self._random.normal(0, 0.3, len(seconds))
-        soundfile.write(sound, noise * beat, SAMPLE_RATE, format="WAV", subtype="PCM_16")
-        return f"{uuid4().hex}.wav", sound.getvalue()
 
     def _rows(self, hashes: dict[str, datetime]) -> list[dict[str, Any]]:
         rows = STREAM_PREDICTIONS.c
@@ -158,6 +156,45 @@ class Bench:
             if time.monotonic() > deadline:
                 sys.exit(f"it did not happen in {PATIENCE_S:g} s; see {self.settings.state_dir / 'logs'}")
             time.sleep(0.2)
+
+
+def new_clip() -> tuple[str, bytes]:
+    """Make a clip that is like no other, and a name for it."""
+    random = np.random.default_rng()
+    seconds = np.arange(CLIP_S * SAMPLE_RATE) / SAMPLE_RATE
+    beat = 0.1 + 0.2 * (seconds * random.uniform(1, 3) % 1 < 0.2)
+    sound = io.BytesIO()
+    noise = random.normal(0, 0.3, len(seconds))
+    soundfile.write(sound, noise * beat, SAMPLE_RATE, format="WAV", subtype="PCM_16")
+    return f"{uuid4().hex}.wav", sound.getvalue()
+
+
+def resident_rounds(rounds: int) -> pd.Series:
+    """Seconds from drop to row of the resident job, clip by clip, after one that warms it."""
+    took = []
+    with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryDirectory() as checkpoints:
+        command = [sys.executable, str(Path(__file__).with_name("resident_stream.py")), folder, checkpoints]
+        with subprocess.Popen(command, cwd=PROJECT_DIR, stdout=subprocess.PIPE, text=True) as job:
+            try:
+                json.loads(job.stdout.readline())
+                for _ in range(rounds + 1):
+                    name, data = new_clip()
+                    hidden = Path(folder) / f".{name}"
+                    hidden.write_bytes(data)
+                    dropped = time.time()
+                    hidden.rename(hidden.with_name(name))  # the file source has no way to see that a file is whole
+                    took.append(json.loads(job.stdout.readline())["committed"] - dropped)
+                    time.sleep(1)
+            finally:
+                job.terminate()
+    return pd.Series(took[1:])
+
+
+def print_resident(took: pd.Series) -> None:
+    """Print the rival's latency."""
+    print(f"\n{len(took)} clips of {CLIP_S} s, one by one, for a resident Structured Streaming job\n")
+    print("| | |\n|---|---|")
+    print(f"| latency, p50 | {took.quantile(0.5):.2f} s |\n| latency, p95 | {took.quantile(0.95):.2f} s |")
 
 
 def print_phases(clips: pd.DataFrame) -> None:

@@ -139,8 +139,8 @@ def _open_shared(config: dict[str, str], name: str) -> Any:
             session.release_session_on_close = False
             return session
     raise GenresError(
-        f"the Spark Connect server at {remote} closed {_GENERATIONS} sessions of '{name}' today; restart it, see "
-        "`genres status`"
+        f"the Spark Connect server at {remote.split('/;')[0]} closed {_GENERATIONS} sessions of '{name}' today; "
+        "restart it, see `genres status`"
     )
 
 

@@ -59,8 +59,8 @@ def test_terminated_run(stream: Stream) -> None:
     terminated: list[str] = []
 
     def terminate() -> None:
-        wait_until(lambda: any(PID_TAG in run.tags for run in alive(stream)))
-        (run,) = (run for run in alive(stream) if PID_TAG in run.tags)
+        wait_until(lambda: alive(stream))
+        (run, *_) = alive(stream)
         # As the UI does, from a process that did not launch it.
         assert stream.instance.run_launcher.terminate(run.run_id)
         terminated.append(run.run_id)
@@ -139,9 +139,13 @@ def kill_worker_at_work(stream: Stream, killed: list[PartitionKey]) -> bool:
 
 
 def alive(stream: Stream) -> list[dg.DagsterRun]:
-    """The stream's runs that Dagster takes to be at work."""
+    """The stream's draining runs whose process is there."""
     started = dg.RunsFilter(job_name="stream_batch_job", statuses=[dg.DagsterRunStatus.STARTED])
-    return [run for run in stream.instance.get_runs(started) if run.tags["dagster/partition"].startswith(f"{TOPIC}:")]
+    return [
+        run
+        for run in stream.instance.get_runs(started)
+        if run.tags["dagster/partition"].startswith(f"{TOPIC}:") and PID_TAG in run.tags and process_of(run)
+    ]
 
 
 def worker_of(stream: Stream, run_id: str) -> int | None:
