@@ -2,10 +2,9 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
-import pandas as pd
 
 from genre_assets.checks import check, check_spec
 from genre_assets.columns import TRACK_COLUMNS, column_lineage, column_schema
@@ -17,6 +16,9 @@ from spark.feature_sets import DEFAULT_FEATURE_SET, FeatureSet
 from store import ledger, quarantine
 from store.batch_tables import BatchTables
 from store.database import Database
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 _CLIPS_PER_COMMIT = 256
 """A killed run loses at most the commit it was at; a commit costs about a second."""
@@ -103,7 +105,7 @@ def audio_features(
 
 def compute_features(
     context: dg.AssetExecutionContext,
-    clips: pd.DataFrame,
+    clips: "pd.DataFrame",
     tables: BatchTables,
     spark: Any,
     feature_set: FeatureSet,
@@ -180,7 +182,7 @@ def _progress_logged(context: dg.AssetExecutionContext, spark: Any) -> Iterator[
 
 
 def _checks(
-    table: pd.DataFrame, accepted: pd.DataFrame, refused: list[quarantine.RefusedClip], feature_set: FeatureSet
+    table: "pd.DataFrame", accepted: "pd.DataFrame", refused: list[quarantine.RefusedClip], feature_set: FeatureSet
 ) -> Iterator[dg.AssetCheckResult]:
     import numpy as np
 

@@ -1,11 +1,9 @@
 """``genre_classifiers``: the candidate models, trained, judged and logged, each its own MLflow run under one parent."""
 
 import time
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import dagster as dg
-import numpy as np
-import numpy.typing as npt
 
 from genre_assets.partitions import DATASETS, OWNERS, provenance
 from genre_assets.resources import LakeResource, MlflowResource, SparkResource
@@ -16,6 +14,10 @@ from store.batch_tables import BatchTables
 from store.database import Database
 from store.datasets.split import fingerprint as split_fingerprint
 from store.model_registry import ModelRegistry
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
 
 PARTS = ("valid", "test")
 """The parts that models are judged on; the validation part decides, the test part is only reported."""
@@ -119,6 +121,8 @@ def _training_data(tables: BatchTables, spark_classic: SparkResource) -> Trainin
 
 def _baseline(data: TrainingData) -> dict[str, float]:
     """Metrics of always answering the most frequent genre, under ``baseline_`` names, and the parts' sizes."""
+    import numpy as np
+
     from spark.evaluation import majority_confusion, metrics
 
     counts: dict[str, npt.NDArray[np.int64]] = {}
@@ -161,7 +165,7 @@ def _train(candidate: Any, data: TrainingData, registry: ModelRegistry, *, tmp_u
     return found
 
 
-def _confusion_figure(name: str, part: str, confusion: npt.NDArray[np.int64], genres: list[str]) -> Any:
+def _confusion_figure(name: str, part: str, confusion: "npt.NDArray[np.int64]", genres: list[str]) -> Any:
     from genre_assets.figures import draw_confusion, new_figure
 
     figure, axes = new_figure(6, 5.4, title=f"{name}, {part} part", data="rows: true genre; columns: predicted genre")

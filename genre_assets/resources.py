@@ -2,6 +2,7 @@
 
 from collections.abc import Generator
 from contextlib import contextmanager
+from functools import cache
 from typing import Any
 
 import dagster as dg
@@ -68,13 +69,15 @@ class SparkResource(LazyPySparkResource):
 
 def resources(settings: Settings) -> dict[str, Any]:
     """Build every resource of the batch assets from the settings."""
+    # Opened when a step or a sensor first wants it, once: a process that only loads the location needs no SQLAlchemy.
+    database = cache(lambda: Database(settings.database))
     return {
         "settings": settings,
         "lake": LakeResource(
             webhdfs=settings.webhdfs, hdfs=settings.hdfs, root=settings.lake_path, user=settings.hdfs_user
         ),
         # Not a ConfigurableResource: the UI shows their configuration, and the address may hold a password.
-        "database": Database(settings.database),
+        "database": dg.ResourceDefinition(lambda _: database()),
         "mlflow": MlflowResource(tracking_uri=settings.tracking_uri),
         "spark_connect": SparkResource(spark_config=session_config("connect", settings, app_name="genres batch")),
         "spark_classic": SparkResource(spark_config=session_config("classic", settings, app_name="genres training")),

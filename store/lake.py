@@ -8,14 +8,13 @@ leaves under ``_tmp`` is swept by a later commit of the same table.
 import posixpath
 import time
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
-import pyarrow as pa
-import pyarrow.dataset as ds
-import pyarrow.parquet as pq
+if TYPE_CHECKING:
+    import pyarrow as pa
 
-from store.hdfs import Hdfs
+    from store.hdfs import Hdfs
 
 _ATTEMPT_LIFE_S = 24 * 3600
 _CLIP_ATTEMPTS = "_tmp/clips"
@@ -34,7 +33,7 @@ class Lake:
         The lake's folder on HDFS.
     """
 
-    def __init__(self, files: Hdfs, *, hdfs: str, root: str) -> None:
+    def __init__(self, files: "Hdfs", *, hdfs: str, root: str) -> None:
         self.files = files
         self._hdfs = hdfs.rstrip("/")
         self.root = root.rstrip("/")
@@ -86,11 +85,14 @@ class Lake:
                 if time.time() - entry["modificationTime"] / 1000 > _ATTEMPT_LIFE_S:
                     self.files.rm(entry["name"], recursive=True)
 
-    def write_table(self, table: pa.Table, folder: str, *, name: str = "") -> str:
+    def write_table(self, table: "pa.Table", folder: str, *, name: str = "") -> str:
         """Write a small table as one new Parquet file in `folder`, complete or not at all, and give its path.
 
         The file's name is unique; it begins with `name`, if there is one.
         """
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
         sink = pa.BufferOutputStream()
         pq.write_table(table, sink)
         temporary = self.attempt_path(folder)
@@ -99,7 +101,7 @@ class Lake:
         self.files.rename(temporary, path)
         return path
 
-    def read_table(self, paths: Sequence[str], *, columns: list[str] | None = None, filter: Any = None) -> pa.Table:
+    def read_table(self, paths: Sequence[str], *, columns: list[str] | None = None, filter: Any = None) -> "pa.Table":
         """Read published Parquet files and folders (Hive-partitioned by genre) into one table.
 
         Raises
@@ -107,6 +109,9 @@ class Lake:
         FileNotFoundError
             If a path isn't there.
         """
+        import pyarrow as pa
+        import pyarrow.dataset as ds
+
         # Genre names such as "1980" are text; left to itself, Hive partitioning would make them numbers.
         by_genre = ds.partitioning(pa.schema([("genre", pa.string())]), flavor="hive")
         parts = []

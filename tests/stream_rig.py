@@ -226,13 +226,13 @@ def _train() -> None:
     from spark.extraction import clip_features
     from spark.feature_sets import DEFAULT_FEATURE_SET
     from spark.session import open_session, session_config
-    from store.batch_tables import MANIFEST_SCHEMA, BatchTables
+    from store.batch_tables import MANIFEST_COLUMNS, BatchTables
 
     settings = Settings()
     stream = Stream(settings)
     register(settings, stream.instance, Dataset(DATASET, settings.watch_folder, is_synthetic=True))
     tables = BatchTables(stream.lake, stream.database, DATASET)
-    tables.publish_manifest(pd.DataFrame(columns=MANIFEST_SCHEMA.names), run_id="tests")
+    tables.publish_manifest(pd.DataFrame(columns=list(MANIFEST_COLUMNS)), run_id="tests")
     feature_set = DEFAULT_FEATURE_SET
     rows = []
     for name, data in short_clips(3 * _PIECES, seed=1).items():

@@ -38,7 +38,10 @@ CHECKS = {
         for name in ("consumer_lag", "freshness", "quarantine_rate", "label_set", "feature_drift", "batch_checks")
     ),
 }
-HEAVY = ("pyspark.ml", "pyspark.sql.connect", "librosa", "mlflow", "sklearn", "matplotlib", "scipy", "numba", "kafka")
+HEAVY = (
+    *("pyspark.ml", "pyspark.sql.connect", "librosa", "mlflow", "sklearn", "matplotlib", "scipy", "numba", "kafka"),
+    *("numpy", "pandas", "pyarrow", "sqlalchemy", "requests", "fsspec"),
+)
 
 
 @pytest.fixture(scope="module")
