@@ -1,6 +1,7 @@
 """The demo's streaming half: drop clips that no model was trained on, and wait until each has its row."""
 
 import hashlib
+import os
 import signal
 import subprocess
 import sys
@@ -25,7 +26,8 @@ if TYPE_CHECKING:
 
 _CLIPS = 20
 _PATIENCE_S = 600.0
-_STOP_S = 30.0
+_STOP_S = 10.0
+"""How long a process may take to end in order: the producer flushes; the daemon would wait for a sensor's long poll."""
 
 
 def run_stream_demo(console: Console, settings: Settings, instance: "dg.DagsterInstance", dataset: "Dataset") -> None:
@@ -123,7 +125,7 @@ def _running(command: list[str], log: Path) -> Iterator["subprocess.Popen[bytes]
         try:
             process.wait(_STOP_S)
         except subprocess.TimeoutExpired:
-            process.kill()
+            os.killpg(process.pid, signal.SIGKILL)  # with its code servers
             process.wait()
 
 

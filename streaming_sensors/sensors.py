@@ -27,9 +27,9 @@ from streaming_sensors.stream_assets import (
 from streaming_sensors.topic import TopicState, topic_state, wait_for_data
 from streaming_sensors.warm_launcher import DRAIN_TAG
 
-_LONG_POLL_S = 40.0
-"""How long a tick waits for clips: below the daemon's limit of 60 s for a tick, and long beside the 5 s that may pass
-before it begins the next one, in which nobody waits."""
+_LONG_POLL_S = 25.0
+"""How long a tick waits for clips: long beside the 5 s that may pass before the daemon begins the next one, in which
+nobody waits; below its limit of 60 s for a tick; and no longer than a person waits for Dagster to close."""
 _START_S = 60.0
 """How long a run may take to start before its range counts as abandoned."""
 _NOT_STARTED = [dg.DagsterRunStatus.QUEUED, dg.DagsterRunStatus.NOT_STARTED, dg.DagsterRunStatus.STARTING]

@@ -59,12 +59,11 @@ class Stream:
         wait_until(lambda: self._ticked_since(began))
 
     def stop(self) -> None:
-        for process in (self.producer, self.daemon):
-            if process is not None:
-                process.send_signal(signal.SIGINT)
-        for process in (self.producer, self.daemon):
-            if process is not None:
-                process.wait(60)
+        if self.producer is not None:
+            self.producer.send_signal(signal.SIGINT)
+            self.producer.wait(60)
+        if self.daemon is not None:
+            kill_tree(self.daemon.pid)  # it would wait for its sensors' long poll
 
     def drop(self, clips: dict[str, bytes], *, every_s: float = 0.0) -> set[str]:
         """Write clips into the watched folder, by their paths in it; give their hashes."""
