@@ -126,14 +126,17 @@ def compute_features(
     from pyspark.sql import functions as sf
 
     from spark.clip_source import WebHdfsClips
-    from spark.extraction import CLIPS_PER_TASK, extract_features
+    from spark.extraction import extract_features, tasks_for
 
     with _progress_logged(context, spark):
         rows = spark.createDataFrame(clips[["track_id", "genre", "path", "sha256"]])
         source = WebHdfsClips(settings.webhdfs, user=settings.hdfs_user)
-        tasks = -(-len(clips) // CLIPS_PER_TASK)
         extracted = extract_features(
-            rows, source=source, feature_set=feature_set, max_clip_s=settings.max_clip_s, tasks=tasks
+            rows,
+            source=source,
+            feature_set=feature_set,
+            max_clip_s=settings.max_clip_s,
+            tasks=tasks_for(len(clips)),
         )
         # Both the good and the bad rows are wanted; without this, every clip would be decoded twice.
         extracted = extracted.persist()
