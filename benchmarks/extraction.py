@@ -30,7 +30,6 @@ from spark.extraction import clip_features, extract_features, tasks_for
 from spark.feature_sets import DEFAULT_FEATURE_SET
 from spark.session import open_session, session_config
 from spark.worker_daemon import warm_up
-from store.hdfs import Hdfs
 from store.lake import Lake
 
 CLIP_S = 30.0
@@ -129,7 +128,7 @@ def pool_job(job: tuple[WebHdfsClips, pd.DataFrame]) -> dict[str, object]:
 @contextmanager
 def clips_on_hdfs(settings: Settings, lengths_s: Sequence[float]) -> Iterator[pd.DataFrame]:
     """Put clips of these lengths in the lake meanwhile; give the rows that name them."""
-    lake = Lake(Hdfs(settings.webhdfs, user=settings.hdfs_user), hdfs=settings.hdfs, root=settings.lake_path)
+    lake = Lake.of(settings)
     folder = lake.path("_tmp", f"extraction_{uuid4().hex}")
     random = np.random.default_rng(0)
     rows = []

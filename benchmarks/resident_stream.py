@@ -24,7 +24,6 @@ from spark.extraction import feature_tables
 from spark.feature_sets import DEFAULT_FEATURE_SET
 from spark.scoring import load_model, score
 from spark.session import open_session, session_config
-from store.hdfs import Hdfs
 from store.lake import Lake
 from store.model_registry import ModelRegistry
 
@@ -51,7 +50,7 @@ def main(folder: str, checkpoints: str) -> None:
     config = session_config("classic", settings, app_name="resident stream")
     os.environ["PYTHONPATH"] = str(PROJECT_DIR)
     spark = open_session(config | {"spark.python.daemon.module": "spark.worker_daemon"})
-    lake = Lake(Hdfs(settings.webhdfs, user=settings.hdfs_user), hdfs=settings.hdfs, root=settings.lake_path)
+    lake = Lake.of(settings)
     model = load_model(lake.uri(champion.spark_model_path))
     features_uri = lake.uri(lake.path("_tmp", "resident_stream", str(time.time_ns())))
     engine = sa.create_engine(f"sqlite:///{checkpoints}/rows.db")

@@ -29,7 +29,6 @@ from spark.clip_source import WebHdfsClips
 from spark.extraction import extract_features
 from spark.feature_sets import DEFAULT_FEATURE_SET
 from spark.session import open_session, session_config
-from store.hdfs import Hdfs
 from store.lake import Lake
 from streaming_sensors.warm_launcher import PRELOADED
 
@@ -94,7 +93,7 @@ def batch(
 @contextmanager
 def clips_on_hdfs(settings: Settings) -> Iterator[pd.DataFrame]:
     """Put two short clips of noise in the lake meanwhile; give the rows that name them."""
-    lake = Lake(Hdfs(settings.webhdfs, user=settings.hdfs_user), hdfs=settings.hdfs, root=settings.lake_path)
+    lake = Lake.of(settings)
     folder = lake.path("_tmp", f"warm_engine_{uuid4().hex}")
     rows = []
     for number in range(2):

@@ -188,10 +188,9 @@ def _synthetic(settings: Settings, database: Any) -> list[tuple[Path, bytes]]:
 def _test_part(settings: Settings, database: Any, dataset: "Dataset") -> list[tuple[Path, bytes]]:
     """Take the test part's clips from the lake: no model was trained on or chosen by them."""
     from store.batch_tables import BatchTables
-    from store.hdfs import Hdfs
     from store.lake import Lake
 
-    lake = Lake(Hdfs(settings.webhdfs, user=settings.hdfs_user), hdfs=settings.hdfs, root=settings.lake_path)
+    lake = Lake.of(settings)
     tables = BatchTables(lake, database, dataset.dataset)
     test = tables.split().query("part == 'test'").merge(tables.accepted(), on=["track_id", "genre", "sha256"])
     return [

@@ -8,12 +8,13 @@ leaves under ``_tmp`` is swept by a later commit of the same table.
 import posixpath
 import time
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 from uuid import uuid4
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from genres.settings import Settings
     from store.hdfs import Hdfs
 
 _ATTEMPT_LIFE_S = 24 * 3600
@@ -38,6 +39,13 @@ class Lake:
         self._hdfs = hdfs.rstrip("/")
         self.root = root.rstrip("/")
 
+    @classmethod
+    def of(cls, settings: "Settings") -> Self:
+        """Open the settings' lake; nothing is asked of HDFS yet."""
+        from store.hdfs import Hdfs
+
+        return cls(Hdfs(settings.webhdfs, user=settings.hdfs_user), hdfs=settings.hdfs, root=settings.lake_path)
+
     def path(self, dataset: str, *parts: str) -> str:
         """Path on HDFS of something that belongs to a dataset."""
         return posixpath.join(self.root, dataset, *parts)
@@ -45,14 +53,6 @@ class Lake:
     def uri(self, path: str) -> str:
         """Full ``hdfs://`` URI of a path, as Spark wants it."""
         return self._hdfs + path
-
-    def relative(self, uri: str) -> str:
-        """Path on HDFS of a URI that `uri` made, whatever address the NameNode had then."""
-        return "/" + uri.split("://", 1)[-1].partition("/")[2]
-
-    def clip_path(self, dataset: str, genre: str, file_name: str) -> str:
-        """Path of a clip. `genre` and `file_name` must be safe names (``store.datasets.folder``)."""
-        return self.path(dataset, "raw_audio", genre, file_name)
 
     def put_clip(self, path: str, data: bytes) -> None:
         """Upload a clip; it appears under its name only when it is whole, replacing an older one."""

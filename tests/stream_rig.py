@@ -24,7 +24,6 @@ from genres.settings import PROJECT_DIR, Settings
 from store import stream_ledger
 from store.database import Database
 from store.datasets.synthetic import SAMPLE_RATE, synthesise
-from store.hdfs import Hdfs
 from store.lake import Lake
 from store.ledger import Dataset
 from store.model_registry import ModelRegistry
@@ -42,7 +41,7 @@ class Stream:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.database = Database(settings.database)
-        self.lake = Lake(Hdfs(settings.webhdfs, user=settings.hdfs_user), hdfs=settings.hdfs, root=settings.lake_path)
+        self.lake = Lake.of(settings)
         self.folder = settings.watch_folder
         self.instance = open_instance(settings)
         self.producer: subprocess.Popen[bytes] | None = None
