@@ -35,6 +35,9 @@ ATTEMPT_TAG = "genres/attempt"
 POISON_TAG = "genres/poison"
 """The run gives its single clip up instead of trying it again."""
 
+NO_CHAMPION = "no champion model"
+"""How the reason of a range begins that waits for a model."""
+
 FEATURES, PREDICTIONS = dg.AssetKey("stream_features"), dg.AssetKey("stream_predictions")
 
 _CLIP_COLUMNS = {
@@ -324,7 +327,7 @@ class _StreamRun:
             dataset = stream_dataset(self.settings)
             champion = self._mlflow.open().find_champion(dataset)
             if champion is None:
-                reason = f"no champion model for dataset '{dataset}' yet: the clips wait until there is one"
+                reason = f"{NO_CHAMPION} for dataset '{dataset}' yet: the clips wait until there is one"
                 self.context.log.warning(reason)
                 stream_ledger.end_attempt(self.database, key, self.context.run_id, reason=reason, is_clips_fault=False)
                 return False

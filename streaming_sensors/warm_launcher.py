@@ -13,17 +13,18 @@ import contextlib
 import multiprocessing
 import os
 import signal
+import socket
 from multiprocessing.connection import Connection
 
 import psutil
 from dagster import DagsterRun, DefaultRunLauncher
-from dagster._core.launcher.base import LaunchRunContext
+from dagster._core.launcher.base import CheckRunHealthResult, LaunchRunContext, WorkerStatus
 from dagster._grpc.types import ExecuteRunArgs
 
 DRAIN_TAG = "genres/drain"
 """Only sensors set it: the run goes on with what has arrived since. Without it a run does exactly its range."""
-PID_TAG = "genres/pid"
-"""Process id and start time of a run that was forked, as another process needs them to end it."""
+PID_TAG = "genres/process"
+"""Host, process id and start time of a run that was forked, as another process needs them to look after it."""
 
 PRELOADED = (
     "dagster._cli.api",
@@ -67,7 +68,8 @@ class WarmRunLauncher(DefaultRunLauncher):
         pid = receiver.recv()
         starter.join()
         with contextlib.suppress(psutil.NoSuchProcess):  # it has failed already, and says why itself
-            self._instance.add_run_tags(run.run_id, {PID_TAG: f"{pid} {psutil.Process(pid).create_time()}"})
+            where = f"{socket.gethostname()} {pid} {psutil.Process(pid).create_time()}"
+            self._instance.add_run_tags(run.run_id, {PID_TAG: where})
 
     def terminate(self, run_id: str) -> bool:
         """Interrupt a run, whichever way it was launched and whichever process asks."""
@@ -81,13 +83,24 @@ class WarmRunLauncher(DefaultRunLauncher):
         process.send_signal(signal.SIGINT)
         return True
 
+    @property
+    def supports_check_run_worker_health(self) -> bool:
+        """Say that run monitoring may ask for the process of a run."""
+        return True
+
+    def check_run_worker_health(self, run: DagsterRun) -> CheckRunHealthResult:
+        """Look for the process of a forked run; of the others nothing is known, which counts as alive."""
+        if PID_TAG not in run.tags or run.tags[PID_TAG].split()[0] != socket.gethostname() or process_of(run):
+            return CheckRunHealthResult(WorkerStatus.RUNNING)
+        return CheckRunHealthResult(WorkerStatus.FAILED, msg="its process is gone")
+
 
 def process_of(run: DagsterRun) -> psutil.Process | None:
-    """Find the process of a forked run; None if it is gone, also if another one has got its number."""
-    pid, started = run.tags[PID_TAG].split()
+    """Find the process of a forked run; None if it is gone, also if another one has got its number, or elsewhere."""
+    host, pid, started = run.tags[PID_TAG].split()
     try:
         process = psutil.Process(int(pid))
-        return process if process.create_time() == float(started) else None
+        return process if (host, process.create_time()) == (socket.gethostname(), float(started)) else None
     except psutil.NoSuchProcess:
         return None
 

@@ -45,14 +45,16 @@ def test_killed_producer(stream: Stream) -> None:
 
 
 def test_killed_run_worker(stream: Stream) -> None:
-    killed: list[PartitionKey] = []
+    killed: list[tuple[PartitionKey, str]] = []
 
     def kill() -> None:
         wait_until(lambda: kill_worker_at_work(stream, killed))
 
     all_arrive(stream, 22, kill)
-    (key,) = killed
+    ((key, run_id),) = killed
     assert stream_ledger.find_range(stream.database, key).attempts > 1, "what the killed run was at was tried again"
+    # Run monitoring looks every twenty seconds.
+    wait_until(lambda: stream.instance.get_run_by_id(run_id).status == dg.DagsterRunStatus.FAILURE)
 
 
 def test_terminated_run(stream: Stream) -> None:
@@ -120,7 +122,7 @@ def all_arrive(stream: Stream, seed: int, kill: Callable[[], None]) -> None:
     stream.assert_no_overlaps_and_no_holes()
 
 
-def kill_worker_at_work(stream: Stream, killed: list[PartitionKey]) -> bool:
+def kill_worker_at_work(stream: Stream, killed: list[tuple[PartitionKey, str]]) -> bool:
     """Kill the process of a run that has begun a range and not committed it, and note the range; False: no such run."""
     for found in stream_ledger.history(stream.database, TOPIC, states={"planned"}):
         pid = found.run_id and worker_of(stream, found.run_id)
@@ -132,7 +134,7 @@ def kill_worker_at_work(stream: Stream, killed: list[PartitionKey]) -> bool:
         now = stream_ledger.find_range(stream.database, found.key)
         if (now.state, now.run_id) == ("planned", found.run_id):
             worker.kill()
-            killed.append(found.key)
+            killed.append((found.key, found.run_id))
             return True
         worker.resume()
     return False
