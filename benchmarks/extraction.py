@@ -18,19 +18,22 @@ from statistics import median
 from threading import Event, Thread
 from uuid import uuid4
 
-import numpy as np
-import pandas as pd
-import psutil
-import soundfile
+from spark.worker_daemon import single_threaded, warm_up
 
-from genres.settings import Settings
-from local_stack.stack import status
-from spark.clip_source import WebHdfsClips
-from spark.extraction import clip_features, extract_features, tasks_for
-from spark.feature_sets import DEFAULT_FEATURE_SET
-from spark.session import open_session, session_config
-from spark.worker_daemon import warm_up
-from store.lake import Lake
+single_threaded()  # the pools of the libraries read their size when they are imported, here and in the processes
+
+import numpy as np  # noqa: E402
+import pandas as pd  # noqa: E402
+import psutil  # noqa: E402
+import soundfile  # noqa: E402
+
+from genres.settings import Settings  # noqa: E402
+from local_stack.stack import status  # noqa: E402
+from spark.clip_source import WebHdfsClips  # noqa: E402
+from spark.extraction import clip_features, extract_features, tasks_for  # noqa: E402
+from spark.feature_sets import DEFAULT_FEATURE_SET  # noqa: E402
+from spark.session import open_session, session_config  # noqa: E402
+from store.lake import Lake  # noqa: E402
 
 CLIP_S = 30.0
 SKEWED_S = np.geomspace(0.6, 60.0, 10)
