@@ -90,7 +90,7 @@ class Bench:
         """Seconds that the pool takes, handing out as few clips at a time as Spark does."""
         began = time.perf_counter()
         shares = np.array_split(np.arange(len(clips)), tasks_for(len(clips)))
-        jobs = [(self.source, clips.iloc[share]) for share in shares]
+        jobs = [(self.source, clips.iloc[share].to_dict("records")) for share in shares]
         rows = [row for share in self.pool.imap_unordered(pool_job, jobs) for row in share]
         pd.DataFrame(rows)
         return time.perf_counter() - began
@@ -121,7 +121,7 @@ class Bench:
             print(f"| {size} | {1000 * seconds / size:.1f} | {driver} | {workers} | {client} |", flush=True)
 
 
-def pool_job(job: tuple[WebHdfsClips, pd.DataFrame]) -> list[dict[str, object]]:
+def pool_job(job: tuple[WebHdfsClips, list[dict[str, str]]]) -> list[dict[str, object]]:
     """Do a few clips in a process of the pool."""
     source, rows = job
     done = []

@@ -9,18 +9,18 @@ import json
 import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
+import pyarrow as pa
 import sqlalchemy as sa
 
 from genre_assets.launch import choose_dataset
 from genres.settings import PROJECT_DIR, Settings
 from spark.clip_source import Clip
-from spark.extraction import feature_tables
+from spark.extraction import feature_batches
 from spark.feature_sets import DEFAULT_FEATURE_SET
 from spark.scoring import load_model, score
 from spark.session import open_session, session_config
@@ -36,10 +36,10 @@ class FileContents:
 
     columns: str = "path string"
 
-    def clips(self, rows: pd.DataFrame) -> Iterator[Clip]:
+    def clips(self, rows: Iterable[Mapping[str, Any]]) -> Iterator[Clip]:
         """Take each row for a clip."""
-        for path, content in zip(rows["path"], rows["content"], strict=True):
-            yield Clip({"path": path}, Path(path).suffix, content)
+        for row in rows:
+            yield Clip({"path": row["path"]}, Path(row["path"]).suffix, row["content"])
 
 
 def main(folder: str, checkpoints: str) -> None:
@@ -59,8 +59,8 @@ def main(folder: str, checkpoints: str) -> None:
     schema = f"{source.columns}, length long, {values}, sha256 string, feature_version string, reason string"
     max_clip_s = settings.max_clip_s
 
-    def extract(batches: Iterator[pd.DataFrame]) -> Iterator[pd.DataFrame]:
-        return feature_tables(batches, source=source, feature_set=DEFAULT_FEATURE_SET, max_clip_s=max_clip_s)
+    def extract(batches: "Iterator[pa.RecordBatch]") -> "Iterator[pa.RecordBatch]":
+        return feature_batches(batches, source=source, feature_set=DEFAULT_FEATURE_SET, max_clip_s=max_clip_s)
 
     def commit(batch: Any, number: int) -> None:
         batch.persist()
@@ -74,7 +74,7 @@ def main(folder: str, checkpoints: str) -> None:
     files = spark.readStream.format("binaryFile").schema(FILE_COLUMNS).option("pathGlobFilter", "*.wav").load(folder)
     query = (
         files.repartition(len(os.sched_getaffinity(0)))
-        .mapInPandas(extract, schema)
+        .mapInArrow(extract, schema)
         .writeStream.foreachBatch(commit)
         .option("checkpointLocation", f"{checkpoints}/checkpoint")
         .start()

@@ -5,7 +5,7 @@ workers and fetches there, so that audio never passes through the JVM. Reading o
 """
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any, Protocol
@@ -14,7 +14,6 @@ from urllib.parse import quote
 from genres.errors import GenresError
 
 if TYPE_CHECKING:
-    import pandas as pd
     import requests
 
 
@@ -43,7 +42,7 @@ class ClipSource(Protocol):
         """Spark DDL of the columns in `Clip.about`, such as ``track_id string, genre string``."""
         ...
 
-    def clips(self, rows: "pd.DataFrame") -> Iterator[Clip]:
+    def clips(self, rows: Iterable[Mapping[str, Any]]) -> Iterator[Clip]:
         """Fetch the clips that `rows` name, one at a time.
 
         Raises whatever keeps the bytes from being fetched: an outage fails the task, it never turns clips
@@ -64,7 +63,7 @@ class WebHdfsClips:
     """How long a clip's fetch is tried again while HDFS does not answer or answers with an error."""
     columns: str = "track_id string, genre string"
 
-    def clips(self, rows: "pd.DataFrame") -> Iterator[Clip]:
+    def clips(self, rows: Iterable[Mapping[str, Any]]) -> Iterator[Clip]:
         """Fetch each row's file, and see that it is the one that the manifest knows.
 
         Raises
@@ -75,7 +74,7 @@ class WebHdfsClips:
         import requests
 
         with requests.Session() as session:
-            for row in rows.to_dict("records"):
+            for row in rows:
                 path = row["path"]
                 data = fetch_from_hdfs(
                     session,

@@ -22,6 +22,7 @@ from spark.feature_sets import FeatureSet
 
 if TYPE_CHECKING:
     import pandas as pd
+    import pyarrow as pa
     from pyspark.sql import DataFrame
 
 _CLIPS_PER_TASK = 8
@@ -108,10 +109,9 @@ def extract_features(
         ``feature_version`` and ``reason``. A rejected clip is a row with a reason and without length and
         features; a good one has a null reason. What keeps bytes from being fetched fails the task instead.
     """
-    extract = functools.partial(feature_tables, source=source, feature_set=feature_set, max_clip_s=max_clip_s)
-    values = ", ".join(f"{column} double" for column in feature_set.columns)
-    schema = f"{source.columns}, length long, {values}, sha256 string, feature_version string, reason string"
-    return clips.repartition(tasks).mapInPandas(extract, schema)
+    extract = functools.partial(feature_batches, source=source, feature_set=feature_set, max_clip_s=max_clip_s)
+    schema = ", ".join(f"{name} {kind}" for name, kind in _columns(source, feature_set).items())
+    return clips.repartition(tasks).mapInArrow(extract, schema)
 
 
 def tasks_for(clips: int) -> int:
@@ -119,24 +119,28 @@ def tasks_for(clips: int) -> int:
     return max(1, -(-clips // _CLIPS_PER_TASK))
 
 
-def feature_tables(
-    row_batches: "Iterable[pd.DataFrame]", *, source: ClipSource, feature_set: FeatureSet, max_clip_s: float
-) -> "Iterator[pd.DataFrame]":
-    """Do a worker's share of `extract_features`: a table of features for each batch of rows that name clips.
+def feature_batches(
+    row_batches: "Iterable[pa.RecordBatch]", *, source: ClipSource, feature_set: FeatureSet, max_clip_s: float
+) -> "Iterator[pa.RecordBatch]":
+    """Do a worker's share of `extract_features`: a batch of features for each batch of rows that name clips.
 
-    Parameters and raised errors are those of `extract_features`; the tables have its columns, in its order.
+    Parameters and raised errors are those of `extract_features`; the batches have its columns, in its order. Arrow
+    goes in and out without pandas, which takes longer to build a table this wide than a short clip takes to compute.
     """
-    import pandas as pd
+    import pyarrow as pa
 
-    columns = [field.split()[0] for field in source.columns.split(",")]
-    columns += ["length", *feature_set.columns, "sha256", "feature_version", "reason"]
+    arrow_types = {
+        "string": pa.string(),
+        "int": pa.int32(),
+        "long": pa.int64(),
+        "double": pa.float64(),
+        "timestamp": pa.timestamp("us", tz="UTC"),
+    }
+    schema = pa.schema([(name, arrow_types[kind]) for name, kind in _columns(source, feature_set).items()])
     for rows in row_batches:
-        clips = source.clips(rows)
-        table = pd.DataFrame(
-            [clip.about | _row(clip, feature_set=feature_set, max_clip_s=max_clip_s) for clip in clips],
-            columns=columns,
-        )
-        yield table.astype({"length": "Int64"} | dict.fromkeys(feature_set.columns, "float64"))
+        clips = source.clips(rows.to_pylist())
+        table = [clip.about | _row(clip, feature_set=feature_set, max_clip_s=max_clip_s) for clip in clips]
+        yield pa.RecordBatch.from_pylist(table, schema=schema)
 
 
 def features_of_files(
@@ -194,6 +198,13 @@ def published_table(features: "pd.DataFrame", feature_set: FeatureSet) -> "pd.Da
     table = good[["length", *feature_set.columns]].assign(label=good["genre"])
     table.insert(0, "filename", filename)
     return table.astype({"length": "int64"}).sort_values("filename", ignore_index=True)
+
+
+def _columns(source: ClipSource, feature_set: FeatureSet) -> dict[str, str]:
+    """Columns of an extraction and their Spark types, in order."""
+    about = dict(column.split() for column in source.columns.split(","))
+    features = dict.fromkeys(feature_set.columns, "double")
+    return {**about, "length": "long", **features, **dict.fromkeys(("sha256", "feature_version", "reason"), "string")}
 
 
 def _row(clip: Clip, *, feature_set: FeatureSet, max_clip_s: float) -> dict[str, Any]:

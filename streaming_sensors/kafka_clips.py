@@ -2,7 +2,7 @@
 
 import hashlib
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -11,8 +11,6 @@ from spark.clip_source import Clip, fetch_from_hdfs
 from streaming_sensors.envelope import BadEnvelopeError, ClipMessage, decode
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from genres.settings import Settings
 
 _STALLED_S = 60.0
@@ -45,7 +43,7 @@ class KafkaClips:
 
         return cls(settings.bootstrap_servers, max_message_bytes(settings), settings.webhdfs, settings.hdfs_user)
 
-    def clips(self, rows: "pd.DataFrame") -> Iterator[Clip]:
+    def clips(self, rows: Iterable[Mapping[str, Any]]) -> Iterator[Clip]:
         """Fetch the messages of each row's range, in order.
 
         Raises
@@ -56,7 +54,7 @@ class KafkaClips:
         import requests
 
         with requests.Session() as session:
-            for row in rows.to_dict("records"):
+            for row in rows:
                 for record in self._records(
                     row["topic"], row["kafka_partition"], row["start_offset"], row["end_offset"]
                 ):
@@ -122,7 +120,7 @@ class KafkaClips:
         about |= {
             "file_name": message.file_name,
             "genre": message.genre,
-            "created_at": message.created_at.replace(tzinfo=None),  # UTC, as the session's time zone
+            "created_at": message.created_at,
             "suffix": message.suffix,
         }
         data = message.data if message.claim_path is None else self._claimed(message, session)

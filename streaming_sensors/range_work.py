@@ -237,8 +237,5 @@ def _keep(key: PartitionKey, offset: int, sha256: str, lake: Lake, settings: Set
 
 
 def _message(key: PartitionKey, offset: int, settings: Settings) -> Any:
-    import pandas as pd
-
-    row = {"topic": [key.topic], "kafka_partition": [key.kafka_partition]}
-    row |= {"start_offset": [offset], "end_offset": [offset + 1]}
-    return next(KafkaClips.of(settings).clips(pd.DataFrame(row)))
+    row = {"topic": key.topic, "kafka_partition": key.kafka_partition, "start_offset": offset, "end_offset": offset + 1}
+    return next(KafkaClips.of(settings).clips([row]))

@@ -7,13 +7,15 @@ import pickle
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 import soundfile
 
@@ -21,7 +23,7 @@ from genres.errors import GenresError
 from genres.settings import PROJECT_DIR
 from spark.audio_gate import RejectedAudio
 from spark.clip_source import Clip, WebHdfsClips
-from spark.extraction import clip_features, feature_tables, features_of_files, published_table
+from spark.extraction import clip_features, feature_batches, features_of_files, published_table
 from spark.feature_sets import DEFAULT_FEATURE_SET as FEATURES
 
 LIMITS = {"feature_set": FEATURES, "max_clip_s": 5.0}
@@ -34,10 +36,11 @@ class FolderClips:
 
     columns: str = "track_id string, genre string"
 
-    def clips(self, rows: pd.DataFrame) -> Iterator[Clip]:
-        for folder in rows["folder"]:
-            for path in sorted(Path(folder).iterdir()):
-                yield Clip({"track_id": path.stem, "genre": Path(folder).name}, path.suffix, path.read_bytes())
+    def clips(self, rows: Iterable[Mapping[str, Any]]) -> Iterator[Clip]:
+        for row in rows:
+            folder = Path(row["folder"])
+            for path in sorted(folder.iterdir()):
+                yield Clip({"track_id": path.stem, "genre": folder.name}, path.suffix, path.read_bytes())
 
 
 @pytest.fixture
@@ -59,12 +62,13 @@ def sha256(path: Path) -> str:
 
 
 def test_each_clip_is_a_row_with_features_or_a_reason(blues: Path) -> None:
-    batches = [pd.DataFrame({"folder": [str(blues)]}), pd.DataFrame({"folder": []})]
-    full, empty = feature_tables(batches, source=FolderClips(), **LIMITS)
-    assert list(full.columns) == list(empty.columns) == COLUMNS
-    assert (full.dtypes == empty.dtypes)[["length", *FEATURES.columns]].all()
-    assert empty.empty
+    batches = [pa.RecordBatch.from_pydict({"folder": folders}) for folders in ([str(blues)], [])]
+    found, empty = feature_batches(batches, source=FolderClips(), **LIMITS)
+    assert found.schema.names == COLUMNS
+    assert found.schema == empty.schema
+    assert empty.num_rows == 0
 
+    full = found.to_pandas()
     assert full["track_id"].tolist() == ["a", "b", "c", "d", "e"]
     assert full["sha256"].tolist() == [sha256(path) for path in sorted(blues.iterdir())]
     assert set(full["feature_version"]) == {FEATURES.feature_version}
@@ -78,7 +82,7 @@ def test_each_clip_is_a_row_with_features_or_a_reason(blues: Path) -> None:
 
 
 def test_a_task_can_be_pickled_to_the_workers() -> None:
-    task = (feature_tables, WebHdfsClips("http://127.0.0.1:1", "genres"), FEATURES)
+    task = (feature_batches, WebHdfsClips("http://127.0.0.1:1", "genres"), FEATURES)
     assert pickle.loads(pickle.dumps(task)) == task  # noqa: S301
 
 
@@ -146,9 +150,9 @@ def answering(*answers: tuple[int, bytes]) -> Iterator[str]:
         server.server_close()
 
 
-def manifest(data: bytes) -> pd.DataFrame:
+def manifest(data: bytes) -> list[dict[str, str]]:
     digest = hashlib.sha256(data).hexdigest()
-    return pd.DataFrame({"track_id": ["a"], "genre": ["blues"], "path": ["/lake/blues/a b.wav"], "sha256": [digest]})
+    return [{"track_id": "a", "genre": "blues", "path": "/lake/blues/a b.wav", "sha256": digest}]
 
 
 def test_a_fetch_is_tried_again_until_hdfs_answers() -> None:
@@ -160,7 +164,7 @@ def test_a_fetch_is_tried_again_until_hdfs_answers() -> None:
 def test_an_outage_fails_and_quarantines_nothing() -> None:
     nobody = WebHdfsClips("http://127.0.0.1:1", "genres", give_up_after_s=0.1)
     with pytest.raises(GenresError, match=r"HDFS at http://127.0.0.1:1 does not give /lake/blues/a b.wav"):
-        list(feature_tables([manifest(b"the bytes")], source=nobody, **LIMITS))
+        list(feature_batches([pa.RecordBatch.from_pylist(manifest(b"the bytes"))], source=nobody, **LIMITS))
 
 
 def test_a_file_that_is_gone_or_changed_fails() -> None:

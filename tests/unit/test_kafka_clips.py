@@ -52,7 +52,7 @@ def test_a_message_becomes_its_clip() -> None:
         "kafka_offset": 17,
         "file_name": "one.wav",
         "genre": "jazz",
-        "created_at": datetime(2026, 1, 2, 3, 4, 5),  # Spark's sessions count in UTC
+        "created_at": datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC),
         "suffix": ".wav",
     }
 
