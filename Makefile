@@ -18,6 +18,7 @@ $(VENV)/installed: requirements.txt pyproject.toml
 	@$(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r requirements.txt
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@$(BIN)/python -m spark.compile_kernel
 	@touch $@
 
 demo: install ## run the whole pipeline on synthetic clips, or on GENRES_AUDIO=<folder>
