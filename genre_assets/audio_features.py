@@ -2,10 +2,9 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
-import pandas as pd
 
 from genre_assets.checks import check, check_spec
 from genre_assets.columns import TRACK_COLUMNS, column_lineage, column_schema
@@ -17,6 +16,9 @@ from spark.feature_sets import DEFAULT_FEATURE_SET, FeatureSet
 from store import ledger, quarantine
 from store.batch_tables import BatchTables
 from store.database import Database
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 _CLIPS_PER_COMMIT = 256
 """A killed run loses at most the commit it was at; a commit costs about a second."""
@@ -103,7 +105,7 @@ def audio_features(
 
 def compute_features(
     context: dg.AssetExecutionContext,
-    clips: pd.DataFrame,
+    clips: "pd.DataFrame",
     tables: BatchTables,
     spark: Any,
     feature_set: FeatureSet,
@@ -124,14 +126,17 @@ def compute_features(
     from pyspark.sql import functions as sf
 
     from spark.clip_source import WebHdfsClips
-    from spark.extraction import CLIPS_PER_TASK, extract_features
+    from spark.extraction import extract_features, tasks_for
 
     with _progress_logged(context, spark):
         rows = spark.createDataFrame(clips[["track_id", "genre", "path", "sha256"]])
         source = WebHdfsClips(settings.webhdfs, user=settings.hdfs_user)
-        tasks = -(-len(clips) // CLIPS_PER_TASK)
         extracted = extract_features(
-            rows, source=source, feature_set=feature_set, max_clip_s=settings.max_clip_s, tasks=tasks
+            rows,
+            source=source,
+            feature_set=feature_set,
+            max_clip_s=settings.max_clip_s,
+            tasks=tasks_for(len(clips)),
         )
         # Both the good and the bad rows are wanted; without this, every clip would be decoded twice.
         extracted = extracted.persist()
@@ -180,7 +185,7 @@ def _progress_logged(context: dg.AssetExecutionContext, spark: Any) -> Iterator[
 
 
 def _checks(
-    table: pd.DataFrame, accepted: pd.DataFrame, refused: list[quarantine.RefusedClip], feature_set: FeatureSet
+    table: "pd.DataFrame", accepted: "pd.DataFrame", refused: list[quarantine.RefusedClip], feature_set: FeatureSet
 ) -> Iterator[dg.AssetCheckResult]:
     import numpy as np
 

@@ -25,6 +25,12 @@ ASSETS = [
     evaluation_figures,
 ]
 
+_PRELOADED = [
+    *("genre_assets.definitions", "store.hdfs", "store.tables"),
+    *("pandas", "pyarrow.dataset", "pyarrow.parquet", "matplotlib.figure"),
+]
+"""What the server that the steps are forked from imports; nothing in it may start a thread."""
+
 
 def build_defs(*, settings: Settings) -> dg.Definitions:
     """Build fresh Definitions of the batch half.
@@ -52,12 +58,9 @@ def build_defs(*, settings: Settings) -> dg.Definitions:
         ],
         resources=resources(settings),
         # A process holds one kind of Spark session, so each step gets its own. Forking from a server that has
-        # imported this module saves every step the import.
+        # imported what the steps use saves every one of them the imports.
         executor=dg.multiprocess_executor.configured(
-            {
-                "max_concurrent": 2,
-                "start_method": {"forkserver": {"preload_modules": ["genre_assets.definitions"]}},
-            }
+            {"max_concurrent": 2, "start_method": {"forkserver": {"preload_modules": _PRELOADED}}}
         ),
     )
 

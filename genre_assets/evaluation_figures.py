@@ -3,7 +3,6 @@
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
-import numpy as np
 
 from genre_assets.figures import draw_confusion, figure_metadata, new_figure
 from genre_assets.partitions import DATASETS, OWNERS, provenance
@@ -64,6 +63,8 @@ def model_comparison(metrics: dict[str, dict[str, float]], parent: dict[str, flo
     parent
         Metrics of the parent run, with the baseline's.
     """
+    import numpy as np
+
     figure, axes = new_figure(10, 4.5, title="Models side by side", data=data)
     places = np.arange(len(metrics))
     for number, name in enumerate(_COMPARED):
@@ -81,6 +82,8 @@ def model_comparison(metrics: dict[str, dict[str, float]], parent: dict[str, flo
 
 def confusion_matrices(confusions: dict[str, dict[str, Any]], *, data: str) -> "Figure":
     """Draw each classifier's confusion matrix on the test part."""
+    import numpy as np
+
     columns = 3
     rows = -(-len(confusions) // columns)
     figure, axes = new_figure(
@@ -102,6 +105,8 @@ def confusion_matrices(confusions: dict[str, dict[str, Any]], *, data: str) -> "
 
 def f1_by_genre(metrics: dict[str, dict[str, float]], genres: list[str], *, data: str) -> "Figure":
     """Draw F1 on the test part by classifier and genre as a heat map."""
+    import numpy as np
+
     figure, axes = new_figure(9, 3.8, title="F1 of each genre on the test part", data=data)
     values = np.array([[found[f"test_f1_{genre}"] for genre in genres] for found in metrics.values()])
     axes.imshow(values, cmap="Greens", vmin=0, vmax=1, aspect="auto")

@@ -3,7 +3,6 @@
 from typing import TYPE_CHECKING
 
 import dagster as dg
-import pandas as pd
 
 from genre_assets.figures import figure_metadata, new_figure
 from genre_assets.partitions import DATASETS, OWNERS, provenance
@@ -14,6 +13,7 @@ from store.batch_tables import BatchTables
 from store.database import Database
 
 if TYPE_CHECKING:
+    import pandas as pd
     from matplotlib.figure import Figure
 
 _SHOWN = ("tempo", "rms_mean", "spectral_centroid_mean", "rolloff_mean", "zero_crossing_rate_mean", "mfcc1_mean")
@@ -90,7 +90,7 @@ def mel_spectrograms(clips: dict[str, bytes], *, data: str) -> "Figure":
     return figure
 
 
-def feature_distributions(features: pd.DataFrame, *, data: str) -> "Figure":
+def feature_distributions(features: "pd.DataFrame", *, data: str) -> "Figure":
     """Draw box plots by genre of a few telling features."""
     figure, axes = new_figure(12, 6.5, title="Features by genre", data=data, nrows=2, ncols=3)
     groups = dict(list(features.groupby("genre")))
@@ -102,7 +102,7 @@ def feature_distributions(features: pd.DataFrame, *, data: str) -> "Figure":
     return figure
 
 
-def feature_correlations(features: pd.DataFrame, *, data: str) -> "Figure":
+def feature_correlations(features: "pd.DataFrame", *, data: str) -> "Figure":
     """Draw the Pearson correlations of all features as a heat map."""
     columns = list(DEFAULT_FEATURE_SET.columns)
     figure, axes = new_figure(9, 8.2, title="Correlation of the features", data=data)
@@ -113,7 +113,7 @@ def feature_correlations(features: pd.DataFrame, *, data: str) -> "Figure":
     return figure
 
 
-def feature_pca(features: pd.DataFrame, *, data: str) -> "Figure":
+def feature_pca(features: "pd.DataFrame", *, data: str) -> "Figure":
     """Draw the tracks on the first two principal components of the standardised features."""
     import numpy as np
 

@@ -1,11 +1,9 @@
 """``genre_classifiers``: the candidate models, trained, judged and logged, each its own MLflow run under one parent."""
 
 import time
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import dagster as dg
-import numpy as np
-import numpy.typing as npt
 
 from genre_assets.partitions import DATASETS, OWNERS, provenance
 from genre_assets.resources import LakeResource, MlflowResource, SparkResource
@@ -17,6 +15,12 @@ from store.database import Database
 from store.datasets.split import fingerprint as split_fingerprint
 from store.model_registry import ModelRegistry
 
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    from spark.classifiers import Prepared
+
 PARTS = ("valid", "test")
 """The parts that models are judged on; the validation part decides, the test part is only reported."""
 
@@ -24,8 +28,7 @@ PARTS = ("valid", "test")
 class TrainingData(NamedTuple):
     """What every candidate is trained and judged on."""
 
-    parts: dict[str, Any]
-    """Checkpointed Spark DataFrame of each part: feature columns, ``genre``, ``label``."""
+    prepared: "Prepared"
     genres: list[str]
     columns: tuple[str, ...]
     fingerprint: str
@@ -99,7 +102,7 @@ def genre_classifiers(
 
 
 def _training_data(tables: BatchTables, spark_classic: SparkResource) -> TrainingData:
-    from spark.classifiers import index_genres
+    from spark.classifiers import index_genres, prepare
     from spark.labelled_features import labelled_features
 
     feature_set = DEFAULT_FEATURE_SET
@@ -112,17 +115,20 @@ def _training_data(tables: BatchTables, spark_classic: SparkResource) -> Trainin
     # Training runs hundreds of small jobs over these rows. A checkpoint, unlike a cache, also forgets how they came
     # about: the scheduler otherwise walks the whole join again for each job (LinearSVC took four times as long).
     indexed, genres = index_genres(labelled.filter("part != 'excluded'").localCheckpoint())
-    parts = {part: indexed.filter(indexed.part == part).coalesce(1).localCheckpoint() for part in ("train", *PARTS)}
+    parts = {part: indexed.filter(indexed.part == part).coalesce(1) for part in ("train", *PARTS)}
+    prepared = prepare(parts, columns=feature_set.columns, genres=genres)
     split = split_fingerprint(tables.split())
-    return TrainingData(parts, genres, feature_set.columns, ledger.fingerprint([split, feature_set.feature_version]))
+    return TrainingData(prepared, genres, feature_set.columns, ledger.fingerprint([split, feature_set.feature_version]))
 
 
 def _baseline(data: TrainingData) -> dict[str, float]:
     """Metrics of always answering the most frequent genre, under ``baseline_`` names, and the parts' sizes."""
+    import numpy as np
+
     from spark.evaluation import majority_confusion, metrics
 
     counts: dict[str, npt.NDArray[np.int64]] = {}
-    for part, rows in data.parts.items():
+    for part, rows in data.prepared.parts.items():
         by_genre = {row["genre"]: row["count"] for row in rows.groupBy("genre").count().collect()}
         counts[part] = np.array([by_genre.get(genre, 0) for genre in data.genres])
     found = {f"{part}_rows": float(count.sum()) for part, count in counts.items()}
@@ -136,7 +142,6 @@ def _train(candidate: Any, data: TrainingData, registry: ModelRegistry, *, tmp_u
     """Train a candidate and log everything about it to the open MLflow run; give its metrics."""
     import mlflow
 
-    from spark.classifiers import pipeline
     from spark.evaluation import confusion_matrix, metrics
 
     mlflow.log_params(
@@ -149,10 +154,10 @@ def _train(candidate: Any, data: TrainingData, registry: ModelRegistry, *, tmp_u
     )
     mlflow.set_tags({"gives_probability": str(candidate.gives_probability).lower()})
     started = time.monotonic()
-    model = pipeline(candidate, columns=data.columns, genres=data.genres).fit(data.parts["train"])
+    model, classifying = data.prepared.fit(candidate)
     found = {"train_s": time.monotonic() - started}
     for part in PARTS:
-        confusion = confusion_matrix(model.transform(data.parts[part]), data.genres)
+        confusion = confusion_matrix(classifying.transform(data.prepared.parts[part]), data.genres)
         found |= metrics(confusion, data.genres, part=part)
         mlflow.log_dict({"genres": data.genres, "confusion": confusion.tolist()}, f"confusion_{part}.json")
         mlflow.log_figure(_confusion_figure(candidate.name, part, confusion, data.genres), f"confusion_{part}.png")
@@ -161,7 +166,7 @@ def _train(candidate: Any, data: TrainingData, registry: ModelRegistry, *, tmp_u
     return found
 
 
-def _confusion_figure(name: str, part: str, confusion: npt.NDArray[np.int64], genres: list[str]) -> Any:
+def _confusion_figure(name: str, part: str, confusion: "npt.NDArray[np.int64]", genres: list[str]) -> Any:
     from genre_assets.figures import draw_confusion, new_figure
 
     figure, axes = new_figure(6, 5.4, title=f"{name}, {part} part", data="rows: true genre; columns: predicted genre")

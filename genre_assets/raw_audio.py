@@ -3,10 +3,9 @@
 import hashlib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
-import pandas as pd
 
 from genre_assets.checks import check, check_spec
 from genre_assets.columns import TRACK_COLUMNS, column_schema
@@ -18,9 +17,12 @@ from genres.settings import Settings
 from store import ledger, quarantine
 from store.batch_tables import BatchTables
 from store.database import Database
-from store.datasets import gtzan, synthetic
+from store.datasets import gtzan
 from store.datasets.folder import LabelledFile, scan
 from store.lake import Lake
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 _SEED = 0
 
@@ -63,9 +65,13 @@ def raw_audio(
     database: dg.ResourceParam[Database],
 ) -> dg.MaterializeResult:
     """Find, gate and upload the clips, then publish the manifest."""
+    import pandas as pd
+
     database.check_migrated()
     dataset = ledger.registered_dataset(database, context.partition_key)
     if dataset.is_synthetic:
+        from store.datasets import synthetic
+
         synthetic.write_clips(
             dataset.source_folder,
             clips_per_genre=settings.synthetic_clips_per_genre,
@@ -127,7 +133,7 @@ def raw_audio(
 
 
 def upload_clips(
-    files: list[LabelledFile], tables: BatchTables, known: pd.DataFrame | None, settings: Settings
+    files: list[LabelledFile], tables: BatchTables, known: "pd.DataFrame | None", settings: Settings
 ) -> Iterator[tuple[dict[str, Any], bool]]:
     """Bring clips to HDFS, several at a time, in their order.
 
@@ -195,7 +201,7 @@ def _bring(
     return row, not is_there
 
 
-def _checks(manifest: pd.DataFrame, accepted: pd.DataFrame) -> Iterator[dg.AssetCheckResult]:
+def _checks(manifest: "pd.DataFrame", accepted: "pd.DataFrame") -> Iterator[dg.AssetCheckResult]:
     if gtzan.is_gtzan(zip(manifest["track_id"], manifest["genre"], strict=True)):
         found = gtzan.validate(dict(zip(manifest["track_id"], manifest["md5"], strict=True)))
         yield check(

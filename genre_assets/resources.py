@@ -2,6 +2,7 @@
 
 from collections.abc import Generator
 from contextlib import contextmanager
+from functools import cache
 from typing import Any
 
 import dagster as dg
@@ -47,16 +48,14 @@ class MlflowResource(dg.ConfigurableResource[ModelRegistry]):
 class SparkResource(LazyPySparkResource):
     """A Spark session that is opened when first asked for and stopped when the step ends."""
 
-    keep_session: bool = False
-    """Leave the server's side of a Connect session open, so that the next process finds its Python workers warm."""
+    shared_as: str = ""
+    """Name of a Connect session that the runs share one after the other; see `spark.session.open_session`."""
 
     _spark_session: Any = PrivateAttr(default=None)
 
     def _init_session(self) -> None:
         if self._spark_session is None:
-            self._spark_session = open_session(self.spark_config)
-            if self.keep_session:
-                self._spark_session.release_session_on_close = False
+            self._spark_session = open_session(self.spark_config, shared_as=self.shared_as)
 
     @contextmanager
     def yield_for_execution(self, context: dg.InitResourceContext) -> Generator["SparkResource", None, None]:
@@ -70,13 +69,15 @@ class SparkResource(LazyPySparkResource):
 
 def resources(settings: Settings) -> dict[str, Any]:
     """Build every resource of the batch assets from the settings."""
+    # Opened when a step or a sensor first wants it, once: a process that only loads the location needs no SQLAlchemy.
+    database = cache(lambda: Database(settings.database))
     return {
         "settings": settings,
         "lake": LakeResource(
             webhdfs=settings.webhdfs, hdfs=settings.hdfs, root=settings.lake_path, user=settings.hdfs_user
         ),
         # Not a ConfigurableResource: the UI shows their configuration, and the address may hold a password.
-        "database": Database(settings.database),
+        "database": dg.ResourceDefinition(lambda _: database()),
         "mlflow": MlflowResource(tracking_uri=settings.tracking_uri),
         "spark_connect": SparkResource(spark_config=session_config("connect", settings, app_name="genres batch")),
         "spark_classic": SparkResource(spark_config=session_config("classic", settings, app_name="genres training")),

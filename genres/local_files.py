@@ -64,7 +64,6 @@ def predict_files(console: Console, paths: Sequence[Path], settings: Settings, d
     from spark.scoring import load_model, model_genres, score
     from spark.session import open_session, session_config
     from store.database import Database
-    from store.hdfs import Hdfs
     from store.lake import Lake
     from store.ledger import registered_dataset
     from store.model_registry import ModelRegistry
@@ -81,7 +80,7 @@ def predict_files(console: Console, paths: Sequence[Path], settings: Settings, d
         )
     rows = _features(console, files, settings)
     good = rows[rows["reason"].isna()]
-    lake = Lake(Hdfs(settings.webhdfs, user=settings.hdfs_user), hdfs=settings.hdfs, root=settings.lake_path)
+    lake = Lake.of(settings)
     spark = open_session(session_config("connect", settings, app_name="genres predict"))
     try:
         model = load_model(lake.uri(champion.spark_model_path))

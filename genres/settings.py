@@ -110,7 +110,7 @@ class Settings(BaseSettings):
         default_factory=lambda values: values["state_dir"] / "drop",
         description="Folder that clips are dropped in; empty: drop in state_dir.",
     )
-    settle_s: float = Field(1.0, gt=0, description="How long a dropped file must be unchanged, in seconds.")
+    settle_s: float = Field(0.5, gt=0, description="How long a dropped file must be unchanged, in seconds.")
 
     max_clips_per_batch: int = Field(64, ge=1, description="Most clips of one streaming batch.")
     drain_quiet_s: float = Field(5.0, ge=0, description="A streaming run ends when the topic was quiet for so long.")

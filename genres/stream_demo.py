@@ -1,6 +1,7 @@
 """The demo's streaming half: drop clips that no model was trained on, and wait until each has its row."""
 
 import hashlib
+import os
 import signal
 import subprocess
 import sys
@@ -25,7 +26,8 @@ if TYPE_CHECKING:
 
 _CLIPS = 20
 _PATIENCE_S = 600.0
-_STOP_S = 30.0
+_STOP_S = 10.0
+"""How long a process may take to end in order: the producer flushes; the daemon would wait for a sensor's long poll."""
 
 
 def run_stream_demo(console: Console, settings: Settings, instance: "dg.DagsterInstance", dataset: "Dataset") -> None:
@@ -45,11 +47,10 @@ def run_stream_demo(console: Console, settings: Settings, instance: "dg.DagsterI
     logs = settings.state_dir / "logs"
     folder = settings.watch_folder
     with ExitStack() as started:
-        if not _ui_runs(settings):
-            daemon = [sys.executable, "-m", "dagster._daemon", "run", "-w", str(PROJECT_DIR / "workspace.yaml")]
-            started.enter_context(_running(daemon, logs / "dagster_daemon.log"))
-            started.enter_context(producer_running(settings))
-        _wait_for_sensors(instance, logs / "dagster_daemon.log")
+        if ui_runs(settings):
+            _wait_for_sensors(instance, logs / "dagster_daemon.log")
+        else:
+            started.enter_context(stream_running(settings, instance))
         began = datetime.now(UTC)
         hashes = _drop(folder, settings, database, dataset)
         console.print(f"\nstreaming: {len(hashes)} files dropped in {escape(str(folder))}")
@@ -86,6 +87,22 @@ def run_stream_demo(console: Console, settings: Settings, instance: "dg.DagsterI
 
 
 @contextmanager
+def stream_running(settings: Settings, instance: "dg.DagsterInstance") -> Iterator[None]:
+    """Run producer, Dagster daemon and sensors meanwhile; the sensors have ticked when the caller goes on.
+
+    Raises
+    ------
+    GenresError
+        If the sensors do not start within two minutes.
+    """
+    log = settings.state_dir / "logs" / "dagster_daemon.log"
+    daemon = [sys.executable, "-m", "dagster._daemon", "run", "-w", str(PROJECT_DIR / "workspace.yaml")]
+    with _running(daemon, log), producer_running(settings):
+        _wait_for_sensors(instance, log)
+        yield
+
+
+@contextmanager
 def producer_running(settings: Settings) -> Iterator[None]:
     """Run ``genres watch`` on the settings' folder meanwhile."""
     settings.watch_folder.mkdir(parents=True, exist_ok=True)
@@ -108,11 +125,11 @@ def _running(command: list[str], log: Path) -> Iterator["subprocess.Popen[bytes]
         try:
             process.wait(_STOP_S)
         except subprocess.TimeoutExpired:
-            process.kill()
+            os.killpg(process.pid, signal.SIGKILL)  # with its code servers
             process.wait()
 
 
-def _ui_runs(settings: Settings) -> bool:
+def ui_runs(settings: Settings) -> bool:
     """Tell whether ``make ui`` is open on this stack: its daemon looks after the sensors then."""
     import requests
 
@@ -171,10 +188,9 @@ def _synthetic(settings: Settings, database: Any) -> list[tuple[Path, bytes]]:
 def _test_part(settings: Settings, database: Any, dataset: "Dataset") -> list[tuple[Path, bytes]]:
     """Take the test part's clips from the lake: no model was trained on or chosen by them."""
     from store.batch_tables import BatchTables
-    from store.hdfs import Hdfs
     from store.lake import Lake
 
-    lake = Lake(Hdfs(settings.webhdfs, user=settings.hdfs_user), hdfs=settings.hdfs, root=settings.lake_path)
+    lake = Lake.of(settings)
     tables = BatchTables(lake, database, dataset.dataset)
     test = tables.split().query("part == 'test'").merge(tables.accepted(), on=["track_id", "genre", "sha256"])
     return [

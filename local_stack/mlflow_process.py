@@ -7,9 +7,13 @@ imports MLflow again. That takes twice the time and memory, and four seconds to 
 import os
 from pathlib import Path
 
-import typer
+import click
 
 
+@click.command()
+@click.argument("database_uri")
+@click.argument("artifacts", type=click.Path(path_type=Path))
+@click.argument("port", type=int)
 def main(database_uri: str, artifacts: Path, port: int) -> None:
     """Create or upgrade the tables, then serve the API, the UI and the artifacts on 127.0.0.1."""
     from mlflow.server import constants
@@ -33,4 +37,4 @@ def main(database_uri: str, artifacts: Path, port: int) -> None:
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    main()

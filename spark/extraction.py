@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from pyspark.sql import DataFrame
 
-CLIPS_PER_TASK = 4
+_CLIPS_PER_TASK = 8
 """Rows of a Spark task: small enough that progress shows and the last task does not leave a core idle, large
 enough that a task's fixed costs do not count beside its clips."""
 
@@ -99,7 +99,7 @@ def extract_features(
     max_clip_s : float
         Longest clip that is let in, in seconds.
     tasks : int
-        How many tasks the rows are spread over; `CLIPS_PER_TASK` says how many clips are a good task's work.
+        How many tasks the rows are spread over; `tasks_for` says how many are good.
 
     Returns
     -------
@@ -112,6 +112,11 @@ def extract_features(
     values = ", ".join(f"{column} double" for column in feature_set.columns)
     schema = f"{source.columns}, length long, {values}, sha256 string, feature_version string, reason string"
     return clips.repartition(tasks).mapInPandas(extract, schema)
+
+
+def tasks_for(clips: int) -> int:
+    """How many tasks a number of clips is best spread over."""
+    return max(1, -(-clips // _CLIPS_PER_TASK))
 
 
 def feature_tables(

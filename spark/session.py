@@ -16,11 +16,13 @@ from genres.errors import GenresError
 from genres.settings import Settings
 
 _PATIENCE_S = 30.0
+_GENERATIONS = 50
+"""Sessions of one name and day that may be closed before a person should look."""
 
 SessionKind = Literal["classic", "connect"]
 
 
-def session_config(kind: SessionKind, settings: Settings, *, app_name: str, session_id: str = "") -> dict[str, str]:
+def session_config(kind: SessionKind, settings: Settings, *, app_name: str) -> dict[str, str]:
     """Configuration from which a session of the wanted kind is built.
 
     Parameters
@@ -31,8 +33,6 @@ def session_config(kind: SessionKind, settings: Settings, *, app_name: str, sess
         Addresses and limits.
     app_name
         Name shown in the Spark UI and the history server.
-    session_id
-        UUID of a Connect session that several processes share one after the other; empty for a new one.
     """
     common = {
         "spark.app.name": app_name,
@@ -41,8 +41,7 @@ def session_config(kind: SessionKind, settings: Settings, *, app_name: str, sess
         "spark.sql.sources.partitionColumnTypeInference.enabled": "false",
     }
     if kind == "connect":
-        shared = f"{'' if '/;' in settings.remote else '/'};session_id={session_id}" if session_id else ""
-        return {**common, "spark.remote": settings.remote.rstrip("/") + shared}
+        return {**common, "spark.remote": settings.remote}
     classic = {
         **common,
         "spark.master": settings.spark_master,
@@ -75,24 +74,16 @@ def session_config(kind: SessionKind, settings: Settings, *, app_name: str, sess
     return classic
 
 
-def shared_session_id(settings: Settings, purpose: str) -> str:
-    """Give the id of the Connect session that a purpose's processes share today on this stack.
-
-    A session that the server has closed (after a day without use) can never be opened again; with the date in it,
-    no id is ever wanted again after that.
-    """
-    name = f"{settings.remote} {settings.state_dir} {purpose} {datetime.now(UTC).date()}"
-    # The client takes version 4 ids only.
-    return str(UUID(bytes=hashlib.sha256(name.encode()).digest()[:16], version=4))
-
-
-def open_session(config: dict[str, str]) -> Any:
+def open_session(config: dict[str, str], *, shared_as: str = "") -> Any:
     """Open the session that a configuration asks for.
 
     Parameters
     ----------
     config
         From `session_config`.
+    shared_as
+        Name of a Connect session that processes use one after the other: the server's side stays open when the
+        caller stops it, so that the next process finds its Python workers running. Empty for a session of one's own.
 
     Returns
     -------
@@ -104,8 +95,6 @@ def open_session(config: dict[str, str]) -> Any:
     GenresError
         If nothing answers at the Connect server's address, or there is no Java for a classic session.
     """
-    from pyspark.sql import SparkSession
-
     if "spark.remote" in config:
         _wait_for_server(config["spark.remote"])
     else:
@@ -117,10 +106,42 @@ def open_session(config: dict[str, str]) -> Any:
         os.environ["HADOOP_USER_NAME"] = config["spark.executorEnv.HADOOP_USER_NAME"]
     if config.get("spark.driver.bindAddress") == "127.0.0.1":
         os.environ["SPARK_LOCAL_IP"] = "127.0.0.1"  # else the session's UI listens on every address
+    if shared_as:
+        return _open_shared(config, shared_as)
+    return _build(config)
+
+
+def _build(config: dict[str, str]) -> Any:
+    from pyspark.sql import SparkSession
+
     builder = SparkSession.builder
     for key, value in config.items():
         builder = builder.config(key, value)
     return builder.getOrCreate()
+
+
+def _open_shared(config: dict[str, str], name: str) -> Any:
+    """Open the first of the name's sessions today that the server has not closed; a closed id is never opened again."""
+    from pyspark.errors import PySparkException
+
+    remote = config["spark.remote"]
+    parameters = remote.rstrip("/") + ("" if "/;" in remote else "/")
+    today = datetime.now(UTC).date()
+    for generation in range(_GENERATIONS):
+        digest = hashlib.sha256(f"{remote} {name} {today} {generation}".encode()).digest()
+        session_id = UUID(bytes=digest[:16], version=4)  # the client takes no other version
+        try:
+            session = _build({**config, "spark.remote": f"{parameters};session_id={session_id}"})
+        except PySparkException as error:
+            if "SESSION_CLOSED" not in str(error):
+                raise
+        else:
+            session.release_session_on_close = False
+            return session
+    raise GenresError(
+        f"the Spark Connect server at {remote.split('/;')[0]} closed {_GENERATIONS} sessions of '{name}' today; "
+        "restart it, see `genres status`"
+    )
 
 
 def _wait_for_server(remote: str) -> None:

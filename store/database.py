@@ -1,14 +1,14 @@
 """The SQL database: how it is opened, migrated and written to. SQLite is the default, Postgres the other one."""
 
+from __future__ import annotations
+
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql, sqlite
-
 from genres.errors import GenresError
+from store.sql import sa
 
 _BUSY_TIMEOUT_MS = 30_000
 
@@ -79,6 +79,8 @@ class Database:
         int
             How many rows were new.
         """
+        from sqlalchemy.dialects import postgresql, sqlite
+
         if not rows:
             return 0
         insert: Any = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}[self.engine.dialect.name]

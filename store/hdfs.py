@@ -15,14 +15,14 @@ from genres.errors import GenresError
 
 _CONNECT_TIMEOUT_S = 5
 _READ_TIMEOUT_S = 120
-# fsspec hands on an answer's message, not the exception's name.
-_PASSING = (
-    "Name node is in safe mode",
-    "Namenode is in startup mode",
-    "in state standby",
-    "could only be written to 0",
-    "Failed to find datanode",
-)
+# What a daemon answers while it, or one that it asks, restarts: the remote exception's name ...
+_PASSING = {
+    *("SafeModeException", "RetriableException", "StandbyException", "BlockMissingException"),
+    # A DataNode's own connection to a NameNode that is gone, or not there yet.
+    *("EOFException", "ConnectException", "SocketException", "SocketTimeoutException", "ConnectTimeoutException"),
+}
+# ... or, where it is only an IOException, its message.
+_PASSING_MESSAGES = ("could only be written to 0", "Failed to find datanode")
 _NO_ANSWER = (requests.ConnectionError, requests.Timeout, requests.exceptions.ChunkedEncodingError)
 
 
@@ -76,6 +76,8 @@ class Hdfs(WebHDFS):
         adapter = requests.adapters.HTTPAdapter(pool_maxsize=64)
         self.session.mount("http://", adapter)
         self.session.mount("https://", adapter)
+        # fsspec hands on an answer's message, but not the exception's name.
+        self.session.hooks["response"].append(_raise_if_passing)
         send = self.session.request
         self.session.request = lambda *a, **k: send(*a, **{"timeout": (_CONNECT_TIMEOUT_S, _READ_TIMEOUT_S), **k})
 
@@ -85,11 +87,6 @@ class Hdfs(WebHDFS):
     def _call_once(self, op: str, method: str, path: str | None, **kwargs: Any) -> requests.Response:
         try:
             return super()._call(op, method, path, **kwargs)
-        except (RuntimeError, requests.HTTPError) as error:
-            is_passing = any(sign in str(error) for sign in _PASSING)
-            if is_passing or (isinstance(error, requests.HTTPError) and error.response.status_code >= 500):
-                raise HdfsUnavailableError(str(error).splitlines()[0]) from error
-            raise
         except PermissionError as error:
             raise GenresError(
                 f"HDFS at {self.address}: {str(error).splitlines()[0]}: give the user that right, or mend "
@@ -202,8 +199,20 @@ def _port(address: SplitResult) -> int | None:
 
 
 def _raise_unless_ok(answer: requests.Response, path: str) -> None:
+    if not answer.ok:
+        raise OSError(f"{path}: HDFS answered {answer.status_code}: {answer.text[:200]}")
+
+
+def _raise_if_passing(answer: requests.Response, *_: Any, **__: Any) -> None:
+    """Tell an answer that will change when the daemons are up again from one that is final."""
     if answer.ok:
         return
-    if any(sign in answer.text for sign in _PASSING) or answer.status_code in {502, 503, 504}:
-        raise HdfsUnavailableError(f"{path}: {answer.text[:200]}")
-    raise OSError(f"{path}: HDFS answered {answer.status_code}: {answer.text[:200]}")
+    try:
+        remote = answer.json()["RemoteException"]
+        name, message = str(remote["exception"]), str(remote["message"])
+    except (ValueError, KeyError, TypeError):  # not WebHDFS's answer: the web server's, or a proxy's before it
+        if answer.status_code >= 500:
+            raise HdfsUnavailableError(f"{answer.status_code} {answer.reason}") from None
+        return
+    if name in _PASSING or any(sign in message for sign in _PASSING_MESSAGES):
+        raise HdfsUnavailableError(message.splitlines()[0])

@@ -8,14 +8,14 @@ leaves under ``_tmp`` is swept by a later commit of the same table.
 import posixpath
 import time
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any, Self
 from uuid import uuid4
 
-import pyarrow as pa
-import pyarrow.dataset as ds
-import pyarrow.parquet as pq
+if TYPE_CHECKING:
+    import pyarrow as pa
 
-from store.hdfs import Hdfs
+    from genres.settings import Settings
+    from store.hdfs import Hdfs
 
 _ATTEMPT_LIFE_S = 24 * 3600
 _CLIP_ATTEMPTS = "_tmp/clips"
@@ -34,10 +34,17 @@ class Lake:
         The lake's folder on HDFS.
     """
 
-    def __init__(self, files: Hdfs, *, hdfs: str, root: str) -> None:
+    def __init__(self, files: "Hdfs", *, hdfs: str, root: str) -> None:
         self.files = files
         self._hdfs = hdfs.rstrip("/")
         self.root = root.rstrip("/")
+
+    @classmethod
+    def of(cls, settings: "Settings") -> Self:
+        """Open the settings' lake; nothing is asked of HDFS yet."""
+        from store.hdfs import Hdfs
+
+        return cls(Hdfs(settings.webhdfs, user=settings.hdfs_user), hdfs=settings.hdfs, root=settings.lake_path)
 
     def path(self, dataset: str, *parts: str) -> str:
         """Path on HDFS of something that belongs to a dataset."""
@@ -46,14 +53,6 @@ class Lake:
     def uri(self, path: str) -> str:
         """Full ``hdfs://`` URI of a path, as Spark wants it."""
         return self._hdfs + path
-
-    def relative(self, uri: str) -> str:
-        """Path on HDFS of a URI that `uri` made, whatever address the NameNode had then."""
-        return "/" + uri.split("://", 1)[-1].partition("/")[2]
-
-    def clip_path(self, dataset: str, genre: str, file_name: str) -> str:
-        """Path of a clip. `genre` and `file_name` must be safe names (``store.datasets.folder``)."""
-        return self.path(dataset, "raw_audio", genre, file_name)
 
     def put_clip(self, path: str, data: bytes) -> None:
         """Upload a clip; it appears under its name only when it is whole, replacing an older one."""
@@ -86,17 +85,23 @@ class Lake:
                 if time.time() - entry["modificationTime"] / 1000 > _ATTEMPT_LIFE_S:
                     self.files.rm(entry["name"], recursive=True)
 
-    def write_table(self, table: pa.Table, folder: str) -> str:
-        """Write a small table as one new Parquet file in `folder`, complete or not at all, and give its path."""
+    def write_table(self, table: "pa.Table", folder: str, *, name: str = "") -> str:
+        """Write a small table as one new Parquet file in `folder`, complete or not at all, and give its path.
+
+        The file's name is unique; it begins with `name`, if there is one.
+        """
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
         sink = pa.BufferOutputStream()
         pq.write_table(table, sink)
         temporary = self.attempt_path(folder)
         self.files.pipe_file(temporary, sink.getvalue().to_pybytes())
-        path = posixpath.join(folder, f"{posixpath.basename(temporary)}.parquet")
+        path = posixpath.join(folder, f"{name and name + '-'}{posixpath.basename(temporary)}.parquet")
         self.files.rename(temporary, path)
         return path
 
-    def read_table(self, paths: Sequence[str], *, columns: list[str] | None = None, filter: Any = None) -> pa.Table:
+    def read_table(self, paths: Sequence[str], *, columns: list[str] | None = None, filter: Any = None) -> "pa.Table":
         """Read published Parquet files and folders (Hive-partitioned by genre) into one table.
 
         Raises
@@ -104,6 +109,9 @@ class Lake:
         FileNotFoundError
             If a path isn't there.
         """
+        import pyarrow as pa
+        import pyarrow.dataset as ds
+
         # Genre names such as "1980" are text; left to itself, Hive partitioning would make them numbers.
         by_genre = ds.partitioning(pa.schema([("genre", pa.string())]), flavor="hive")
         parts = []

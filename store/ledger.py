@@ -6,11 +6,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
 
-import sqlalchemy as sa
-
 from genres.errors import GenresError
 from store.database import Database
-from store.tables import DATASETS, LAKE_COMMITS
+from store.sql import sa, tables
 
 
 class Dataset(NamedTuple):
@@ -43,8 +41,8 @@ def register_dataset(database: Database, entry: Dataset) -> None:
         "registered_at": datetime.now(UTC),
     }
     with database.writing() as connection:
-        connection.execute(sa.delete(DATASETS).where(DATASETS.c.dataset == entry.dataset))
-        connection.execute(sa.insert(DATASETS).values(values))
+        connection.execute(sa.delete(tables.DATASETS).where(tables.DATASETS.c.dataset == entry.dataset))
+        connection.execute(sa.insert(tables.DATASETS).values(values))
 
 
 def registered_dataset(database: Database, dataset: str) -> Dataset:
@@ -55,11 +53,11 @@ def registered_dataset(database: Database, dataset: str) -> Dataset:
     GenresError
         If it was never registered.
     """
-    columns = (DATASETS.c.dataset, DATASETS.c.source_folder, DATASETS.c.is_synthetic)
+    columns = (tables.DATASETS.c.dataset, tables.DATASETS.c.source_folder, tables.DATASETS.c.is_synthetic)
     with database.reading() as connection:
-        row = connection.execute(sa.select(*columns).where(DATASETS.c.dataset == dataset)).one_or_none()
+        row = connection.execute(sa.select(*columns).where(tables.DATASETS.c.dataset == dataset)).one_or_none()
         if row is None:
-            known = ", ".join(connection.scalars(sa.select(DATASETS.c.dataset))) or "none"
+            known = ", ".join(connection.scalars(sa.select(tables.DATASETS.c.dataset))) or "none"
             raise GenresError(
                 f"there is no dataset '{dataset}' (known: {known}): load a folder with `genres load <folder>`"
             )
@@ -75,15 +73,15 @@ def publish(database: Database, dataset: str, table_name: str, commit: Commit) -
         **commit._asdict(),
     }
     with database.writing() as connection:
-        connection.execute(sa.insert(LAKE_COMMITS).values(values))
+        connection.execute(sa.insert(tables.LAKE_COMMITS).values(values))
 
 
 def published(database: Database, dataset: str, table_name: str) -> list[Commit]:
     """All published parts of a table, oldest first; empty if there is none yet."""
-    columns = [LAKE_COMMITS.c[name] for name in Commit._fields]
-    chosen = (LAKE_COMMITS.c.dataset == dataset) & (LAKE_COMMITS.c.table_name == table_name)
+    columns = [tables.LAKE_COMMITS.c[name] for name in Commit._fields]
+    chosen = (tables.LAKE_COMMITS.c.dataset == dataset) & (tables.LAKE_COMMITS.c.table_name == table_name)
     with database.reading() as connection:
-        rows = connection.execute(sa.select(*columns).where(chosen).order_by(LAKE_COMMITS.c.commit_id))
+        rows = connection.execute(sa.select(*columns).where(chosen).order_by(tables.LAKE_COMMITS.c.commit_id))
         return [Commit(*row) for row in rows]
 
 

@@ -2,10 +2,8 @@
 
 from typing import Any
 
-import sqlalchemy as sa
-
 from store.database import Database
-from store.tables import BATCH_PREDICTIONS
+from store.sql import sa, tables
 
 
 def add_batch_predictions(database: Database, rows: list[dict[str, Any]]) -> int:
@@ -17,7 +15,7 @@ def add_batch_predictions(database: Database, rows: list[dict[str, Any]]) -> int
         How many rows were new; the others were there already and stay as they are.
     """
     with database.writing() as connection:
-        return database.insert_new(connection, BATCH_PREDICTIONS, rows)
+        return database.insert_new(connection, tables.BATCH_PREDICTIONS, rows)
 
 
 def batch_predictions(
@@ -32,10 +30,10 @@ def batch_predictions(
     model_version
         Only this version's; None for all.
     """
-    query = sa.select(BATCH_PREDICTIONS).order_by(*BATCH_PREDICTIONS.primary_key.columns)
+    query = sa.select(tables.BATCH_PREDICTIONS).order_by(*tables.BATCH_PREDICTIONS.primary_key.columns)
     if dataset is not None:
-        query = query.where(BATCH_PREDICTIONS.c.dataset == dataset)
+        query = query.where(tables.BATCH_PREDICTIONS.c.dataset == dataset)
     if model_version is not None:
-        query = query.where(BATCH_PREDICTIONS.c.model_version == model_version)
+        query = query.where(tables.BATCH_PREDICTIONS.c.model_version == model_version)
     with database.reading() as connection:
         return [dict(row._mapping) for row in connection.execute(query)]

@@ -4,10 +4,8 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import NamedTuple
 
-import sqlalchemy as sa
-
 from store.database import Database
-from store.tables import QUARANTINE
+from store.sql import sa, tables
 
 
 class RefusedClip(NamedTuple):
@@ -27,18 +25,18 @@ def replace(database: Database, dataset: str, stage: str, clips: Iterable[Refuse
     int
         How many clips are quarantined at this stage now.
     """
-    now = datetime.now(UTC)
+    table, now = tables.QUARANTINE, datetime.now(UTC)
     rows = [{**clip._asdict(), "dataset": dataset, "run_id": run_id, "quarantined_at": now} for clip in clips]
     with database.writing() as connection:
-        connection.execute(
-            sa.delete(QUARANTINE).where((QUARANTINE.c.dataset == dataset) & (QUARANTINE.c.stage == stage))
-        )
-        return database.insert_new(connection, QUARANTINE, rows)
+        of_stage = (table.c.dataset == dataset) & (table.c.stage == stage)
+        connection.execute(sa.delete(table).where(of_stage))
+        return database.insert_new(connection, table, rows)
 
 
 def refused(database: Database, dataset: str) -> list[RefusedClip]:
     """The dataset's quarantined clips, by file name."""
-    columns = [QUARANTINE.c[name] for name in RefusedClip._fields]
-    query = sa.select(*columns).where(QUARANTINE.c.dataset == dataset).order_by(QUARANTINE.c.file_name)
+    table = tables.QUARANTINE
+    columns = [table.c[name] for name in RefusedClip._fields]
+    query = sa.select(*columns).where(table.c.dataset == dataset).order_by(table.c.file_name)
     with database.reading() as connection:
         return [RefusedClip(*row) for row in connection.execute(query)]

@@ -6,30 +6,23 @@ Each distinct sha256 ends in exactly one of ``stream_predictions`` and ``stream_
 only another model version may add a prediction to a predicted clip.
 """
 
+from __future__ import annotations
+
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, fields
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
-import sqlalchemy as sa
-
 from genres.errors import GenresError
 from store.database import Database
+from store.sql import OnFirstUse, sa, tables
 from store.stream_ranges import Attempt, PartitionKey, Plan, RangeState, Split, StreamRange
-from store.tables import (
-    SENT_FILES,
-    STREAM_CHECKS,
-    STREAM_LEASES,
-    STREAM_PREDICTIONS,
-    STREAM_QUARANTINE,
-    STREAM_RANGES,
-)
 
 _WRITER_LOCK = 0x67656E726573
 """Key of the advisory lock that makes Postgres, like SQLite, let one ledger transaction in at a time ('genres')."""
-_RANGE = STREAM_RANGES.c
-_LEASE = STREAM_LEASES.c
+_RANGE: Any = OnFirstUse(lambda: tables.STREAM_RANGES.c)
+_LEASE: Any = OnFirstUse(lambda: tables.STREAM_LEASES.c)
 
 
 class FencedError(GenresError):
@@ -271,7 +264,7 @@ def heartbeat(database: Database, run_id: str, *, now: datetime | None = None) -
     """Say that a run is alive, for the ranges it began."""
     mine = (_RANGE.run_id == run_id) & (_RANGE.state == "planned")
     with _writing(database) as connection:
-        connection.execute(sa.update(STREAM_RANGES).where(mine).values(heartbeat_at=now or datetime.now(UTC)))
+        connection.execute(sa.update(tables.STREAM_RANGES).where(mine).values(heartbeat_at=now or datetime.now(UTC)))
 
 
 # ---------------------------------------------------------------------------------------------------------- leases
@@ -289,16 +282,16 @@ def acquire_lease(
     """
     now = now or datetime.now(UTC)
     with _writing(database) as connection:
-        lease = connection.execute(sa.select(STREAM_LEASES).where(_LEASE.topic == topic)).one_or_none()
+        lease = connection.execute(sa.select(tables.STREAM_LEASES).where(_LEASE.topic == topic)).one_or_none()
         if lease is not None and lease.holder != holder and lease.expires_at > now:
             return None
         if lease is None:
             token = 1
         else:
             token = lease.token if lease.holder == holder else lease.token + 1
-            connection.execute(sa.delete(STREAM_LEASES).where(_LEASE.topic == topic))
+            connection.execute(sa.delete(tables.STREAM_LEASES).where(_LEASE.topic == topic))
         connection.execute(
-            sa.insert(STREAM_LEASES).values(
+            sa.insert(tables.STREAM_LEASES).values(
                 topic=topic, holder=holder, token=token, expires_at=now + timedelta(seconds=lease_s)
             )
         )
@@ -309,7 +302,7 @@ def lease_is_held(database: Database, topic: str, *, now: datetime | None = None
     """Tell whether a run holds the topic's lease now."""
     held = (_LEASE.topic == topic) & (_LEASE.holder != "") & (_LEASE.expires_at > (now or datetime.now(UTC)))
     with database.reading() as connection:
-        return connection.execute(sa.select(STREAM_LEASES).where(held)).one_or_none() is not None
+        return connection.execute(sa.select(tables.STREAM_LEASES).where(held)).one_or_none() is not None
 
 
 def renew_lease(database: Database, topic: str, token: int, lease_s: float, *, now: datetime | None = None) -> None:
@@ -324,7 +317,7 @@ def renew_lease(database: Database, topic: str, token: int, lease_s: float, *, n
     with _writing(database) as connection:
         _check_fence(connection, topic, token)
         until = now + timedelta(seconds=lease_s)
-        connection.execute(sa.update(STREAM_LEASES).where(_LEASE.topic == topic).values(expires_at=until))
+        connection.execute(sa.update(tables.STREAM_LEASES).where(_LEASE.topic == topic).values(expires_at=until))
 
 
 def release_lease(database: Database, topic: str, token: int, *, now: datetime | None = None) -> None:
@@ -332,7 +325,9 @@ def release_lease(database: Database, topic: str, token: int, *, now: datetime |
     mine = (_LEASE.topic == topic) & (_LEASE.token == token)
     with _writing(database) as connection:
         # Without a holder, the same run coming back is a new one too and gets a new token.
-        connection.execute(sa.update(STREAM_LEASES).where(mine).values(holder="", expires_at=now or datetime.now(UTC)))
+        connection.execute(
+            sa.update(tables.STREAM_LEASES).where(mine).values(holder="", expires_at=now or datetime.now(UTC))
+        )
 
 
 # --------------------------------------------------------------------------------------------------------- commits
@@ -432,7 +427,7 @@ def commit_range(
                 "reason": reason,
             }
         if changes:
-            connection.execute(sa.update(STREAM_RANGES).where(_RANGE.partition_key == str(key)).values(changes))
+            connection.execute(sa.update(tables.STREAM_RANGES).where(_RANGE.partition_key == str(key)).values(changes))
         return result
 
 
@@ -440,7 +435,7 @@ def publish_features(database: Database, key: PartitionKey, feature_path: str, f
     """Note where a range's features lie, without committing it: they are predicted from later."""
     values = {"feature_path": feature_path, "feature_version": feature_version}
     with _writing(database) as connection:
-        connection.execute(sa.update(STREAM_RANGES).where(_RANGE.partition_key == str(key)).values(values))
+        connection.execute(sa.update(tables.STREAM_RANGES).where(_RANGE.partition_key == str(key)).values(values))
 
 
 def quarantine_poison(
@@ -475,28 +470,30 @@ def stream_predictions(
         Only so many of the newest.
     """
     newest = (
-        sa.select(STREAM_PREDICTIONS)
-        .order_by(*(STREAM_PREDICTIONS.c[name].desc() for name in ("predicted_at", "partition_key", "kafka_offset")))
+        sa.select(tables.STREAM_PREDICTIONS)
+        .order_by(
+            *(tables.STREAM_PREDICTIONS.c[name].desc() for name in ("predicted_at", "partition_key", "kafka_offset"))
+        )
         .limit(limit)
     )
     if since is not None:
-        newest = newest.where(STREAM_PREDICTIONS.c.predicted_at > since)
+        newest = newest.where(tables.STREAM_PREDICTIONS.c.predicted_at > since)
     with database.reading() as connection:
         return [dict(row._mapping) for row in connection.execute(newest)][::-1]
 
 
 def stream_quarantine(database: Database) -> list[dict[str, Any]]:
     """Quarantined clips of the stream as plain dictionaries, oldest first."""
-    columns = STREAM_QUARANTINE.c
-    query = sa.select(STREAM_QUARANTINE).order_by(columns.quarantined_at, columns.sha256)
+    columns = tables.STREAM_QUARANTINE.c
+    query = sa.select(tables.STREAM_QUARANTINE).order_by(columns.quarantined_at, columns.sha256)
     with database.reading() as connection:
         return [dict(row._mapping) for row in connection.execute(query)]
 
 
 def stream_checks(database: Database, *, failed_only: bool = False) -> list[dict[str, Any]]:
     """Checks of the ranges as plain dictionaries, oldest first."""
-    columns = STREAM_CHECKS.c
-    query = sa.select(STREAM_CHECKS).order_by(columns.checked_at, columns.partition_key, columns.check_name)
+    columns = tables.STREAM_CHECKS.c
+    query = sa.select(tables.STREAM_CHECKS).order_by(columns.checked_at, columns.partition_key, columns.check_name)
     if failed_only:
         query = query.where(~columns.passed)
     with database.reading() as connection:
@@ -515,15 +512,15 @@ def add_stream_quarantine(database: Database, row: QuarantinedClip, *, now: date
 def remember_sent(database: Database, row: SentFile) -> None:
     """Remember a file that the broker has confirmed; a file that changed is remembered anew."""
     with database.writing() as connection:
-        connection.execute(sa.delete(SENT_FILES).where(SENT_FILES.c.path == row.path))
-        connection.execute(sa.insert(SENT_FILES).values(row._asdict()))
+        connection.execute(sa.delete(tables.SENT_FILES).where(tables.SENT_FILES.c.path == row.path))
+        connection.execute(sa.insert(tables.SENT_FILES).values(row._asdict()))
 
 
 def sent(database: Database, path: str) -> SentFile | None:
     """Look up what was last sent from this absolute path."""
-    columns = [SENT_FILES.c[name] for name in SentFile._fields]
+    columns = [tables.SENT_FILES.c[name] for name in SentFile._fields]
     with database.reading() as connection:
-        found = connection.execute(sa.select(*columns).where(SENT_FILES.c.path == path)).one_or_none()
+        found = connection.execute(sa.select(*columns).where(tables.SENT_FILES.c.path == path)).one_or_none()
     return None if found is None else SentFile(*found)
 
 
@@ -541,13 +538,15 @@ def _writing(database: Database) -> Iterator[sa.Connection]:
 
 def _read_ranges(connection: sa.Connection, *chosen: sa.ColumnElement[bool]) -> list[StreamRange]:
     query = (
-        sa.select(STREAM_RANGES).where(*chosen).order_by(_RANGE.planned_at, _RANGE.kafka_partition, _RANGE.start_offset)
+        sa.select(tables.STREAM_RANGES)
+        .where(*chosen)
+        .order_by(_RANGE.planned_at, _RANGE.kafka_partition, _RANGE.start_offset)
     )
     return [_as_range(row) for row in connection.execute(query)]
 
 
 def _range(connection: sa.Connection, key: PartitionKey) -> StreamRange:
-    row = connection.execute(sa.select(STREAM_RANGES).where(_RANGE.partition_key == str(key))).one_or_none()
+    row = connection.execute(sa.select(tables.STREAM_RANGES).where(_RANGE.partition_key == str(key))).one_or_none()
     if row is None:
         raise GenresError(f"the ledger has no range '{key}': only ranges that `audio_clips_sensor` planned can be run")
     return _as_range(row)
@@ -564,7 +563,9 @@ def _change_planned(
     connection: sa.Connection, key: PartitionKey, *conditions: sa.ColumnElement[bool], **values: Any
 ) -> bool:
     planned = _RANGE.state == "planned"
-    statement = sa.update(STREAM_RANGES).where(_RANGE.partition_key == str(key), planned, *conditions).values(values)
+    statement = (
+        sa.update(tables.STREAM_RANGES).where(_RANGE.partition_key == str(key), planned, *conditions).values(values)
+    )
     return connection.execute(statement).rowcount == 1
 
 
@@ -574,7 +575,7 @@ def _insert_at_position(connection: sa.Connection, key: PartitionKey, **values: 
     )
     if connection.scalar(neighbours) not in {None, key.start_offset}:
         return False
-    connection.execute(sa.insert(STREAM_RANGES).values(_range_row(key, **values)))
+    connection.execute(sa.insert(tables.STREAM_RANGES).values(_range_row(key, **values)))
     return True
 
 
@@ -586,7 +587,7 @@ def _replace_split(connection: sa.Connection, split: Split, now: datetime) -> No
             lost = split.lost
             rows.append(_range_row(lost.key, state="lost", planned_at=now, parent_key=parent, reason=lost.reason))
         for row in rows:
-            connection.execute(sa.insert(STREAM_RANGES).values(row))
+            connection.execute(sa.insert(tables.STREAM_RANGES).values(row))
 
 
 def _range_row(key: PartitionKey, **values: Any) -> dict[str, Any]:
@@ -603,16 +604,18 @@ def _check_fence(connection: sa.Connection, topic: str, token: int) -> None:
 
 
 def _add_predictions(database: Database, connection: sa.Connection, rows: list[dict[str, Any]]) -> int:
-    refused = _known_clips(connection, STREAM_QUARANTINE, [row["sha256"] for row in rows])
-    return database.insert_new(connection, STREAM_PREDICTIONS, [row for row in rows if row["sha256"] not in refused])
+    refused = _known_clips(connection, tables.STREAM_QUARANTINE, [row["sha256"] for row in rows])
+    return database.insert_new(
+        connection, tables.STREAM_PREDICTIONS, [row for row in rows if row["sha256"] not in refused]
+    )
 
 
 def _add_quarantine(
     database: Database, connection: sa.Connection, clips: Sequence[QuarantinedClip], now: datetime
 ) -> int:
-    predicted = _known_clips(connection, STREAM_PREDICTIONS, [clip.sha256 for clip in clips])
+    predicted = _known_clips(connection, tables.STREAM_PREDICTIONS, [clip.sha256 for clip in clips])
     rows = [{**clip._asdict(), "quarantined_at": now} for clip in clips if clip.sha256 not in predicted]
-    return database.insert_new(connection, STREAM_QUARANTINE, rows)
+    return database.insert_new(connection, tables.STREAM_QUARANTINE, rows)
 
 
 def _known_clips(connection: sa.Connection, table: sa.Table, hashes: list[str]) -> set[str]:
@@ -620,9 +623,9 @@ def _known_clips(connection: sa.Connection, table: sa.Table, hashes: list[str]) 
 
 
 def _write_checks(connection: sa.Connection, key: PartitionKey, checks: Iterable[RangeCheck], now: datetime) -> None:
-    columns = STREAM_CHECKS.c
+    columns = tables.STREAM_CHECKS.c
     for check in checks:
         same = (columns.partition_key == str(key)) & (columns.check_name == check.check_name)
-        connection.execute(sa.delete(STREAM_CHECKS).where(same))
+        connection.execute(sa.delete(tables.STREAM_CHECKS).where(same))
         row = {"partition_key": str(key), "checked_at": now, **check._asdict()}
-        connection.execute(sa.insert(STREAM_CHECKS).values(row))
+        connection.execute(sa.insert(tables.STREAM_CHECKS).values(row))

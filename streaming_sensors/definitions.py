@@ -4,7 +4,7 @@ import dagster as dg
 
 from genre_assets.resources import SparkResource, resources
 from genres.settings import Settings
-from spark.session import session_config, shared_session_id
+from spark.session import session_config
 from streaming_sensors.sensors import audio_clips_sensor, range_reconciler, stream_job
 from streaming_sensors.stream_assets import audio_clips, nothing_lost, stream_batch
 from streaming_sensors.streaming_results import results_job, streaming_results, streaming_results_sensor
@@ -18,9 +18,7 @@ def build_defs(*, settings: Settings) -> dg.Definitions:
     settings
         Addresses, paths and limits of everything that the assets and sensors touch.
     """
-    stream_session = session_config(
-        "connect", settings, app_name="genres stream", session_id=shared_session_id(settings, "stream")
-    )
+    stream_session = session_config("connect", settings, app_name="genres stream")
     common = resources(settings)
     return dg.Definitions(
         assets=[audio_clips, stream_batch, streaming_results],
@@ -29,7 +27,7 @@ def build_defs(*, settings: Settings) -> dg.Definitions:
         sensors=[audio_clips_sensor, range_reconciler, streaming_results_sensor],
         resources={
             **{name: common[name] for name in ("settings", "lake", "database", "mlflow")},
-            "spark_stream": SparkResource(spark_config=stream_session, keep_session=True),
+            "spark_stream": SparkResource(spark_config=stream_session, shared_as=f"stream of {settings.state_dir}"),
         },
         executor=dg.in_process_executor,
     )

@@ -48,7 +48,11 @@ IN_FLIGHT_BYTES = 32 * 2**20
 """How many bytes of clips may wait for the broker's confirmation."""
 
 _RESCAN_S = 3.0
-_PATIENCE = 5
+_COMPRESSED = {".flac", ".mp3"}
+"""Suffixes of containers whose header does not say whether all bytes are there."""
+_COMPRESSED_PATIENCE = 4
+"""How many times ``settle_s`` such a file must be unchanged."""
+_PATIENCE = 10
 """How many times ``settle_s`` a file that is not whole by its header may stay unchanged before it is refused."""
 _TRY_AGAIN_S = 10.0
 _CONNECT_S = 5.0
@@ -74,11 +78,11 @@ def watch(settings: Settings, folder: Path, *, once: bool, console: Console, sto
 
     A clip is a regular, visible file with a suffix that the audio gate reads, in the folder itself or in a sub-folder,
     whose name is then the genre. It is sent when its size and time have not changed for ``settle_s`` and its header
-    agrees with its bytes. A file whose header disagrees for five times as long is quarantined and moved to
+    agrees with its bytes. A file whose header disagrees for ten times as long is quarantined and moved to
     ``error/``. A clip above ``inline_limit_bytes`` goes to HDFS and its message carries the path.
 
     Of compressed containers (FLAC, MP3) the header does not say whether all bytes are there: a writer of those
-    that pauses for longer than ``settle_s`` is taken to be done.
+    that pauses for longer than four times ``settle_s`` is taken to be done.
 
     Parameters
     ----------
@@ -149,6 +153,8 @@ class _Waiting:
     stamp: _Stamp
     unchanged_since: float
     """On the monotonic clock."""
+    settled_at: float
+    """When it has been unchanged for long enough, on the monotonic clock."""
     not_before: float
     """When to look at it again, on the monotonic clock."""
 
@@ -236,7 +242,7 @@ class _FolderProducer:
     def _is_finished(self, give_up_at: float) -> bool:
         """Whether there is no file left that will be whole soon."""
         now = time.monotonic()
-        unsettled = any(w.unchanged_since + self._settings.settle_s > now for w in self._waiting.values())
+        unsettled = any(waiting.settled_at > now for waiting in self._waiting.values())
         return not self._outlet.in_flight and (not unsettled or now > give_up_at)
 
     def _watch_changes(self, closing: threading.Event) -> None:
@@ -303,7 +309,9 @@ class _FolderProducer:
                 return
         if waiting is None or waiting.stamp != stamp:
             since = time.monotonic() - age_s
-            self._waiting[path] = _Waiting(stamp, since, since + self._settings.settle_s)
+            patience = _COMPRESSED_PATIENCE if path.suffix.lower() in _COMPRESSED else 1
+            settled_at = since + patience * self._settings.settle_s
+            self._waiting[path] = _Waiting(stamp, since, settled_at, not_before=settled_at)
 
     def _send_whole_ones(self) -> bool:
         """Send what is settled and whole, as far as there is room in flight; True if all of it was dealt with."""
@@ -448,7 +456,7 @@ class _FolderProducer:
             ) from delivery.error
         # Whatever state the client is in now, a new one has none of it.
         self._outlet.disconnect()
-        self._waiting.setdefault(clip.path, _Waiting(clip.stamp, 0.0, 0.0))
+        self._waiting.setdefault(clip.path, _Waiting(clip.stamp, 0.0, 0.0, 0.0))
 
     def _connect(self, *, timeout_s: float) -> None:
         """See that there is a connection, and say so from time to time while the broker does not answer."""

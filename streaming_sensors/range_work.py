@@ -1,13 +1,14 @@
 """The work on one offset range, without Dagster: features to HDFS, the champion's predictions, one commit.
 
-The features of a range lie on HDFS as one Parquet folder that says everything about the range: a row for each
-offset, with the features or with the reason why the clip was refused. Predicting reads only that folder, so that
-stored features can be scored again by a later champion.
+The features of a range lie on HDFS as one Parquet file that says everything about the range: a row for each
+offset, with the features or with the reason why the clip was refused. Predicting needs only that table, so that
+stored features can be scored again by a later champion. A range's table is small (64 rows at the defaults): this
+process writes it and hands it to Spark, which saves the jobs of writing, checking and reading it there.
 """
 
 import time
 from datetime import UTC
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from genres.errors import GenresError
 from genres.settings import Settings
@@ -15,30 +16,28 @@ from spark.feature_sets import DEFAULT_FEATURE_SET
 from store import stream_ledger
 from store.database import Database
 from store.lake import Lake
+from store.ledger import Dataset
 from store.model_registry import RegisteredModel
 from store.stream_ledger import CommitResult, QuarantinedClip, RangeCheck
 from store.stream_ranges import PartitionKey
 from streaming_sensors.kafka_clips import KafkaClips
 
+if TYPE_CHECKING:
+    import pyarrow as pa
+
 _OFFSETS_PER_TASK = 4
 _STREAM = "stream"
 """The lake's folder for what comes from the topic; no dataset can have this id."""
-_KEPT_COLUMNS = ["kafka_offset", "sha256", "file_name", "genre", "created_at"]
-_READ_SCHEMA = (
-    "kafka_offset long, sha256 string, file_name string, genre string, created_at timestamp, "
-    + "".join(f"{column} double, " for column in DEFAULT_FEATURE_SET.columns)
-    + "reason string"
-)
-"""What predicting reads of a range's features. Left to itself Spark runs a job on every batch to find it out."""
 
 
 class StoredFeatures(NamedTuple):
     """A range's features on HDFS."""
 
     path: str
-    clips: int
-    refused: int
+    table: "pa.Table"
+    """A row for each offset: the source's columns, length, features, sha256, feature_version and reason."""
     seconds: float
+    """What computing and storing them took."""
 
 
 class Scorer:
@@ -48,10 +47,8 @@ class Scorer:
     ----------
     champion
         The version that the alias pointed at when the run began.
-    is_synthetic
-        Whether it was trained on synthetic sound.
-    dataset
-        The dataset that it was trained on.
+    trained_on
+        The dataset of its clips.
 
     Raises
     ------
@@ -59,7 +56,7 @@ class Scorer:
         If the champion reads other features than this code computes.
     """
 
-    def __init__(self, champion: RegisteredModel, *, dataset: str, is_synthetic: bool, lake: Lake) -> None:
+    def __init__(self, champion: RegisteredModel, *, trained_on: Dataset, lake: Lake) -> None:
         from spark.scoring import load_model, model_genres
 
         if champion.feature_version != DEFAULT_FEATURE_SET.feature_version:
@@ -68,16 +65,15 @@ class Scorer:
                 f"has {DEFAULT_FEATURE_SET.feature_version}: materialize genre_classifiers and champion_model"
             )
         self.champion = champion
-        self.dataset = dataset
-        self.is_synthetic = is_synthetic
+        self.trained_on = trained_on
         self._model = load_model(lake.uri(champion.spark_model_path))
         self.genres = model_genres(self._model)
 
-    def score(self, features: Any, keep: list[str]) -> list[Any]:
-        """Score a DataFrame of features; give its rows."""
+    def score(self, features: Any) -> dict[int, Any]:
+        """Score a DataFrame of features; give a row for each ``kafka_offset``."""
         from spark.scoring import score
 
-        return score(self._model, features, keep=keep).collect()
+        return {row["kafka_offset"]: row for row in score(self._model, features, keep=["kafka_offset"]).collect()}
 
     def close(self) -> None:
         """Let go of the model: held over a Connect session, it keeps the process from ending."""
@@ -104,29 +100,24 @@ def store_features(key: PartitionKey, *, spark: Any, lake: Lake, settings: Setti
         ],
         columns=["topic", "kafka_partition", "start_offset", "end_offset"],
     )
-    extracted = extract_features(
+    table = extract_features(
         spark.createDataFrame(rows),
         source=KafkaClips.of(settings),
         feature_set=DEFAULT_FEATURE_SET,
         max_clip_s=settings.max_clip_s,
         tasks=len(rows),
-    )
+    ).toArrow()
+    if sorted(table["kafka_offset"].to_pylist()) != list(range(key.start_offset, key.end_offset)):
+        raise RuntimeError(f"{key}: {len(key)} offsets gave {len(table)} rows")
     version = DEFAULT_FEATURE_SET.feature_version
     folder = lake.path(_STREAM, "features", version, key.topic, key.topic_id, str(key.kafka_partition))
-    attempt = lake.attempt_path(folder)
-    extracted.write.parquet(lake.uri(attempt))
-    written = lake.read_table([attempt], columns=["kafka_offset", "reason"])
-    if sorted(written["kafka_offset"].to_pylist()) != list(range(key.start_offset, key.end_offset)):
-        raise RuntimeError(f"{key}: {len(key)} offsets gave {len(written)} rows")
-    path = f"{folder}/{key.start_offset}-{key.end_offset}-{attempt.rsplit('/', 1)[-1]}"
-    lake.files.rename(attempt, path)
-    refused = len(written) - written["reason"].null_count
-    return StoredFeatures(path, len(written), refused, time.monotonic() - started)
+    path = lake.write_table(table, folder, name=f"{key.start_offset}-{key.end_offset}")
+    return StoredFeatures(path, table, time.monotonic() - started)
 
 
 def predict_and_commit(
     key: PartitionKey,
-    feature_path: str,
+    features: StoredFeatures,
     scorer: Scorer,
     *,
     spark: Any,
@@ -148,44 +139,48 @@ def predict_and_commit(
     FencedError
         If the run has lost its lease; nothing is written.
     """
-    from pyspark.sql import functions as sf
-
-    stored = spark.read.schema(_READ_SCHEMA).parquet(lake.uri(feature_path))
-    scored = scorer.score(stored.filter(sf.col("reason").isNull()), _KEPT_COLUMNS)
-    refused = []
-    if len(scored) < len(key):
-        refused = stored.filter(sf.col("reason").isNotNull()).select(*_KEPT_COLUMNS, "reason").collect()
+    clips = features.table.sort_by("kafka_offset")
+    is_good = clips["reason"].is_null()
+    good = clips.filter(is_good)
+    scores = {}
+    if len(good):
+        scores = scorer.score(spark.createDataFrame(good.select(["kafka_offset", *DEFAULT_FEATURE_SET.columns])))
+    about = ["kafka_offset", "sha256", "file_name", "genre", "created_at", "reason"]
     champion = scorer.champion
-    predictions = [
-        {
-            "sha256": row["sha256"],
-            "model_version": champion.version,
-            "model_name": champion.name,
-            "file_name": row["file_name"],
-            "genre": row["genre"],
-            "predicted_genre": row["predicted_genre"],
-            "probability": max(row["probabilities"]),
-            "probabilities": dict(zip(scorer.genres, row["probabilities"], strict=True)),
-            "is_calibrated": champion.is_calibrated,
-            "is_synthetic": scorer.is_synthetic,
-            "feature_version": champion.feature_version,
-            "kafka_offset": row["kafka_offset"],
-            "event_time": row["created_at"].replace(tzinfo=UTC),
-            "dataset": scorer.dataset,
-        }
-        for row in scored
-    ]
-    quarantine = [
-        QuarantinedClip(
-            row["sha256"],
-            row["file_name"],
-            "stream",
-            row["reason"],
-            kafka_offset=row["kafka_offset"],
-            kept_path=_keep(key, row["kafka_offset"], row["sha256"], lake, settings),
+    predictions = []
+    quarantine = []
+    for clip in clips.select(about).to_pylist():
+        if clip["reason"] is not None:
+            quarantine.append(
+                QuarantinedClip(
+                    clip["sha256"],
+                    clip["file_name"],
+                    "stream",
+                    clip["reason"],
+                    kafka_offset=clip["kafka_offset"],
+                    kept_path=_keep(key, clip["kafka_offset"], clip["sha256"], lake, settings),
+                )
+            )
+            continue
+        score = scores[clip["kafka_offset"]]
+        predictions.append(
+            {
+                "sha256": clip["sha256"],
+                "model_version": champion.version,
+                "model_name": champion.name,
+                "file_name": clip["file_name"],
+                "genre": clip["genre"],
+                "predicted_genre": score["predicted_genre"],
+                "probability": max(score["probabilities"]),
+                "probabilities": dict(zip(scorer.genres, score["probabilities"], strict=True)),
+                "is_calibrated": champion.is_calibrated,
+                "is_synthetic": scorer.trained_on.is_synthetic,
+                "feature_version": champion.feature_version,
+                "kafka_offset": clip["kafka_offset"],
+                "event_time": clip["created_at"].astimezone(UTC),
+                "dataset": scorer.trained_on.dataset,
+            }
         )
-        for row in refused
-    ]
     strange = sorted({row["predicted_genre"] for row in predictions} - set(scorer.genres))
     return stream_ledger.commit_range(
         database,
@@ -203,7 +198,7 @@ def predict_and_commit(
             ),
             RangeCheck("label_set", not strange, f"one of {len(scorer.genres)} genres", f"others: {strange or 'none'}"),
         ],
-        feature_path=feature_path,
+        feature_path=features.path,
         feature_version=champion.feature_version,
         model_name=champion.name,
         model_version=champion.version,

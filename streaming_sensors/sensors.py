@@ -9,26 +9,30 @@ from typing import Any
 
 import dagster as dg
 
+from genre_assets.resources import MlflowResource
 from genres.errors import GenresError
 from genres.settings import Settings
 from store import stream_ledger
 from store.database import Database
-from store.stream_ranges import Attempt, Plan
+from store.stream_ranges import Attempt, Plan, StreamRange
 from streaming_sensors.offset_plan import plan
 from streaming_sensors.stream_assets import (
     ATTEMPT_TAG,
-    DRAIN_TAG,
     FEATURES,
+    NO_CHAMPION,
     OFFSET_RANGES,
     POISON_TAG,
     PREDICTIONS,
     audio_clips,
     limits,
+    stream_dataset,
 )
 from streaming_sensors.topic import TopicState, topic_state, wait_for_data
+from streaming_sensors.warm_launcher import DRAIN_TAG
 
-_LONG_POLL_S = 20.0
-"""How long a tick waits for clips: well below the daemon's limit of 60 s for a tick."""
+_LONG_POLL_S = 25.0
+"""How long a tick waits for clips: long beside the 5 s that may pass before the daemon begins the next one, in which
+nobody waits; below its limit of 60 s for a tick; and no longer than a person waits for Dagster to close."""
 _START_S = 60.0
 """How long a run may take to start before its range counts as abandoned."""
 _NOT_STARTED = [dg.DagsterRunStatus.QUEUED, dg.DagsterRunStatus.NOT_STARTED, dg.DagsterRunStatus.STARTING]
@@ -79,24 +83,41 @@ def audio_clips_sensor(
     "fault; prunes old partitions.",
 )
 def range_reconciler(
-    context: dg.SensorEvaluationContext, settings: dg.ResourceParam[Settings], database: dg.ResourceParam[Database]
+    context: dg.SensorEvaluationContext,
+    settings: dg.ResourceParam[Settings],
+    database: dg.ResourceParam[Database],
+    mlflow: MlflowResource,
 ) -> dg.SensorResult | dg.SkipReason:
     """Retry, split, give up, prune."""
     try:
         database.check_migrated()
         state = topic_state(settings)
         known = stream_ledger.ranges(database, settings.topic)
+        found = plan(known, state, limits(settings), now=datetime.now(UTC), held=_held(context.instance))
+        retry, waiting = _with_champion(found.retry, known, settings, mlflow)
     except GenresError as error:
         return dg.SkipReason(str(error))
-    found = plan(known, state, limits(settings), now=datetime.now(UTC), held=_held(context.instance))
-    mending = dataclasses.replace(found, new=())
+    mending = dataclasses.replace(found, new=(), retry=retry)
     attempts = stream_ledger.record_plan(database, mending)
     old = _old_partitions(context.instance, database, settings)
     if not (attempts or mending.poison or mending.split or mending.lost or old):
-        return dg.SkipReason("every planned range is committed, in work or young")
+        return dg.SkipReason(waiting or "every planned range is committed, in work or young")
     result = _result(settings, database, state, mending, attempts)
     prune = [OFFSET_RANGES.build_delete_request(old)] if old else []
     return result._replace(dynamic_partitions_requests=[*(result.dynamic_partitions_requests or []), *prune])
+
+
+def _with_champion(
+    retry: tuple[Attempt, ...], known: list[StreamRange], settings: Settings, mlflow: MlflowResource
+) -> tuple[tuple[Attempt, ...], str]:
+    """Leave out the ranges that wait for a champion as long as there is none; say so."""
+    reasons = {found.key: found.reason for found in known if (found.reason or "").startswith(NO_CHAMPION)}
+    waiting = [attempt for attempt in retry if attempt.key in reasons]
+    # MLflow's client is loaded only if a range waits for it.
+    if not waiting or mlflow.open().find_champion(stream_dataset(settings)):
+        return retry, ""
+    clips = sum(len(attempt.key) for attempt in waiting)
+    return tuple(attempt for attempt in retry if attempt not in waiting), f"{clips} clips: {reasons[waiting[0].key]}"
 
 
 def _plan_new(context: dg.SensorEvaluationContext, settings: Settings, database: Database, state: TopicState) -> Plan:

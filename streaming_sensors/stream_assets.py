@@ -4,6 +4,7 @@ import contextlib
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import dagster as dg
@@ -18,20 +19,24 @@ from spark.feature_sets import DEFAULT_FEATURE_SET
 from store import ledger, stream_ledger
 from store.database import Database
 from store.lake import Lake
+from store.ledger import Dataset
+from store.model_registry import RegisteredModel
 from store.stream_ledger import FencedError
 from store.stream_ranges import Attempt, PartitionKey, Plan
 from streaming_sensors import range_work
 from streaming_sensors.offset_plan import Limits, next_range
 from streaming_sensors.topic import topic_state, wait_for_data
+from streaming_sensors.warm_launcher import DRAIN_TAG
 
 OFFSET_RANGES = dg.DynamicPartitionsDefinition(name="offset_range")
 """Partition keys ``<topic>:<topic id>:<Kafka partition>:<start>-<end>``: the same key always means the same clips."""
 
-DRAIN_TAG = "genres/drain"
-"""Only sensors set it: the run goes on with what has arrived since. Without it a run does exactly its range."""
 ATTEMPT_TAG = "genres/attempt"
 POISON_TAG = "genres/poison"
 """The run gives its single clip up instead of trying it again."""
+
+NO_CHAMPION = "no champion model"
+"""How the reason of a range begins that waits for a model."""
 
 FEATURES, PREDICTIONS = dg.AssetKey("stream_features"), dg.AssetKey("stream_predictions")
 
@@ -172,8 +177,9 @@ class _StreamRun:
         self.can_go_on = True
         self._mlflow = mlflow
         self._spark = spark_stream
+        self._champion: RegisteredModel | None = None
+        self._dataset: Dataset | None = None
         self._scorer: range_work.Scorer | None = None
-        self._data = ""
         self._started = time.monotonic()
 
     @contextlib.contextmanager
@@ -223,24 +229,22 @@ class _StreamRun:
                 return
             path = found.feature_path if found.feature_version == DEFAULT_FEATURE_SET.feature_version else None
             if FEATURES in selected or path is None:
-                self._require_same_topic(key)
-                stored = range_work.store_features(
-                    key, spark=self._spark.spark_session, lake=self.lake, settings=self.settings
-                )
-                path = stored.path
+                stored = self._features(key, with_scorer=PREDICTIONS in selected)
                 if PREDICTIONS not in selected:
-                    stream_ledger.publish_features(self.database, key, path, DEFAULT_FEATURE_SET.feature_version)
+                    stream_ledger.publish_features(self.database, key, stored.path, DEFAULT_FEATURE_SET.feature_version)
                 if FEATURES in selected:
                     metadata = {
-                        "dagster/row_count": stored.clips,
-                        "clips_refused": stored.refused,
+                        "dagster/row_count": len(stored.table),
+                        "clips_refused": len(stored.table) - stored.table["reason"].null_count,
                         "seconds": stored.seconds,
-                        "parquet": self.lake.uri(path),
+                        "parquet": self.lake.uri(stored.path),
                         "feature_version": DEFAULT_FEATURE_SET.feature_version,
                     }
                     yield FEATURES, metadata, f"{key}-{DEFAULT_FEATURE_SET.feature_version}"
+            else:
+                stored = range_work.StoredFeatures(path, self.lake.read_table([path]), 0.0)
             if PREDICTIONS in selected:
-                yield self._predict(key, path)
+                yield self._predict(key, stored)
         except FencedError:
             raise
         except Exception as error:
@@ -274,13 +278,27 @@ class _StreamRun:
                     )
         self.context.log.info(f"this run is {settings.max_run_s:g} s old: the next one goes on")
 
-    def _predict(self, key: PartitionKey, path: str) -> tuple[dg.AssetKey, dict[str, Any], str]:
+    def _features(self, key: PartitionKey, *, with_scorer: bool) -> range_work.StoredFeatures:
+        """Compute and store a range's features, and load the run's model meanwhile."""
+        self._require_same_topic(key)
+        spark = self._spark.spark_session
+        self.context.log.info(f"{key}: the Spark session is open")
+        # The model stays in this thread: Connect's MLlib knows the session by the thread that opened it.
+        with ThreadPoolExecutor(1) as other:
+            stored = other.submit(range_work.store_features, key, spark=spark, lake=self.lake, settings=self.settings)
+            if with_scorer:
+                self._load_scorer()
+            return stored.result()
+
+    def _predict(
+        self, key: PartitionKey, features: range_work.StoredFeatures
+    ) -> tuple[dg.AssetKey, dict[str, Any], str]:
         started = time.monotonic()
-        assert self._scorer is not None  # noqa: S101 - `_has_champion` came before
+        scorer = self._load_scorer()
         result = range_work.predict_and_commit(
             key,
-            path,
-            self._scorer,
+            features,
+            scorer,
             spark=self._spark.spark_session,
             lake=self.lake,
             database=self.database,
@@ -288,13 +306,13 @@ class _StreamRun:
             run_id=self.context.run_id,
             token=self.token,
         )
-        champion = self._scorer.champion
+        champion = scorer.champion
         self.context.log.info(
             f"{key}: {result.new_predictions} predicted, {result.new_quarantine} quarantined, "
             f"{result.duplicates} known already"
         )
         metadata = {
-            "data": self._data,
+            "data": provenance(scorer.trained_on),
             "dagster/row_count": result.new_predictions,
             "clips_quarantined": result.new_quarantine,
             "clips_known_already": result.duplicates,
@@ -304,19 +322,27 @@ class _StreamRun:
         return PREDICTIONS, metadata, f"{key}-{champion.name}-{champion.version}"
 
     def _has_champion(self, key: PartitionKey) -> bool:
-        if self._scorer is None:
+        """Resolve the champion, once for the run; say that the range waits if there is none."""
+        if self._champion is None:
             dataset = stream_dataset(self.settings)
             champion = self._mlflow.open().find_champion(dataset)
             if champion is None:
-                reason = f"no champion model for dataset '{dataset}' yet: the clips wait until there is one"
+                reason = f"{NO_CHAMPION} for dataset '{dataset}' yet: the clips wait until there is one"
                 self.context.log.warning(reason)
                 stream_ledger.end_attempt(self.database, key, self.context.run_id, reason=reason, is_clips_fault=False)
                 return False
-            _ = self._spark.spark_session  # the model is loaded into it
-            entry = ledger.registered_dataset(self.database, dataset)
-            self._data = provenance(entry)
-            self._scorer = range_work.Scorer(champion, dataset=dataset, is_synthetic=entry.is_synthetic, lake=self.lake)
+            self._champion = champion
+            self._dataset = ledger.registered_dataset(self.database, dataset)
         return True
+
+    def _load_scorer(self) -> range_work.Scorer:
+        """Load the run's champion, once."""
+        if self._scorer is None:
+            assert self._champion is not None and self._dataset is not None  # noqa: S101 - `_has_champion` came before
+            _ = self._spark.spark_session  # the model is loaded into it
+            self._scorer = range_work.Scorer(self._champion, trained_on=self._dataset, lake=self.lake)
+            self.context.log.info(f"{self._champion.name} version {self._champion.version} is loaded")
+        return self._scorer
 
     def _require_same_topic(self, key: PartitionKey) -> None:
         state = topic_state(self.settings)

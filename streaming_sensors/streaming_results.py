@@ -1,12 +1,12 @@
 """``streaming_results``: what the stream predicted, as figures and checks; made anew as predictions arrive."""
 
+import math
+import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
-import numpy as np
-import pandas as pd
 
 from genre_assets.checks import check, check_spec
 from genre_assets.figures import figure_metadata, new_figure
@@ -24,6 +24,7 @@ from streaming_sensors.stream_assets import stream_dataset
 from streaming_sensors.topic import topic_state
 
 if TYPE_CHECKING:
+    import pandas as pd
     from matplotlib.figure import Figure
 
 _ASSET = "streaming_results"
@@ -35,6 +36,8 @@ _SHIFT = 1.0
 _MOST_DRIFTED = 0.25
 _RECENT_RANGES = 50
 _EVERY_S = 30
+_EVERY_S_WHILE_DRAINING = 120
+"""Figures are drawn more seldom while a run works on clips, whose cores they would take."""
 
 
 @dg.asset(
@@ -61,6 +64,8 @@ def streaming_results(
     database: dg.ResourceParam[Database],
 ) -> dg.MaterializeResult:
     """Draw and check the newest predictions."""
+    import pandas as pd
+
     database.check_migrated()
     rows = stream_ledger.stream_predictions(database, limit=_SHOWN_CLIPS)
     if not rows:
@@ -91,7 +96,7 @@ results_job = dg.define_asset_job("streaming_results_job", selection=[_ASSET])
     description="Makes streaming_results anew when there are new predictions.",
 )
 def streaming_results_sensor(
-    context: dg.SensorEvaluationContext, database: dg.ResourceParam[Database]
+    context: dg.SensorEvaluationContext, settings: dg.ResourceParam[Settings], database: dg.ResourceParam[Database]
 ) -> dg.SensorResult | dg.SkipReason:
     """Request a run when the newest prediction is another than at the last request."""
     try:
@@ -104,10 +109,14 @@ def streaming_results_sensor(
     mark = str(newest[0]["predicted_at"])
     if mark == context.cursor:
         return dg.SkipReason("no prediction since the last figures")
+    drawn = context.instance.get_latest_materialization_event(dg.AssetKey(_ASSET))
+    age_s = time.time() - drawn.timestamp if drawn else math.inf
+    if age_s < _EVERY_S_WHILE_DRAINING and stream_ledger.lease_is_held(database, settings.topic):
+        return dg.SkipReason(f"a run is draining {settings.topic}: the figures wait until it is done or they are old")
     return dg.SensorResult(run_requests=[dg.RunRequest(run_key=mark)], cursor=mark)
 
 
-def results_figure(table: pd.DataFrame, *, data: str) -> "Figure":
+def results_figure(table: "pd.DataFrame", *, data: str) -> "Figure":
     """Draw genres over time, confidence, latency and running accuracy.
 
     Parameters
@@ -115,6 +124,8 @@ def results_figure(table: pd.DataFrame, *, data: str) -> "Figure":
     table
         Rows of ``stream_predictions``, oldest first.
     """
+    import pandas as pd
+
     figure, axes = new_figure(12, 8, title=f"The newest {len(table)} predictions", data=data, nrows=2, ncols=2)
     counts = pd.crosstab(table["predicted_at"], table["predicted_genre"]).cumsum()
     axes[0, 0].stackplot(counts.index, counts.T.to_numpy(), labels=list(counts.columns), step="post")
@@ -137,14 +148,16 @@ def results_figure(table: pd.DataFrame, *, data: str) -> "Figure":
     return figure
 
 
-def feature_shifts(stream: pd.DataFrame, training: pd.DataFrame) -> pd.Series:
+def feature_shifts(stream: "pd.DataFrame", training: "pd.DataFrame") -> "pd.Series":
     """How far each feature's mean has moved, in standard deviations of the training set."""
+    import numpy as np
+
     columns = list(DEFAULT_FEATURE_SET.columns)
     spread = training[columns].std().replace(0, np.nan)
     return ((stream[columns].mean() - training[columns].mean()) / spread).abs().fillna(0)
 
 
-def _checks(table: pd.DataFrame, settings: Settings, database: Database, lake: Lake) -> Iterator[dg.AssetCheckResult]:
+def _checks(table: "pd.DataFrame", settings: Settings, database: Database, lake: Lake) -> Iterator[dg.AssetCheckResult]:
     waiting = lag(settings, database, topic_state(settings))
     allowed = 2 * settings.max_clips_per_batch
     yield check(
@@ -184,6 +197,8 @@ def _checks(table: pd.DataFrame, settings: Settings, database: Database, lake: L
 
 
 def _drift(settings: Settings, database: Database, lake: Lake) -> dg.AssetCheckResult:
+    import pandas as pd
+
     committed = stream_ledger.history(database, settings.topic, states={"committed"})[-_RECENT_RANGES:]
     version = DEFAULT_FEATURE_SET.feature_version
     paths = [found.feature_path for found in committed if found.feature_path and found.feature_version == version]

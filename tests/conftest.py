@@ -6,7 +6,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from pathlib import Path
 
 import pytest
@@ -26,6 +26,17 @@ _ELSEWHERE = (
     *("HDFS_URL", "WEBHDFS_URL", "KAFKA_BOOTSTRAP_SERVERS", "SPARK_REMOTE", "MLFLOW_TRACKING_URI"),
     *("DATABASE_URL", "AUDIO", "DATASET"),
 )
+_LOG_CHARACTERS = 4000
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Show the ends of the stack's logs with a failed test; they go with the stack."""
+    report = yield
+    if report.failed and isinstance(stack := getattr(item, "funcargs", {}).get("stack"), Settings):
+        for log in sorted((stack.state_dir / "logs").rglob("*.log")):
+            report.sections.append((f"end of {log.name}", log.read_text(errors="replace")[-_LOG_CHARACTERS:]))
+    return report
 
 
 @pytest.fixture(scope="session")

@@ -24,7 +24,6 @@ from genres.settings import PROJECT_DIR, Settings
 from store import stream_ledger
 from store.database import Database
 from store.datasets.synthetic import SAMPLE_RATE, synthesise
-from store.hdfs import Hdfs
 from store.lake import Lake
 from store.ledger import Dataset
 from store.model_registry import ModelRegistry
@@ -42,7 +41,7 @@ class Stream:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.database = Database(settings.database)
-        self.lake = Lake(Hdfs(settings.webhdfs, user=settings.hdfs_user), hdfs=settings.hdfs, root=settings.lake_path)
+        self.lake = Lake.of(settings)
         self.folder = settings.watch_folder
         self.instance = open_instance(settings)
         self.producer: subprocess.Popen[bytes] | None = None
@@ -59,12 +58,11 @@ class Stream:
         wait_until(lambda: self._ticked_since(began))
 
     def stop(self) -> None:
-        for process in (self.producer, self.daemon):
-            if process is not None:
-                process.send_signal(signal.SIGINT)
-        for process in (self.producer, self.daemon):
-            if process is not None:
-                process.wait(60)
+        if self.producer is not None:
+            self.producer.send_signal(signal.SIGINT)
+            self.producer.wait(60)
+        if self.daemon is not None:
+            kill_tree(self.daemon.pid)  # it would wait for its sensors' long poll
 
     def drop(self, clips: dict[str, bytes], *, every_s: float = 0.0) -> set[str]:
         """Write clips into the watched folder, by their paths in it; give their hashes."""
@@ -226,13 +224,13 @@ def _train() -> None:
     from spark.extraction import clip_features
     from spark.feature_sets import DEFAULT_FEATURE_SET
     from spark.session import open_session, session_config
-    from store.batch_tables import MANIFEST_SCHEMA, BatchTables
+    from store.batch_tables import MANIFEST_COLUMNS, BatchTables
 
     settings = Settings()
     stream = Stream(settings)
     register(settings, stream.instance, Dataset(DATASET, settings.watch_folder, is_synthetic=True))
     tables = BatchTables(stream.lake, stream.database, DATASET)
-    tables.publish_manifest(pd.DataFrame(columns=MANIFEST_SCHEMA.names), run_id="tests")
+    tables.publish_manifest(pd.DataFrame(columns=list(MANIFEST_COLUMNS)), run_id="tests")
     feature_set = DEFAULT_FEATURE_SET
     rows = []
     for name, data in short_clips(3 * _PIECES, seed=1).items():

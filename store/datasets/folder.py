@@ -15,10 +15,15 @@ from pathlib import Path
 from genres.errors import GenresError
 from store.datasets import gtzan
 from store.datasets.split import MIN_CLIPS_PER_GENRE
-from store.datasets.synthetic import MARKER_NAME, NAME_PREFIX
 
 AUDIO_SUFFIXES = (".wav", ".au", ".flac", ".mp3")
 """What counts as audio, in upper or lower case."""
+
+SYNTHETIC_MARKER = "synthetic.json"
+"""The file that says a folder's clips are synthetic; it holds what they were made from."""
+
+SYNTHETIC_PREFIX = "synthetic_"
+"""What the name of every synthetic clip begins with."""
 
 _LAYOUT = "lay the audio out as <genre>/<track>.wav"
 _OUTSIDE = "audio outside a genre folder"
@@ -107,7 +112,7 @@ def dataset_id(folder: Path, files: Sequence[LabelledFile]) -> str:
         ``own_synthetic``, and a name without any Latin letter or digit becomes ``audio_`` and eight digits of
         its hash. Two folders of the same name share an id unless the user sets one.
     """
-    if (folder / MARKER_NAME).is_file():
+    if (folder / SYNTHETIC_MARKER).is_file():
         return "synthetic"
     if gtzan.is_gtzan((file.track_id, file.genre) for file in files):
         return "gtzan"
@@ -164,7 +169,7 @@ def _walk(folder: Path) -> tuple[list[LabelledFile], Counter[str]]:
                     ignored["not audio by its suffix"] += 1
         elif _is_audio(entry):
             ignored[_OUTSIDE] += 1
-        elif entry.name != MARKER_NAME:
+        elif entry.name != SYNTHETIC_MARKER:
             ignored["not audio by its suffix"] += 1
     return files, ignored
 
@@ -189,7 +194,7 @@ def _is_audio(path: Path) -> bool:
 
 def _label(path: Path) -> LabelledFile:
     genre, stem = _text(path.parent.name), _text(path.stem)
-    named_by_genre = stem.startswith((f"{genre}.", f"{NAME_PREFIX}{genre}."))
+    named_by_genre = stem.startswith((f"{genre}.", f"{SYNTHETIC_PREFIX}{genre}."))
     track_id = safe_name(stem) if named_by_genre else f"{safe_name(genre)}.{safe_name(stem)}"
     return LabelledFile(track_id, genre, path, _text(path.name))
 

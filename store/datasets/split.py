@@ -5,12 +5,13 @@ What belongs here: who goes where and why. A pure function of a table; storing t
 
 import hashlib
 from dataclasses import dataclass
-from typing import Literal
-
-import pandas as pd
+from typing import TYPE_CHECKING, Literal
 
 from genres.errors import GenresError
 from store.datasets import gtzan
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 PARTS = ("train", "valid", "test")
 """The sides of a split."""
@@ -29,7 +30,7 @@ VALID_SHARE = TEST_SHARE = 0.2
 class TrackSplit:
     """Who goes where, and why."""
 
-    table: pd.DataFrame
+    table: "pd.DataFrame"
     """
     A row for each track given, sorted by ``track_id``: ``track_id, genre, sha256``, ``part`` (one of `PARTS` or
     `EXCLUDED`) and ``reason`` (why a track is excluded, else empty).
@@ -39,7 +40,7 @@ class TrackSplit:
     """A sentence: what the method is and why it was taken."""
 
 
-def split_tracks(tracks: pd.DataFrame) -> TrackSplit:
+def split_tracks(tracks: "pd.DataFrame") -> TrackSplit:
     """Split accepted tracks into train, valid and test.
 
     If all names are GTZAN's, the published fault-filtered split [1]_ is taken, provided that the tracks at hand
@@ -98,7 +99,7 @@ def split_tracks(tracks: pd.DataFrame) -> TrackSplit:
     return TrackSplit(filtered, "fault-filtered", why)
 
 
-def fingerprint(table: pd.DataFrame) -> str:
+def fingerprint(table: "pd.DataFrame") -> str:
     """Digest a split, so that results on the same split are known to compare.
 
     Parameters
@@ -116,14 +117,14 @@ def fingerprint(table: pd.DataFrame) -> str:
     return _digest("\n".join(repr(row) for row in rows))
 
 
-def _fault_filtered(table: pd.DataFrame) -> pd.DataFrame:
+def _fault_filtered(table: "pd.DataFrame") -> "pd.DataFrame":
     listed = [gtzan.tracks()[track_id].filtered_part for track_id in table["track_id"]]
     table = table.assign(part=[part or EXCLUDED for part in listed], reason="")
     table.loc[table["part"] == EXCLUDED, "reason"] = "left out by the fault-filtered split"
     return _exclude_repeated_audio(table)
 
 
-def _stratified(table: pd.DataFrame) -> pd.DataFrame:
+def _stratified(table: "pd.DataFrame") -> "pd.DataFrame":
     table = _exclude_repeated_audio(table.assign(part="", reason=""))
     for genre in table["genre"].unique():
         usable = table[(table["genre"] == genre) & (table["part"] != EXCLUDED)]
@@ -146,7 +147,7 @@ def _parts(n: int) -> list[str]:
     return ["train"] * (n - n_valid - n_test) + ["valid"] * n_valid + ["test"] * n_test
 
 
-def _exclude_repeated_audio(table: pd.DataFrame) -> pd.DataFrame:
+def _exclude_repeated_audio(table: "pd.DataFrame") -> "pd.DataFrame":
     """Keep one track of each piece of audio, or none if its labels disagree; `table` is sorted by track id."""
     table = table.copy()
     for _, same in table[table["part"] != EXCLUDED].groupby("sha256"):

@@ -23,15 +23,10 @@ import numpy as np
 import numpy.typing as npt
 
 from genres.errors import GenresError
+from store.datasets.folder import SYNTHETIC_MARKER, SYNTHETIC_PREFIX
 
 SAMPLE_RATE = 22_050
 """Samples per second, as in GTZAN."""
-
-MARKER_NAME = "synthetic.json"
-"""The file that says a folder's clips are synthetic; it holds what they were made from."""
-
-NAME_PREFIX = "synthetic_"
-"""What the name of every synthetic clip begins with."""
 
 GENERATOR = 1
 """Raised with every change to the sound, so that folders made before it are made anew."""
@@ -79,7 +74,7 @@ def write_clips(
     }
     _claim(folder, spec)
     clips = [
-        (folder / genre / f"{NAME_PREFIX}{genre}.{index:05d}.wav", genre, index)
+        (folder / genre / f"{SYNTHETIC_PREFIX}{genre}.{index:05d}.wav", genre, index)
         for genre in GENRES
         for index in range(clips_per_genre)
     ]
@@ -635,7 +630,7 @@ def _swell(n_samples: int, depth: float, rng: np.random.Generator) -> Audio:
 
 def _claim(folder: Path, spec: dict[str, Any]) -> None:
     """Make `folder` one that holds synthetic clips of `spec` and nothing else, before any clip is written."""
-    marker = folder / MARKER_NAME
+    marker = folder / SYNTHETIC_MARKER
     folder.mkdir(parents=True, exist_ok=True)
     if not marker.exists() and any(not entry.name.startswith(".") for entry in folder.iterdir()):
         raise GenresError(
@@ -643,7 +638,7 @@ def _claim(folder: Path, spec: dict[str, Any]) -> None:
         )
     if marker.exists() and json.loads(marker.read_text()) == spec:
         return
-    for clip in folder.glob(f"*/{NAME_PREFIX}*.wav"):
+    for clip in folder.glob(f"*/{SYNTHETIC_PREFIX}*.wav"):
         clip.unlink()
     _replace(marker, lambda path: path.write_text(json.dumps(spec, indent=2) + "\n"))
 

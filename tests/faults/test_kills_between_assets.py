@@ -18,7 +18,6 @@ from spark.feature_sets import DEFAULT_FEATURE_SET
 from store import ledger, predictions
 from store.batch_tables import BatchTables
 from store.database import Database
-from store.hdfs import Hdfs
 from store.lake import Lake
 
 GENRES = ("blues", "disco", "metal")
@@ -40,7 +39,7 @@ def loaded(stack: Settings, run_genres: Callable[..., Any], folder: Path) -> Loa
     def load(dataset: str) -> BatchTables:
         done = run_genres("load", str(folder), "--dataset", dataset)
         assert done.returncode == 0, done.stdout + done.stderr
-        lake = Lake(Hdfs(stack.webhdfs, user=stack.hdfs_user), hdfs=stack.hdfs, root=stack.lake_path)
+        lake = Lake.of(stack)
         return BatchTables(lake, Database(stack.database), dataset)
 
     return load

@@ -6,6 +6,7 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 
+import dagster as dg
 import psutil
 import pytest
 
@@ -14,10 +15,11 @@ from local_stack.stack import status
 from store import stream_ledger
 from store.stream_ranges import PartitionKey
 from streaming_sensors.topic import topic_state
+from streaming_sensors.warm_launcher import PID_TAG, process_of
 from tests.stream_rig import Stream, kill_tree, running_stream, set_champion, short_clips, wait_until
 
 TOPIC = "test_streaming_kills"
-CLIPS = 24
+CLIPS = 100
 
 
 @pytest.fixture(scope="module")
@@ -43,14 +45,32 @@ def test_killed_producer(stream: Stream) -> None:
 
 
 def test_killed_run_worker(stream: Stream) -> None:
-    killed: list[PartitionKey] = []
+    killed: list[tuple[PartitionKey, str]] = []
 
     def kill() -> None:
         wait_until(lambda: kill_worker_at_work(stream, killed))
 
     all_arrive(stream, 22, kill)
-    (key,) = killed
+    ((key, run_id),) = killed
     assert stream_ledger.find_range(stream.database, key).attempts > 1, "what the killed run was at was tried again"
+    # Run monitoring looks every twenty seconds.
+    wait_until(lambda: stream.instance.get_run_by_id(run_id).status == dg.DagsterRunStatus.FAILURE)
+
+
+def test_terminated_run(stream: Stream) -> None:
+    terminated: list[str] = []
+
+    def terminate() -> None:
+        wait_until(lambda: alive(stream))
+        (run, *_) = alive(stream)
+        # As the UI does, from a process that did not launch it.
+        assert stream.instance.run_launcher.terminate(run.run_id)
+        terminated.append(run.run_id)
+
+    all_arrive(stream, 25, terminate)
+    run = stream.instance.get_run_by_id(terminated[0])
+    assert run is not None
+    assert run.status == dg.DagsterRunStatus.CANCELED
 
 
 def test_killed_daemon_with_its_code_servers_and_runs(stream: Stream) -> None:
@@ -61,6 +81,9 @@ def test_killed_daemon_with_its_code_servers_and_runs(stream: Stream) -> None:
         assert stream.daemon is not None
         kill_tree(stream.daemon.pid)
         stream.daemon.wait(30)
+        for run in alive(stream):
+            if process := process_of(run):
+                process.kill()
         stream.start_daemon()
 
     all_arrive(stream, 23, kill)
@@ -84,7 +107,7 @@ def all_arrive(stream: Stream, seed: int, kill: Callable[[], None]) -> None:
     """Drop clips one after the other, kill meanwhile, and see that each has its one place in the end."""
     clips = short_clips(CLIPS, seed=seed)
     hashes: set[str] = set()
-    dropper = threading.Thread(target=lambda: hashes.update(stream.drop(clips, every_s=0.25)))
+    dropper = threading.Thread(target=lambda: hashes.update(stream.drop(clips, every_s=0.1)))
     dropper.start()
     try:
         kill()
@@ -99,7 +122,7 @@ def all_arrive(stream: Stream, seed: int, kill: Callable[[], None]) -> None:
     stream.assert_no_overlaps_and_no_holes()
 
 
-def kill_worker_at_work(stream: Stream, killed: list[PartitionKey]) -> bool:
+def kill_worker_at_work(stream: Stream, killed: list[tuple[PartitionKey, str]]) -> bool:
     """Kill the process of a run that has begun a range and not committed it, and note the range; False: no such run."""
     for found in stream_ledger.history(stream.database, TOPIC, states={"planned"}):
         pid = found.run_id and worker_of(stream, found.run_id)
@@ -111,10 +134,20 @@ def kill_worker_at_work(stream: Stream, killed: list[PartitionKey]) -> bool:
         now = stream_ledger.find_range(stream.database, found.key)
         if (now.state, now.run_id) == ("planned", found.run_id):
             worker.kill()
-            killed.append(found.key)
+            killed.append((found.key, found.run_id))
             return True
         worker.resume()
     return False
+
+
+def alive(stream: Stream) -> list[dg.DagsterRun]:
+    """The stream's draining runs whose process is there."""
+    started = dg.RunsFilter(job_name="stream_batch_job", statuses=[dg.DagsterRunStatus.STARTED])
+    return [
+        run
+        for run in stream.instance.get_runs(started)
+        if run.tags["dagster/partition"].startswith(f"{TOPIC}:") and PID_TAG in run.tags and process_of(run)
+    ]
 
 
 def worker_of(stream: Stream, run_id: str) -> int | None:

@@ -20,7 +20,6 @@ from store.batch_tables import BatchTables
 from store.database import Database
 from store.datasets.split import split_tracks
 from store.datasets.synthetic import SAMPLE_RATE
-from store.hdfs import Hdfs
 from store.lake import Lake
 from store.model_registry import ModelRegistry
 
@@ -29,7 +28,7 @@ GENRES = ("blues", "metal")
 
 
 def tables_of(stack: Settings, dataset: str) -> BatchTables:
-    lake = Lake(Hdfs(stack.webhdfs, user=stack.hdfs_user), hdfs=stack.hdfs, root=stack.lake_path)
+    lake = Lake.of(stack)
     return BatchTables(lake, Database(stack.database), dataset)
 
 

@@ -17,7 +17,6 @@ from spark.feature_sets import DEFAULT_FEATURE_SET
 from store import ledger, predictions, quarantine, stream_ledger
 from store.batch_tables import BatchTables
 from store.database import Database
-from store.hdfs import Hdfs
 from store.lake import Lake
 from store.model_registry import ModelRegistry, directory_digest
 
@@ -49,7 +48,7 @@ def demo(genres: Genres, folder: Path) -> subprocess.CompletedProcess[str]:
 
 @pytest.fixture(scope="module")
 def tables(stack: Settings, demo: subprocess.CompletedProcess[str]) -> BatchTables:
-    lake = Lake(Hdfs(stack.webhdfs, user=stack.hdfs_user), hdfs=stack.hdfs, root=stack.lake_path)
+    lake = Lake.of(stack)
     return BatchTables(lake, Database(stack.database), "own_music0")
 
 

@@ -16,9 +16,11 @@ from spark.feature_sets import DEFAULT_FEATURE_SET
 from store import stream_ledger
 from store.database import Database
 from store.stream_ranges import StreamRange
-from store.tables import STREAM_LEASES
-from streaming_sensors.stream_assets import DRAIN_TAG, FEATURES, PREDICTIONS
+from store.tables import STREAM_LEASES, STREAM_RANGES
+from streaming_sensors.sensors import lag
+from streaming_sensors.stream_assets import FEATURES, PREDICTIONS
 from streaming_sensors.topic import topic_state
+from streaming_sensors.warm_launcher import DRAIN_TAG
 from tests.stream_rig import (
     DATASET,
     Stream,
@@ -223,6 +225,17 @@ def test_replayed_offsets_change_no_table_and_drain_nothing(stream: Stream, sett
     made = [event.dagster_event.step_materialization_data.materialization for event in events]
     assert {(entry.asset_key, entry.partition) for entry in made} == {(FEATURES, key), (PREDICTIONS, key)}
     assert tables(stream.database) == before
+
+
+def test_the_whole_topic_replayed_from_offset_0_leaves_the_tables_as_they_were(stream: Stream, settled: Flow) -> None:
+    before = tables(stream.database)
+    with stream.database.writing() as connection:
+        connection.execute(sa.delete(STREAM_RANGES).where(STREAM_RANGES.c.topic == TOPIC))
+    wait_until(lambda: lag(stream.settings, stream.database, topic_state(stream.settings)) == 0, patience_s=300)
+    after = tables(stream.database)
+    for table in ("stream_predictions", "stream_quarantine"):
+        assert after[table] == before[table]
+    stream.assert_no_overlaps_and_no_holes()
 
 
 def test_a_new_champion_scores_stored_features_again(stream: Stream, settled: Flow) -> None:

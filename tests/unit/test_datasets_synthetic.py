@@ -11,8 +11,8 @@ import pytest
 
 from genres.errors import GenresError
 from store.datasets import gtzan
-from store.datasets.folder import dataset_id, scan
-from store.datasets.synthetic import GENRES, MARKER_NAME, SAMPLE_RATE, synthesise, write_clips
+from store.datasets.folder import SYNTHETIC_MARKER, dataset_id, scan
+from store.datasets.synthetic import GENRES, SAMPLE_RATE, synthesise, write_clips
 
 
 def write(folder: Path, seed: int = 1) -> list[tuple[int, int]]:
@@ -75,7 +75,7 @@ def test_folder_reads_back_as_synthetic(written: Path) -> None:
     assert (len(files), found.ignored) == (30, {})
     assert files[0].track_id == "synthetic_blues.00000"
     assert dataset_id(written, files) == "synthetic"
-    assert json.loads((written / MARKER_NAME).read_text())["synthetic"] is True
+    assert json.loads((written / SYNTHETIC_MARKER).read_text())["synthetic"] is True
     with wave.open(str(files[0].path)) as clip:
         assert clip.getparams()[:4] == (1, 2, SAMPLE_RATE, SAMPLE_RATE // 2)
         samples = np.frombuffer(clip.readframes(SAMPLE_RATE), dtype="<i2")

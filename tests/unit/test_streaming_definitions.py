@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 
 import dagster as dg
@@ -13,11 +14,11 @@ from genres.settings import Settings
 from spark.feature_sets import DEFAULT_FEATURE_SET
 from store import stream_ledger
 from store.database import Database
-from store.stream_ranges import Attempt, Lost, PartitionKey, Plan, Split
+from store.stream_ranges import Attempt, Lost, PartitionKey, Plan, Split, StreamRange
 from store.tables import STREAM_PREDICTIONS
 from streaming_sensors.definitions import build_defs
-from streaming_sensors.sensors import _losses, lag
-from streaming_sensors.stream_assets import OFFSET_RANGES, _is_clips_fault
+from streaming_sensors.sensors import _losses, _with_champion, lag
+from streaming_sensors.stream_assets import NO_CHAMPION, OFFSET_RANGES, _is_clips_fault
 from streaming_sensors.topic import TopicState
 
 UPSTREAM = {
@@ -38,7 +39,10 @@ CHECKS = {
         for name in ("consumer_lag", "freshness", "quarantine_rate", "label_set", "feature_drift", "batch_checks")
     ),
 }
-HEAVY = ("pyspark.ml", "pyspark.sql.connect", "librosa", "mlflow", "sklearn", "matplotlib", "scipy", "numba", "kafka")
+HEAVY = (
+    *("pyspark.ml", "pyspark.sql.connect", "librosa", "mlflow", "sklearn", "matplotlib", "scipy", "numba", "kafka"),
+    *("numpy", "pandas", "pyarrow", "sqlalchemy", "requests", "fsspec"),
+)
 
 
 @pytest.fixture(scope="module")
@@ -197,3 +201,27 @@ def test_a_run_that_never_starts_holds_its_range_only_so_long(monkeypatch: pytes
         assert sensors._held(instance) == {"a range"}
         monkeypatch.setattr(sensors, "_START_S", -1.0)
         assert not sensors._held(instance)
+
+
+@pytest.mark.parametrize("has_champion", [False, True])
+def test_what_waits_for_a_champion_is_tried_again_when_there_is_one(
+    database: Database, tmp_path: Path, has_champion: bool
+) -> None:
+    class Registry:
+        def open(self) -> "Registry":
+            return self
+
+        def find_champion(self, dataset: str) -> str | None:
+            return "a model" if has_champion and dataset == "mine" else None
+
+    settings = Settings(state_dir=tmp_path, stream_dataset="mine")
+    waiting, killed = (PartitionKey("t", "A" * 22, 0, start, start + 3) for start in (0, 3))
+    now = datetime.now(UTC)
+    known = [
+        StreamRange(waiting, "planned", now, reason=f"{NO_CHAMPION} for dataset 'mine' yet: the clips wait"),
+        StreamRange(killed, "planned", now, reason=None),
+    ]
+    retry = (Attempt(waiting, 2), Attempt(killed, 2))
+    left, why = _with_champion(retry, known, settings, Registry())  # type: ignore[arg-type]
+    assert left == (retry if has_champion else retry[1:])
+    assert why == ("" if has_champion else f"3 clips: {NO_CHAMPION} for dataset 'mine' yet: the clips wait")

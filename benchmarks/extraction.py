@@ -1,0 +1,182 @@
+"""Extraction on the lake through Spark Connect beside a bare pool of processes that reads the same files from HDFS.
+
+Run it from the project's folder on a running stack: ``python benchmarks/extraction.py [--clips 100] [--rounds 5]
+[--grow 100,1000,10000]``. Both sides fetch over WebHDFS, check, decode and compute with the same code, on as many
+processes as there are cores, and give their rows back to this process; they take turns in one run. The clips are noise.
+"""
+
+import argparse
+import hashlib
+import io
+import multiprocessing
+import os
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from multiprocessing.pool import Pool
+from statistics import median
+from threading import Event, Thread
+from uuid import uuid4
+
+from spark.worker_daemon import single_threaded, warm_up
+
+single_threaded()  # the pools of the libraries read their size when they are imported, here and in the processes
+
+import numpy as np  # noqa: E402
+import pandas as pd  # noqa: E402
+import psutil  # noqa: E402
+import soundfile  # noqa: E402
+
+from genres.settings import Settings  # noqa: E402
+from local_stack.stack import status  # noqa: E402
+from spark.clip_source import WebHdfsClips  # noqa: E402
+from spark.extraction import clip_features, extract_features, tasks_for  # noqa: E402
+from spark.feature_sets import DEFAULT_FEATURE_SET  # noqa: E402
+from spark.session import open_session, session_config  # noqa: E402
+from store.lake import Lake  # noqa: E402
+
+CLIP_S = 30.0
+SKEWED_S = np.geomspace(0.6, 60.0, 10)
+MAX_CLIP_S = 600.0
+MIB = 2**20
+CORES = len(os.sched_getaffinity(0))
+
+
+def main() -> None:
+    """Print the three tables."""
+    arguments = argparse.ArgumentParser(description=__doc__)
+    arguments.add_argument("--clips", type=int, default=100, help="clips of 30 s in each round")
+    arguments.add_argument("--rounds", type=int, default=5)
+    arguments.add_argument("--grow", default="100,1000,10000", help="numbers of clips for the table of memory")
+    wanted = arguments.parse_args()
+    settings = Settings()
+    spark = open_session(session_config("connect", settings, app_name="extraction benchmark"))
+    with multiprocessing.get_context("spawn").Pool(CORES, initializer=warm_up) as pool:
+        bench = Bench(settings, spark, pool)
+        with clips_on_hdfs(settings, [CLIP_S] * wanted.clips) as even:
+            bench.compare(even, wanted.rounds, f"{wanted.clips} clips of {CLIP_S:g} s")
+            sizes = [int(size) for size in wanted.grow.split(",") if size]
+            bench.grow(even, sizes)
+        with clips_on_hdfs(settings, list(SKEWED_S) * (wanted.clips // len(SKEWED_S))) as skewed:
+            bench.compare(skewed, wanted.rounds, f"{len(skewed)} clips of {SKEWED_S[0]:g} to {SKEWED_S[-1]:g} s")
+    spark.stop()
+
+
+class Bench:
+    """The two sides."""
+
+    def __init__(self, settings: Settings, spark: object, pool: Pool) -> None:
+        self.settings = settings
+        self.source = WebHdfsClips(settings.webhdfs, settings.hdfs_user)
+        self.spark = spark
+        self.pool = pool
+
+    def by_spark(self, clips: pd.DataFrame) -> float:
+        """Seconds that the project's extraction takes."""
+        began = time.perf_counter()
+        table = extract_features(
+            self.spark.createDataFrame(clips),
+            source=self.source,
+            feature_set=DEFAULT_FEATURE_SET,
+            max_clip_s=MAX_CLIP_S,
+            tasks=tasks_for(len(clips)),
+        ).toArrow()
+        seconds = time.perf_counter() - began
+        if table["reason"].null_count != len(clips):
+            raise RuntimeError("a clip was refused")
+        return seconds
+
+    def by_pool(self, clips: pd.DataFrame) -> float:
+        """Seconds that the pool takes, handing out as few clips at a time as Spark does."""
+        began = time.perf_counter()
+        shares = np.array_split(np.arange(len(clips)), tasks_for(len(clips)))
+        jobs = [(self.source, clips.iloc[share]) for share in shares]
+        rows = [row for share in self.pool.imap_unordered(pool_job, jobs) for row in share]
+        pd.DataFrame(rows)
+        return time.perf_counter() - began
+
+    def compare(self, clips: pd.DataFrame, rounds: int, what: str) -> None:
+        """Print both sides' times, in turns, and their ratio."""
+        self.by_pool(clips)
+        self.by_spark(clips)
+        pairs = [(self.by_pool(clips), self.by_spark(clips)) for _ in range(rounds)]
+        ratios = [spark / pool for pool, spark in pairs]
+        print(f"\n{what}, {rounds} rounds in turns, {CORES} processes\n")
+        print("| side | ms a clip, p50 | least | most |\n|---|---|---|---|")
+        for name, side in (("pool of processes", 0), ("Spark Connect", 1)):
+            each = [1000 * pair[side] / len(clips) for pair in pairs]
+            print(f"| {name} | {median(each):.1f} | {min(each):.1f} | {max(each):.1f} |")
+        print(f"| ratio Spark / pool | {median(ratios):.2f} | {min(ratios):.2f} | {max(ratios):.2f} |", flush=True)
+
+    def grow(self, clips: pd.DataFrame, sizes: Sequence[int]) -> None:
+        """Print time and highest memory for growing numbers of clips, the same files again and again."""
+        print(
+            "\n| clips | ms a clip | Spark driver MiB | Python workers MiB | this process MiB |\n|---|---|---|---|---|"
+        )
+        for size in sizes:
+            many = pd.concat([clips] * -(-size // len(clips)), ignore_index=True).head(size)
+            with highest_memory(self.settings) as highest:
+                seconds = self.by_spark(many)
+            driver, workers, client = (highest[name] // MIB for name in ("driver", "workers", "client"))
+            print(f"| {size} | {1000 * seconds / size:.1f} | {driver} | {workers} | {client} |", flush=True)
+
+
+def pool_job(job: tuple[WebHdfsClips, pd.DataFrame]) -> list[dict[str, object]]:
+    """Do a few clips in a process of the pool."""
+    source, rows = job
+    done = []
+    for clip in source.clips(rows):
+        found = clip_features(
+            clip.data, file_suffix=clip.suffix, feature_set=DEFAULT_FEATURE_SET, max_clip_s=MAX_CLIP_S
+        )
+        done.append({**clip.about, "length": found.length, **found.values, "sha256": found.sha256})
+    return done
+
+
+@contextmanager
+def clips_on_hdfs(settings: Settings, lengths_s: Sequence[float]) -> Iterator[pd.DataFrame]:
+    """Put clips of these lengths in the lake meanwhile; give the rows that name them."""
+    lake = Lake.of(settings)
+    folder = lake.path("_tmp", f"extraction_{uuid4().hex}")
+    random = np.random.default_rng(0)
+    rows = []
+    for number, length_s in enumerate(lengths_s):
+        sound = io.BytesIO()
+        beat = 0.05 + 0.2 * (np.arange(int(length_s * 22_050)) / 22_050 * 2 % 1 < 0.2)
+        soundfile.write(sound, random.normal(0, 0.3, len(beat)) * beat, 22_050, format="WAV", subtype="PCM_16")
+        path, data = f"{folder}/{number}.wav", sound.getvalue()
+        lake.files.pipe_file(path, data)
+        rows.append((str(number), "noise", path, hashlib.sha256(data).hexdigest()))
+    yield pd.DataFrame(rows, columns=["track_id", "genre", "path", "sha256"])
+    lake.files.rm(folder, recursive=True)
+
+
+@contextmanager
+def highest_memory(settings: Settings) -> Iterator[dict[str, int]]:
+    """Look at the memory of driver, workers and this process four times a second; the highest is given, in bytes."""
+    driver = psutil.Process(next(row.pid for row in status(settings) if row.service == "spark-connect"))
+    highest = dict.fromkeys(("driver", "workers", "client"), 0)
+    done = Event()
+
+    def sample() -> None:
+        while not done.wait(0.25):
+            workers = 0
+            for child in driver.children(recursive=True):
+                try:
+                    workers += child.memory_full_info().uss
+                except psutil.NoSuchProcess:
+                    continue
+            now = {"driver": driver.memory_info().rss, "workers": workers, "client": psutil.Process().memory_info().rss}
+            highest.update({name: max(highest[name], value) for name, value in now.items()})
+
+    sampler = Thread(target=sample)
+    sampler.start()
+    try:
+        yield highest
+    finally:
+        done.set()
+        sampler.join()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,231 @@
+"""How long a clip takes from the watched folder to its row: out of idleness, in a steady flow, and at full speed.
+
+Run it from the project's folder on a stack with a champion (after ``make demo``) and with ``make ui`` closed:
+``python benchmarks/latency.py [--idle 10] [--steady 40] [--burst 200]``. Producer, daemon and sensors are the
+project's own, on a topic and a folder of the benchmark's own; every time stamp is one that the pipeline keeps anyway.
+Beside it, in the same run, stands a resident Structured Streaming job (``benchmarks/resident_stream.py``).
+The clips are noise under a slow envelope: 30 s each, all different, and no music.
+"""
+
+import argparse
+import hashlib
+import io
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import dagster as dg
+import numpy as np
+import pandas as pd
+import soundfile
+import sqlalchemy as sa
+
+from genre_assets.launch import open_instance
+from genres.settings import PROJECT_DIR, Settings
+from genres.stream_demo import stream_running, ui_runs
+from store import stream_ledger
+from store.database import Database
+from store.tables import SENT_FILES, STREAM_PREDICTIONS, STREAM_RANGES
+from streaming_sensors.topic import create_topic
+
+CLIP_S = 30
+SAMPLE_RATE = 22_050
+PATIENCE_S = 300.0
+SETTLED_S = 3.0
+"""How long no run may be alive before the pipeline counts as idle."""
+
+
+def main() -> None:
+    """Measure the three ways of arriving and print a Markdown table of each."""
+    arguments = argparse.ArgumentParser(description=__doc__)
+    arguments.add_argument("--idle", type=int, default=10, help="clips dropped one by one into an idle pipeline")
+    arguments.add_argument("--steady", type=int, default=40, help="clips dropped one a second")
+    arguments.add_argument("--burst", type=int, default=200, help="clips dropped at once")
+    arguments.add_argument("--resident", type=int, default=10, help="clips dropped one by one for the rival")
+    wanted = arguments.parse_args()
+    topic = f"latency_{uuid4().hex[:8]}"
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ |= {"GENRES_TOPIC": topic, "GENRES_WATCH_FOLDER": folder}
+        settings = Settings()
+        if ui_runs(settings):
+            sys.exit("close `make ui` first: its daemon would work on the default topic at the same time")
+        database = Database(settings.database)
+        database.migrate()
+        create_topic(settings)
+        instance = open_instance(settings)
+        bench = Bench(settings, database, instance)
+        with stream_running(settings, instance):
+            bench.idle_rounds(1)  # the daemon's first run imports everything once
+            if wanted.idle:
+                print_phases(bench.idle_rounds(wanted.idle))
+            if wanted.steady:
+                print_flow("one clip a second", bench.drop(wanted.steady, every_s=1.0))
+            if wanted.burst:
+                print_flow("as fast as they are written", bench.drop(wanted.burst, every_s=0.0))
+        if wanted.resident:
+            print_resident(resident_rounds(wanted.resident))
+
+
+class Bench:
+    """A running pipeline, clips to drop into it, and the look-up of what became of them."""
+
+    def __init__(self, settings: Settings, database: Database, instance: dg.DagsterInstance) -> None:
+        self.settings = settings
+        self.database = database
+        self.instance = instance
+
+    def idle_rounds(self, rounds: int) -> pd.DataFrame:
+        """Drop clips one by one, each when no run is alive; give their time stamps."""
+        return pd.concat([self.drop(1, every_s=0.0) for _ in range(rounds)], ignore_index=True)
+
+    def drop(self, count: int, *, every_s: float) -> pd.DataFrame:
+        """Drop clips into the idle pipeline, wait for their rows, and give a row of time stamps for each."""
+        self._wait(self._is_idle)
+        clips = [new_clip() for _ in range(count)]
+        dropped: dict[str, datetime] = {}
+        for name, data in clips:
+            path = self.settings.watch_folder / name
+            path.write_bytes(data)
+            dropped[hashlib.sha256(data).hexdigest()] = datetime.now(UTC)
+            time.sleep(every_s)
+        self._wait(lambda: len(self._rows(dropped)) == count)
+        return pd.DataFrame([self._stamps(row, dropped[row["sha256"]]) for row in self._rows(dropped)])
+
+    def _rows(self, hashes: dict[str, datetime]) -> list[dict[str, Any]]:
+        rows = STREAM_PREDICTIONS.c
+        query = sa.select(STREAM_PREDICTIONS).where(rows.topic == self.settings.topic)
+        with self.database.reading() as connection:
+            found = [dict(row) for row in connection.execute(query).mappings()]
+        return [row for row in found if row["sha256"] in hashes]
+
+    def _stamps(self, row: dict[str, Any], dropped: datetime) -> dict[str, Any]:
+        sent, ranges = SENT_FILES.c, STREAM_RANGES.c
+        with self.database.reading() as connection:
+            sent_at = connection.scalar(sa.select(sent.sent_at).where(sent.sha256 == row["sha256"]))
+            seen_at = connection.scalar(
+                sa.select(ranges.planned_at).where(ranges.partition_key == row["partition_key"])
+            )
+        record = self.instance.get_run_record_by_id(row["run_id"])
+        if record is None:
+            sys.exit(f"Dagster has no run {row['run_id']}")
+        events = [
+            (event.timestamp, event.dagster_event_type, event.user_message)
+            for event in self.instance.all_logs(row["run_id"])
+        ]
+
+        def first(is_it: Callable[[Any, str], bool]) -> datetime:
+            return datetime.fromtimestamp(min(at for at, kind, text in events if is_it(kind, text)), UTC)
+
+        return {
+            "run_id": row["run_id"],
+            "is_first_of_run": record.dagster_run.tags.get("dagster/partition") == row["partition_key"],
+            "dropped": dropped,
+            "sent": sent_at,
+            "seen": seen_at,
+            "run created": record.create_timestamp.astimezone(UTC),
+            "run started": first(lambda kind, _: kind == dg.DagsterEventType.RUN_START),
+            "step started": first(lambda kind, _: kind == dg.DagsterEventType.STEP_START),
+            "session open": first(lambda _, text: text.endswith("the Spark session is open")),
+            "model loaded": first(lambda _, text: text.endswith("is loaded")),
+            "features stored": first(lambda kind, _: kind == dg.DagsterEventType.ASSET_MATERIALIZATION),
+            "committed": row["predicted_at"],
+        }
+
+    def _is_idle(self) -> bool:
+        """No run has held the topic or been alive for a while."""
+        alive = [dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.NOT_STARTED]
+        for _ in range(int(SETTLED_S / 0.5)):
+            if stream_ledger.lease_is_held(self.database, self.settings.topic):
+                return False
+            if self.instance.get_runs(dg.RunsFilter(statuses=alive), limit=1):
+                return False
+            time.sleep(0.5)
+        return True
+
+    def _wait(self, condition: Callable[[], bool]) -> None:
+        deadline = time.monotonic() + PATIENCE_S
+        while not condition():
+            if time.monotonic() > deadline:
+                sys.exit(f"it did not happen in {PATIENCE_S:g} s; see {self.settings.state_dir / 'logs'}")
+            time.sleep(0.2)
+
+
+def new_clip() -> tuple[str, bytes]:
+    """Make a clip that is like no other, and a name for it."""
+    random = np.random.default_rng()
+    seconds = np.arange(CLIP_S * SAMPLE_RATE) / SAMPLE_RATE
+    beat = 0.1 + 0.2 * (seconds * random.uniform(1, 3) % 1 < 0.2)
+    sound = io.BytesIO()
+    noise = random.normal(0, 0.3, len(seconds))
+    soundfile.write(sound, noise * beat, SAMPLE_RATE, format="WAV", subtype="PCM_16")
+    return f"{uuid4().hex}.wav", sound.getvalue()
+
+
+def resident_rounds(rounds: int) -> pd.Series:
+    """Seconds from drop to row of the resident job, clip by clip, after one that warms it."""
+    took = []
+    with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryDirectory() as checkpoints:
+        command = [sys.executable, str(Path(__file__).with_name("resident_stream.py")), folder, checkpoints]
+        with subprocess.Popen(command, cwd=PROJECT_DIR, stdout=subprocess.PIPE, text=True) as job:
+            try:
+                json.loads(job.stdout.readline())
+                for _ in range(rounds + 1):
+                    name, data = new_clip()
+                    hidden = Path(folder) / f".{name}"
+                    hidden.write_bytes(data)
+                    dropped = time.time()
+                    hidden.rename(hidden.with_name(name))  # the file source has no way to see that a file is whole
+                    took.append(json.loads(job.stdout.readline())["committed"] - dropped)
+                    time.sleep(1)
+            finally:
+                job.terminate()
+    return pd.Series(took[1:])
+
+
+def print_resident(took: pd.Series) -> None:
+    """Print the rival's latency."""
+    print(f"\n{len(took)} clips of {CLIP_S} s, one by one, for a resident Structured Streaming job\n")
+    print("| | |\n|---|---|")
+    print(f"| latency, p50 | {took.quantile(0.5):.2f} s |\n| latency, p95 | {took.quantile(0.95):.2f} s |")
+
+
+def print_phases(clips: pd.DataFrame) -> None:
+    """Print when each phase ended, in seconds from the drop."""
+    stamps = [name for name in clips.columns if name not in ("run_id", "is_first_of_run", "dropped")]
+    since = pd.DataFrame({name: (clips[name] - clips["dropped"]).dt.total_seconds() for name in stamps})
+    print(f"\n{len(clips)} clips of {CLIP_S} s, each dropped into an idle pipeline: seconds from the drop\n")
+    print("| phase ended | p50 | p95 | least | most |\n|---|---|---|---|---|")
+    for name in since.median().sort_values().index:
+        values = since[name]
+        print(
+            f"| {name} | {values.quantile(0.5):.2f} | {values.quantile(0.95):.2f} | {values.min():.2f} "
+            f"| {values.max():.2f} |"
+        )
+
+
+def print_flow(name: str, clips: pd.DataFrame) -> None:
+    """Print latency and rate of clips that kept coming."""
+    took = (clips["committed"] - clips["dropped"]).dt.total_seconds()
+    draining = took[~clips["is_first_of_run"]]
+    whole = (clips["committed"].max() - clips["dropped"].min()).total_seconds()
+    at_work = (clips["committed"].max() - clips["session open"].min()).total_seconds()
+    print(f"\n{len(clips)} clips of {CLIP_S} s, {name}\n")
+    print("| | |\n|---|---|")
+    print(f"| runs, batches | {clips['run_id'].nunique()}, {clips['committed'].nunique()} |")
+    if len(draining):
+        print(f"| latency while draining, p50 | {draining.quantile(0.5):.2f} s |")
+        print(f"| latency while draining, p95 | {draining.quantile(0.95):.2f} s |")
+    print(f"| from the first drop to the last row | {whole:.1f} s, {len(clips) / whole:.1f} clips/s |")
+    print(f"| from the open session to the last row | {at_work:.1f} s, {len(clips) / at_work:.1f} clips/s |")
+
+
+if __name__ == "__main__":
+    main()

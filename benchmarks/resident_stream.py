@@ -1,0 +1,87 @@
+"""The rival of the latency benchmark: one resident Structured Streaming job that does the same work.
+
+A folder is its source; each trigger computes the features with the project's own kernel in Python workers, writes
+them to HDFS as Parquet, scores them with the champion and writes the rows to a SQLite file of its own. It has no
+partitions, runs, retries or lineage. ``benchmarks/latency.py`` starts it; each committed clip is a line of JSON.
+"""
+
+import json
+import os
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import sqlalchemy as sa
+
+from genre_assets.launch import choose_dataset
+from genres.settings import PROJECT_DIR, Settings
+from spark.clip_source import Clip
+from spark.extraction import feature_tables
+from spark.feature_sets import DEFAULT_FEATURE_SET
+from spark.scoring import load_model, score
+from spark.session import open_session, session_config
+from store.lake import Lake
+from store.model_registry import ModelRegistry
+
+FILE_COLUMNS = "path string, modificationTime timestamp, length long, content binary"
+
+
+@dataclass(frozen=True)
+class FileContents:
+    """Clips whose bytes the source has read: rows of ``path, content``."""
+
+    columns: str = "path string"
+
+    def clips(self, rows: pd.DataFrame) -> Iterator[Clip]:
+        """Take each row for a clip."""
+        for path, content in zip(rows["path"], rows["content"], strict=True):
+            yield Clip({"path": path}, Path(path).suffix, content)
+
+
+def main(folder: str, checkpoints: str) -> None:
+    """Run until the process is ended."""
+    settings = Settings()
+    dataset = settings.stream_dataset or choose_dataset(settings).dataset
+    champion = ModelRegistry(settings.tracking_uri).champion(dataset)
+    config = session_config("classic", settings, app_name="resident stream")
+    os.environ["PYTHONPATH"] = str(PROJECT_DIR)
+    spark = open_session(config | {"spark.python.daemon.module": "spark.worker_daemon"})
+    lake = Lake.of(settings)
+    model = load_model(lake.uri(champion.spark_model_path))
+    features_uri = lake.uri(lake.path("_tmp", "resident_stream", str(time.time_ns())))
+    engine = sa.create_engine(f"sqlite:///{checkpoints}/rows.db")
+    source = FileContents()
+    values = ", ".join(f"{column} double" for column in DEFAULT_FEATURE_SET.columns)
+    schema = f"{source.columns}, length long, {values}, sha256 string, feature_version string, reason string"
+    max_clip_s = settings.max_clip_s
+
+    def extract(batches: Iterator[pd.DataFrame]) -> Iterator[pd.DataFrame]:
+        return feature_tables(batches, source=source, feature_set=DEFAULT_FEATURE_SET, max_clip_s=max_clip_s)
+
+    def commit(batch: Any, number: int) -> None:
+        batch.persist()
+        batch.write.mode("append").parquet(features_uri)
+        rows = score(model, batch.where("reason is null"), keep=["path", "sha256"]).toPandas()
+        batch.unpersist()
+        rows["probabilities"] = [json.dumps(list(row)) for row in rows["probabilities"]]
+        rows.assign(batch=number).to_sql("stream_predictions", engine, if_exists="append", index=False)
+        print(json.dumps({"sha256": list(rows["sha256"]), "committed": time.time()}), flush=True)
+
+    files = spark.readStream.format("binaryFile").schema(FILE_COLUMNS).option("pathGlobFilter", "*.wav").load(folder)
+    query = (
+        files.repartition(len(os.sched_getaffinity(0)))
+        .mapInPandas(extract, schema)
+        .writeStream.foreachBatch(commit)
+        .option("checkpointLocation", f"{checkpoints}/checkpoint")
+        .start()
+    )
+    print(json.dumps({"ready": True}), flush=True)
+    query.awaitTermination()
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,121 @@
+"""How long training all candidates takes in several forms, from opening the session to the last metric.
+
+Run it from the project's folder: ``python benchmarks/training.py [FEATURES.csv [ROUNDS]]``. The file is a table like
+the published GTZAN one (``features_30_sec.csv``); without it a synthetic table of the same shape is made. Every round
+trains in each form once, in a process and a JVM of its own; prints a Markdown table of medians and ranges.
+"""
+
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+ROUNDS = 3
+FORMS = {
+    "whole pipelines": "each candidate assembles and standardises anew, as `pipeline` does",
+    "prepared": "assembled and standardised once, as `genre_classifiers` does",
+    "prepared, C1": "the same with `-XX:TieredStopAtLevel=1`",
+}
+
+
+def main() -> None:
+    """Train in every form, in turns, and print the table; or, called by itself, train in one form."""
+    if sys.argv[1:2] == ["--form"]:
+        print(json.dumps(train(sys.argv[2], sys.argv[3])))
+        return
+    features = sys.argv[1] if len(sys.argv) > 1 else ""
+    rounds = int(sys.argv[2]) if len(sys.argv) > 2 else ROUNDS
+    found: dict[str, list[dict[str, Any]]] = {form: [] for form in FORMS}
+    for _ in range(rounds):
+        for form in FORMS:
+            command = [sys.executable, __file__, "--form", form, features]
+            done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, check=True)
+            found[form].append(json.loads(done.stdout.splitlines()[-1]))
+            print(form, found[form][-1]["seconds"], file=sys.stderr)
+
+    first = next(iter(found.values()))
+    print(f"{'table ' + Path(features).name if features else 'synthetic table'}, {rounds} rounds in turns; seconds\n")
+    for form, what in FORMS.items():
+        print(f"- {form}: {what}")
+    print()
+    parts = list(first[0]["seconds"])
+    print(f"| form | {' | '.join(parts)} | all (range) | ratio to the first (range) | largest change of a metric |")
+    print("|---" * (len(parts) + 4) + "|")
+    for form, runs in found.items():
+        cells = [f"{median(run['seconds'][part] for run in runs):.1f}" for part in parts]
+        totals = [sum(run["seconds"].values()) for run in runs]
+        ratios = [total / sum(other["seconds"].values()) for total, other in zip(totals, first, strict=True)]
+        change = max(
+            abs(run["macro_f1"][name] - first[0]["macro_f1"][name]) for run in runs for name in first[0]["macro_f1"]
+        )
+        cells += [f"{median(totals):.1f} ({min(totals):.1f}-{max(totals):.1f})"]
+        cells += [f"{median(ratios):.2f} ({min(ratios):.2f}-{max(ratios):.2f})", f"{change:.1g}"]
+        print(f"| {form} | {' | '.join(cells)} |")
+
+
+def train(form: str, features: str) -> dict[str, Any]:
+    """Train every candidate in one form; give the seconds of each part and the macro-F1 on the other rows."""
+    from genres.settings import Settings
+    from spark.classifiers import candidates, index_genres, pipeline, prepare
+    from spark.evaluation import confusion_matrix, metrics
+    from spark.feature_sets import DEFAULT_FEATURE_SET
+    from spark.session import open_session, session_config
+
+    columns, seconds, macro_f1 = DEFAULT_FEATURE_SET.columns, {}, {}
+    with tempfile.TemporaryDirectory() as folder:
+        config = session_config("classic", Settings(state_dir=Path(folder)), app_name="training benchmark")
+        del config["spark.hadoop.fs.defaultFS"]
+        if "C1" in form:
+            config["spark.driver.extraJavaOptions"] += " -XX:TieredStopAtLevel=1"
+        began = time.perf_counter()
+        spark = open_session(config)
+        seconds["session"] = time.perf_counter() - began
+
+        began = time.perf_counter()
+        rows = spark.createDataFrame(table(features, columns)).localCheckpoint()
+        indexed, genres = index_genres(rows)
+        parts = {part: indexed.filter(indexed.part == part).coalesce(1) for part in ("train", "valid")}
+        whole = form == "whole pipelines"
+        if whole:
+            parts = {part: rows.localCheckpoint() for part, rows in parts.items()}
+        else:
+            prepared = prepare(parts, columns=columns, genres=genres)
+            parts = prepared.parts
+        seconds["data"] = time.perf_counter() - began
+        for candidate in candidates():
+            began = time.perf_counter()
+            if whole:
+                model = pipeline(candidate, columns=columns, genres=genres).fit(parts["train"])
+            else:
+                _, model = prepared.fit(candidate)
+            confusion = confusion_matrix(model.transform(parts["valid"]), genres)
+            macro_f1[candidate.name] = metrics(confusion, genres, part="valid")["valid_macro_f1"]
+            seconds[candidate.name] = time.perf_counter() - began
+        spark.stop()
+    return {"seconds": {name: round(took, 2) for name, took in seconds.items()}, "macro_f1": macro_f1}
+
+
+def table(features: str, columns: tuple[str, ...]) -> Any:
+    """Read or make the table: the feature columns, ``genre`` and ``part``, a third of the rows kept from training."""
+    import numpy as np
+    import pandas as pd
+
+    if features:
+        rows = pd.read_csv(features)
+        rows["genre"] = rows["filename"].str.split(".").str[0]
+    else:
+        random, genres = np.random.default_rng(0), [f"genre {number}" for number in range(10)]
+        centres = random.normal(size=(10, len(columns)))
+        label = np.repeat(range(10), 64)
+        rows = pd.DataFrame(centres[label] + 2 * random.normal(size=(640, len(columns))), columns=list(columns))
+        rows["genre"] = [genres[number] for number in label]
+    rows["part"] = ["valid" if number % 3 == 0 else "train" for number in range(len(rows))]
+    return rows[["genre", "part", *columns]]
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,67 @@
+"""Opening a Connect session that processes share: a closed id is passed over, and any other error is told."""
+
+from typing import Any
+
+import pytest
+from pyspark.errors import PySparkException
+
+from genres.errors import GenresError
+from spark import session
+
+CLOSED = PySparkException("[INVALID_HANDLE.SESSION_CLOSED] The handle is invalid. Session was closed.")
+CONFIG = {"spark.remote": "sc://127.0.0.1:1"}
+
+
+class Opened:
+    release_session_on_close = True
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The remotes that a server was asked for; it has closed the first two."""
+    remotes: list[str] = []
+
+    def build(config: dict[str, str]) -> Any:
+        remotes.append(config["spark.remote"])
+        if len(remotes) < 3:
+            raise CLOSED
+        return Opened()
+
+    monkeypatch.setattr(session, "_wait_for_server", lambda remote: None)
+    monkeypatch.setattr(session, "_build", build)
+    return remotes
+
+
+def test_closed_sessions_are_passed_over(asked: list[str]) -> None:
+    opened = session.open_session(CONFIG, shared_as="stream")
+    assert not opened.release_session_on_close
+    assert len(set(asked)) == 3
+    assert session.open_session(CONFIG, shared_as="stream") is not opened
+    assert asked[3] == asked[0], "the next process looks for the same sessions, in the same order"
+    session.open_session(CONFIG, shared_as="other")
+    assert asked[4] not in asked[:4]
+
+
+def test_parameters_of_the_address_are_kept(asked: list[str]) -> None:
+    session.open_session({"spark.remote": "sc://host:1/;token=secret"}, shared_as="stream")
+    assert all(remote.startswith("sc://host:1/;token=secret;session_id=") for remote in asked)
+
+
+def test_another_error_is_not_hidden(monkeypatch: pytest.MonkeyPatch, asked: list[str]) -> None:
+    def refuse(config: dict[str, str]) -> Any:
+        raise PySparkException("[UNAUTHENTICATED] no")
+
+    monkeypatch.setattr(session, "_build", refuse)
+    with pytest.raises(PySparkException, match="UNAUTHENTICATED"):
+        session.open_session(CONFIG, shared_as="stream")
+
+
+def test_a_server_that_closes_everything_is_named_without_its_token(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(config: dict[str, str]) -> Any:
+        raise CLOSED
+
+    monkeypatch.setattr(session, "_wait_for_server", lambda remote: None)
+    monkeypatch.setattr(session, "_build", refuse)
+    with pytest.raises(GenresError, match="sc://host:1 closed 50 sessions of 'stream' today") as said:
+        session.open_session({"spark.remote": "sc://host:1/;token=secret"}, shared_as="stream")
+    assert "secret" not in str(said.value)
