@@ -1,4 +1,4 @@
-"""Compiles the feature kernel before its first use, which takes some ten seconds: ``python -m spark.compile_kernel``.
+"""Compiles the feature kernel before its first use, some ten seconds of work: ``python -m spark.compile_kernel``.
 
 Numba keeps what it compiled beside the source, or in the user's cache folder if it may not write there. Whatever
 starts work that needs the kernel calls `compile_kernel` first, so that nobody waits for it unawares.
@@ -18,7 +18,7 @@ def compile_kernel(on_progress: Callable[[str], None]) -> None:
         Is told, in one line, before the compiler starts, and nothing if there is nothing to do.
     """
     if not _is_compiled():
-        on_progress("compiling the feature kernel, once: some ten seconds ...")
+        on_progress("compiling the feature kernel, once ... (some ten seconds)")
         run_kernel()
 
 
