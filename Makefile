@@ -22,6 +22,7 @@ $(VENV)/installed: requirements.txt pyproject.toml
 	@echo "compiling to bytecode, once ..."
 	@# Where PYTHONDONTWRITEBYTECODE is set, every process would compile whatever it imports anew.
 	@$(BIN)/python -m compileall -q -j 0 $(VENV)/lib $(PACKAGES) >/dev/null || true
+	@$(BIN)/python -m spark.compile_kernel
 	@touch $@
 
 demo: install ## run the whole pipeline on synthetic clips, or on GENRES_AUDIO=<folder>

@@ -109,8 +109,10 @@ def predict_files(console: Console, paths: Sequence[Path], settings: Settings, d
 
 
 def _features(console: Console, files: Sequence[Path], settings: Settings) -> pd.DataFrame:
+    from spark.compile_kernel import compile_kernel
     from spark.extraction import features_of_files
 
+    compile_kernel(console.print)
     rows = features_of_files(files, feature_set=DEFAULT_FEATURE_SET, max_clip_s=settings.max_clip_s)
     shown = track(rows, "features", total=len(files), console=console, disable=not console.is_terminal)
     table = pd.DataFrame(list(shown))

@@ -28,6 +28,7 @@ from local_stack.program import Program
 from local_stack.services import Service, services
 from local_stack.spark_servers import spark_programs
 from local_stack.supervision import ProcessState, Supervisor, tail
+from spark.compile_kernel import compile_kernel
 from spark.java import java_home
 
 State = Literal["running", "starting", "stopped", "unhealthy", "external"]
@@ -88,6 +89,8 @@ def up(settings: Settings, *, on_progress: Callable[[str], None]) -> list[Servic
         settings = reserve_ports(settings)
         with _exclusive(settings):
             programs = _programs(settings, report)
+            if "spark" in settings.embedded:
+                compile_kernel(report)
             supervisor = Supervisor(settings.state_dir)
             supervisor.ensure(programs)
             _start_all(settings, supervisor, {program.name: program for program in programs}, report)

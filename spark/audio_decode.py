@@ -4,6 +4,7 @@ Only decoding belongs here; whether the bytes may be decoded at all is `spark.au
 """
 
 import io
+import math
 from typing import TYPE_CHECKING
 
 from spark.audio_gate import RejectedAudio
@@ -60,6 +61,9 @@ def decode(data: bytes) -> "np.ndarray":
     if rate == SAMPLE_RATE:
         return samples
 
-    import librosa
+    # By itself rather than through librosa, which takes seconds to load, and to compile.
+    import soxr
 
-    return librosa.resample(samples, orig_sr=rate, target_sr=SAMPLE_RATE, res_type="soxr_hq")
+    length = math.ceil(len(samples) * (SAMPLE_RATE / rate))
+    resampled = soxr.resample(samples, rate, SAMPLE_RATE, quality="HQ")[:length]
+    return np.pad(resampled, (0, length - len(resampled)))

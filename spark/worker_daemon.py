@@ -17,18 +17,18 @@ def warm_up() -> None:
     single_threaded()
 
     import kafka
-    import numpy as np
     import pandas
     import pyarrow
     import requests
     import soundfile
+    import soxr
     import tenacity
 
-    from spark import extraction, features
+    from spark import extraction
+    from spark.compile_kernel import run_kernel
 
-    _ = kafka, pandas, pyarrow, requests, soundfile, tenacity, extraction
-    noise = np.random.default_rng(0).standard_normal(22_050) / 10
-    features.gtzan57(noise.astype(np.float32))
+    _ = kafka, pandas, pyarrow, requests, soundfile, soxr, tenacity, extraction
+    run_kernel()
 
 
 def single_threaded() -> None:
