@@ -83,6 +83,8 @@ def connect_conf(settings: Settings) -> dict[str, str]:
         # Imports the feature kernel before it forks, so that a new session's workers start warm.
         "spark.python.daemon.module": "spark.worker_daemon",
         "spark.python.worker.reuse": "true",
+        # Over TCP each task waits 40 ms for its first rows: small writes meet delayed acknowledgements.
+        "spark.python.unix.domain.socket.enabled": "true",
         "spark.sql.execution.arrow.pyspark.enabled": "true",
         "spark.sql.shuffle.partitions": str(2 * (os.cpu_count() or 1)),
     }

@@ -16,6 +16,8 @@ from genres.errors import GenresError
 if TYPE_CHECKING:
     import requests
 
+_READ_BYTES = 2**20
+
 
 @dataclass(frozen=True)
 class Clip:
@@ -71,9 +73,7 @@ class WebHdfsClips:
         GenresError
             If HDFS does not give the file in time, or gives other bytes than the manifest's.
         """
-        import requests
-
-        with requests.Session() as session:
+        with hdfs_session() as session:
             for row in rows:
                 path = row["path"]
                 data = fetch_from_hdfs(
@@ -111,21 +111,36 @@ def fetch_from_hdfs(
         wait=wait_exponential(multiplier=0.2, max=5),
         reraise=True,
     )
-    def fetch() -> requests.Response:
+    def fetch() -> bytes | None:
         # The NameNode answers with a redirect to a DataNode that has the block.
-        response = session.get(
-            f"{webhdfs_url}/webhdfs/v1{quote(path)}", params={"op": "OPEN", "user.name": user}, timeout=(5, 60)
-        )
-        if response.status_code != requests.codes.not_found:
+        with session.get(
+            f"{webhdfs_url}/webhdfs/v1{quote(path)}",
+            params={"op": "OPEN", "user.name": user},
+            timeout=(5, 60),
+            stream=True,
+        ) as response:
+            if response.status_code == requests.codes.not_found:
+                return None
             response.raise_for_status()
-        return response
+            # Left to itself, requests reads ten kilobytes at a time.
+            return b"".join(response.iter_content(_READ_BYTES))
 
     try:
-        response = fetch()
+        data = fetch()
     except requests.RequestException as error:
         raise GenresError(
             f"HDFS at {webhdfs_url} does not give {path}: {error}; is it up? See `genres status`"
         ) from error
-    if response.status_code == requests.codes.not_found:
+    if data is None:
         raise GenresError(f"HDFS at {webhdfs_url} has no {path}, which the manifest or a message names")
-    return response.content
+    return data
+
+
+def hdfs_session() -> "requests.Session":
+    """Open a session for `fetch_from_hdfs`."""
+    import requests
+
+    session = requests.Session()
+    # The user's proxy settings are not for the cluster's own nodes.
+    session.trust_env = False
+    return session

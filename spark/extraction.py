@@ -9,7 +9,7 @@ import hashlib
 import math
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from pyspark.sql import DataFrame
 
-_CLIPS_PER_TASK = 8
+_CLIPS_PER_TASK = 10
 """Rows of a Spark task: small enough that progress shows and the last task does not leave a core idle, large
 enough that a task's fixed costs do not count beside its clips."""
 
@@ -87,7 +87,7 @@ def extract_features(
 ) -> "DataFrame":
     """Compute the features of the clips that a DataFrame names, in Spark's Python workers.
 
-    Each worker fetches the bytes itself, holds one clip at a time and gives back features only.
+    Each worker fetches the bytes itself, holds one clip and the next one's bytes, and gives back features only.
 
     Parameters
     ----------
@@ -138,7 +138,7 @@ def feature_batches(
     }
     schema = pa.schema([(name, arrow_types[kind]) for name, kind in _columns(source, feature_set).items()])
     for rows in row_batches:
-        clips = source.clips(rows.to_pylist())
+        clips = _fetched_ahead(source.clips(rows.to_pylist()))
         table = [clip.about | _row(clip, feature_set=feature_set, max_clip_s=max_clip_s) for clip in clips]
         yield pa.RecordBatch.from_pylist(table, schema=schema)
 
@@ -205,6 +205,15 @@ def _columns(source: ClipSource, feature_set: FeatureSet) -> dict[str, str]:
     about = dict(column.split() for column in source.columns.split(","))
     features = dict.fromkeys(feature_set.columns, "double")
     return {**about, "length": "long", **features, **dict.fromkeys(("sha256", "feature_version", "reason"), "string")}
+
+
+def _fetched_ahead(clips: Iterator[Clip]) -> Iterator[Clip]:
+    """Give a source's clips, each fetched while the caller still computes with the one before it."""
+    with ThreadPoolExecutor(1) as other:
+        coming = other.submit(next, clips, None)
+        while (clip := coming.result()) is not None:
+            coming = other.submit(next, clips, None)
+            yield clip
 
 
 def _row(clip: Clip, *, feature_set: FeatureSet, max_clip_s: float) -> dict[str, Any]:

@@ -9,6 +9,7 @@ allocator has a thread of its own, which it stops and restarts around forks.) No
 Spark reads the daemon's port from its standard output.
 """
 
+import gc
 import os
 
 
@@ -19,6 +20,7 @@ def warm_up() -> None:
     import kafka
     import pandas
     import pyarrow
+    import pyspark.worker
     import requests
     import soundfile
     import soxr
@@ -27,8 +29,12 @@ def warm_up() -> None:
     from spark import extraction
     from spark.compile_kernel import run_kernel
 
-    _ = kafka, pandas, pyarrow, requests, soundfile, soxr, tenacity, extraction
+    _ = kafka, pandas, pyarrow, pyspark, requests, soundfile, soxr, tenacity, extraction
     run_kernel()
+    # After each task a reused worker collects garbage (pyspark.daemon). Nothing that is here now ever becomes any;
+    # to walk through it all took longer than two clips' features.
+    gc.collect()
+    gc.freeze()
 
 
 def single_threaded() -> None:

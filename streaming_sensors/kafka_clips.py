@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from genres.errors import GenresError
-from spark.clip_source import Clip, fetch_from_hdfs
+from spark.clip_source import Clip, fetch_from_hdfs, hdfs_session
 from streaming_sensors.envelope import BadEnvelopeError, ClipMessage, decode
 
 if TYPE_CHECKING:
@@ -51,9 +51,7 @@ class KafkaClips:
         GenresError
             If the broker does not have a range, or gives nothing of it for a minute.
         """
-        import requests
-
-        with requests.Session() as session:
+        with hdfs_session() as session:
             for row in rows:
                 for record in self._records(
                     row["topic"], row["kafka_partition"], row["start_offset"], row["end_offset"]
