@@ -216,7 +216,8 @@ def print_flow(name: str, clips: pd.DataFrame) -> None:
     took = (clips["committed"] - clips["dropped"]).dt.total_seconds()
     draining = took[~clips["is_first_of_run"]]
     whole = (clips["committed"].max() - clips["dropped"].min()).total_seconds()
-    at_work = (clips["committed"].max() - clips["session open"].min()).total_seconds()
+    later = clips[clips["committed"] > clips["committed"].min()]
+    draining_s = (clips["committed"].max() - clips["committed"].min()).total_seconds()
     print(f"\n{len(clips)} clips of {CLIP_S} s, {name}\n")
     print("| | |\n|---|---|")
     print(f"| runs, batches | {clips['run_id'].nunique()}, {clips['committed'].nunique()} |")
@@ -224,7 +225,8 @@ def print_flow(name: str, clips: pd.DataFrame) -> None:
         print(f"| latency while draining, p50 | {draining.quantile(0.5):.2f} s |")
         print(f"| latency while draining, p95 | {draining.quantile(0.95):.2f} s |")
     print(f"| from the first drop to the last row | {whole:.1f} s, {len(clips) / whole:.1f} clips/s |")
-    print(f"| from the open session to the last row | {at_work:.1f} s, {len(clips) / at_work:.1f} clips/s |")
+    if len(later):
+        print(f"| from the first commit to the last | {draining_s:.1f} s, {len(later) / draining_s:.1f} clips/s |")
 
 
 if __name__ == "__main__":

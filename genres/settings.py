@@ -110,9 +110,9 @@ class Settings(BaseSettings):
         default_factory=lambda values: values["state_dir"] / "drop",
         description="Folder that clips are dropped in; empty: drop in state_dir.",
     )
-    settle_s: float = Field(0.5, gt=0, description="How long a dropped file must be unchanged, in seconds.")
+    settle_s: float = Field(0.3, gt=0, description="How long a dropped file must be unchanged, in seconds.")
 
-    max_clips_per_batch: int = Field(64, ge=1, description="Most clips of one streaming batch.")
+    max_clips_per_batch: int = Field(128, ge=1, description="Most clips of one streaming batch.")
     drain_quiet_s: float = Field(5.0, ge=0, description="A streaming run ends when the topic was quiet for so long.")
     max_run_s: float = Field(600.0, gt=0, description="A streaming run takes no next batch when it is this old.")
     range_grace_s: float = Field(

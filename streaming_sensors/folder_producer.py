@@ -50,9 +50,9 @@ IN_FLIGHT_BYTES = 32 * 2**20
 _RESCAN_S = 3.0
 _COMPRESSED = {".flac", ".mp3"}
 """Suffixes of containers whose header does not say whether all bytes are there."""
-_COMPRESSED_PATIENCE = 4
+_COMPRESSED_PATIENCE = 5
 """How many times ``settle_s`` such a file must be unchanged."""
-_PATIENCE = 10
+_PATIENCE = 20
 """How many times ``settle_s`` a file that is not whole by its header may stay unchanged before it is refused."""
 _TRY_AGAIN_S = 10.0
 _CONNECT_S = 5.0
@@ -78,11 +78,11 @@ def watch(settings: Settings, folder: Path, *, once: bool, console: Console, sto
 
     A clip is a regular, visible file with a suffix that the audio gate reads, in the folder itself or in a sub-folder,
     whose name is then the genre. It is sent when its size and time have not changed for ``settle_s`` and its header
-    agrees with its bytes. A file whose header disagrees for ten times as long is quarantined and moved to
+    agrees with its bytes. A file whose header disagrees for twenty times as long is quarantined and moved to
     ``error/``. A clip above ``inline_limit_bytes`` goes to HDFS and its message carries the path.
 
     Of compressed containers (FLAC, MP3) the header does not say whether all bytes are there: a writer of those
-    that pauses for longer than four times ``settle_s`` is taken to be done.
+    that pauses for longer than five times ``settle_s`` is taken to be done.
 
     Parameters
     ----------

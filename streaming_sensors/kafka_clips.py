@@ -13,6 +13,9 @@ from streaming_sensors.envelope import BadEnvelopeError, ClipMessage, decode
 if TYPE_CHECKING:
     from genres.settings import Settings
 
+_FETCH_BYTES = 4 * 2**20
+_spoken: dict[str, Any] = {}
+"""Versions of the protocol that brokers have told this process, by their addresses."""
 _STALLED_S = 60.0
 """How long a broker may give nothing of a range that it should have, in seconds."""
 
@@ -26,7 +29,6 @@ class KafkaClips:
     """
 
     bootstrap_servers: str
-    max_message_bytes: int
     webhdfs_url: str
     """For claim checks: ``http://host:port`` of the NameNode's WebHDFS."""
     hdfs_user: str
@@ -39,9 +41,7 @@ class KafkaClips:
     @classmethod
     def of(cls, settings: "Settings") -> "KafkaClips":
         """Build the source for the settings' broker and HDFS."""
-        from streaming_sensors.topic import max_message_bytes  # not at the top: each new worker would load pydantic
-
-        return cls(settings.bootstrap_servers, max_message_bytes(settings), settings.webhdfs, settings.hdfs_user)
+        return cls(settings.bootstrap_servers, settings.webhdfs, settings.hdfs_user)
 
     def clips(self, rows: Iterable[Mapping[str, Any]]) -> Iterator[Clip]:
         """Fetch the messages of each row's range, in order.
@@ -72,12 +72,17 @@ class KafkaClips:
                 enable_auto_commit=False,
                 auto_offset_reset="none",  # 'earliest' would jump over lost clips in silence
                 # At the default every fetch would give a single clip; much more would be fetched and thrown away,
-                # since a fetch knows no end offset and a task wants a few clips only.
-                max_partition_fetch_bytes=self.max_message_bytes,
-                fetch_max_bytes=self.max_message_bytes,
+                # since a fetch knows no end offset. A larger message comes all the same, alone.
+                max_partition_fetch_bytes=_FETCH_BYTES,
+                fetch_max_bytes=_FETCH_BYTES,
                 max_poll_records=64,
                 bootstrap_timeout_ms=15_000,
+                # A tenth of a second each, to wait after the start and to ask the broker what it speaks, are most of a
+                # small task's time.
+                retry_backoff_ms=10,
+                api_version=_spoken.get(self.bootstrap_servers),
             )
+            _spoken[self.bootstrap_servers] = consumer.config["api_version"]
             consumer.assign([partition])
             consumer.seek(partition, int(start_offset))
             position, last_sign = int(start_offset), time.monotonic()

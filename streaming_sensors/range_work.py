@@ -2,8 +2,8 @@
 
 The features of a range lie on HDFS as one Parquet file that says everything about the range: a row for each
 offset, with the features or with the reason why the clip was refused. Predicting needs only that table, so that
-stored features can be scored again by a later champion. A range's table is small (64 rows at the defaults): this
-process writes it and hands it to Spark, which saves the jobs of writing, checking and reading it there.
+stored features can be scored again by a later champion. A range's table is small (at most 128 rows at the defaults):
+this process writes it and hands it to Spark, which saves the jobs of writing, checking and reading it there.
 """
 
 import time
@@ -25,7 +25,7 @@ from streaming_sensors.kafka_clips import KafkaClips
 if TYPE_CHECKING:
     import pyarrow as pa
 
-_OFFSETS_PER_TASK = 4
+_OFFSETS_PER_TASK = 8
 _STREAM = "stream"
 """The lake's folder for what comes from the topic; no dataset can have this id."""
 
@@ -93,10 +93,12 @@ def store_features(key: PartitionKey, *, spark: Any, lake: Lake, settings: Setti
     from spark.extraction import extract_features
 
     started = time.monotonic()
+    # Two clips are done at the same time, a few on two cores.
+    step = min(_OFFSETS_PER_TASK, -(-len(key) // 2))
     rows = pd.DataFrame(
         [
-            (key.topic, key.kafka_partition, start, min(start + _OFFSETS_PER_TASK, key.end_offset))
-            for start in range(key.start_offset, key.end_offset, _OFFSETS_PER_TASK)
+            (key.topic, key.kafka_partition, start, min(start + step, key.end_offset))
+            for start in range(key.start_offset, key.end_offset, step)
         ],
         columns=["topic", "kafka_partition", "start_offset", "end_offset"],
     )
