@@ -51,6 +51,14 @@ def main() -> None:
     arguments.add_argument("--burst", type=int, default=200, help="clips dropped at once")
     arguments.add_argument("--resident", type=int, default=10, help="clips dropped one by one for the rival")
     wanted = arguments.parse_args()
+    if wanted.idle or wanted.steady or wanted.burst:
+        run_pipeline(wanted)
+    if wanted.resident:
+        print_resident(resident_rounds(wanted.resident))
+
+
+def run_pipeline(wanted: argparse.Namespace) -> None:
+    """Start the project's own pipeline, measure it and stop it."""
     topic = f"latency_{uuid4().hex[:8]}"
     with tempfile.TemporaryDirectory() as folder:
         os.environ |= {"GENRES_TOPIC": topic, "GENRES_WATCH_FOLDER": folder}
@@ -70,8 +78,6 @@ def main() -> None:
                 print_flow("one clip a second", bench.drop(wanted.steady, every_s=1.0))
             if wanted.burst:
                 print_flow("as fast as they are written", bench.drop(wanted.burst, every_s=0.0))
-        if wanted.resident:
-            print_resident(resident_rounds(wanted.resident))
 
 
 class Bench:

@@ -48,7 +48,7 @@ def main(folder: str, checkpoints: str) -> None:
     dataset = settings.stream_dataset or choose_dataset(settings).dataset
     champion = ModelRegistry(settings.tracking_uri).champion(dataset)
     config = session_config("classic", settings, app_name="resident stream")
-    os.environ["PYTHONPATH"] = str(PROJECT_DIR)
+    os.environ |= {"PYTHONPATH": str(PROJECT_DIR), "PYSPARK_PYTHON": sys.executable}
     spark = open_session(config | {"spark.python.daemon.module": "spark.worker_daemon"})
     lake = Lake.of(settings)
     model = load_model(lake.uri(champion.spark_model_path))
@@ -58,6 +58,7 @@ def main(folder: str, checkpoints: str) -> None:
     values = ", ".join(f"{column} double" for column in DEFAULT_FEATURE_SET.columns)
     schema = f"{source.columns}, length long, {values}, sha256 string, feature_version string, reason string"
     max_clip_s = settings.max_clip_s
+    folder_uri, checkpoint_uri = Path(folder).as_uri(), (Path(checkpoints) / "checkpoint").as_uri()
 
     def extract(batches: "Iterator[pa.RecordBatch]") -> "Iterator[pa.RecordBatch]":
         return feature_batches(batches, source=source, feature_set=DEFAULT_FEATURE_SET, max_clip_s=max_clip_s)
@@ -71,12 +72,14 @@ def main(folder: str, checkpoints: str) -> None:
         rows.assign(batch=number).to_sql("stream_predictions", engine, if_exists="append", index=False)
         print(json.dumps({"sha256": list(rows["sha256"]), "committed": time.time()}), flush=True)
 
-    files = spark.readStream.format("binaryFile").schema(FILE_COLUMNS).option("pathGlobFilter", "*.wav").load(folder)
+    files = (
+        spark.readStream.format("binaryFile").schema(FILE_COLUMNS).option("pathGlobFilter", "*.wav").load(folder_uri)
+    )
     query = (
         files.repartition(len(os.sched_getaffinity(0)))
         .mapInArrow(extract, schema)
         .writeStream.foreachBatch(commit)
-        .option("checkpointLocation", f"{checkpoints}/checkpoint")
+        .option("checkpointLocation", checkpoint_uri)
         .start()
     )
     print(json.dumps({"ready": True}), flush=True)
