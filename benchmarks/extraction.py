@@ -6,8 +6,6 @@ processes as there are cores, and give their rows back to this process; they tak
 """
 
 import argparse
-import hashlib
-import io
 import multiprocessing
 import os
 import time
@@ -16,7 +14,6 @@ from contextlib import contextmanager
 from multiprocessing.pool import Pool
 from statistics import median
 from threading import Event, Thread
-from uuid import uuid4
 
 from spark.worker_daemon import single_threaded, warm_up
 
@@ -25,7 +22,7 @@ single_threaded()  # the pools of the libraries read their size when they are im
 import numpy as np  # noqa: E402
 import pandas as pd  # noqa: E402
 import psutil  # noqa: E402
-import soundfile  # noqa: E402
+from noise_clips import clips_on_hdfs  # noqa: E402
 
 from genres.settings import Settings  # noqa: E402
 from local_stack.stack import status  # noqa: E402
@@ -33,7 +30,6 @@ from spark.clip_source import WebHdfsClips  # noqa: E402
 from spark.extraction import clip_features, extract_features, tasks_for  # noqa: E402
 from spark.feature_sets import DEFAULT_FEATURE_SET  # noqa: E402
 from spark.session import open_session, session_config  # noqa: E402
-from store.lake import Lake  # noqa: E402
 
 CLIP_S = 30.0
 SKEWED_S = np.geomspace(0.6, 60.0, 10)
@@ -131,24 +127,6 @@ def pool_job(job: tuple[WebHdfsClips, list[dict[str, str]]]) -> list[dict[str, o
         )
         done.append({**clip.about, "length": found.length, **found.values, "sha256": found.sha256})
     return done
-
-
-@contextmanager
-def clips_on_hdfs(settings: Settings, lengths_s: Sequence[float]) -> Iterator[pd.DataFrame]:
-    """Put clips of these lengths in the lake meanwhile; give the rows that name them."""
-    lake = Lake.of(settings)
-    folder = lake.path("_tmp", f"extraction_{uuid4().hex}")
-    random = np.random.default_rng(0)
-    rows = []
-    for number, length_s in enumerate(lengths_s):
-        sound = io.BytesIO()
-        beat = 0.05 + 0.2 * (np.arange(int(length_s * 22_050)) / 22_050 * 2 % 1 < 0.2)
-        soundfile.write(sound, random.normal(0, 0.3, len(beat)) * beat, 22_050, format="WAV", subtype="PCM_16")
-        path, data = f"{folder}/{number}.wav", sound.getvalue()
-        lake.files.pipe_file(path, data)
-        rows.append((str(number), "noise", path, hashlib.sha256(data).hexdigest()))
-    yield pd.DataFrame(rows, columns=["track_id", "genre", "path", "sha256"])
-    lake.files.rm(folder, recursive=True)
 
 
 @contextmanager

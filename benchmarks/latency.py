@@ -9,7 +9,6 @@ The clips are noise under a slow envelope: 30 s each, all different, and no musi
 
 import argparse
 import hashlib
-import io
 import json
 import os
 import subprocess
@@ -25,8 +24,8 @@ from uuid import uuid4
 import dagster as dg
 import numpy as np
 import pandas as pd
-import soundfile
 import sqlalchemy as sa
+from noise_clips import noise_wav
 
 from genre_assets.launch import open_instance
 from genres.settings import PROJECT_DIR, Settings
@@ -37,7 +36,6 @@ from store.tables import SENT_FILES, STREAM_PREDICTIONS, STREAM_RANGES
 from streaming_sensors.topic import create_topic
 
 CLIP_S = 30
-SAMPLE_RATE = 22_050
 PATIENCE_S = 300.0
 SETTLED_S = 3.0
 """How long no run may be alive before the pipeline counts as idle."""
@@ -166,13 +164,7 @@ class Bench:
 
 def new_clip() -> tuple[str, bytes]:
     """Make a clip that is like no other, and a name for it."""
-    random = np.random.default_rng()
-    seconds = np.arange(CLIP_S * SAMPLE_RATE) / SAMPLE_RATE
-    beat = 0.1 + 0.2 * (seconds * random.uniform(1, 3) % 1 < 0.2)
-    sound = io.BytesIO()
-    noise = random.normal(0, 0.3, len(seconds))
-    soundfile.write(sound, noise * beat, SAMPLE_RATE, format="WAV", subtype="PCM_16")
-    return f"{uuid4().hex}.wav", sound.getvalue()
+    return f"{uuid4().hex}.wav", noise_wav(CLIP_S, np.random.default_rng())
 
 
 def resident_rounds(rounds: int) -> pd.Series:

@@ -14,13 +14,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
 import sqlalchemy as sa
 
 from genre_assets.launch import choose_dataset
 from genres.settings import PROJECT_DIR, Settings
 from spark.clip_source import Clip
-from spark.extraction import feature_batches
+from spark.extraction import extract_features
 from spark.feature_sets import DEFAULT_FEATURE_SET
 from spark.scoring import load_model, score
 from spark.session import open_session, session_config
@@ -54,14 +53,7 @@ def main(folder: str, checkpoints: str) -> None:
     model = load_model(lake.uri(champion.spark_model_path))
     features_uri = lake.uri(lake.path("_tmp", "resident_stream", str(time.time_ns())))
     engine = sa.create_engine(f"sqlite:///{checkpoints}/rows.db")
-    source = FileContents()
-    values = ", ".join(f"{column} double" for column in DEFAULT_FEATURE_SET.columns)
-    schema = f"{source.columns}, length long, {values}, sha256 string, feature_version string, reason string"
-    max_clip_s = settings.max_clip_s
     folder_uri, checkpoint_uri = Path(folder).as_uri(), (Path(checkpoints) / "checkpoint").as_uri()
-
-    def extract(batches: "Iterator[pa.RecordBatch]") -> "Iterator[pa.RecordBatch]":
-        return feature_batches(batches, source=source, feature_set=DEFAULT_FEATURE_SET, max_clip_s=max_clip_s)
 
     def commit(batch: Any, number: int) -> None:
         batch.persist()
@@ -75,13 +67,14 @@ def main(folder: str, checkpoints: str) -> None:
     files = (
         spark.readStream.format("binaryFile").schema(FILE_COLUMNS).option("pathGlobFilter", "*.wav").load(folder_uri)
     )
-    query = (
-        files.repartition(len(os.sched_getaffinity(0)))
-        .mapInArrow(extract, schema)
-        .writeStream.foreachBatch(commit)
-        .option("checkpointLocation", checkpoint_uri)
-        .start()
+    features = extract_features(
+        files,
+        source=FileContents(),
+        feature_set=DEFAULT_FEATURE_SET,
+        max_clip_s=settings.max_clip_s,
+        tasks=len(os.sched_getaffinity(0)),
     )
+    query = features.writeStream.foreachBatch(commit).option("checkpointLocation", checkpoint_uri).start()
     print(json.dumps({"ready": True}), flush=True)
     query.awaitTermination()
 

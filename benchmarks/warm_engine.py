@@ -7,21 +7,16 @@ at the server's sessions, Python workers and memory on the way.
 """
 
 import argparse
-import hashlib
-import io
 import multiprocessing
 import re
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from statistics import median
 from uuid import uuid4
 
-import numpy as np
 import pandas as pd
 import psutil
 import requests
-import soundfile
+from noise_clips import clips_on_hdfs
 
 from genres.settings import Settings
 from local_stack.stack import status
@@ -29,7 +24,6 @@ from spark.clip_source import WebHdfsClips
 from spark.extraction import extract_features
 from spark.feature_sets import DEFAULT_FEATURE_SET
 from spark.session import open_session, session_config
-from store.lake import Lake
 from streaming_sensors.warm_launcher import PRELOADED
 
 MIB = 2**20
@@ -44,7 +38,7 @@ def main() -> None:
     wanted = arguments.parse_args()
     settings = Settings()
     shared = f"warm engine {uuid4().hex}"
-    with clips_on_hdfs(settings) as clips:
+    with clips_on_hdfs(settings, [1.0, 1.0]) as clips:
         print("\n| session | first batch, p50 | least | most |\n|---|---|---|---|")
         run(settings, clips, shared)
         print_row("the name's, used a moment ago", [run(settings, clips, shared) for _ in range(ROUNDS)])
@@ -88,22 +82,6 @@ def batch(
         raise RuntimeError(str(table["reason"]))
     sender.send(time.perf_counter() - began)
     spark.stop()
-
-
-@contextmanager
-def clips_on_hdfs(settings: Settings) -> Iterator[pd.DataFrame]:
-    """Put two short clips of noise in the lake meanwhile; give the rows that name them."""
-    lake = Lake.of(settings)
-    folder = lake.path("_tmp", f"warm_engine_{uuid4().hex}")
-    rows = []
-    for number in range(2):
-        sound = io.BytesIO()
-        soundfile.write(sound, np.random.default_rng(number).normal(0, 0.1, 22_050), 22_050, format="WAV")
-        path, data = f"{folder}/{number}.wav", sound.getvalue()
-        lake.files.pipe_file(path, data)
-        rows.append((str(number), "noise", path, hashlib.sha256(data).hexdigest()))
-    yield pd.DataFrame(rows, columns=["track_id", "genre", "path", "sha256"])
-    lake.files.rm(folder, recursive=True)
 
 
 def look(settings: Settings) -> tuple[int, int, int, int]:
