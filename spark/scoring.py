@@ -38,7 +38,8 @@ def score(model: Any, features: Any, *, keep: Sequence[str]) -> Any:
     from pyspark.sql import functions as sf
 
     scored = model.transform(features)
-    if "probability" in scored.columns:
+    # Asking for the result's columns instead costs a round trip to the server, as much time as a batch's scores.
+    if any(stage.hasParam("probabilityCol") for stage in model.stages):
         probabilities = vector_to_array(sf.col("probability"))
     else:
         raw = vector_to_array(sf.col("rawPrediction"))

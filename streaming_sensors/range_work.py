@@ -21,6 +21,7 @@ from store.model_registry import RegisteredModel
 from store.stream_ledger import CommitResult, QuarantinedClip, RangeCheck
 from store.stream_ranges import PartitionKey
 from streaming_sensors.kafka_clips import KafkaClips
+from streaming_sensors.topic import topic_state
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -87,6 +88,11 @@ def store_features(key: PartitionKey, *, spark: Any, lake: Lake, settings: Setti
     -------
     StoredFeatures
         Where they lie; nobody reads them before the path stands in the ledger.
+
+    Raises
+    ------
+    GenresError
+        If the topic was recreated since the range was planned: its offsets mean other clips now.
     """
     import pandas as pd
 
@@ -111,10 +117,17 @@ def store_features(key: PartitionKey, *, spark: Any, lake: Lake, settings: Setti
     ).toArrow()
     if sorted(table["kafka_offset"].to_pylist()) != list(range(key.start_offset, key.end_offset)):
         raise RuntimeError(f"{key}: {len(key)} offsets gave {len(table)} rows")
+    if (topic_id := topic_state(settings).topic_id) != key.topic_id:
+        raise GenresError(f"topic '{key.topic}' was recreated (its id is {topic_id} now): the clips of {key} are lost")
     version = DEFAULT_FEATURE_SET.feature_version
     folder = lake.path(_STREAM, "features", version, key.topic, key.topic_id, str(key.kafka_partition))
     path = lake.write_table(table, folder, name=f"{key.start_offset}-{key.end_offset}")
     return StoredFeatures(path, table, time.monotonic() - started)
+
+
+def read_features(path: str, *, lake: Lake) -> StoredFeatures:
+    """Read the features that an earlier run stored."""
+    return StoredFeatures(path, lake.read_table([path]), 0.0)
 
 
 def predict_and_commit(

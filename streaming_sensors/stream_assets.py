@@ -3,9 +3,10 @@
 import contextlib
 import threading
 import time
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from collections.abc import Collection, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import cached_property
+from typing import Any, NamedTuple
 
 import dagster as dg
 
@@ -25,7 +26,7 @@ from store.stream_ledger import FencedError
 from store.stream_ranges import Attempt, PartitionKey, Plan
 from streaming_sensors import range_work
 from streaming_sensors.offset_plan import Limits, next_range
-from streaming_sensors.topic import topic_state, wait_for_data
+from streaming_sensors.topic import TopicState, topic_state, wait_for_data
 from streaming_sensors.warm_launcher import DRAIN_TAG
 
 OFFSET_RANGES = dg.DynamicPartitionsDefinition(name="offset_range")
@@ -146,15 +147,38 @@ def stream_batch(
         context.log.error(f"{key} was given up as poison; see stream_quarantine")
         return
     run = _StreamRun(context, settings, opened, database, mlflow, spark_stream)
-    with run.lease(drains=tags.get(DRAIN_TAG) == "true"):
-        try:
-            attempt = int(tags.get(ATTEMPT_TAG, 0)) or None
-            for asset, metadata, version in run.work_on(key, context.selected_asset_keys, attempt):
-                yield dg.MaterializeResult(asset_key=asset, metadata=metadata, data_version=dg.DataVersion(version))
-            if run.token is not None and run.can_go_on:
-                run.drain()
-        finally:
-            run.close()
+    with run.lease(drains=tags.get(DRAIN_TAG) == "true"), contextlib.closing(run):
+        attempt = int(tags.get(ATTEMPT_TAG, 0)) or None
+        for output in run.work(key, context.selected_asset_keys, attempt):
+            if output.key == key:
+                version = dg.DataVersion(output.data_version)
+                yield dg.MaterializeResult(asset_key=output.asset, metadata=output.metadata, data_version=version)
+            else:
+                context.log_event(
+                    dg.AssetMaterialization(
+                        output.asset,
+                        metadata=output.metadata,
+                        partition=str(output.key),
+                        tags={"dagster/data_version": output.data_version},
+                    )
+                )
+
+
+class _Output(NamedTuple):
+    """What a run made of one range for one asset."""
+
+    key: PartitionKey
+    asset: dg.AssetKey
+    metadata: dict[str, Any]
+    data_version: str
+
+
+class _Begun(NamedTuple):
+    """A range that the run works on, and its features, which another thread sees to."""
+
+    key: PartitionKey
+    selected: Collection[dg.AssetKey]
+    features: Future[range_work.StoredFeatures]
 
 
 class _StreamRun:
@@ -174,12 +198,13 @@ class _StreamRun:
         self.lake = lake
         self.database = database
         self.token: int | None = None
-        self.can_go_on = True
         self._mlflow = mlflow
         self._spark = spark_stream
         self._champion: RegisteredModel | None = None
         self._dataset: Dataset | None = None
         self._scorer: range_work.Scorer | None = None
+        # The model stays in the run's thread: Connect's MLlib knows the session by the thread that opened it.
+        self._other = ThreadPoolExecutor(1)
         self._started = time.monotonic()
 
     @contextlib.contextmanager
@@ -212,39 +237,111 @@ class _StreamRun:
 
     def close(self) -> None:
         """Let go of the model."""
+        self._other.shutdown()
         if self._scorer is not None:
             self._scorer.close()
 
-    def work_on(
-        self, key: PartitionKey, selected: Any, attempt: int | None
-    ) -> Iterator[tuple[dg.AssetKey, dict[str, Any], str]]:
-        """Do a range; give asset, metadata and data version of each output.
+    def work(self, key: PartitionKey, selected: Collection[dg.AssetKey], attempt: int | None) -> Iterator[_Output]:
+        """Do the run's own range and, with the lease, range after range until the topic is quiet or the run is old.
 
-        Whatever goes wrong is written down with the range, so that the reconciler knows whose fault it was.
+        While a range is scored and committed, the next one's features are computed already. Whatever goes wrong is
+        written down with the range, so that the reconciler knows whose fault it was.
         """
-        found = stream_ledger.begin_attempt(self.database, key, self.context.run_id, attempt=attempt)
+        begun = self._begin(key, selected, attempt)
+        while begun is not None:
+            stored = self._stored(begun)
+            following = self._begin_ahead()
+            try:
+                yield from self._finish(begun, stored)
+            except BaseException:
+                if following is not None:
+                    reason = f"its run ended with {begun.key}"
+                    stream_ledger.end_attempt(
+                        self.database, following.key, self.context.run_id, reason=reason, is_clips_fault=False
+                    )
+                raise
+            begun = following or self._wait_for_next()
+
+    def _goes_on(self) -> bool:
+        """Whether this run takes another range: it has the lease and is not old."""
+        return self.token is not None and time.monotonic() - self._started < self.settings.max_run_s
+
+    def _begin_ahead(self) -> _Begun | None:
+        """Begin a range while another one waits for its commit, which no outage of Kafka shall prevent."""
         try:
+            return self._begin_next(topic_state(self.settings)) if self._goes_on() else None
+        except GenresError as error:
+            self.context.log.warning(str(error))
+            return None
+
+    def _wait_for_next(self) -> _Begun | None:
+        """Wait for clips; None if the topic stays quiet or the run has no more time."""
+        if self.token is None:
+            return None
+        while self._goes_on():
+            state = topic_state(self.settings)
+            if (begun := self._begin_next(state)) is not None:
+                return begun
+            if not wait_for_data(self.settings, state.ends, self.settings.drain_quiet_s):
+                self.context.log.info(f"the topic was quiet for {self.settings.drain_quiet_s:g} s: done")
+                return None
+        self.context.log.info(f"this run is {self.settings.max_run_s:g} s old: the next one goes on")
+        return None
+
+    def _begin_next(self, state: TopicState) -> _Begun | None:
+        """Plan the next range and begin it; None if all of the topic is planned, or another planner was first."""
+        known = stream_ledger.ranges(self.database, self.settings.topic)
+        key = next_range(known, state, limits(self.settings))
+        if key is None or not stream_ledger.record_plan(self.database, Plan(new=(Attempt(key),))):
+            return None
+        self.context.instance.add_dynamic_partitions(str(OFFSET_RANGES.name), [str(key)])
+        return self._begin(key, {FEATURES, PREDICTIONS}, 1)
+
+    def _begin(self, key: PartitionKey, selected: Collection[dg.AssetKey], attempt: int | None) -> _Begun | None:
+        """Take a range, and let its features be computed or read; None if it has to wait for a champion."""
+        found = stream_ledger.begin_attempt(self.database, key, self.context.run_id, attempt=attempt)
+        with self._blaming(key):
             if PREDICTIONS in selected and not self._has_champion(key):
-                self.can_go_on = False
-                return
+                return None
             path = found.feature_path if found.feature_version == DEFAULT_FEATURE_SET.feature_version else None
             if FEATURES in selected or path is None:
-                stored = self._features(key, with_scorer=PREDICTIONS in selected)
-                if PREDICTIONS not in selected:
-                    stream_ledger.publish_features(self.database, key, stored.path, DEFAULT_FEATURE_SET.feature_version)
-                if FEATURES in selected:
-                    metadata = {
-                        "dagster/row_count": len(stored.table),
-                        "clips_refused": len(stored.table) - stored.table["reason"].null_count,
-                        "seconds": stored.seconds,
-                        "parquet": self.lake.uri(stored.path),
-                        "feature_version": DEFAULT_FEATURE_SET.feature_version,
-                    }
-                    yield FEATURES, metadata, f"{key}-{DEFAULT_FEATURE_SET.feature_version}"
+                features = self._other.submit(
+                    range_work.store_features, key, spark=self._session, lake=self.lake, settings=self.settings
+                )
             else:
-                stored = range_work.StoredFeatures(path, self.lake.read_table([path]), 0.0)
+                features = self._other.submit(range_work.read_features, path, lake=self.lake)
+            return _Begun(key, selected, features)
+
+    def _stored(self, begun: _Begun) -> range_work.StoredFeatures:
+        """Wait for a range's features, and load the run's model meanwhile."""
+        with self._blaming(begun.key):
+            if PREDICTIONS in begun.selected:
+                self._load_scorer()
+            return begun.features.result()
+
+    def _finish(self, begun: _Begun, stored: range_work.StoredFeatures) -> Iterator[_Output]:
+        """Predict and commit, as far as that is selected; give what was made."""
+        key, selected, _ = begun
+        with self._blaming(key):
+            if PREDICTIONS not in selected:
+                stream_ledger.publish_features(self.database, key, stored.path, DEFAULT_FEATURE_SET.feature_version)
+            if FEATURES in selected:
+                metadata = {
+                    "dagster/row_count": len(stored.table),
+                    "clips_refused": len(stored.table) - stored.table["reason"].null_count,
+                    "seconds": stored.seconds,
+                    "parquet": self.lake.uri(stored.path),
+                    "feature_version": DEFAULT_FEATURE_SET.feature_version,
+                }
+                yield _Output(key, FEATURES, metadata, f"{key}-{DEFAULT_FEATURE_SET.feature_version}")
             if PREDICTIONS in selected:
                 yield self._predict(key, stored)
+
+    @contextlib.contextmanager
+    def _blaming(self, key: PartitionKey) -> Iterator[None]:
+        """Write down what ends an attempt; a fenced run has nothing more to say."""
+        try:
+            yield
         except FencedError:
             raise
         except Exception as error:
@@ -257,49 +354,14 @@ class _StreamRun:
             )
             raise
 
-    def drain(self) -> None:
-        """Take range after range until the topic is quiet or the run is old; log what becomes of each."""
-        settings = self.settings
-        while time.monotonic() - self._started < settings.max_run_s:
-            state = topic_state(settings)
-            known = stream_ledger.ranges(self.database, settings.topic)
-            key = next_range(known, state, limits(settings))
-            if key is None:
-                if not wait_for_data(settings, state.ends, settings.drain_quiet_s):
-                    self.context.log.info(f"the topic was quiet for {settings.drain_quiet_s:g} s: done")
-                    return
-            elif stream_ledger.record_plan(self.database, Plan(new=(Attempt(key),))):
-                self.context.instance.add_dynamic_partitions(str(OFFSET_RANGES.name), [str(key)])
-                for asset, metadata, version in self.work_on(key, {FEATURES, PREDICTIONS}, 1):
-                    self.context.log_event(
-                        dg.AssetMaterialization(
-                            asset, metadata=metadata, partition=str(key), tags={"dagster/data_version": version}
-                        )
-                    )
-        self.context.log.info(f"this run is {settings.max_run_s:g} s old: the next one goes on")
-
-    def _features(self, key: PartitionKey, *, with_scorer: bool) -> range_work.StoredFeatures:
-        """Compute and store a range's features, and load the run's model meanwhile."""
-        self._require_same_topic(key)
-        spark = self._spark.spark_session
-        self.context.log.info(f"{key}: the Spark session is open")
-        # The model stays in this thread: Connect's MLlib knows the session by the thread that opened it.
-        with ThreadPoolExecutor(1) as other:
-            stored = other.submit(range_work.store_features, key, spark=spark, lake=self.lake, settings=self.settings)
-            if with_scorer:
-                self._load_scorer()
-            return stored.result()
-
-    def _predict(
-        self, key: PartitionKey, features: range_work.StoredFeatures
-    ) -> tuple[dg.AssetKey, dict[str, Any], str]:
+    def _predict(self, key: PartitionKey, features: range_work.StoredFeatures) -> _Output:
         started = time.monotonic()
         scorer = self._load_scorer()
         result = range_work.predict_and_commit(
             key,
             features,
             scorer,
-            spark=self._spark.spark_session,
+            spark=self._session,
             lake=self.lake,
             database=self.database,
             settings=self.settings,
@@ -319,7 +381,13 @@ class _StreamRun:
             "model": f"{champion.name} version {champion.version}",
             "seconds": time.monotonic() - started,
         }
-        return PREDICTIONS, metadata, f"{key}-{champion.name}-{champion.version}"
+        return _Output(key, PREDICTIONS, metadata, f"{key}-{champion.name}-{champion.version}")
+
+    @cached_property
+    def _session(self) -> Any:
+        session = self._spark.spark_session
+        self.context.log.info("the Spark session is open")
+        return session
 
     def _has_champion(self, key: PartitionKey) -> bool:
         """Resolve the champion, once for the run; say that the range waits if there is none."""
@@ -339,17 +407,10 @@ class _StreamRun:
         """Load the run's champion, once."""
         if self._scorer is None:
             assert self._champion is not None and self._dataset is not None  # noqa: S101 - `_has_champion` came before
-            _ = self._spark.spark_session  # the model is loaded into it
+            _ = self._session  # the model is loaded into it
             self._scorer = range_work.Scorer(self._champion, trained_on=self._dataset, lake=self.lake)
             self.context.log.info(f"{self._champion.name} version {self._champion.version} is loaded")
         return self._scorer
-
-    def _require_same_topic(self, key: PartitionKey) -> None:
-        state = topic_state(self.settings)
-        if state.topic_id != key.topic_id:
-            raise GenresError(
-                f"topic '{key.topic}' was recreated (its id is {state.topic_id} now): the clips of {key} are lost"
-            )
 
 
 def stream_dataset(settings: Settings) -> str:
