@@ -27,7 +27,7 @@ ASSETS = [
 
 _PRELOADED = [
     *("genre_assets.definitions", "store.hdfs", "store.tables"),
-    *("pandas", "pyarrow.dataset", "pyarrow.parquet", "matplotlib.figure"),
+    *("pandas", "pyarrow.dataset", "pyarrow.parquet", "matplotlib.figure", "store.mlflow_quiet"),
 ]
 """What the server that the steps are forked from imports; nothing in it may start a thread."""
 

@@ -46,11 +46,9 @@ class ModelRegistry:
 
     def __init__(self, tracking_uri: str) -> None:
         _wait_for_server(tracking_uri)
-        # MLflow reads these when it is imported; its usage reports would leave the machine.
-        os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
-        os.environ["MLFLOW_TRACKING_URI"] = tracking_uri
-        from mlflow import MlflowClient
+        from store.mlflow_quiet import MlflowClient
 
+        os.environ["MLFLOW_TRACKING_URI"] = tracking_uri
         self.tracking_uri = tracking_uri
         self.client = MlflowClient(tracking_uri)
 
