@@ -67,10 +67,8 @@ def mel_spectrograms(clips: dict[str, bytes], *, data: str) -> "Figure":
     clips
         Bytes of a clip by genre; up to 12 genres are drawn.
     """
-    import librosa
-    import numpy as np
-
     from spark.audio_decode import decode
+    from spark.mel_spectrogram import mel_spectrogram
 
     genres = sorted(clips)[:12]
     columns = min(len(genres), 5)
@@ -84,8 +82,7 @@ def mel_spectrograms(clips: dict[str, bytes], *, data: str) -> "Figure":
     for axis, genre in zip(axes.flat, genres, strict=False):
         rate = DEFAULT_FEATURE_SET.sample_rate
         samples = decode(clips[genre])[: 10 * rate]
-        decibels = librosa.power_to_db(librosa.feature.melspectrogram(y=samples, sr=rate), ref=np.max)
-        axis.imshow(decibels, origin="lower", aspect="auto", cmap="magma", vmin=-80, vmax=0)
+        axis.imshow(mel_spectrogram(samples, rate), origin="lower", aspect="auto", cmap="magma", vmin=-80, vmax=0)
         axis.set_title(genre, fontsize=9)
     return figure
 

@@ -1,6 +1,7 @@
 """``genre_classifiers``: the candidate models, trained, judged and logged, each its own MLflow run under one parent."""
 
 import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import dagster as dg
@@ -19,10 +20,13 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-    from spark.classifiers import Prepared
+    from spark.classifiers import Candidate, Prepared
 
 PARTS = ("valid", "test")
 """The parts that models are judged on; the validation part decides, the test part is only reported."""
+
+_AT_A_TIME = 2
+"""Candidates in training: one's small jobs and its model's many small files leave the cores idle half of the time."""
 
 
 class TrainingData(NamedTuple):
@@ -52,7 +56,7 @@ def genre_classifiers(
     mlflow: MlflowResource,
     spark_classic: SparkResource,
 ) -> dg.MaterializeResult:
-    """Train and log the candidates one after the other."""
+    """Train and log the candidates."""
     from spark.classifiers import candidates
 
     database.check_migrated()
@@ -70,22 +74,30 @@ def genre_classifiers(
         "mlflow.note.content": f"[Dagster run]({settings.dagster_url}/runs/{context.run_id}), {provenance(dataset)}",
     }
     rows = []
-    with registry.run(
-        dataset.dataset, run_name=f"candidates {context.run_id[:8]}", stage="genre_classifiers", tags=tags
-    ) as parent:
+    with (
+        registry.run(
+            dataset.dataset, run_name=f"candidates {context.run_id[:8]}", stage="genre_classifiers", tags=tags
+        ) as parent,
+        ThreadPoolExecutor(_AT_A_TIME) as pool,
+    ):
         registry.client.log_batch(parent.info.run_id, metrics=_as_metrics(baseline))
-        for number, candidate in enumerate(everything, 1):
+        tmp_uri = tables.lake.uri(f"{tables.lake.root}/_tmp/mlflow")
+
+        def train(candidate: "Candidate") -> tuple[str, dict[str, float], float, str]:
             started = time.monotonic()
             with registry.run(
-                dataset.dataset, run_name=candidate.name, stage="candidate", tags=tags, nested=True
+                dataset.dataset, run_name=candidate.name, stage="candidate", tags=tags, parent=parent
             ) as child:
-                found = _train(candidate, data, registry, tmp_uri=tables.lake.uri(f"{tables.lake.root}/_tmp/mlflow"))
-            took = time.monotonic() - started
+                found = _train(candidate, data, registry, tmp_uri=tmp_uri)
+            return candidate.name, found, time.monotonic() - started, mlflow.run_url(child)
+
+        for number, row in enumerate(pool.map(train, everything), 1):
+            name, found, took, _ = row
             context.log.info(
-                f"{number} of {len(everything)}: {candidate.name}: validation macro-F1 {found['valid_macro_f1']:.3f}, "
+                f"{number} of {len(everything)}: {name}: validation macro-F1 {found['valid_macro_f1']:.3f}, "
                 f"accuracy {found['valid_accuracy']:.3f}, {took:.1f} s"
             )
-            rows.append((candidate.name, found, took, mlflow.run_url(child)))
+            rows.append(row)
     return dg.MaterializeResult(
         metadata={
             "data": provenance(dataset),
@@ -138,7 +150,7 @@ def _baseline(data: TrainingData) -> dict[str, float]:
     return found
 
 
-def _train(candidate: Any, data: TrainingData, registry: ModelRegistry, *, tmp_uri: str) -> dict[str, float]:
+def _train(candidate: "Candidate", data: TrainingData, registry: ModelRegistry, *, tmp_uri: str) -> dict[str, float]:
     """Train a candidate and log everything about it to the open MLflow run; give its metrics."""
     import mlflow
 

@@ -71,6 +71,7 @@ def run_demo(console: Console, *, streams: bool) -> bool:
     """
     from local_stack.stack import status as stack_status
 
+    started = time.monotonic()
     settings = Settings()
     dataset = _chosen(settings)  # before anything is started: a wrong folder should not cost a minute
     settings = start(console)
@@ -82,7 +83,9 @@ def run_demo(console: Console, *, streams: bool) -> bool:
     )
     console.print(f"\ndataset [bold]{dataset.dataset}[/]: {what}")
     with _peak_memory([*pids, os.getpid()]) as peak:
+        began = time.monotonic()
         run = _run(console, settings, instance, "batch_pipeline", dataset.dataset)
+        console.print(f"batch: done ({time.monotonic() - began:.1f} s)")
         _print_results(console, settings, dataset, run)
         has_champion = _print_champion(console, settings, dataset)
         if has_champion and streams:
@@ -90,6 +93,7 @@ def run_demo(console: Console, *, streams: bool) -> bool:
     console.print(
         f"memory: stack at rest {at_rest / 2**30:.2f} GiB, highest while the pipeline ran {peak[0] / 2**30:.2f} GiB"
     )
+    console.print(f"the whole demo took {time.monotonic() - started:.1f} s")
     _print_addresses(console, settings)
     return has_champion
 

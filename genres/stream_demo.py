@@ -47,13 +47,15 @@ def run_stream_demo(console: Console, settings: Settings, instance: "dg.DagsterI
     logs = settings.state_dir / "logs"
     folder = settings.watch_folder
     with ExitStack() as started:
+        starting = time.monotonic()
         if ui_runs(settings):
             _wait_for_sensors(instance, logs / "dagster_daemon.log")
         else:
             started.enter_context(stream_running(settings, instance))
+        console.print(f"\nstreaming: producer and sensors are ready ({time.monotonic() - starting:.1f} s)")
         began = datetime.now(UTC)
         hashes = _drop(folder, settings, database, dataset)
-        console.print(f"\nstreaming: {len(hashes)} files dropped in {escape(str(folder))}")
+        console.print(f"streaming: {len(hashes)} files dropped in {escape(str(folder))}")
         columns = (TextColumn("clips with a row"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
         deadline = time.monotonic() + _PATIENCE_S
         with Progress(*columns, console=console, disable=not console.is_terminal) as progress:

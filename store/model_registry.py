@@ -59,7 +59,7 @@ class ModelRegistry:
 
     @contextmanager
     def run(
-        self, dataset: str, *, run_name: str, stage: str, tags: dict[str, str], nested: bool = False
+        self, dataset: str, *, run_name: str, stage: str, tags: dict[str, str], parent: Any = None
     ) -> Iterator[Any]:
         """Open an MLflow run in the dataset's experiment and close it, as failed if an error passes through.
 
@@ -67,15 +67,16 @@ class ModelRegistry:
         ----------
         stage
             The asset that logs it; kept as the tag ``stage``.
-        nested
-            Whether it is a child of the run that is open.
+        parent
+            The run that it is a child of, if any; each thread has an open run of its own.
         """
         import mlflow
 
         mlflow.set_tracking_uri(self.tracking_uri)
         mlflow.set_experiment(self.name_for(dataset))
         labels = {"stage": stage, "dataset": dataset, **tags}
-        with mlflow.start_run(run_name=run_name, nested=nested, tags=labels) as active:
+        parent_id = None if parent is None else parent.info.run_id
+        with mlflow.start_run(run_name=run_name, parent_run_id=parent_id, tags=labels) as active:
             yield active
 
     def latest_run(self, dataset: str, *, stage: str) -> Any:
@@ -139,7 +140,11 @@ class ModelRegistry:
         from mlflow.artifacts import download_artifacts
 
         uri = f"runs:/{run.info.run_id}/{_MODEL}/sparkml"
-        return Path(download_artifacts(uri, dst_path=str(folder), tracking_uri=self.tracking_uri))
+        directory = Path(download_artifacts(uri, dst_path=str(folder), tracking_uri=self.tracking_uri))
+        # Hadoop's checksums of local files, one for each; HDFS has its own.
+        for checksum in directory.rglob(".*.crc"):
+            checksum.unlink()
+        return directory
 
     def read_json(self, run: Any, artifact_path: str) -> Any:
         """Read a JSON artifact of a run."""
