@@ -10,15 +10,19 @@ import subprocess
 import sys
 import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from statistics import median
 from typing import Any
 
+from py4j.protocol import Py4JJavaError
+
 ROUNDS = 3
 FORMS = {
     "whole pipelines": "each candidate assembles and standardises anew, as `pipeline` does",
-    "prepared": "assembled and standardised once, as `genre_classifiers` does",
-    "prepared, C1": "the same with `-XX:TieredStopAtLevel=1`",
+    "prepared": "assembled and standardised once for all candidates",
+    "prepared, two at a time": "the same, two candidates in training at a time, as `genre_classifiers` does",
+    "prepared, two at a time, C1": "the same with `-XX:TieredStopAtLevel=1`",
 }
 
 
@@ -43,18 +47,21 @@ def main() -> None:
         print(f"- {form}: {what}")
     print()
     parts = list(first[0]["seconds"])
+    stages = ("session", "data", "training")
     print(f"| form | {' | '.join(parts)} | all (range) | ratio to the first (range) | largest change of a metric |")
     print("|---" * (len(parts) + 4) + "|")
     for form, runs in found.items():
         cells = [f"{median(run['seconds'][part] for run in runs):.1f}" for part in parts]
-        totals = [sum(run["seconds"].values()) for run in runs]
-        ratios = [total / sum(other["seconds"].values()) for total, other in zip(totals, first, strict=True)]
+        totals = [sum(run["seconds"][part] for part in stages) for run in runs]
+        firsts = [sum(run["seconds"][part] for part in stages) for run in first]
+        ratios = [total / other for total, other in zip(totals, firsts, strict=True)]
         change = max(
             abs(run["macro_f1"][name] - first[0]["macro_f1"][name]) for run in runs for name in first[0]["macro_f1"]
         )
         cells += [f"{median(totals):.1f} ({min(totals):.1f}-{max(totals):.1f})"]
         cells += [f"{median(ratios):.2f} ({min(ratios):.2f}-{max(ratios):.2f})", f"{change:.1g}"]
         print(f"| {form} | {' | '.join(cells)} |")
+    print(f"\nBLAS: {first[0]['blas']}")
 
 
 def train(form: str, features: str) -> dict[str, Any]:
@@ -65,7 +72,7 @@ def train(form: str, features: str) -> dict[str, Any]:
     from spark.feature_sets import DEFAULT_FEATURE_SET
     from spark.session import open_session, session_config
 
-    columns, seconds, macro_f1 = DEFAULT_FEATURE_SET.columns, {}, {}
+    columns, seconds, macro_f1, took = DEFAULT_FEATURE_SET.columns, {}, {}, {}
     with tempfile.TemporaryDirectory() as folder:
         config = session_config("classic", Settings(state_dir=Path(folder)), app_name="training benchmark")
         del config["spark.hadoop.fs.defaultFS"]
@@ -86,7 +93,8 @@ def train(form: str, features: str) -> dict[str, Any]:
             prepared = prepare(parts, columns=columns, genres=genres)
             parts = prepared.parts
         seconds["data"] = time.perf_counter() - began
-        for candidate in candidates():
+
+        def one(candidate: Any) -> None:
             began = time.perf_counter()
             if whole:
                 model = pipeline(candidate, columns=columns, genres=genres).fit(parts["train"])
@@ -94,9 +102,28 @@ def train(form: str, features: str) -> dict[str, Any]:
                 _, model = prepared.fit(candidate)
             confusion = confusion_matrix(model.transform(parts["valid"]), genres)
             macro_f1[candidate.name] = metrics(confusion, genres, part="valid")["valid_macro_f1"]
-            seconds[candidate.name] = time.perf_counter() - began
+            took[candidate.name] = time.perf_counter() - began
+
+        began = time.perf_counter()
+        with ThreadPoolExecutor(2 if "two at a time" in form else 1) as pool:
+            list(pool.map(one, candidates()))
+        seconds["training"] = time.perf_counter() - began
+        seconds |= {candidate.name: took[candidate.name] for candidate in candidates()}
+        blas = blas_of(spark)
         spark.stop()
-    return {"seconds": {name: round(took, 2) for name, took in seconds.items()}, "macro_f1": macro_f1}
+    rounded = {name: round(value, 2) for name, value in seconds.items()}
+    return {"seconds": rounded, "macro_f1": macro_f1, "blas": blas}
+
+
+def blas_of(spark: Any) -> str:
+    """Name the implementations of BLAS that Spark has found: one of Java, and the machine's own, if it has one."""
+    found = spark._jvm.dev.ludovic.netlib.blas
+    java = found.JavaBLAS.getInstance().getClass().getSimpleName()
+    try:
+        native = found.NativeBLAS.getInstance().getClass().getSimpleName()
+    except Py4JJavaError:  # it has none
+        native = "none"
+    return f"{java} (Java), {native} (native)"
 
 
 def table(features: str, columns: tuple[str, ...]) -> Any:

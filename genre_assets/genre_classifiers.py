@@ -26,7 +26,8 @@ PARTS = ("valid", "test")
 """The parts that models are judged on; the validation part decides, the test part is only reported."""
 
 _AT_A_TIME = 2
-"""Candidates in training: one's small jobs and its model's many small files leave the cores idle half of the time."""
+"""Candidates in training: one's small jobs and its model's many small files leave the cores idle half of the time.
+The metric ``train_s`` holds what a candidate waited for the other one, too."""
 
 
 class TrainingData(NamedTuple):

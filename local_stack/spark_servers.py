@@ -8,17 +8,11 @@ from pathlib import Path
 from genres.settings import PROJECT_DIR, Settings
 from local_stack.program import JAVA_OPTIONS, Program
 
-_POOLS = """<?xml version="1.0"?>
-<allocations><pool name="default"><schedulingMode>FAIR</schedulingMode></pool></allocations>
-"""
-"""Without it the mode is fair between pools only, and all jobs are in the default one, in turns."""
-
 
 def spark_programs(settings: Settings, java_home: Path) -> list[Program]:
     """Return the Connect server, whose engine and UI stay up, and the history server for classic sessions."""
     folder = settings.state_dir / "spark"
     connect_file, history_file = folder / "connect.conf", folder / "history.conf"
-    pools_file = _pools_file(settings)
     spark_home = _spark_home()
     environment = {
         "JAVA_HOME": str(java_home),
@@ -42,7 +36,7 @@ def spark_programs(settings: Settings, java_home: Path) -> list[Program]:
             ],
             folder,
             environment,
-            {connect_file: _properties(connect_conf(settings)), pools_file: _POOLS},
+            {connect_file: _properties(connect_conf(settings))},
             prepare=lambda: _make_folders(settings),
         ),
         Program(
@@ -83,7 +77,6 @@ def connect_conf(settings: Settings) -> dict[str, str]:
         "spark.connect.session.manager.defaultSessionTimeout": "24h",
         # Jobs share the cores: the scores of a micro-batch do not wait for all features of the next one, or of a batch.
         "spark.scheduler.mode": "FAIR",
-        "spark.scheduler.allocation.file": _pools_file(settings).as_uri(),
         "spark.hadoop.fs.defaultFS": settings.hdfs,
         "spark.local.dir": str(folder / "local"),
         "spark.sql.warehouse.dir": (folder / "warehouse").as_uri(),
@@ -120,10 +113,6 @@ def history_conf(settings: Settings) -> dict[str, str]:
 def event_log_dir(settings: Settings) -> Path:
     """Return the folder where sessions write their event logs and the history server reads them."""
     return settings.state_dir / "spark-events"
-
-
-def _pools_file(settings: Settings) -> Path:
-    return settings.state_dir / "spark" / "pools.xml"
 
 
 def _make_folders(settings: Settings) -> None:

@@ -99,12 +99,12 @@ class ModelRegistry:
         return found[0]
 
     def child_runs(self, parent: Any) -> list[Any]:
-        """List the finished children of a run, the best validation macro-F1 first."""
+        """List the finished children of a run, the best validation macro-F1 first; equals in order of their names."""
         return list(
             self.client.search_runs(
                 [parent.info.experiment_id],
                 f"attributes.status = 'FINISHED' and tags.mlflow.parentRunId = '{parent.info.run_id}'",
-                order_by=["metrics.valid_macro_f1 DESC", "attributes.start_time ASC"],
+                order_by=["metrics.valid_macro_f1 DESC", "attributes.run_name ASC"],
             )
         )
 

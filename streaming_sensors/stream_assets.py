@@ -236,10 +236,11 @@ class _StreamRun:
                 stream_ledger.release_lease(self.database, topic, self.token)
 
     def close(self) -> None:
-        """Let go of the model."""
-        self._other.shutdown()
+        """Let go of the model, and wait for what Spark is still at."""
+        # The model first: a second interrupt may end the waiting, and who holds a model cannot end.
         if self._scorer is not None:
             self._scorer.close()
+        self._other.shutdown(cancel_futures=True)
 
     def work(self, key: PartitionKey, selected: Collection[dg.AssetKey], attempt: int | None) -> Iterator[_Output]:
         """Do the run's own range and, with the lease, range after range until the topic is quiet or the run is old.
@@ -250,15 +251,14 @@ class _StreamRun:
         begun = self._begin(key, selected, attempt)
         while begun is not None:
             stored = self._stored(begun)
-            following = self._begin_ahead()
+            following = None
             try:
+                with self._blaming(begun.key):
+                    following = self._begin_ahead()
                 yield from self._finish(begun, stored)
             except BaseException:
                 if following is not None:
-                    reason = f"its run ended with {begun.key}"
-                    stream_ledger.end_attempt(
-                        self.database, following.key, self.context.run_id, reason=reason, is_clips_fault=False
-                    )
+                    self._end_attempt(following.key, f"its run ended with {begun.key}", is_clips_fault=False)
                 raise
             begun = following or self._wait_for_next()
 
@@ -267,11 +267,11 @@ class _StreamRun:
         return self.token is not None and time.monotonic() - self._started < self.settings.max_run_s
 
     def _begin_ahead(self) -> _Begun | None:
-        """Begin a range while another one waits for its commit, which no outage of Kafka shall prevent."""
+        """Begin a range while another one waits for its commit, which nothing that happens here shall prevent."""
         try:
             return self._begin_next(topic_state(self.settings)) if self._goes_on() else None
-        except GenresError as error:
-            self.context.log.warning(str(error))
+        except Exception as error:
+            self.context.log.warning(f"the next range is not begun yet: {error}")
             return None
 
     def _wait_for_next(self) -> _Begun | None:
@@ -289,18 +289,24 @@ class _StreamRun:
         return None
 
     def _begin_next(self, state: TopicState) -> _Begun | None:
-        """Plan the next range and begin it; None if all of the topic is planned, or another planner was first."""
-        known = stream_ledger.ranges(self.database, self.settings.topic)
-        key = next_range(known, state, limits(self.settings))
-        if key is None or not stream_ledger.record_plan(self.database, Plan(new=(Attempt(key),))):
-            return None
+        """Plan the next range and begin it; None if all of the topic is planned."""
+        assert self.token is not None  # noqa: S101 - `_goes_on` came before
+        # Whoever was overtaken plans nothing: its ranges would wait until they count as abandoned.
+        stream_ledger.renew_lease(self.database, self.settings.topic, self.token, self.settings.lease_s)
+        while True:
+            known = stream_ledger.ranges(self.database, self.settings.topic)
+            key = next_range(known, state, limits(self.settings))
+            if key is None:
+                return None
+            if stream_ledger.record_plan(self.database, Plan(new=(Attempt(key),))):
+                break  # else another planner was first, which the ledger shows by now
         self.context.instance.add_dynamic_partitions(str(OFFSET_RANGES.name), [str(key)])
         return self._begin(key, {FEATURES, PREDICTIONS}, 1)
 
     def _begin(self, key: PartitionKey, selected: Collection[dg.AssetKey], attempt: int | None) -> _Begun | None:
         """Take a range, and let its features be computed or read; None if it has to wait for a champion."""
-        found = stream_ledger.begin_attempt(self.database, key, self.context.run_id, attempt=attempt)
         with self._blaming(key):
+            found = stream_ledger.begin_attempt(self.database, key, self.context.run_id, attempt=attempt)
             if PREDICTIONS in selected and not self._has_champion(key):
                 return None
             path = found.feature_path if found.feature_version == DEFAULT_FEATURE_SET.feature_version else None
@@ -339,20 +345,22 @@ class _StreamRun:
 
     @contextlib.contextmanager
     def _blaming(self, key: PartitionKey) -> Iterator[None]:
-        """Write down what ends an attempt; a fenced run has nothing more to say."""
+        """Write down what ends an attempt, an interrupt too; a fenced run has nothing more to say."""
         try:
             yield
         except FencedError:
             raise
-        except Exception as error:
-            stream_ledger.end_attempt(
-                self.database,
-                key,
-                self.context.run_id,
-                reason=str(error).splitlines()[0][:500],
-                is_clips_fault=_is_clips_fault(error),
-            )
+        except BaseException as error:
+            reason = (str(error) or type(error).__name__).splitlines()[0]
+            self._end_attempt(key, reason, is_clips_fault=isinstance(error, Exception) and _is_clips_fault(error))
             raise
+
+    def _end_attempt(self, key: PartitionKey, reason: str, *, is_clips_fault: bool) -> None:
+        run_id = self.context.run_id
+        try:
+            stream_ledger.end_attempt(self.database, key, run_id, reason=reason[:500], is_clips_fault=is_clips_fault)
+        except GenresError as error:  # it must not hide why the attempt ended
+            self.context.log.warning(f"{key}: the ledger does not take down why its attempt ended: {error}")
 
     def _predict(self, key: PartitionKey, features: range_work.StoredFeatures) -> _Output:
         started = time.monotonic()

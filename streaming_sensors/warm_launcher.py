@@ -3,8 +3,9 @@
 Nearly all of the time from a run's request to its first line of work goes into imports: Dagster's own, Spark
 Connect's, pandas, MLflow. A clip that comes out of idleness waits for them. Dagster's default launcher asks the
 code location's server for a run, which starts a new interpreter; this one forks it from a standing process of the
-standard library's kind (``multiprocessing``'s fork server). What is forked knows libraries only: this project's own
-modules are imported anew by every run, so that edited code, another day or other settings never meet a stale copy.
+standard library's kind (``multiprocessing``'s fork server). What is forked knows libraries only, and how this project
+imports MLflow: all else of its own is imported anew by every run, so that edited code, another day or other settings
+never meet a stale copy.
 
 Named in ``dagster.yaml``. Runs that no sensor launched go Dagster's own way.
 """

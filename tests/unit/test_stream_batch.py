@@ -1,0 +1,177 @@
+"""How a streaming run goes through the topic: what is at work at the same time, and what a failure leaves behind."""
+
+import logging
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+from genres.errors import GenresError
+from genres.settings import Settings
+from store import ledger, stream_ledger
+from store.database import Database
+from store.ledger import Dataset
+from store.stream_ledger import FencedError
+from store.stream_ranges import Attempt, PartitionKey, Plan
+from streaming_sensors import range_work, stream_assets
+from streaming_sensors.offset_plan import next_range
+from streaming_sensors.range_work import StoredFeatures
+from streaming_sensors.stream_assets import FEATURES, PREDICTIONS, _StreamRun
+from streaming_sensors.topic import TopicState
+
+Commit = Callable[[PartitionKey], None]
+TOPIC = TopicState("audio_clips", "A", {0: 0}, {0: 6})
+FIRST, SECOND, THIRD = (PartitionKey("audio_clips", "A", 0, start, start + 2) for start in (0, 2, 4))
+
+
+class Scorer:
+    champion = SimpleNamespace(name="genres-tests", version=1)
+    trained_on = Dataset("tests", Path(), is_synthetic=True)
+
+    def close(self) -> None:
+        pass
+
+
+class Run:
+    """A draining run on a topic of six clips, two a range; features and scores are stand-ins, the ledger is real."""
+
+    def __init__(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.settings = Settings(state_dir=tmp_path, stream_dataset="tests", max_clips_per_batch=2)
+        self.database = Database(self.settings.database)
+        self.database.migrate()
+        self.begun = {key: threading.Event() for key in (FIRST, SECOND, THIRD)}
+        self.before_commit: Commit = lambda key: None
+        self.topic: Callable[[], TopicState] = lambda: TOPIC
+        for place, name, stand_in in (
+            (stream_assets, "topic_state", lambda settings: self.topic()),
+            (stream_assets, "wait_for_data", lambda settings, ends, timeout_s: False),
+            (ledger, "registered_dataset", lambda database, dataset: Scorer.trained_on),
+            (range_work, "Scorer", lambda champion, trained_on, lake: Scorer()),
+            (range_work, "store_features", self._features),
+            (range_work, "predict_and_commit", self._commit),
+        ):
+            monkeypatch.setattr(place, name, stand_in)
+
+    def _features(self, key: PartitionKey, **_: Any) -> StoredFeatures:
+        self.begun[key].set()
+        return StoredFeatures(f"/{key}", pa.table({"reason": [None] * len(key)}), 0.0)
+
+    def _commit(self, key: PartitionKey, features: StoredFeatures, scorer: Scorer, **given: Any) -> Any:
+        self.before_commit(key)
+        return stream_ledger.commit_range(self.database, key, run_id=given["run_id"], token=given["token"])
+
+    def __call__(self) -> Iterator[tuple[PartitionKey, str]]:
+        """Work from the first range on; give the outputs' keys and assets."""
+        stream_ledger.record_plan(self.database, Plan(new=(Attempt(FIRST),)))
+        context: Any = SimpleNamespace(
+            run_id="run",
+            log=logging.getLogger("run"),
+            instance=SimpleNamespace(add_dynamic_partitions=lambda name, keys: None),
+        )
+        mlflow: Any = SimpleNamespace(open=lambda: SimpleNamespace(find_champion=lambda dataset: Scorer.champion))
+        lake: Any = SimpleNamespace(uri=lambda path: path)
+        spark: Any = SimpleNamespace(spark_session=None)
+        run = _StreamRun(context, self.settings, lake, self.database, mlflow, spark)
+        with run.lease(drains=True), closing(run):
+            for output in run.work(FIRST, {FEATURES, PREDICTIONS}, 1):
+                yield output.key, output.asset.to_user_string()
+
+    def state_of(self, key: PartitionKey) -> tuple[str, int, str | None]:
+        found = stream_ledger.find_range(self.database, key)
+        return found.state, found.failures, found.reason
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
+    return Run(tmp_path, monkeypatch)
+
+
+def test_every_range_gives_both_assets_in_order(run: Run) -> None:
+    assert list(run()) == [
+        (key, asset) for key in (FIRST, SECOND, THIRD) for asset in ("stream_features", "stream_predictions")
+    ]
+    assert {run.state_of(key)[0] for key in (FIRST, SECOND, THIRD)} == {"committed"}
+
+
+def test_the_next_ranges_features_are_begun_before_a_range_is_committed(run: Run) -> None:
+    following = {FIRST: SECOND, SECOND: THIRD}
+
+    def wait_for_the_next(key: PartitionKey) -> None:
+        if key in following:
+            assert run.begun[following[key]].wait(10)
+
+    run.before_commit = wait_for_the_next
+    assert len(list(run())) == 6
+
+
+def test_a_range_that_fails_is_blamed_and_the_one_begun_with_it_is_not(run: Run) -> None:
+    def fail(key: PartitionKey) -> None:
+        if key == SECOND:
+            raise RuntimeError("a worker died of a clip")
+
+    run.before_commit = fail
+    with pytest.raises(RuntimeError):
+        list(run())
+    assert run.state_of(FIRST)[0] == "committed"
+    assert run.state_of(SECOND) == ("planned", 1, "a worker died of a clip")
+    assert run.state_of(THIRD) == ("planned", 0, f"its run ended with {SECOND}")
+    assert not stream_ledger.lease_is_held(run.database, "audio_clips")
+
+
+def test_a_run_whose_outputs_nobody_takes_any_more_gives_the_begun_range_back(run: Run) -> None:
+    outputs = run()
+    next(outputs)
+    outputs.close()  # type: ignore[attr-defined]
+    assert run.state_of(FIRST) == ("planned", 0, "GeneratorExit")
+    assert run.state_of(SECOND) == ("planned", 0, f"its run ended with {FIRST}")
+
+
+def test_an_outage_of_kafka_does_not_keep_stored_features_from_being_committed(run: Run) -> None:
+    def down() -> TopicState:
+        raise GenresError("Kafka at nowhere does not answer")
+
+    run.topic = down
+    with pytest.raises(GenresError, match="Kafka at nowhere"):
+        list(run())
+    assert run.state_of(FIRST)[0] == "committed"
+
+
+def test_an_interrupt_is_nobodys_clip(run: Run) -> None:
+    def interrupt(key: PartitionKey) -> None:
+        raise KeyboardInterrupt
+
+    run.before_commit = interrupt
+    with pytest.raises(KeyboardInterrupt):
+        list(run())
+    assert run.state_of(FIRST) == ("planned", 0, "KeyboardInterrupt")
+    assert run.state_of(SECOND) == ("planned", 0, f"its run ended with {FIRST}")
+
+
+def test_a_run_that_was_overtaken_plans_and_commits_nothing_more(run: Run) -> None:
+    def overtaken() -> TopicState:
+        later = datetime.now(UTC) + timedelta(seconds=run.settings.lease_s + 1)
+        assert stream_ledger.acquire_lease(run.database, "audio_clips", "another run", 60, now=later)
+        return TOPIC
+
+    run.topic = overtaken
+    with pytest.raises(FencedError):
+        list(run())
+    assert run.state_of(FIRST)[0] == "planned"
+    assert [found.key for found in stream_ledger.history(run.database, "audio_clips")] == [FIRST]
+
+
+def test_a_run_goes_on_behind_a_range_that_another_planner_took(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def beaten_to(*given: Any) -> PartitionKey | None:
+        key = next_range(*given)
+        if key == SECOND:
+            stream_ledger.record_plan(run.database, Plan(new=(Attempt(SECOND),)))
+        return key
+
+    monkeypatch.setattr(stream_assets, "next_range", beaten_to)
+    assert [key for key, asset in run() if asset == "stream_predictions"] == [FIRST, THIRD]
