@@ -16,19 +16,17 @@ from store import stream_ledger
 from store.database import Database
 from store.stream_ranges import Attempt, Plan, StreamRange
 from streaming_sensors.offset_plan import plan
+from streaming_sensors.run_tags import ATTEMPT_TAG, DRAIN_TAG, POISON_TAG
 from streaming_sensors.stream_assets import (
-    ATTEMPT_TAG,
     FEATURES,
     NO_CHAMPION,
     OFFSET_RANGES,
-    POISON_TAG,
     PREDICTIONS,
     audio_clips,
     limits,
     stream_dataset,
 )
 from streaming_sensors.topic import TopicState, topic_state, wait_for_data
-from streaming_sensors.warm_launcher import DRAIN_TAG
 
 _LONG_POLL_S = 25.0
 """How long a tick waits for clips: long beside the 5 s that may pass before the daemon begins the next one, in which

@@ -26,15 +26,11 @@ from store.stream_ledger import FencedError
 from store.stream_ranges import Attempt, PartitionKey, Plan
 from streaming_sensors import range_work
 from streaming_sensors.offset_plan import Limits, next_range
+from streaming_sensors.run_tags import ATTEMPT_TAG, DRAIN_TAG, POISON_TAG
 from streaming_sensors.topic import TopicState, topic_state, wait_for_data
-from streaming_sensors.warm_launcher import DRAIN_TAG
 
 OFFSET_RANGES = dg.DynamicPartitionsDefinition(name="offset_range")
 """Partition keys ``<topic>:<topic id>:<Kafka partition>:<start>-<end>``: the same key always means the same clips."""
-
-ATTEMPT_TAG = "genres/attempt"
-POISON_TAG = "genres/poison"
-"""The run gives its single clip up instead of trying it again."""
 
 NO_CHAMPION = "no champion model"
 """How the reason of a range begins that waits for a model."""

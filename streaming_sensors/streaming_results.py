@@ -86,7 +86,7 @@ def streaming_results(
     )
 
 
-results_job = dg.define_asset_job("streaming_results_job", selection=[_ASSET])
+results_job = dg.define_asset_job("streaming_results_job", selection=dg.AssetSelection.assets(streaming_results))
 
 
 @dg.sensor(

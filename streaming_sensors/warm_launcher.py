@@ -22,8 +22,8 @@ from dagster import DagsterRun, DefaultRunLauncher
 from dagster._core.launcher.base import CheckRunHealthResult, LaunchRunContext, WorkerStatus
 from dagster._grpc.types import ExecuteRunArgs
 
-DRAIN_TAG = "genres/drain"
-"""Only sensors set it: the run goes on with what has arrived since. Without it a run does exactly its range."""
+from streaming_sensors.run_tags import DRAIN_TAG
+
 PID_TAG = "genres/process"
 """Host, process id and start time of a run that was forked, as another process needs them to look after it."""
 
