@@ -1,9 +1,10 @@
 """How long a clip takes from the watched folder to its row: out of idleness, in a steady flow, and at full speed.
 
 Run it from the project's folder on a stack with a champion (after ``make demo``) and with ``make ui`` closed:
-``python benchmarks/latency.py [--idle 10] [--steady 40] [--burst 200]``. Producer, daemon and sensors are the
-project's own, on a topic and a folder of the benchmark's own; every time stamp is one that the pipeline keeps anyway.
-Beside it, in the same run, stands a resident Structured Streaming job (``benchmarks/resident_stream.py``).
+``python benchmarks/latency.py [--idle 10] [--steady 40] [--burst 400] [--bursts 5]``. Producer, daemon and sensors are
+the project's own, on a topic and a folder of the benchmark's own; every time stamp is one that the pipeline keeps
+anyway. Beside it, in the same run, stand the extraction of the batch half, before each burst, and a resident
+Structured Streaming job (``benchmarks/resident_stream.py``).
 The clips are noise under a slow envelope: 30 s each, all different, and no music.
 """
 
@@ -15,7 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -25,17 +26,22 @@ import dagster as dg
 import numpy as np
 import pandas as pd
 import sqlalchemy as sa
-from noise_clips import noise_wav
+from noise_clips import clips_on_hdfs, noise_wav
 
 from genre_assets.launch import open_instance
 from genres.settings import PROJECT_DIR, Settings
 from genres.stream_demo import stream_running, ui_runs
+from spark.clip_source import WebHdfsClips
+from spark.extraction import extract_features, tasks_for
+from spark.feature_sets import DEFAULT_FEATURE_SET
+from spark.session import open_session, session_config
 from store import stream_ledger
 from store.database import Database
 from store.tables import SENT_FILES, STREAM_PREDICTIONS, STREAM_RANGES
 from streaming_sensors.topic import create_topic
 
 CLIP_S = 30
+EXTRACTED_CLIPS = 100
 PATIENCE_S = 300.0
 SETTLED_S = 3.0
 """How long no run may be alive before the pipeline counts as idle."""
@@ -46,7 +52,8 @@ def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__)
     arguments.add_argument("--idle", type=int, default=10, help="clips dropped one by one into an idle pipeline")
     arguments.add_argument("--steady", type=int, default=40, help="clips dropped one a second")
-    arguments.add_argument("--burst", type=int, default=200, help="clips dropped at once")
+    arguments.add_argument("--burst", type=int, default=400, help="clips dropped at once")
+    arguments.add_argument("--bursts", type=int, default=5, help="how often, in turns with extraction of such clips")
     arguments.add_argument("--resident", type=int, default=10, help="clips dropped one by one for the rival")
     wanted = arguments.parse_args()
     if wanted.idle or wanted.steady or wanted.burst:
@@ -75,7 +82,7 @@ def run_pipeline(wanted: argparse.Namespace) -> None:
             if wanted.steady:
                 print_flow("one clip a second", bench.drop(wanted.steady, every_s=1.0))
             if wanted.burst:
-                print_flow("as fast as they are written", bench.drop(wanted.burst, every_s=0.0))
+                print_bursts(wanted.burst, list(bench.bursts(wanted.burst, wanted.bursts)))
 
 
 class Bench:
@@ -93,6 +100,7 @@ class Bench:
     def drop(self, count: int, *, every_s: float) -> pd.DataFrame:
         """Drop clips into the idle pipeline, wait for their rows, and give a row of time stamps for each."""
         self._wait(self._is_idle)
+        before = self._count()
         clips = [new_clip() for _ in range(count)]
         dropped: dict[str, datetime] = {}
         for name, data in clips:
@@ -100,8 +108,35 @@ class Bench:
             path.write_bytes(data)
             dropped[hashlib.sha256(data).hexdigest()] = datetime.now(UTC)
             time.sleep(every_s)
-        self._wait(lambda: len(self._rows(dropped)) == count)
+        self._wait(lambda: self._count() == before + count)
         return pd.DataFrame([self._stamps(row, dropped[row["sha256"]]) for row in self._rows(dropped)])
+
+    def bursts(self, count: int, rounds: int) -> Iterator[tuple[float, pd.DataFrame]]:
+        """Extract clips of the lake, then drop such clips at once, in turns; give a rate and the clips' time stamps."""
+        spark = open_session(session_config("connect", self.settings, app_name="extraction beside the stream"))
+        with clips_on_hdfs(self.settings, [CLIP_S] * EXTRACTED_CLIPS) as clips:
+            self._extraction_rate(spark, clips)  # its session's workers start
+            for _ in range(rounds):
+                self._wait(self._is_idle)
+                rate = self._extraction_rate(spark, clips)
+                yield rate, self.drop(count, every_s=0.0)
+        spark.stop()
+
+    def _extraction_rate(self, spark: Any, clips: pd.DataFrame) -> float:
+        began = time.perf_counter()
+        extract_features(
+            spark.createDataFrame(clips),
+            source=WebHdfsClips(self.settings.webhdfs, self.settings.hdfs_user),
+            feature_set=DEFAULT_FEATURE_SET,
+            max_clip_s=self.settings.max_clip_s,
+            tasks=tasks_for(len(clips)),
+        ).toArrow()
+        return len(clips) / (time.perf_counter() - began)
+
+    def _count(self) -> int:
+        query = sa.select(sa.func.count()).where(STREAM_PREDICTIONS.c.topic == self.settings.topic)
+        with self.database.reading() as connection:
+            return int(connection.scalar(query) or 0)
 
     def _rows(self, hashes: dict[str, datetime]) -> list[dict[str, Any]]:
         rows = STREAM_PREDICTIONS.c
@@ -207,6 +242,29 @@ def print_phases(clips: pd.DataFrame) -> None:
             f"| {name} | {values.quantile(0.5):.2f} | {values.quantile(0.95):.2f} | {values.min():.2f} "
             f"| {values.max():.2f} |"
         )
+
+
+def print_bursts(count: int, rounds: list[tuple[float, pd.DataFrame]]) -> None:
+    """Print the stream's rate beside that of the extraction which came before it."""
+    extraction = pd.Series([rate for rate, _ in rounds])
+    committed = [clips["committed"] for _, clips in rounds]
+    whole = pd.Series(
+        [count / (clips["committed"].max() - clips["dropped"].min()).total_seconds() for _, clips in rounds]
+    )
+    sustained = pd.Series(
+        [(times > times.min()).sum() / (times.max() - times.min()).total_seconds() for times in committed]
+    )
+    print(f"\n{count} clips of {CLIP_S} s at once, {len(rounds)} times, in turns with extraction from the lake\n")
+    print("| | p50 | least | most |\n|---|---|---|---|")
+    for name, values, unit in (
+        (f"extraction of {EXTRACTED_CLIPS} clips", extraction, " clips/s"),
+        ("stream, from the first commit to the last", sustained, " clips/s"),
+        ("stream, from the first drop to the last row", whole, " clips/s"),
+        ("ratio, first commit to last / extraction", sustained / extraction, ""),
+    ):
+        digits = 1 if unit else 2
+        cells = (f"{value:.{digits}f}{unit}" for value in (values.median(), values.min(), values.max()))
+        print(f"| {name} | {' | '.join(cells)} |")
 
 
 def print_flow(name: str, clips: pd.DataFrame) -> None:
