@@ -15,7 +15,7 @@ from multiprocessing.pool import Pool
 from statistics import median
 from threading import Event, Thread
 
-from spark.worker_daemon import single_threaded, warm_up
+from spark.thread_pools import single_threaded
 
 single_threaded()  # the pools of the libraries read their size when they are imported, here and in the processes
 
@@ -30,6 +30,7 @@ from spark.clip_source import WebHdfsClips  # noqa: E402
 from spark.extraction import clip_features, extract_features, tasks_for  # noqa: E402
 from spark.feature_sets import DEFAULT_FEATURE_SET  # noqa: E402
 from spark.session import open_session, session_config  # noqa: E402
+from spark.worker_daemon import warm_up  # noqa: E402
 
 CLIP_S = 30.0
 SKEWED_S = np.geomspace(0.6, 60.0, 10)

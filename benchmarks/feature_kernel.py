@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from statistics import median
 
-from spark.worker_daemon import single_threaded
+from spark.thread_pools import single_threaded
 
 single_threaded()
 

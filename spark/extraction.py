@@ -19,6 +19,7 @@ from spark import audio_gate
 from spark.audio_gate import RejectedAudio
 from spark.clip_source import Clip, ClipSource
 from spark.feature_sets import FeatureSet
+from spark.thread_pools import single_threaded
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -173,7 +174,7 @@ def features_of_files(
         yield from map(row_of, paths)
         return
     # A fork would copy the caller's threads' locks; a spawned process starts clean.
-    with ProcessPoolExecutor(workers, get_context("spawn"), initializer=_one_thread) as pool:
+    with ProcessPoolExecutor(workers, get_context("spawn"), initializer=single_threaded) as pool:
         yield from pool.map(row_of, paths)
 
 
@@ -243,9 +244,3 @@ def _file_row(path: Path, *, feature_set: FeatureSet, max_clip_s: float) -> dict
             "reason": f"cannot be read: {error.strerror}",
         }
     return about | _row(Clip(about, path.suffix, data), feature_set=feature_set, max_clip_s=max_clip_s)
-
-
-def _one_thread() -> None:
-    from spark.worker_daemon import single_threaded
-
-    single_threaded()

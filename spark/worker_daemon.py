@@ -10,7 +10,8 @@ Spark reads the daemon's port from its standard output.
 """
 
 import gc
-import os
+
+from spark.thread_pools import single_threaded
 
 
 def warm_up() -> None:
@@ -35,12 +36,6 @@ def warm_up() -> None:
     # to walk through it all took longer than two clips' features.
     gc.collect()
     gc.freeze()
-
-
-def single_threaded() -> None:
-    """Give one thread to each library's pool, before it is imported: there is a worker for each core already."""
-    for pool in ("OMP", "OPENBLAS", "MKL", "NUMBA"):
-        os.environ[f"{pool}_NUM_THREADS"] = "1"
 
 
 if __name__ == "__main__":

@@ -15,17 +15,18 @@ from genres.settings import Settings
 from store import stream_ledger
 from store.database import Database
 from store.stream_ranges import Attempt, Plan, StreamRange
-from streaming_sensors.offset_plan import plan
-from streaming_sensors.run_tags import ATTEMPT_TAG, DRAIN_TAG, POISON_TAG
-from streaming_sensors.stream_assets import (
+from streaming_sensors.names import (
+    ATTEMPT_TAG,
+    DRAIN_TAG,
     FEATURES,
     NO_CHAMPION,
     OFFSET_RANGES,
+    POISON_TAG,
     PREDICTIONS,
-    audio_clips,
-    limits,
-    stream_dataset,
 )
+from streaming_sensors.offset_plan import plan
+from streaming_sensors.stream_assets import audio_clips
+from streaming_sensors.stream_run import limits, stream_dataset
 from streaming_sensors.topic import TopicState, topic_state, wait_for_data
 
 _LONG_POLL_S = 25.0

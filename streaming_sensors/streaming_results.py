@@ -20,7 +20,7 @@ from store.batch_tables import BatchTables
 from store.database import Database
 from store.lake import Lake
 from streaming_sensors.sensors import lag
-from streaming_sensors.stream_assets import stream_dataset
+from streaming_sensors.stream_run import stream_dataset
 from streaming_sensors.topic import topic_state
 
 if TYPE_CHECKING:

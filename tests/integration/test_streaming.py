@@ -17,9 +17,8 @@ from store import stream_ledger
 from store.database import Database
 from store.stream_ranges import StreamRange
 from store.tables import STREAM_LEASES, STREAM_RANGES
-from streaming_sensors.run_tags import DRAIN_TAG
+from streaming_sensors.names import DRAIN_TAG, FEATURES, PREDICTIONS
 from streaming_sensors.sensors import lag
-from streaming_sensors.stream_assets import FEATURES, PREDICTIONS
 from streaming_sensors.topic import topic_state
 from tests.stream_rig import (
     DATASET,

@@ -17,8 +17,9 @@ from store.database import Database
 from store.stream_ranges import Attempt, Lost, PartitionKey, Plan, Split, StreamRange
 from store.tables import STREAM_PREDICTIONS
 from streaming_sensors.definitions import build_defs
+from streaming_sensors.names import NO_CHAMPION, OFFSET_RANGES
 from streaming_sensors.sensors import _losses, _with_champion, lag
-from streaming_sensors.stream_assets import NO_CHAMPION, OFFSET_RANGES, _is_clips_fault
+from streaming_sensors.stream_run import _is_clips_fault
 from streaming_sensors.topic import TopicState
 
 UPSTREAM = {

@@ -19,10 +19,11 @@ from store.database import Database
 from store.ledger import Dataset
 from store.stream_ledger import FencedError
 from store.stream_ranges import Attempt, PartitionKey, Plan
-from streaming_sensors import range_work, stream_assets
+from streaming_sensors import range_work, stream_run
+from streaming_sensors.names import FEATURES, PREDICTIONS
 from streaming_sensors.offset_plan import next_range
 from streaming_sensors.range_work import StoredFeatures
-from streaming_sensors.stream_assets import FEATURES, PREDICTIONS, _StreamRun
+from streaming_sensors.stream_run import StreamRun
 from streaming_sensors.topic import TopicState
 
 Commit = Callable[[PartitionKey], None]
@@ -49,8 +50,8 @@ class Run:
         self.before_commit: Commit = lambda key: None
         self.topic: Callable[[], TopicState] = lambda: TOPIC
         for place, name, stand_in in (
-            (stream_assets, "topic_state", lambda settings: self.topic()),
-            (stream_assets, "wait_for_data", lambda settings, ends, timeout_s: False),
+            (stream_run, "topic_state", lambda settings: self.topic()),
+            (stream_run, "wait_for_data", lambda settings, ends, timeout_s: False),
             (ledger, "registered_dataset", lambda database, dataset: Scorer.trained_on),
             (range_work, "Scorer", lambda champion, trained_on, lake: Scorer()),
             (range_work, "store_features", self._features),
@@ -77,7 +78,7 @@ class Run:
         mlflow: Any = SimpleNamespace(open=lambda: SimpleNamespace(find_champion=lambda dataset: Scorer.champion))
         lake: Any = SimpleNamespace(uri=lambda path: path)
         spark: Any = SimpleNamespace(spark_session=None)
-        run = _StreamRun(context, self.settings, lake, self.database, mlflow, spark)
+        run = StreamRun(context, self.settings, lake, self.database, mlflow, spark)
         with run.lease(drains=True), closing(run):
             for output in run.work(FIRST, {FEATURES, PREDICTIONS}, 1):
                 yield output.key, output.asset.to_user_string()
@@ -173,5 +174,5 @@ def test_a_run_goes_on_behind_a_range_that_another_planner_took(run: Run, monkey
             stream_ledger.record_plan(run.database, Plan(new=(Attempt(SECOND),)))
         return key
 
-    monkeypatch.setattr(stream_assets, "next_range", beaten_to)
+    monkeypatch.setattr(stream_run, "next_range", beaten_to)
     assert [key for key, asset in run() if asset == "stream_predictions"] == [FIRST, THIRD]
