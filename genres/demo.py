@@ -22,7 +22,7 @@ from rich.table import Table
 from genres.addresses import require_addresses
 from genres.errors import GenresError
 from genres.settings import PROJECT_DIR, Settings
-from genres.stream_demo import producer_running, run_stream_demo
+from genres.stream_demo import producer_running, run_stream_demo, ui_runs
 
 if TYPE_CHECKING:
     import dagster as dg
@@ -111,7 +111,18 @@ def load_folder(console: Console, folder: Path, dataset_id: str) -> None:
 
 
 def open_dagster(console: Console) -> None:
-    """Run ``dg dev`` and the folder producer on the stack until Ctrl-C."""
+    """Run ``dg dev`` and the folder producer on the stack until Ctrl-C.
+
+    Raises
+    ------
+    GenresError
+        If they run already: two daemons would work against each other.
+    """
+    settings = Settings()
+    if ui_runs(settings):
+        raise GenresError(
+            f"Dagster is open on this stack already, at {settings.dagster_url}: use it, or close it first"
+        )
     settings = start(console)
     _registered(settings, _chosen(settings))
     _print_addresses(console, settings)

@@ -3,7 +3,9 @@
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
@@ -224,3 +226,22 @@ def test_predict_files_that_are_not_there(fails: Fails, tmp_path: Path, music: P
     register_dataset(database, Dataset("mine", music, is_synthetic=False))
     line = fails("predict", str(tmp_path / "gone.wav"), "--dataset", "mine")
     assert line == f"there is no file or folder {tmp_path}/gone.wav"
+
+
+def test_dagster_is_not_opened_twice(fails: Fails, free_port_base: Callable[[], int]) -> None:
+    class Answer(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    base = free_port_base()
+    port = Settings(port_base=base).ports.dagster
+    with HTTPServer(("127.0.0.1", port), Answer) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        line = fails("ui", GENRES_PORT_BASE=str(base))
+        server.shutdown()
+    assert f"http://127.0.0.1:{port}" in line
+    assert "close it first" in line
