@@ -22,12 +22,12 @@ single_threaded()  # the pools of the libraries read their size when they are im
 import numpy as np  # noqa: E402
 import pandas as pd  # noqa: E402
 import psutil  # noqa: E402
-from noise_clips import clips_on_hdfs  # noqa: E402
+from noise_clips import clips_on_hdfs, extraction_s  # noqa: E402
 
 from genres.settings import Settings  # noqa: E402
 from local_stack.stack import status  # noqa: E402
 from spark.clip_source import WebHdfsClips  # noqa: E402
-from spark.extraction import clip_features, extract_features, tasks_for  # noqa: E402
+from spark.extraction import clip_features, tasks_for  # noqa: E402
 from spark.feature_sets import DEFAULT_FEATURE_SET  # noqa: E402
 from spark.session import open_session, session_config  # noqa: E402
 from spark.worker_daemon import warm_up  # noqa: E402
@@ -70,18 +70,7 @@ class Bench:
 
     def by_spark(self, clips: pd.DataFrame) -> float:
         """Seconds that the project's extraction takes."""
-        began = time.perf_counter()
-        table = extract_features(
-            self.spark.createDataFrame(clips),
-            source=self.source,
-            feature_set=DEFAULT_FEATURE_SET,
-            max_clip_s=MAX_CLIP_S,
-            tasks=tasks_for(len(clips)),
-        ).toArrow()
-        seconds = time.perf_counter() - began
-        if table["reason"].null_count != len(clips):
-            raise RuntimeError("a clip was refused")
-        return seconds
+        return extraction_s(self.spark, clips, self.settings)
 
     def by_pool(self, clips: pd.DataFrame) -> float:
         """Seconds that the pool takes, handing out as few clips at a time as Spark does."""

@@ -26,14 +26,11 @@ import dagster as dg
 import numpy as np
 import pandas as pd
 import sqlalchemy as sa
-from noise_clips import clips_on_hdfs, noise_wav
+from noise_clips import clips_on_hdfs, extraction_s, noise_wav
 
 from genre_assets.launch import open_instance
 from genres.settings import PROJECT_DIR, Settings
 from genres.stream_demo import stream_running, ui_runs
-from spark.clip_source import WebHdfsClips
-from spark.extraction import extract_features, tasks_for
-from spark.feature_sets import DEFAULT_FEATURE_SET
 from spark.session import open_session, session_config
 from store import stream_ledger
 from store.database import Database
@@ -115,23 +112,12 @@ class Bench:
         """Extract clips of the lake, then drop such clips at once, in turns; give a rate and the clips' time stamps."""
         spark = open_session(session_config("connect", self.settings, app_name="extraction beside the stream"))
         with clips_on_hdfs(self.settings, [CLIP_S] * EXTRACTED_CLIPS) as clips:
-            self._extraction_rate(spark, clips)  # its session's workers start
+            extraction_s(spark, clips, self.settings)  # its session's workers start
             for _ in range(rounds):
                 self._wait(self._is_idle)
-                rate = self._extraction_rate(spark, clips)
+                rate = len(clips) / extraction_s(spark, clips, self.settings)
                 yield rate, self.drop(count, every_s=0.0)
         spark.stop()
-
-    def _extraction_rate(self, spark: Any, clips: pd.DataFrame) -> float:
-        began = time.perf_counter()
-        extract_features(
-            spark.createDataFrame(clips),
-            source=WebHdfsClips(self.settings.webhdfs, self.settings.hdfs_user),
-            feature_set=DEFAULT_FEATURE_SET,
-            max_clip_s=self.settings.max_clip_s,
-            tasks=tasks_for(len(clips)),
-        ).toArrow()
-        return len(clips) / (time.perf_counter() - began)
 
     def _count(self) -> int:
         query = sa.select(sa.func.count()).where(STREAM_PREDICTIONS.c.topic == self.settings.topic)
@@ -268,21 +254,15 @@ def print_bursts(count: int, rounds: list[tuple[float, pd.DataFrame]]) -> None:
 
 
 def print_flow(name: str, clips: pd.DataFrame) -> None:
-    """Print latency and rate of clips that kept coming."""
+    """Print the latency of clips that kept coming."""
     took = (clips["committed"] - clips["dropped"]).dt.total_seconds()
     draining = took[~clips["is_first_of_run"]]
-    whole = (clips["committed"].max() - clips["dropped"].min()).total_seconds()
-    later = clips[clips["committed"] > clips["committed"].min()]
-    draining_s = (clips["committed"].max() - clips["committed"].min()).total_seconds()
     print(f"\n{len(clips)} clips of {CLIP_S} s, {name}\n")
     print("| | |\n|---|---|")
     print(f"| runs, batches | {clips['run_id'].nunique()}, {clips['committed'].nunique()} |")
     if len(draining):
         print(f"| latency while draining, p50 | {draining.quantile(0.5):.2f} s |")
         print(f"| latency while draining, p95 | {draining.quantile(0.95):.2f} s |")
-    print(f"| from the first drop to the last row | {whole:.1f} s, {len(clips) / whole:.1f} clips/s |")
-    if len(later):
-        print(f"| from the first commit to the last | {draining_s:.1f} s, {len(later) / draining_s:.1f} clips/s |")
 
 
 if __name__ == "__main__":

@@ -1,9 +1,11 @@
-"""Clips of beating noise that the benchmarks share: no music, and no two alike unless the generator is seeded."""
+"""What the benchmarks share: clips of beating noise, which is no music, and their extraction from the lake."""
 
 import hashlib
 import io
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 from uuid import uuid4
 
 import numpy as np
@@ -11,6 +13,9 @@ import pandas as pd
 import soundfile
 
 from genres.settings import Settings
+from spark.clip_source import WebHdfsClips
+from spark.extraction import extract_features, tasks_for
+from spark.feature_sets import DEFAULT_FEATURE_SET
 from store.lake import Lake
 
 SAMPLE_RATE = 22_050
@@ -39,3 +44,19 @@ def clips_on_hdfs(settings: Settings, lengths_s: Sequence[float]) -> Iterator[pd
         rows.append((str(number), "noise", path, hashlib.sha256(data).hexdigest()))
     yield pd.DataFrame(rows, columns=["track_id", "genre", "path", "sha256"])
     lake.files.rm(folder, recursive=True)
+
+
+def extraction_s(spark: Any, clips: pd.DataFrame, settings: Settings) -> float:
+    """Seconds that the project's extraction takes, from rows that name clips to a table of features."""
+    began = time.perf_counter()
+    table = extract_features(
+        spark.createDataFrame(clips),
+        source=WebHdfsClips(settings.webhdfs, settings.hdfs_user),
+        feature_set=DEFAULT_FEATURE_SET,
+        max_clip_s=settings.max_clip_s,
+        tasks=tasks_for(len(clips)),
+    ).toArrow()
+    seconds = time.perf_counter() - began
+    if table["reason"].null_count != len(clips):
+        raise RuntimeError("a clip was refused")
+    return seconds

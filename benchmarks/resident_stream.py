@@ -16,7 +16,6 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from genre_assets.launch import choose_dataset
 from genres.settings import PROJECT_DIR, Settings
 from spark.clip_source import Clip
 from spark.extraction import extract_features
@@ -25,6 +24,7 @@ from spark.scoring import load_model, score
 from spark.session import open_session, session_config
 from store.lake import Lake
 from store.model_registry import ModelRegistry
+from streaming_sensors.stream_run import stream_dataset
 
 FILE_COLUMNS = "path string, modificationTime timestamp, length long, content binary"
 
@@ -44,8 +44,7 @@ class FileContents:
 def main(folder: str, checkpoints: str) -> None:
     """Run until the process is ended."""
     settings = Settings()
-    dataset = settings.stream_dataset or choose_dataset(settings).dataset
-    champion = ModelRegistry(settings.tracking_uri).champion(dataset)
+    champion = ModelRegistry(settings.tracking_uri).champion(stream_dataset(settings))
     config = session_config("classic", settings, app_name="resident stream")
     os.environ |= {"PYTHONPATH": str(PROJECT_DIR), "PYSPARK_PYTHON": sys.executable}
     spark = open_session(config | {"spark.python.daemon.module": "spark.worker_daemon"})

@@ -1,12 +1,6 @@
 """The batch code location's Definitions, built by one function that tests and the command line call as well."""
 
-import gc
-
 import dagster as dg
-
-# What is imported stays. Python would look through all of it for garbage again and again while the rest is imported,
-# and once more when the process ends: half a second for each run, step and command.
-gc.freeze()
 
 from genre_assets.audio_features import audio_features
 from genre_assets.batch_predictions import batch_predictions

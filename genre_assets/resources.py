@@ -1,11 +1,17 @@
 """Resources: thin wrappers that build plain objects of ``store`` and sessions of ``spark`` and hand them over."""
 
+import gc
 from collections.abc import Generator
 from contextlib import contextmanager
 from functools import cache
 from typing import Any
 
 import dagster as dg
+
+# What is imported stays. Python would look through all of it for garbage again and again while Spark is imported, and
+# once more when the process ends: half a second for each run, step and command. Both code locations come by here.
+gc.freeze()
+
 from dagster_pyspark import LazyPySparkResource
 from pydantic import PrivateAttr
 

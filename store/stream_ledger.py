@@ -157,21 +157,36 @@ def progress(database: Database, topic: str, topic_id: str) -> dict[int, Progres
         return {partition: Progress(first, int(total)) for partition, first, total in connection.execute(query)}
 
 
-def record_plan(database: Database, plan: Plan, *, now: datetime | None = None) -> tuple[Attempt, ...]:
+def record_plan(
+    database: Database, plan: Plan, *, token: int | None = None, now: datetime | None = None
+) -> tuple[Attempt, ...]:
     """Write a plan down, except its poison; what another planner wrote first stands.
 
     A new range counts only where it begins at its Kafka partition's position, and a change of a range only while
     that is still planned, so that plans made from a state that has passed change nothing, and the same plan twice
     gives the same rows.
 
+    Parameters
+    ----------
+    token
+        Fencing token of a draining run that plans its next range; None for the sensors, which hold no lease.
+
     Returns
     -------
     tuple[Attempt, ...]
         The attempts, new and retried, that this call wrote down: the runs to launch. An attempt that is written
         down and never launched is found again after the grace time.
+
+    Raises
+    ------
+    FencedError
+        If the lease has moved on; nothing is written.
     """
     now = now or datetime.now(UTC)
     with _writing(database) as connection:
+        if token is not None:
+            for attempt in plan.new:
+                _check_fence(connection, attempt.key.topic, token)
         for entry in plan.lost:
             if not _change_planned(connection, entry.key, state="lost", reason=entry.reason):
                 _insert_at_position(connection, entry.key, state="lost", reason=entry.reason, planned_at=now)

@@ -1,12 +1,6 @@
 """The streaming code location's Definitions, built by one function that tests and the command line call as well."""
 
-import gc
-
 import dagster as dg
-
-# What is imported stays. Python would look through all of it for garbage again and again while the rest is imported,
-# and once more when the process ends: half a second for each run, step and command.
-gc.freeze()
 
 from genre_assets.resources import SparkResource, resources
 from genres.settings import Settings

@@ -184,15 +184,13 @@ class StreamRun:
 
     def _begin_next(self, state: TopicState) -> _Begun | None:
         """Plan the next range and begin it; None if all of the topic is planned."""
-        assert self.token is not None  # noqa: S101 - `_goes_on` came before
-        # Whoever was overtaken plans nothing: its ranges would wait until they count as abandoned.
-        stream_ledger.renew_lease(self.database, self.settings.topic, self.token, self.settings.lease_s)
         while True:
             known = stream_ledger.ranges(self.database, self.settings.topic)
             key = next_range(known, state, limits(self.settings))
             if key is None:
                 return None
-            if stream_ledger.record_plan(self.database, Plan(new=(Attempt(key),))):
+            # Whoever was overtaken plans nothing: its ranges would wait until they count as abandoned.
+            if stream_ledger.record_plan(self.database, Plan(new=(Attempt(key),)), token=self.token):
                 break  # else another planner was first, which the ledger shows by now
         self.context.instance.add_dynamic_partitions(str(OFFSET_RANGES.name), [str(key)])
         return self._begin(key, {FEATURES, PREDICTIONS}, 1)
