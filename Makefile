@@ -3,7 +3,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 VENV := .venv
 BIN := $(VENV)/bin
-PACKAGES := genres spark store genre_assets streaming_sensors local_stack
+PACKAGES := genres genres_cli genres_dagster spark genre_assets streaming_sensors local_stack
 PYTHON ?= $(shell for found in python3.13 python3.12 python3.11 python3; do \
 	$$found -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null && echo $$found && break; done)
 
@@ -22,7 +22,7 @@ $(VENV)/installed: requirements.txt pyproject.toml
 	@echo "compiling to bytecode, once ..."
 	@# Where PYTHONDONTWRITEBYTECODE is set, every process would compile whatever it imports anew.
 	@$(BIN)/python -m compileall -q -j 0 $(VENV)/lib $(PACKAGES) >/dev/null || true
-	@$(BIN)/python -m spark.compile_kernel
+	@$(BIN)/python -m genres.audio.compile_kernels
 	@touch $@
 
 demo: install ## run the whole pipeline on synthetic clips, or on GENRES_AUDIO=<folder>

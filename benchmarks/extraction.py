@@ -15,7 +15,7 @@ from multiprocessing.pool import Pool
 from statistics import median
 from threading import Event, Thread
 
-from spark.thread_pools import single_threaded
+from genres.audio.thread_pools import single_threaded
 
 single_threaded()  # the pools of the libraries read their size when they are imported, here and in the processes
 
@@ -24,11 +24,12 @@ import pandas as pd  # noqa: E402
 import psutil  # noqa: E402
 from noise_clips import clips_on_hdfs, extraction_s  # noqa: E402
 
+from genres.audio.clip_features import clip_features  # noqa: E402
+from genres.audio.feature_sets import DEFAULT_FEATURE_SET  # noqa: E402
 from genres.settings import Settings  # noqa: E402
 from local_stack.stack import status  # noqa: E402
 from spark.clip_source import WebHdfsClips  # noqa: E402
-from spark.extraction import clip_features, tasks_for  # noqa: E402
-from spark.feature_sets import DEFAULT_FEATURE_SET  # noqa: E402
+from spark.extraction import tasks_for  # noqa: E402
 from spark.session import open_session, session_config  # noqa: E402
 from spark.worker_daemon import warm_up  # noqa: E402
 

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from statistics import median
 
-from spark.thread_pools import single_threaded
+from genres.audio.thread_pools import single_threaded
 
 single_threaded()
 
@@ -24,10 +24,11 @@ import soundfile  # noqa: E402
 from numpy.lib.stride_tricks import sliding_window_view  # noqa: E402
 from scipy.ndimage import median_filter  # noqa: E402
 
-from spark import feature_loops, features  # noqa: E402
-from spark.audio_decode import SAMPLE_RATE, decode  # noqa: E402
-from spark.features import BLOCK, HOP, N_FFT, gtzan57  # noqa: E402
+from genres.audio.decode import decode  # noqa: E402
+from genres.audio.gtzan57 import GTZAN57, kernel, loops  # noqa: E402
+from genres.audio.gtzan57.kernel import BLOCK, HOP, N_FFT, gtzan57  # noqa: E402
 
+SAMPLE_RATE = GTZAN57.sample_rate
 ROUNDS = 9
 NOTEBOOK = "notebook: each librosa call by itself"
 KERNEL = "this kernel"
@@ -45,7 +46,7 @@ def main() -> None:
         FLOOR: floor,
     }
     times = taken_in_turns(sides, clip)
-    print(f"{len(decode(clip)) / SAMPLE_RATE:.1f} s of audio, {ROUNDS} rounds, one thread\n")
+    print(f"{len(decode(clip, sample_rate=SAMPLE_RATE)) / SAMPLE_RATE:.1f} s of audio, {ROUNDS} rounds, one thread\n")
     print("| 57 features of a clip | median ms | fastest | slowest | times the floor |\n|---|---:|---:|---:|---:|")
     for name, took in times.items():
         factor = ratio(times, name, FLOOR)
@@ -65,7 +66,7 @@ def taken_in_turns(sides: dict[str, Callable], clip: bytes) -> dict[str, list[fl
     for warm in (False, *(True for _ in range(ROUNDS))):
         for name, run in sides.items():
             start = time.process_time()
-            run(decode(clip))
+            run(decode(clip, sample_rate=SAMPLE_RATE))
             if warm:
                 times[name].append(1e3 * (time.process_time() - start))
     return times
@@ -175,16 +176,16 @@ def kernel_steps(clip: bytes) -> dict[str, float]:
         return run
 
     steps = [
-        *((feature_loops, name) for name in dir(feature_loops) if hasattr(getattr(feature_loops, name), "py_func")),
+        *((loops, name) for name in dir(loops) if hasattr(getattr(loops, name), "py_func")),
         *((scipy.fft, name) for name in ("rfft", "irfft", "dct")),
-        *((features, name) for name in ("_chroma", "_decibels", "_onset_strength", "_tempo")),
+        *((kernel, name) for name in ("_chroma", "_decibels", "_onset_strength", "_tempo")),
     ]
     originals = [(module, name, getattr(module, name)) for module, name in steps]
     for module, name, step in originals:
         setattr(module, name, timed(name.strip("_").replace("_", " "), step))
     total = 0.0
     for _ in range(ROUNDS):
-        samples = decode(clip)
+        samples = decode(clip, sample_rate=SAMPLE_RATE)
         start = time.process_time()
         gtzan57(samples)
         total += 1e3 * (time.process_time() - start) / ROUNDS

@@ -28,13 +28,13 @@ import pandas as pd
 import sqlalchemy as sa
 from noise_clips import clips_on_hdfs, extraction_s, noise_wav
 
-from genre_assets.launch import open_instance
 from genres.settings import PROJECT_DIR, Settings
-from genres.stream_demo import stream_running, ui_runs
+from genres.store import stream_ledger
+from genres.store.database import Database
+from genres.store.tables import SENT_FILES, STREAM_PREDICTIONS, STREAM_RANGES
+from genres_cli.stream_demo import stream_running, ui_runs
+from genres_dagster.launch import open_instance
 from spark.session import open_session, session_config
-from store import stream_ledger
-from store.database import Database
-from store.tables import SENT_FILES, STREAM_PREDICTIONS, STREAM_RANGES
 from streaming_sensors.topic import create_topic
 
 CLIP_S = 30

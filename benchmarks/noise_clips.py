@@ -12,11 +12,11 @@ import numpy as np
 import pandas as pd
 import soundfile
 
+from genres.audio.feature_sets import DEFAULT_FEATURE_SET
 from genres.settings import Settings
+from genres.store.lake import Lake
 from spark.clip_source import WebHdfsClips
 from spark.extraction import extract_features, tasks_for
-from spark.feature_sets import DEFAULT_FEATURE_SET
-from store.lake import Lake
 
 SAMPLE_RATE = 22_050
 

@@ -16,14 +16,14 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from genres.audio.clip_features import Clip
+from genres.audio.feature_sets import DEFAULT_FEATURE_SET
 from genres.settings import PROJECT_DIR, Settings
-from spark.clip_source import Clip
+from genres.store.lake import Lake
+from genres.store.model_registry import ModelRegistry
 from spark.extraction import extract_features
-from spark.feature_sets import DEFAULT_FEATURE_SET
 from spark.scoring import load_model, score
 from spark.session import open_session, session_config
-from store.lake import Lake
-from store.model_registry import ModelRegistry
 from streaming_sensors.stream_run import stream_dataset
 
 FILE_COLUMNS = "path string, modificationTime timestamp, length long, content binary"

@@ -12,7 +12,7 @@ from statistics import median
 ROUNDS = 15
 COMMANDS = {
     "bare Python": ["-c", "pass"],
-    "`genres --help`": ["-m", "genres", "--help"],
+    "`genres --help`": ["-m", "genres_cli", "--help"],
     "`import dagster`": ["-c", "import dagster"],
     "`import genre_assets.definitions`": ["-c", "import genre_assets.definitions"],
     "`import streaming_sensors.definitions`": ["-c", "import streaming_sensors.definitions"],

@@ -66,10 +66,10 @@ def main() -> None:
 
 def train(form: str, features: str) -> dict[str, Any]:
     """Train every candidate in one form; give the seconds of each part and the macro-F1 on the other rows."""
+    from genres.audio.feature_sets import DEFAULT_FEATURE_SET
     from genres.settings import Settings
     from spark.classifiers import candidates, index_genres, pipeline, prepare
     from spark.evaluation import confusion_matrix, metrics
-    from spark.feature_sets import DEFAULT_FEATURE_SET
     from spark.session import open_session, session_config
 
     columns, seconds, macro_f1, took = DEFAULT_FEATURE_SET.columns, {}, {}, {}

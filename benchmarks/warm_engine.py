@@ -18,11 +18,11 @@ import psutil
 import requests
 from noise_clips import clips_on_hdfs
 
+from genres.audio.feature_sets import DEFAULT_FEATURE_SET
 from genres.settings import Settings
 from local_stack.stack import status
 from spark.clip_source import WebHdfsClips
 from spark.extraction import extract_features
-from spark.feature_sets import DEFAULT_FEATURE_SET
 from spark.session import open_session, session_config
 from streaming_sensors.warm_launcher import PRELOADED
 

@@ -6,16 +6,17 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
-from genre_assets.checks import check, check_spec
-from genre_assets.columns import TRACK_COLUMNS, column_lineage, column_schema
-from genre_assets.partitions import DATASETS, OWNERS, provenance
-from genre_assets.resources import LakeResource, SparkResource
+from genres.audio.feature_set import FeatureSet
+from genres.audio.feature_sets import DEFAULT_FEATURE_SET
 from genres.errors import GenresError
 from genres.settings import Settings
-from spark.feature_sets import DEFAULT_FEATURE_SET, FeatureSet
-from store import ledger, quarantine
-from store.batch_tables import BatchTables
-from store.database import Database
+from genres.store import ledger, quarantine
+from genres.store.batch_tables import BatchTables
+from genres.store.database import Database
+from genres_dagster.checks import check, check_spec
+from genres_dagster.columns import TRACK_COLUMNS, column_lineage, column_schema
+from genres_dagster.partitions import DATASETS, OWNERS, provenance
+from genres_dagster.resources import LakeResource, SparkResource
 
 if TYPE_CHECKING:
     import pandas as pd

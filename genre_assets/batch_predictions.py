@@ -5,16 +5,16 @@ from typing import Any
 
 import dagster as dg
 
-from genre_assets.checks import check, check_spec
-from genre_assets.columns import TRACK_COLUMNS, column_lineage, column_schema
-from genre_assets.partitions import DATASETS, OWNERS, provenance
-from genre_assets.resources import LakeResource, MlflowResource, SparkResource
+from genres.audio.feature_sets import DEFAULT_FEATURE_SET
 from genres.errors import GenresError
-from spark.feature_sets import DEFAULT_FEATURE_SET
-from store import ledger, predictions
-from store.batch_tables import BatchTables
-from store.database import Database
-from store.model_registry import RegisteredModel
+from genres.store import ledger, predictions
+from genres.store.batch_tables import BatchTables
+from genres.store.database import Database
+from genres.store.model_registry import RegisteredModel
+from genres_dagster.checks import check, check_spec
+from genres_dagster.columns import TRACK_COLUMNS, column_lineage, column_schema
+from genres_dagster.partitions import DATASETS, OWNERS, provenance
+from genres_dagster.resources import LakeResource, MlflowResource, SparkResource
 
 _COLUMNS = {
     "dataset": ("string", "The dataset's id."),

@@ -7,13 +7,13 @@ from typing import Any, NamedTuple
 
 import dagster as dg
 
-from genre_assets.partitions import DATASETS, OWNERS, provenance
-from genre_assets.resources import LakeResource, MlflowResource, SparkResource
-from spark.feature_sets import DEFAULT_FEATURE_SET
-from store import ledger
-from store.batch_tables import BatchTables
-from store.database import Database
-from store.model_registry import ModelRegistry, RegisteredModel, directory_digest
+from genres.audio.feature_sets import DEFAULT_FEATURE_SET
+from genres.store import ledger
+from genres.store.batch_tables import BatchTables
+from genres.store.database import Database
+from genres.store.model_registry import ModelRegistry, RegisteredModel, directory_digest
+from genres_dagster.partitions import DATASETS, OWNERS, provenance
+from genres_dagster.resources import LakeResource, MlflowResource, SparkResource
 
 
 class Verdict(NamedTuple):

@@ -8,11 +8,11 @@ from genre_assets.champion_model import champion_model
 from genre_assets.evaluation_figures import evaluation_figures
 from genre_assets.feature_figures import feature_figures
 from genre_assets.genre_classifiers import genre_classifiers
-from genre_assets.partitions import DATASETS
 from genre_assets.raw_audio import raw_audio
-from genre_assets.resources import resources
 from genre_assets.track_split import track_split
 from genres.settings import Settings
+from genres_dagster.partitions import DATASETS
+from genres_dagster.resources import resources
 
 ASSETS = [
     raw_audio,
@@ -26,8 +26,8 @@ ASSETS = [
 ]
 
 _PRELOADED = [
-    *("genre_assets.definitions", "store.hdfs", "store.tables"),
-    *("pandas", "pyarrow.dataset", "pyarrow.parquet", "matplotlib.figure", "store.mlflow_quiet"),
+    *("genre_assets.definitions", "genres.store.hdfs", "genres.store.tables"),
+    *("pandas", "pyarrow.dataset", "pyarrow.parquet", "matplotlib.figure", "genres.store.mlflow_quiet"),
 ]
 """What the server that the steps are forked from imports; nothing in it may start a thread."""
 

@@ -4,11 +4,11 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
-from genre_assets.figures import draw_confusion, figure_metadata, new_figure
-from genre_assets.partitions import DATASETS, OWNERS, provenance
-from genre_assets.resources import MlflowResource
-from store import ledger
-from store.database import Database
+from genres.store import ledger
+from genres.store.database import Database
+from genres_dagster.figures import draw_confusion, figure_metadata, new_figure
+from genres_dagster.partitions import DATASETS, OWNERS, provenance
+from genres_dagster.resources import MlflowResource
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -4,13 +4,13 @@ from typing import TYPE_CHECKING
 
 import dagster as dg
 
-from genre_assets.figures import figure_metadata, new_figure
-from genre_assets.partitions import DATASETS, OWNERS, provenance
-from genre_assets.resources import LakeResource, MlflowResource
-from spark.feature_sets import DEFAULT_FEATURE_SET
-from store import ledger
-from store.batch_tables import BatchTables
-from store.database import Database
+from genres.audio.feature_sets import DEFAULT_FEATURE_SET
+from genres.store import ledger
+from genres.store.batch_tables import BatchTables
+from genres.store.database import Database
+from genres_dagster.figures import figure_metadata, new_figure
+from genres_dagster.partitions import DATASETS, OWNERS, provenance
+from genres_dagster.resources import LakeResource, MlflowResource
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -67,8 +67,8 @@ def mel_spectrograms(clips: dict[str, bytes], *, data: str) -> "Figure":
     clips
         Bytes of a clip by genre; up to 12 genres are drawn.
     """
-    from spark.audio_decode import decode
-    from spark.mel_spectrogram import mel_spectrogram
+    from genres.audio.decode import decode
+    from genres.audio.mel_spectrogram import mel_spectrogram
 
     genres = sorted(clips)[:12]
     columns = min(len(genres), 5)
@@ -81,7 +81,7 @@ def mel_spectrograms(clips: dict[str, bytes], *, data: str) -> "Figure":
         axis.set_axis_off()
     for axis, genre in zip(axes.flat, genres, strict=False):
         rate = DEFAULT_FEATURE_SET.sample_rate
-        samples = decode(clips[genre])[: 10 * rate]
+        samples = decode(clips[genre], sample_rate=rate)[: 10 * rate]
         axis.imshow(mel_spectrogram(samples, rate), origin="lower", aspect="auto", cmap="magma", vmin=-80, vmax=0)
         axis.set_title(genre, fontsize=9)
     return figure

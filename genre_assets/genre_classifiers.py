@@ -6,15 +6,15 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import dagster as dg
 
-from genre_assets.partitions import DATASETS, OWNERS, provenance
-from genre_assets.resources import LakeResource, MlflowResource, SparkResource
+from genres.audio.feature_sets import DEFAULT_FEATURE_SET
+from genres.datasets.split import fingerprint as split_fingerprint
 from genres.settings import Settings
-from spark.feature_sets import DEFAULT_FEATURE_SET
-from store import ledger
-from store.batch_tables import BatchTables
-from store.database import Database
-from store.datasets.split import fingerprint as split_fingerprint
-from store.model_registry import ModelRegistry
+from genres.store import ledger
+from genres.store.batch_tables import BatchTables
+from genres.store.database import Database
+from genres.store.model_registry import ModelRegistry
+from genres_dagster.partitions import DATASETS, OWNERS, provenance
+from genres_dagster.resources import LakeResource, MlflowResource, SparkResource
 
 if TYPE_CHECKING:
     import numpy as np
@@ -180,7 +180,7 @@ def _train(candidate: "Candidate", data: TrainingData, registry: ModelRegistry, 
 
 
 def _confusion_figure(name: str, part: str, confusion: "npt.NDArray[np.int64]", genres: list[str]) -> Any:
-    from genre_assets.figures import draw_confusion, new_figure
+    from genres_dagster.figures import draw_confusion, new_figure
 
     figure, axes = new_figure(6, 5.4, title=f"{name}, {part} part", data="rows: true genre; columns: predicted genre")
     draw_confusion(axes, confusion, genres)

@@ -7,19 +7,19 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
-from genre_assets.checks import check, check_spec
-from genre_assets.columns import TRACK_COLUMNS, column_schema
-from genre_assets.figures import figure_metadata, new_figure
-from genre_assets.partitions import DATASETS, OWNERS, provenance
-from genre_assets.resources import LakeResource
+from genres.datasets import gtzan
+from genres.datasets.folder import LabelledFile, scan
 from genres.errors import GenresError
 from genres.settings import Settings
-from store import ledger, quarantine
-from store.batch_tables import BatchTables
-from store.database import Database
-from store.datasets import gtzan
-from store.datasets.folder import LabelledFile, scan
-from store.lake import Lake
+from genres.store import ledger, quarantine
+from genres.store.batch_tables import BatchTables
+from genres.store.database import Database
+from genres.store.lake import Lake
+from genres_dagster.checks import check, check_spec
+from genres_dagster.columns import TRACK_COLUMNS, column_schema
+from genres_dagster.figures import figure_metadata, new_figure
+from genres_dagster.partitions import DATASETS, OWNERS, provenance
+from genres_dagster.resources import LakeResource
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -70,7 +70,7 @@ def raw_audio(
     database.check_migrated()
     dataset = ledger.registered_dataset(database, context.partition_key)
     if dataset.is_synthetic:
-        from store.datasets import synthetic
+        from genres.datasets import synthetic
 
         synthetic.write_clips(
             dataset.source_folder,
@@ -167,7 +167,7 @@ def upload_clips(
 def _bring(
     file: LabelledFile, path: str, lake: Lake, known_sha256: str | None, size: int | None, max_clip_s: float
 ) -> tuple[dict[str, Any], bool]:
-    from spark.audio_gate import RejectedAudio, inspect
+    from genres.audio.gate import RejectedAudio, inspect
 
     row: dict[str, Any] = {
         "track_id": file.track_id,

@@ -2,15 +2,15 @@
 
 import dagster as dg
 
-from genre_assets.checks import check, check_spec
-from genre_assets.columns import TRACK_COLUMNS, column_lineage, column_schema
-from genre_assets.partitions import DATASETS, OWNERS, provenance
-from genre_assets.resources import LakeResource
-from spark.feature_sets import DEFAULT_FEATURE_SET
-from store import ledger
-from store.batch_tables import BatchTables
-from store.database import Database
-from store.datasets.split import EXCLUDED, split_tracks
+from genres.audio.feature_sets import DEFAULT_FEATURE_SET
+from genres.datasets.split import EXCLUDED, split_tracks
+from genres.store import ledger
+from genres.store.batch_tables import BatchTables
+from genres.store.database import Database
+from genres_dagster.checks import check, check_spec
+from genres_dagster.columns import TRACK_COLUMNS, column_lineage, column_schema
+from genres_dagster.partitions import DATASETS, OWNERS, provenance
+from genres_dagster.resources import LakeResource
 
 _COLUMNS = {**TRACK_COLUMNS, "part": ("string", "train, valid, test or excluded.")}
 

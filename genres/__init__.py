@@ -1,1 +1,4 @@
-"""The front door: the settings that every room reads and the ``genres`` command. No logic of its own."""
+"""The library: settings and errors, audio and its features, datasets, and what is kept. No engine and no Dagster.
+
+Its modules import downwards only: ``store``, then ``datasets``, then ``audio``, then ``settings`` and ``errors``.
+"""

@@ -16,11 +16,13 @@ from typing import Literal, NamedTuple
 
 import psutil
 
+from genres.audio.compile_kernels import compile_kernels
 from genres.errors import GenresError
 from genres.settings import Settings
 from local_stack.class_path import HADOOP_LOCK, KAFKA_LOCK, class_path
 from local_stack.hdfs_daemons import hdfs_programs
 from local_stack.health import UnhealthyError
+from local_stack.java import java_home
 from local_stack.kafka_broker import kafka_programs
 from local_stack.mlflow_server import mlflow_programs
 from local_stack.ports import require_free_ports, reserve_ports
@@ -28,8 +30,6 @@ from local_stack.program import Program
 from local_stack.services import Service, services
 from local_stack.spark_servers import spark_programs
 from local_stack.supervision import ProcessState, Supervisor, tail
-from spark.compile_kernel import compile_kernel
-from spark.java import java_home
 
 State = Literal["running", "starting", "stopped", "unhealthy", "external"]
 
@@ -90,7 +90,7 @@ def up(settings: Settings, *, on_progress: Callable[[str], None]) -> list[Servic
         with _exclusive(settings):
             programs = _programs(settings, report)
             if "spark" in settings.embedded:
-                compile_kernel(report)
+                compile_kernels(report)
             supervisor = Supervisor(settings.state_dir)
             supervisor.ensure(programs)
             _start_all(settings, supervisor, {program.name: program for program in programs}, report)

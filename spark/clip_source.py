@@ -11,25 +11,13 @@ from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import quote
 
+from genres.audio.clip_features import Clip
 from genres.errors import GenresError
 
 if TYPE_CHECKING:
     import requests
 
 _READ_BYTES = 2**20
-
-
-@dataclass(frozen=True)
-class Clip:
-    """One clip's bytes, with what its row says about it."""
-
-    about: dict[str, Any]
-    """A value for each of the source's columns."""
-    suffix: str
-    """Suffix of the clip's file name, with the dot."""
-    data: bytes
-    rejection: str | None = None
-    """Why the source itself refuses it: the message is no envelope, the bytes are not those that it promised."""
 
 
 class ClipSource(Protocol):

@@ -98,7 +98,7 @@ def open_session(config: dict[str, str], *, shared_as: str = "") -> Any:
     if "spark.remote" in config:
         _wait_for_server(config["spark.remote"])
     else:
-        from spark.java import java_home
+        from local_stack.java import java_home
 
         os.environ["JAVA_HOME"] = str(java_home())
         if events := config.get("spark.eventLog.dir"):

@@ -11,7 +11,7 @@ Spark reads the daemon's port from its standard output.
 
 import gc
 
-from spark.thread_pools import single_threaded
+from genres.audio.thread_pools import single_threaded
 
 
 def warm_up() -> None:
@@ -27,11 +27,13 @@ def warm_up() -> None:
     import soxr
     import tenacity
 
+    from genres.audio.compile_kernels import run_kernel
+    from genres.audio.feature_sets import FEATURE_SETS
     from spark import extraction
-    from spark.compile_kernel import run_kernel
 
     _ = kafka, pandas, pyarrow, pyspark, requests, soundfile, soxr, tenacity, extraction
-    run_kernel()
+    for feature_set in FEATURE_SETS.values():
+        run_kernel(feature_set)
     # After each task a reused worker collects garbage (pyspark.daemon). Nothing that is here now ever becomes any;
     # to walk through it all took longer than two clips' features.
     gc.collect()

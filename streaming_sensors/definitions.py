@@ -2,8 +2,8 @@
 
 import dagster as dg
 
-from genre_assets.resources import SparkResource, resources
 from genres.settings import Settings
+from genres_dagster.resources import SparkResource, resources
 from spark.session import session_config
 from streaming_sensors.sensors import audio_clips_sensor, range_reconciler, stream_job
 from streaming_sensors.stream_assets import audio_clips, nothing_lost, stream_batch

@@ -2,7 +2,7 @@
 
 Belongs here: finding the files, telling when they are whole, sending them, remembering what the broker confirmed and
 setting aside what cannot be audio. The message's form is ``streaming_sensors.envelope``'s, the judgement of a header
-``spark.audio_gate``'s, the memory ``store.stream_ledger``'s.
+``genres.audio.gate``'s, the memory ``genres.store.stream_ledger``'s.
 
 A file counts as sent only when the broker has confirmed it, and is remembered after that. A producer that is killed in
 between sends the file again when it is started again, which the sink absorbs; it never forgets one.
@@ -30,16 +30,16 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn
 
+from genres.audio.gate import MAX_CHANNELS, SAMPLE_RATES, SUFFIXES, RejectedAudio, inspect
 from genres.errors import GenresError
 from genres.settings import Settings
-from spark.audio_gate import MAX_CHANNELS, SAMPLE_RATES, SUFFIXES, RejectedAudio, inspect
-from store.database import Database
-from store.stream_ledger import QuarantinedClip, SentFile, add_stream_quarantine, remember_sent, sent
+from genres.store.database import Database
+from genres.store.stream_ledger import QuarantinedClip, SentFile, add_stream_quarantine, remember_sent, sent
 from streaming_sensors.envelope import ClipMessage, encode
 from streaming_sensors.topic import KafkaUnreachableError, max_message_bytes, topic_state
 
 if TYPE_CHECKING:
-    from store.lake import Lake
+    from genres.store.lake import Lake
 
 ERROR_FOLDER = "error"
 """Sub-folder of the watched folder that takes the files which are no audio."""
@@ -383,8 +383,8 @@ class _FolderProducer:
     @cached_property
     def _lake(self) -> "Lake":
         # Most folders never need it, and its libraries take as long to import as everything else here.
-        from store.hdfs import Hdfs
-        from store.lake import Lake
+        from genres.store.hdfs import Hdfs
+        from genres.store.lake import Lake
 
         settings = self._settings
         files = Hdfs(settings.webhdfs, user=settings.hdfs_user, patience_s=_CONNECT_S)
@@ -746,7 +746,7 @@ def _key(path: Path) -> str:
 
 
 def _text(name: str) -> str:
-    """Make a name from the file system valid, composed Unicode, as ``store.datasets.folder`` does."""
+    """Make a name from the file system valid, composed Unicode, as ``genres.datasets.folder`` does."""
     return unicodedata.normalize("NFC", os.fsencode(name).decode("utf-8", "backslashreplace"))
 
 

@@ -6,8 +6,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from genres.audio.clip_features import Clip
 from genres.errors import GenresError
-from spark.clip_source import Clip, fetch_from_hdfs, hdfs_session
+from spark.clip_source import fetch_from_hdfs, hdfs_session
 from streaming_sensors.envelope import BadEnvelopeError, ClipMessage, decode
 
 if TYPE_CHECKING:

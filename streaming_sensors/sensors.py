@@ -9,12 +9,12 @@ from typing import Any
 
 import dagster as dg
 
-from genre_assets.resources import MlflowResource
 from genres.errors import GenresError
 from genres.settings import Settings
-from store import stream_ledger
-from store.database import Database
-from store.stream_ranges import Attempt, Plan, StreamRange
+from genres.store import stream_ledger
+from genres.store.database import Database
+from genres.store.stream_ranges import Attempt, Plan, StreamRange
+from genres_dagster.resources import MlflowResource
 from streaming_sensors.names import (
     ATTEMPT_TAG,
     DRAIN_TAG,

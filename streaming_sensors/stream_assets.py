@@ -5,14 +5,14 @@ from collections.abc import Iterator
 
 import dagster as dg
 
-from genre_assets.columns import column_lineage, column_schema
-from genre_assets.partitions import OWNERS
-from genre_assets.resources import LakeResource, MlflowResource, SparkResource
+from genres.audio.feature_sets import DEFAULT_FEATURE_SET
 from genres.settings import Settings
-from spark.feature_sets import DEFAULT_FEATURE_SET
-from store import stream_ledger
-from store.database import Database
-from store.stream_ranges import PartitionKey
+from genres.store import stream_ledger
+from genres.store.database import Database
+from genres.store.stream_ranges import PartitionKey
+from genres_dagster.columns import column_lineage, column_schema
+from genres_dagster.partitions import OWNERS
+from genres_dagster.resources import LakeResource, MlflowResource, SparkResource
 from streaming_sensors import range_work
 from streaming_sensors.names import ATTEMPT_TAG, DRAIN_TAG, FEATURES, OFFSET_RANGES, POISON_TAG, PREDICTIONS
 from streaming_sensors.stream_run import StreamRun

@@ -10,19 +10,19 @@ from typing import Any, NamedTuple
 
 import dagster as dg
 
-from genre_assets.launch import choose_dataset
-from genre_assets.partitions import provenance
-from genre_assets.resources import MlflowResource, SparkResource
+from genres.audio.feature_sets import DEFAULT_FEATURE_SET
 from genres.errors import GenresError
 from genres.settings import Settings
-from spark.feature_sets import DEFAULT_FEATURE_SET
-from store import ledger, stream_ledger
-from store.database import Database
-from store.lake import Lake
-from store.ledger import Dataset
-from store.model_registry import RegisteredModel
-from store.stream_ledger import FencedError
-from store.stream_ranges import Attempt, PartitionKey, Plan
+from genres.store import ledger, stream_ledger
+from genres.store.database import Database
+from genres.store.lake import Lake
+from genres.store.ledger import Dataset
+from genres.store.model_registry import RegisteredModel
+from genres.store.stream_ledger import FencedError
+from genres.store.stream_ranges import Attempt, PartitionKey, Plan
+from genres_dagster.launch import choose_dataset
+from genres_dagster.partitions import provenance
+from genres_dagster.resources import MlflowResource, SparkResource
 from streaming_sensors import range_work
 from streaming_sensors.names import FEATURES, NO_CHAMPION, OFFSET_RANGES, PREDICTIONS
 from streaming_sensors.offset_plan import Limits, next_range

@@ -8,17 +8,17 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
-from genre_assets.checks import check, check_spec
-from genre_assets.figures import figure_metadata, new_figure
-from genre_assets.partitions import OWNERS, provenance
-from genre_assets.resources import LakeResource
+from genres.audio.feature_sets import DEFAULT_FEATURE_SET
 from genres.errors import GenresError
 from genres.settings import Settings
-from spark.feature_sets import DEFAULT_FEATURE_SET
-from store import ledger, stream_ledger
-from store.batch_tables import BatchTables
-from store.database import Database
-from store.lake import Lake
+from genres.store import ledger, stream_ledger
+from genres.store.batch_tables import BatchTables
+from genres.store.database import Database
+from genres.store.lake import Lake
+from genres_dagster.checks import check, check_spec
+from genres_dagster.figures import figure_metadata, new_figure
+from genres_dagster.partitions import OWNERS, provenance
+from genres_dagster.resources import LakeResource
 from streaming_sensors.sensors import lag
 from streaming_sensors.stream_run import stream_dataset
 from streaming_sensors.topic import topic_state

@@ -33,7 +33,7 @@ PRELOADED = (
     "dagster_pyspark",
     "alembic.command",
     "kafka",
-    "store.mlflow_quiet",
+    "genres.store.mlflow_quiet",
     "pyarrow.dataset",
     "pyspark.ml.connect",
     "pyspark.ml.classification",

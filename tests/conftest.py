@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 import soundfile
 
+from genres.datasets.synthetic import SAMPLE_RATE, synthesise
 from genres.settings import PORT_BLOCK, PROJECT_DIR, Settings
 from local_stack.ports import is_free_block
 from local_stack.stack import down, up
-from store.datasets.synthetic import SAMPLE_RATE, synthesise
 
 WriteClips = Callable[[Path, Iterable[str], int], None]
 RunGenres = Callable[..., subprocess.CompletedProcess[str]]
@@ -109,7 +109,7 @@ def run_genres(stack: Settings) -> RunGenres:
 
     def run(*arguments: str, audio: Path | None = None, **variables: str) -> subprocess.CompletedProcess[str]:
         environment = {**os.environ, **variables, "GENRES_AUDIO": str(audio or ""), "COLUMNS": "200"}
-        command = [sys.executable, "-m", "genres", *arguments]
+        command = [sys.executable, "-m", "genres_cli", *arguments]
         return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=900, check=False)
 
     return run

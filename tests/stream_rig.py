@@ -19,14 +19,14 @@ import dagster as dg
 import psutil
 import soundfile
 
-from genre_assets.launch import open_instance, register
+from genres.datasets.synthetic import SAMPLE_RATE, synthesise
 from genres.settings import PROJECT_DIR, Settings
-from store import stream_ledger
-from store.database import Database
-from store.datasets.synthetic import SAMPLE_RATE, synthesise
-from store.lake import Lake
-from store.ledger import Dataset
-from store.model_registry import ModelRegistry
+from genres.store import stream_ledger
+from genres.store.database import Database
+from genres.store.lake import Lake
+from genres.store.ledger import Dataset
+from genres.store.model_registry import ModelRegistry
+from genres_dagster.launch import open_instance, register
 from streaming_sensors.topic import create_topic, topic_state
 
 GENRES = ("blues", "disco", "metal")
@@ -48,7 +48,7 @@ class Stream:
         self.daemon: subprocess.Popen[bytes] | None = None
 
     def start_producer(self) -> None:
-        self.producer = self._start("folder_producer", "-m", "genres", "watch", str(self.folder))
+        self.producer = self._start("folder_producer", "-m", "genres_cli", "watch", str(self.folder))
 
     def start_daemon(self) -> None:
         """Start daemon and sensors, and wait until the sensor has ticked."""
@@ -220,11 +220,11 @@ def _train() -> None:
     import pandas as pd
 
     from genre_assets.champion_model import _publish
+    from genres.audio.clip_features import clip_features
+    from genres.audio.feature_sets import DEFAULT_FEATURE_SET
+    from genres.store.batch_tables import MANIFEST_COLUMNS, BatchTables
     from spark.classifiers import candidates, index_genres, pipeline
-    from spark.extraction import clip_features
-    from spark.feature_sets import DEFAULT_FEATURE_SET
     from spark.session import open_session, session_config
-    from store.batch_tables import MANIFEST_COLUMNS, BatchTables
 
     settings = Settings()
     stream = Stream(settings)

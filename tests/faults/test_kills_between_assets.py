@@ -12,13 +12,13 @@ import psutil
 import pytest
 import requests
 
+from genres.audio.feature_sets import DEFAULT_FEATURE_SET
 from genres.settings import Settings
+from genres.store import ledger, predictions
+from genres.store.batch_tables import BatchTables
+from genres.store.database import Database
+from genres.store.lake import Lake
 from local_stack.stack import status
-from spark.feature_sets import DEFAULT_FEATURE_SET
-from store import ledger, predictions
-from store.batch_tables import BatchTables
-from store.database import Database
-from store.lake import Lake
 
 GENRES = ("blues", "disco", "metal")
 CLIPS = 5

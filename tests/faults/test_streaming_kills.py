@@ -11,9 +11,9 @@ import psutil
 import pytest
 
 from genres.settings import Settings
+from genres.store import stream_ledger
+from genres.store.stream_ranges import PartitionKey
 from local_stack.stack import status
-from store import stream_ledger
-from store.stream_ranges import PartitionKey
 from streaming_sensors.topic import topic_state
 from streaming_sensors.warm_launcher import PID_TAG, process_of
 from tests.stream_rig import Stream, kill_tree, running_stream, set_champion, short_clips, wait_until

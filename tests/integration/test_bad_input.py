@@ -11,17 +11,17 @@ import numpy as np
 import pytest
 import soundfile
 
-from genre_assets.launch import _reason, open_instance
+from genres.audio.feature_sets import DEFAULT_FEATURE_SET
+from genres.datasets.split import split_tracks
+from genres.datasets.synthetic import SAMPLE_RATE
 from genres.settings import Settings
+from genres.store import ledger, predictions, quarantine
+from genres.store.batch_tables import BatchTables
+from genres.store.database import Database
+from genres.store.lake import Lake
+from genres.store.model_registry import ModelRegistry
+from genres_dagster.launch import _reason, open_instance
 from local_stack.stack import start_service, stop_service
-from spark.feature_sets import DEFAULT_FEATURE_SET
-from store import ledger, predictions, quarantine
-from store.batch_tables import BatchTables
-from store.database import Database
-from store.datasets.split import split_tracks
-from store.datasets.synthetic import SAMPLE_RATE
-from store.lake import Lake
-from store.model_registry import ModelRegistry
 
 NO_CHAMPION = 3
 GENRES = ("blues", "metal")
@@ -162,7 +162,7 @@ def write_contrary_clips(folder: Path) -> None:
 def forget_features(stack: Settings, dataset: str) -> None:
     import sqlalchemy as sa
 
-    from store.tables import LAKE_COMMITS
+    from genres.store.tables import LAKE_COMMITS
 
     with Database(stack.database).writing() as connection:
         connection.execute(

@@ -12,13 +12,13 @@ import pandas as pd
 import pytest
 import requests
 
+from genres.audio.feature_sets import DEFAULT_FEATURE_SET
 from genres.settings import Settings
-from spark.feature_sets import DEFAULT_FEATURE_SET
-from store import ledger, predictions, quarantine, stream_ledger
-from store.batch_tables import BatchTables
-from store.database import Database
-from store.lake import Lake
-from store.model_registry import ModelRegistry, directory_digest
+from genres.store import ledger, predictions, quarantine, stream_ledger
+from genres.store.batch_tables import BatchTables
+from genres.store.database import Database
+from genres.store.lake import Lake
+from genres.store.model_registry import ModelRegistry, directory_digest
 
 GENRES = ("blues", "metal", "disco")
 CLIPS = 8
@@ -85,7 +85,7 @@ def test_manifest_accounts_for_every_file(tables: BatchTables, folder: Path) -> 
 
 
 def test_features_are_complete_and_the_kernels_own(tables: BatchTables, folder: Path) -> None:
-    from spark.extraction import clip_features
+    from genres.audio.clip_features import clip_features
 
     features = tables.features(DEFAULT_FEATURE_SET.feature_version).set_index("track_id")
     assert len(features) == len(GENRES) * CLIPS + 1

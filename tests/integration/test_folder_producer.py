@@ -19,13 +19,13 @@ from kafka import KafkaAdminClient, KafkaConsumer, TopicPartition
 from kafka.admin import ConfigResource
 from rich.console import Console
 
+from genres.datasets.synthetic import SAMPLE_RATE, synthesise
 from genres.errors import GenresError
 from genres.settings import Settings
+from genres.store.database import Database
+from genres.store.hdfs import Hdfs
+from genres.store.stream_ledger import sent, stream_quarantine
 from local_stack.stack import start_service, stop_service
-from store.database import Database
-from store.datasets.synthetic import SAMPLE_RATE, synthesise
-from store.hdfs import Hdfs
-from store.stream_ledger import sent, stream_quarantine
 from streaming_sensors.envelope import ClipMessage, decode
 from streaming_sensors.folder_producer import WatchReport, watch
 from streaming_sensors.topic import create_topic, max_message_bytes, topic_state, wait_for_data
@@ -298,7 +298,7 @@ def watching(settings: Settings, folder: Path) -> Iterator[None]:
 def child(folder: Path) -> subprocess.Popen[str]:
     """Start ``genres watch`` as a process of its own, in this test's environment."""
     return subprocess.Popen(
-        [sys.executable, "-m", "genres", "watch", str(folder)], stdout=subprocess.PIPE, text=True, bufsize=1
+        [sys.executable, "-m", "genres_cli", "watch", str(folder)], stdout=subprocess.PIPE, text=True, bufsize=1
     )
 
 

@@ -10,13 +10,13 @@ import pytest
 import sqlalchemy as sa
 from kafka import KafkaProducer
 
+from genres.audio.clip_features import clip_features
+from genres.audio.feature_sets import DEFAULT_FEATURE_SET
 from genres.settings import Settings
-from spark.extraction import clip_features
-from spark.feature_sets import DEFAULT_FEATURE_SET
-from store import stream_ledger
-from store.database import Database
-from store.stream_ranges import StreamRange
-from store.tables import STREAM_LEASES, STREAM_RANGES
+from genres.store import stream_ledger
+from genres.store.database import Database
+from genres.store.stream_ranges import StreamRange
+from genres.store.tables import STREAM_LEASES, STREAM_RANGES
 from streaming_sensors.names import DRAIN_TAG, FEATURES, PREDICTIONS
 from streaming_sensors.sensors import lag
 from streaming_sensors.topic import topic_state
@@ -256,7 +256,7 @@ def test_a_new_champion_scores_stored_features_again(stream: Stream, settled: Fl
 
 def tables(database: Database) -> dict[str, list[Any]]:
     """Every row of the stream's tables; of the lease only its token, which each drain raises."""
-    from store import tables as schema
+    from genres.store import tables as schema
 
     stored = {}
     with database.reading() as connection:

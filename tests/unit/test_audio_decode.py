@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 import soundfile
 
-from spark.audio_decode import SAMPLE_RATE, decode
-from spark.audio_gate import RejectedAudio
+from genres.audio.decode import decode
+from genres.audio.gate import RejectedAudio
+
+SAMPLE_RATE = 22_050
 
 
 def clip(folder: Path, name: str, *, rate: int = SAMPLE_RATE, channels: int = 1, subtype: str | None = None) -> Path:
@@ -17,6 +19,7 @@ def clip(folder: Path, name: str, *, rate: int = SAMPLE_RATE, channels: int = 1,
     return folder / name
 
 
+@pytest.mark.parametrize("sample_rate", [22_050, 44_100, 16_000])
 @pytest.mark.parametrize(
     ("name", "rate", "channels", "subtype"),
     [
@@ -32,17 +35,20 @@ def clip(folder: Path, name: str, *, rate: int = SAMPLE_RATE, channels: int = 1,
         ("lossy.mp3", 44_100, 2, None),
     ],
 )
-def test_equal_to_librosa_load(tmp_path: Path, name: str, rate: int, channels: int, subtype: str | None) -> None:
+def test_equal_to_librosa_load(
+    tmp_path: Path, name: str, rate: int, channels: int, subtype: str | None, sample_rate: int
+) -> None:
     path = clip(tmp_path, name, rate=rate, channels=channels, subtype=subtype)
-    samples = decode(path.read_bytes())
-    expected, _ = librosa.load(path, sr=SAMPLE_RATE)
+    samples = decode(path.read_bytes(), sample_rate=sample_rate)
+    expected, _ = librosa.load(path, sr=sample_rate)
     assert samples.dtype == np.float32
     np.testing.assert_array_equal(samples, expected)
 
 
 def test_silence_is_audio(tmp_path: Path) -> None:
     soundfile.write(tmp_path / "silence.wav", np.zeros(4_000), SAMPLE_RATE)
-    np.testing.assert_array_equal(decode((tmp_path / "silence.wav").read_bytes()), np.zeros(4_000, np.float32))
+    samples = decode((tmp_path / "silence.wav").read_bytes(), sample_rate=SAMPLE_RATE)
+    np.testing.assert_array_equal(samples, np.zeros(4_000, np.float32))
 
 
 @pytest.mark.parametrize(
@@ -54,11 +60,11 @@ def test_impossible_samples_are_rejected(tmp_path: Path, value: float, reason: s
     samples[1_234] = value
     soundfile.write(tmp_path / "bad.wav", samples, SAMPLE_RATE, subtype="FLOAT")
     with pytest.raises(RejectedAudio, match=reason.replace("+", r"\+")):
-        decode((tmp_path / "bad.wav").read_bytes())
+        decode((tmp_path / "bad.wav").read_bytes(), sample_rate=SAMPLE_RATE)
 
 
 @pytest.mark.parametrize("name", ["cut.flac", "cut.mp3"])
 def test_streams_that_end_early_are_rejected(tmp_path: Path, name: str) -> None:
     data = clip(tmp_path, name).read_bytes()
     with pytest.raises(RejectedAudio, match=r"cannot decode it|header promises 0\.5 s, the file holds 0\.[0-4] s"):
-        decode(data[: len(data) // 2])
+        decode(data[: len(data) // 2], sample_rate=SAMPLE_RATE)

@@ -10,8 +10,8 @@ import soundfile
 from hypothesis import given
 from hypothesis import strategies as st
 
+from genres.audio.gate import ClipHeader, RejectedAudio, inspect
 from genres.settings import PROJECT_DIR
-from spark.audio_gate import ClipHeader, RejectedAudio, inspect
 
 SAMPLE_AUDIO = PROJECT_DIR.parent / "shared/data/gtzan/sample_audio"
 PCM, FLOAT, ADPCM, EXTENSIBLE = 1, 3, 2, 0xFFFE

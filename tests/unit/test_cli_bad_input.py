@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from genres.cli import main
 from genres.settings import Settings
-from store.database import Database
-from store.ledger import Dataset, register_dataset
+from genres.store.database import Database
+from genres.store.ledger import Dataset, register_dataset
+from genres_cli.main import main
 
 Fails = Callable[..., str]
 
@@ -59,7 +59,7 @@ def test_the_command_itself(tmp_path: Path) -> None:
     """What the other tests call in this process, as a user does."""
     variables = {"GENRES_AUDIO": str(tmp_path / "nowhere"), "GENRES_STATE_DIR": str(tmp_path / "state")}
     done = subprocess.run(
-        [sys.executable, "-m", "genres", "demo"],
+        [sys.executable, "-m", "genres_cli", "demo"],
         env={**os.environ, **variables},
         capture_output=True,
         text=True,

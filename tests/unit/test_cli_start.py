@@ -9,7 +9,7 @@ NOT_FOR_HELP = ("dagster", "mlflow", "numpy", "pandas", "psutil", "pydantic", "p
 def test_help_loads_next_to_nothing() -> None:
     program = (
         "import sys\n"
-        "from genres.cli import main\n"
+        "from genres_cli.main import main\n"
         "sys.argv = ['genres', '--help']\n"
         "try: main()\n"
         "except SystemExit: pass\n"

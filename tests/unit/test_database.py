@@ -8,7 +8,7 @@ import pytest
 import sqlalchemy as sa
 
 from genres.errors import GenresError
-from store.database import Database
+from genres.store.database import Database
 
 WRITERS, WRITES = 4, 50
 COUNTER = sa.Table("counter", sa.MetaData(), sa.Column("name", sa.Text, primary_key=True), sa.Column("n", sa.Integer))
@@ -103,7 +103,7 @@ def test_migrations_make_the_tables_that_the_code_knows(tmp_path: Path) -> None:
     from alembic.autogenerate import compare_metadata
     from alembic.runtime.migration import MigrationContext
 
-    from store.tables import METADATA
+    from genres.store.tables import METADATA
 
     database = Database(f"sqlite:///{tmp_path / 'genres.db'}")
     database.migrate()

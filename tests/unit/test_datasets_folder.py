@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from genres.datasets.folder import FolderScan, dataset_id, safe_name, scan
 from genres.errors import GenresError
-from store.datasets.folder import FolderScan, dataset_id, safe_name, scan
 
 
 def fill(folder: Path, *names: str | bytes) -> Path:

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from genres.datasets import gtzan
+from genres.datasets.folder import dataset_id, scan
 from genres.settings import PROJECT_DIR
-from store.datasets import gtzan
-from store.datasets.folder import dataset_id, scan
 
 SAMPLE_AUDIO = PROJECT_DIR.parent / "shared" / "data" / "gtzan" / "sample_audio"
 real_clips = pytest.mark.skipif(

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from genres.datasets import gtzan
+from genres.datasets.split import EXCLUDED, PARTS, fingerprint, split_tracks
 from genres.errors import GenresError
-from store.datasets import gtzan
-from store.datasets.split import EXCLUDED, PARTS, fingerprint, split_tracks
 
 
 def table(*rows: tuple[str, str, str]) -> pd.DataFrame:

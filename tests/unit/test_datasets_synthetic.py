@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from genres.datasets import gtzan
+from genres.datasets.folder import SYNTHETIC_MARKER, dataset_id, scan
+from genres.datasets.synthetic import GENRES, SAMPLE_RATE, synthesise, write_clips
 from genres.errors import GenresError
-from store.datasets import gtzan
-from store.datasets.folder import SYNTHETIC_MARKER, dataset_id, scan
-from store.datasets.synthetic import GENRES, SAMPLE_RATE, synthesise, write_clips
 
 
 def write(folder: Path, seed: int = 1) -> list[tuple[int, int]]:

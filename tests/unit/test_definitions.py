@@ -9,10 +9,10 @@ import pytest
 
 from genre_assets.batch_predictions import _COLUMNS as PREDICTION_COLUMNS
 from genre_assets.definitions import build_defs
-from genre_assets.partitions import DATASETS
 from genres.settings import Settings
-from store.batch_tables import MANIFEST_COLUMNS, SPLIT_COLUMNS
-from store.tables import BATCH_PREDICTIONS
+from genres.store.batch_tables import MANIFEST_COLUMNS, SPLIT_COLUMNS
+from genres.store.tables import BATCH_PREDICTIONS
+from genres_dagster.partitions import DATASETS
 
 UPSTREAM = {
     "raw_audio": set(),

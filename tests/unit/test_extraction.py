@@ -19,12 +19,13 @@ import pyarrow as pa
 import pytest
 import soundfile
 
+from genres.audio.clip_features import Clip, clip_features, features_of_files, published_table
+from genres.audio.feature_sets import DEFAULT_FEATURE_SET as FEATURES
+from genres.audio.gate import RejectedAudio
 from genres.errors import GenresError
 from genres.settings import PROJECT_DIR
-from spark.audio_gate import RejectedAudio
-from spark.clip_source import Clip, WebHdfsClips
-from spark.extraction import clip_features, feature_batches, features_of_files, published_table
-from spark.feature_sets import DEFAULT_FEATURE_SET as FEATURES
+from spark.clip_source import WebHdfsClips
+from spark.extraction import feature_batches
 
 LIMITS = {"feature_set": FEATURES, "max_clip_s": 5.0}
 COLUMNS = ["track_id", "genre", "length", *FEATURES.columns, "sha256", "feature_version", "reason"]
@@ -117,7 +118,8 @@ def test_published_table_has_the_published_columns(blues: Path) -> None:
 
 def test_nothing_heavy_is_imported_before_a_feature_is_computed() -> None:
     code = (
-        "import sys, spark.extraction, spark.feature_sets, spark.audio_gate, spark.audio_decode, spark.clip_source\n"
+        "import sys, spark.extraction, spark.clip_source\n"
+        "import genres.audio.feature_sets, genres.audio.gate, genres.audio.decode, genres.audio.clip_features\n"
         "sys.exit(','.join({'librosa', 'numpy', 'pandas', 'pyspark', 'requests', 'soundfile'} & set(sys.modules)))"
     )
     run = subprocess.run([sys.executable, "-c", code], cwd=PROJECT_DIR, capture_output=True, text=True, check=False)

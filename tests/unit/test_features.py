@@ -17,16 +17,16 @@ from hypothesis.extra.numpy import arrays
 from librosa.onset import onset_strength
 from scipy.ndimage import median_filter
 
+from genres.audio.compile_kernels import compile_kernels
+from genres.audio.decode import decode
+from genres.audio.feature_sets import FEATURE_SETS
+from genres.audio.filter_banks import chroma_filter_bank, hann_window, mel_filter_bank
+from genres.audio.gtzan57 import GTZAN57, kernel, loops
+from genres.audio.gtzan57.kernel import gtzan57
+from genres.audio.gtzan57.reference import reference_gtzan57
 from genres.settings import PROJECT_DIR
-from spark import feature_loops, features
-from spark.audio_decode import SAMPLE_RATE, decode
-from spark.compile_kernel import compile_kernel
-from spark.feature_sets import DEFAULT_FEATURE_SET, FEATURE_SETS, GTZAN57
-from spark.features import gtzan57
-from spark.filter_banks import chroma_filter_bank, hann_window, mel_filter_bank
-from spark.reference_features import reference_gtzan57
 
-SR = SAMPLE_RATE
+SR = GTZAN57.sample_rate
 GTZAN = PROJECT_DIR.parent / "shared/data/gtzan"
 
 RELATIVE = 1e-4
@@ -119,7 +119,7 @@ def test_resampled_clips_agree(tmp_path: Path, rate: int) -> None:
     at = np.arange(2 * rate) / rate
     samples = 0.4 * np.sin(2 * np.pi * 311 * at) * (at % 0.5 < 0.3) + np.random.default_rng(0).normal(0, 0.02, len(at))
     soundfile.write(tmp_path / "clip.wav", samples, rate)
-    decoded = decode((tmp_path / "clip.wav").read_bytes())
+    decoded = decode((tmp_path / "clip.wav").read_bytes(), sample_rate=SR)
     assert_close(gtzan57(decoded), reference_gtzan57(decoded))
 
 
@@ -141,7 +141,7 @@ def test_five_minutes_agree() -> None:
     whole = samples[: len(samples) // 512 * 512].astype(np.float64)
     both = found["harmony_mean"] + found["perceptr_mean"]
     assert both == pytest.approx(whole.sum() / len(samples), rel=RELATIVE, abs=ABSOLUTE)
-    assert features._kept.buffers.n_frames <= features.KEPT_FRAMES
+    assert kernel._kept.buffers.n_frames <= kernel.KEPT_FRAMES
 
 
 @pytest.mark.skipif(not GTZAN.is_dir(), reason="the real GTZAN clips are not beside the project")
@@ -150,7 +150,7 @@ def test_real_clips_agree() -> None:
     paths = sorted(GTZAN.glob("sample_audio/*/*.wav"))[::3]
     assert len(paths) == 10
     for path in paths:
-        samples = decode(path.read_bytes())
+        samples = decode(path.read_bytes(), sample_rate=SR)
         assert_close(gtzan57(samples), reference_gtzan57(samples))
 
 
@@ -160,7 +160,7 @@ def test_librosa_is_the_release_that_the_version_names() -> None:
 
 
 def test_kernel_gives_the_columns_of_its_set() -> None:
-    assert FEATURE_SETS[DEFAULT_FEATURE_SET.name] is DEFAULT_FEATURE_SET
+    assert FEATURE_SETS[GTZAN57.name] is GTZAN57
     for feature_set in FEATURE_SETS.values():
         values = feature_set.kernel(music(1.0))
         assert sorted(values) == sorted(feature_set.columns)
@@ -180,7 +180,7 @@ def test_a_clip_does_not_depend_on_the_clips_before_it() -> None:
     first_time = [gtzan57(samples) for samples in clips]
     for samples, expected in zip(reversed(clips), reversed(first_time), strict=True):
         assert gtzan57(samples) == expected
-    del features._kept.buffers
+    del kernel._kept.buffers
     assert gtzan57(clips[0]) == first_time[0]
 
 
@@ -238,17 +238,17 @@ def test_whatever_16_bits_hold_agrees(samples: np.ndarray) -> None:
 
 @given(st.integers(1, 12), st.data())
 def test_running_medians_are_scipys(tiles: int, data: st.DataObject) -> None:
-    shape = (8 * tiles + 30, feature_loops.LANES)
+    shape = (8 * tiles + 30, loops.LANES)
     values = data.draw(arrays(np.float32, shape, elements=st.floats(0, 100, width=32), fill=st.floats(0, 1, width=32)))
-    medians = np.empty((8 * tiles, feature_loops.LANES), np.float32)
-    feature_loops.running_medians(values, medians)
+    medians = np.empty((8 * tiles, loops.LANES), np.float32)
+    loops.running_medians(values, medians)
     np.testing.assert_array_equal(medians, median_filter(values, size=(31, 1))[15:-15])
 
 
 def test_running_medians_of_noise_are_scipys() -> None:
-    values = np.random.default_rng(0).standard_normal((1_062, feature_loops.LANES)).astype(np.float32)
-    medians = np.empty((1_032, feature_loops.LANES), np.float32)
-    feature_loops.running_medians(values, medians)
+    values = np.random.default_rng(0).standard_normal((1_062, loops.LANES)).astype(np.float32)
+    medians = np.empty((1_032, loops.LANES), np.float32)
+    loops.running_medians(values, medians)
     np.testing.assert_array_equal(medians, median_filter(values, size=(31, 1))[15:-15])
 
 
@@ -267,5 +267,5 @@ def test_filter_banks_are_librosas(sr: float) -> None:
 def test_a_compiled_kernel_is_not_compiled_again() -> None:
     gtzan57(music(1.0))
     said: list[str] = []
-    compile_kernel(said.append)
+    compile_kernels(said.append)
     assert said == []

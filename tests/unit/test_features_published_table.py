@@ -8,9 +8,9 @@ that the order in which float32 terms are added shows in its fourth digit.
 import pandas as pd
 import pytest
 
+from genres.audio.clip_features import features_of_files, published_table
+from genres.audio.feature_sets import GTZAN57
 from genres.settings import PROJECT_DIR
-from spark.extraction import features_of_files, published_table
-from spark.feature_sets import GTZAN57
 
 GTZAN = PROJECT_DIR.parent / "shared/data/gtzan"
 MEDIAN_TOLERANCE = 1e-5

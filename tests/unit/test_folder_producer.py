@@ -12,7 +12,7 @@ from rich.console import Console
 
 from genres.errors import GenresError
 from genres.settings import Settings
-from store.database import Database
+from genres.store.database import Database
 from streaming_sensors import folder_producer
 from streaming_sensors.folder_producer import stop_on_signals, watch
 from streaming_sensors.topic import KafkaUnreachableError, max_message_bytes, topic_state

@@ -7,7 +7,7 @@ import cjdk
 import pytest
 
 from genres.errors import GenresError
-from spark.java import java_home
+from local_stack.java import java_home
 
 
 @pytest.fixture(autouse=True)

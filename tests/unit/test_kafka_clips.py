@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 
+from genres.audio.clip_features import Clip
 from genres.settings import Settings
-from spark.clip_source import Clip, ClipSource
+from spark.clip_source import ClipSource
 from streaming_sensors.envelope import ClipMessage, encode
 from streaming_sensors.kafka_clips import KafkaClips
 

@@ -14,8 +14,8 @@ import pyarrow as pa
 import pytest
 
 from genres.errors import GenresError
-from store.hdfs import Hdfs
-from store.lake import Lake
+from genres.store.hdfs import Hdfs
+from genres.store.lake import Lake
 
 SAFE_MODE = ("RetriableException", "o.a.h.SafeModeException: Cannot create file. Name node is in safe mode.")
 STANDBY = ("StandbyException", "Operation category READ is not supported in state standby.")

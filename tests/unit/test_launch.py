@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from genre_assets.launch import _reason, choose_dataset, open_instance, register
 from genres.errors import GenresError
 from genres.settings import Settings
-from store import ledger
-from store.database import Database
+from genres.store import ledger
+from genres.store.database import Database
+from genres_dagster.launch import _reason, choose_dataset, open_instance, register
 
 
 def error(cls_name: str, message: str, cause: Any = None) -> Any:

@@ -6,9 +6,9 @@ import pytest
 import sqlalchemy as sa
 
 from genres.errors import GenresError
-from store import ledger
-from store.database import Database
-from store.ledger import Commit, Dataset
+from genres.store import ledger
+from genres.store.database import Database
+from genres.store.ledger import Commit, Dataset
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ import librosa
 import numpy as np
 import pytest
 
-from spark.mel_spectrogram import mel_spectrogram
+from genres.audio.mel_spectrogram import mel_spectrogram
 
 RATE = 22_050
 SOUNDS = {

@@ -10,8 +10,8 @@ from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 
 from genres.errors import GenresError
-from store.database import Database, _alembic_config
-from store.tables import DATASETS, METADATA
+from genres.store.database import Database, _alembic_config
+from genres.store.tables import DATASETS, METADATA
 
 
 @pytest.fixture

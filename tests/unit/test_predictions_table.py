@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from store import predictions
-from store.database import Database
+from genres.store import predictions
+from genres.store.database import Database
 
 
 @pytest.fixture

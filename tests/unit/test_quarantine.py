@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from store import quarantine
-from store.database import Database
-from store.quarantine import RefusedClip
+from genres.store import quarantine
+from genres.store.database import Database
+from genres.store.quarantine import RefusedClip
 
 TEXT = RefusedClip("notes.wav", "a" * 64, "raw_audio", "not a RIFF file")
 HUGE = RefusedClip("huge.wav", "b" * 64, "raw_audio", "700 s, at most 600")

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from genres.report import predictions_table, status_table
+from genres_cli.report import predictions_table, status_table
 from local_stack.stack import ServiceStatus
 
 

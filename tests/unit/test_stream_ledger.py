@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 
 from genres.errors import GenresError
-from store import stream_ledger as ledger
-from store.database import Database
-from store.stream_ledger import CommitResult, FencedError, QuarantinedClip, RangeCheck, RangeCount, SentFile
-from store.stream_ranges import Attempt, Lost, PartitionKey, Plan, Split
+from genres.store import stream_ledger as ledger
+from genres.store.database import Database
+from genres.store.stream_ledger import CommitResult, FencedError, QuarantinedClip, RangeCheck, RangeCount, SentFile
+from genres.store.stream_ranges import Attempt, Lost, PartitionKey, Plan, Split
 
 TOPIC = "audio_clips"
 NOW = datetime(2026, 1, 2, 3, 4, 5, 678901, tzinfo=UTC)

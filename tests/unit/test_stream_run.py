@@ -14,11 +14,11 @@ import pytest
 
 from genres.errors import GenresError
 from genres.settings import Settings
-from store import ledger, stream_ledger
-from store.database import Database
-from store.ledger import Dataset
-from store.stream_ledger import FencedError
-from store.stream_ranges import Attempt, PartitionKey, Plan
+from genres.store import ledger, stream_ledger
+from genres.store.database import Database
+from genres.store.ledger import Dataset
+from genres.store.stream_ledger import FencedError
+from genres.store.stream_ranges import Attempt, PartitionKey, Plan
 from streaming_sensors import range_work, stream_run
 from streaming_sensors.names import FEATURES, PREDICTIONS
 from streaming_sensors.offset_plan import next_range

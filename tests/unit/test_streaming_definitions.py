@@ -9,13 +9,13 @@ import dagster as dg
 import pytest
 from dagster._core.test_utils import create_run_for_test
 
+from genres.audio.feature_sets import DEFAULT_FEATURE_SET
 from genres.errors import GenresError
 from genres.settings import Settings
-from spark.feature_sets import DEFAULT_FEATURE_SET
-from store import stream_ledger
-from store.database import Database
-from store.stream_ranges import Attempt, Lost, PartitionKey, Plan, Split, StreamRange
-from store.tables import STREAM_PREDICTIONS
+from genres.store import stream_ledger
+from genres.store.database import Database
+from genres.store.stream_ranges import Attempt, Lost, PartitionKey, Plan, Split, StreamRange
+from genres.store.tables import STREAM_PREDICTIONS
 from streaming_sensors.definitions import build_defs
 from streaming_sensors.names import NO_CHAMPION, OFFSET_RANGES
 from streaming_sensors.sensors import _losses, _with_champion, lag

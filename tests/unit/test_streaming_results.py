@@ -9,9 +9,9 @@ import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 
-from genre_assets.partitions import provenance
-from spark.feature_sets import DEFAULT_FEATURE_SET
-from store.ledger import Dataset
+from genres.audio.feature_sets import DEFAULT_FEATURE_SET
+from genres.store.ledger import Dataset
+from genres_dagster.partitions import provenance
 from streaming_sensors.streaming_results import feature_shifts, results_figure
 
 COLUMNS = list(DEFAULT_FEATURE_SET.columns)

@@ -47,12 +47,12 @@ def test_a_process_is_found_by_host_number_and_start() -> None:
 def test_nothing_of_the_projects_own_is_preloaded_but_how_mlflow_is_imported() -> None:
     """Edited code would not be seen by the runs, and settings would be those of the fork server's start."""
     own = {"genres", "spark", "store", "genre_assets", "streaming_sensors", "local_stack"}
-    assert [module for module in PRELOADED if module.split(".")[0] in own] == ["store.mlflow_quiet"]
+    assert [module for module in PRELOADED if module.split(".")[0] in own] == ["genres.store.mlflow_quiet"]
 
 
 @pytest.mark.parametrize("preloaded", [PRELOADED, _PRELOADED], ids=["streaming runs", "batch steps"])
 def test_what_forked_processes_have_imported_sends_no_usage_reports(preloaded: tuple[str, ...]) -> None:
-    """MLflow decides while it is imported, so nothing in the list may import it before `store.mlflow_quiet` does."""
+    """MLflow decides while it is imported: nothing in the list may import it before `genres.store.mlflow_quiet`."""
     # MLflow sends nothing from CI; that must not be why this passes.
     environment = {name: os.environ[name] for name in ("PATH", "HOME")}
     lines = [*(f"import {module}" for module in preloaded), "from mlflow.telemetry import client, utils"]

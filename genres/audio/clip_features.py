@@ -1,0 +1,182 @@
+"""From the bytes of a clip to its features: one clip, a clip with what is known about it, or local files.
+
+What happens to a clip (gate, decoder, kernel, verdict) is written once, in `clip_features`; whoever has clips, on one
+machine or in the workers of an engine, carries them here.
+"""
+
+import functools
+import hashlib
+import math
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from multiprocessing import get_context
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from genres.audio import gate
+from genres.audio.feature_set import FeatureSet
+from genres.audio.gate import RejectedAudio
+from genres.audio.thread_pools import single_threaded, usable_cores
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@dataclass(frozen=True)
+class Clip:
+    """One clip's bytes, with what its row says about it."""
+
+    about: dict[str, Any]
+    """What is known about it, by column."""
+    suffix: str
+    """Suffix of the clip's file name, with the dot."""
+    data: bytes
+    rejection: str | None = None
+    """Why the source itself refuses it: the message is no envelope, the bytes are not those that it promised."""
+
+
+@dataclass(frozen=True)
+class ClipFeatures:
+    """What the pipeline keeps of one clip."""
+
+    length: int
+    """Samples after decoding, at the feature set's sample rate."""
+    sha256: str
+    """Hexadecimal digest of the file's bytes."""
+    values: dict[str, float]
+    """A finite value for each column of the feature set."""
+
+
+def clip_features(data: bytes, *, file_suffix: str, feature_set: FeatureSet, max_clip_s: float) -> ClipFeatures:
+    """Take one clip from its bytes to its features: the same way in batch, in streaming and for local files.
+
+    Parameters
+    ----------
+    data : bytes
+        The whole file.
+    file_suffix : str
+        Suffix of its name, with the dot; it must agree with the container inside.
+    feature_set : FeatureSet
+        What to compute.
+    max_clip_s : float
+        Longest clip that is let in, in seconds.
+
+    Returns
+    -------
+    ClipFeatures
+        Length, digest and the finite values of all columns.
+
+    Raises
+    ------
+    RejectedAudio
+        With the reason, if the bytes are no audio that is read, or give features that are not finite.
+    """
+    from genres.audio.decode import decode
+
+    gate.inspect(data, suffix=file_suffix, max_clip_s=max_clip_s)
+    samples = decode(data, sample_rate=feature_set.sample_rate)
+    if len(samples) < feature_set.min_samples:
+        raise RejectedAudio(
+            f"{len(samples) / feature_set.sample_rate:.3f} s long; features need "
+            f"{feature_set.min_samples / feature_set.sample_rate:.3f} s"
+        )
+    values = feature_set.kernel(samples)
+    not_finite = [column for column, value in values.items() if not math.isfinite(value)]
+    if not_finite:
+        raise RejectedAudio(f"features are not finite: {', '.join(not_finite[:3])}")
+    return ClipFeatures(len(samples), hashlib.sha256(data).hexdigest(), values)
+
+
+def clip_row(clip: Clip, *, feature_set: FeatureSet, max_clip_s: float) -> dict[str, Any]:
+    """Return a clip's columns that do not come from its source: length and features, or the reason why not.
+
+    Parameters
+    ----------
+    clip
+        From whatever source.
+    feature_set, max_clip_s
+        As for `clip_features`.
+    """
+    try:
+        if clip.rejection is not None:
+            raise RejectedAudio(clip.rejection)
+        found = clip_features(clip.data, file_suffix=clip.suffix, feature_set=feature_set, max_clip_s=max_clip_s)
+    except RejectedAudio as rejection:
+        verdict: dict[str, Any] = {
+            "sha256": hashlib.sha256(clip.data).hexdigest(),
+            "reason": rejection.reason,
+        }
+    else:
+        verdict = {"length": found.length, **found.values, "sha256": found.sha256, "reason": None}
+    return verdict | {"feature_version": feature_set.feature_version}
+
+
+def features_of_files(
+    paths: Sequence[Path], *, feature_set: FeatureSet, max_clip_s: float, workers: int | None = None
+) -> Iterator[dict[str, Any]]:
+    """Compute the features of local audio files, over several processes.
+
+    Parameters
+    ----------
+    paths : sequence of Path
+        Audio files; the folder that a file is in names its genre.
+    feature_set : FeatureSet
+        What to compute.
+    max_clip_s : float
+        Longest clip that is let in, in seconds.
+    workers : int, optional
+        Processes; by default one a core, but no more than there are files. With one, the files are computed in
+        this process.
+
+    Yields
+    ------
+    dict
+        A row for each file, in their order and as soon as it is there: ``filename, track_id, genre, length``,
+        the features, ``sha256``, ``feature_version`` and ``reason``. A file that is rejected or cannot be read
+        has a reason and no length and features.
+    """
+    row_of = functools.partial(_file_row, feature_set=feature_set, max_clip_s=max_clip_s)
+    workers = min(workers or usable_cores(), len(paths))
+    if workers <= 1:
+        yield from map(row_of, paths)
+        return
+    # A fork would copy the caller's threads' locks; a spawned process starts clean.
+    with ProcessPoolExecutor(workers, get_context("spawn"), initializer=single_threaded) as pool:
+        yield from pool.map(row_of, paths)
+
+
+def published_table(features: "pd.DataFrame", feature_set: FeatureSet) -> "pd.DataFrame":
+    """Shape rows of features like the published GTZAN table: ``filename, length``, the features, ``label``.
+
+    Parameters
+    ----------
+    features : pd.DataFrame
+        Rows with ``track_id``, ``genre``, ``length``, ``reason`` and the feature columns. Where there is no
+        ``filename``, it is the track's name with ``.wav``, as in the published table.
+    feature_set : FeatureSet
+        Whose columns to give.
+
+    Returns
+    -------
+    pd.DataFrame
+        One row for each clip that was not rejected, in order of file name.
+    """
+    good = features[features["reason"].isna()]
+    filename = good["filename"] if "filename" in good else good["track_id"] + ".wav"
+    table = good[["length", *feature_set.columns]].assign(label=good["genre"])
+    table.insert(0, "filename", filename)
+    return table.astype({"length": "int64"}).sort_values("filename", ignore_index=True)
+
+
+def _file_row(path: Path, *, feature_set: FeatureSet, max_clip_s: float) -> dict[str, Any]:
+    about = {"filename": path.name, "track_id": path.stem, "genre": path.parent.name}
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        return about | {
+            "sha256": None,
+            "feature_version": feature_set.feature_version,
+            "reason": f"cannot be read: {error.strerror}",
+        }
+    return about | clip_row(Clip(about, path.suffix, data), feature_set=feature_set, max_clip_s=max_clip_s)

@@ -1,0 +1,252 @@
+"""Reading a folder of labelled audio in GTZAN's layout, ``<genre>/<track>.wav``.
+
+What belongs here: which files are clips, what they are called in the project, and which dataset they are. File
+and folder names come from outside; the names that leave this module for paths have passed `safe_name`.
+"""
+
+import hashlib
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from genres.datasets import gtzan
+from genres.datasets.split import MIN_CLIPS_PER_GENRE
+from genres.errors import GenresError
+
+AUDIO_SUFFIXES = (".wav", ".au", ".flac", ".mp3")
+"""What counts as audio, in upper or lower case."""
+
+SYNTHETIC_MARKER = "synthetic.json"
+"""The file that says a folder's clips are synthetic; it holds what they were made from."""
+
+SYNTHETIC_PREFIX = "synthetic_"
+"""What the name of every synthetic clip begins with."""
+
+_LAYOUT = "lay the audio out as <genre>/<track>.wav"
+_OUTSIDE = "audio outside a genre folder"
+
+
+@dataclass(frozen=True)
+class LabelledFile:
+    """One clip and its label."""
+
+    track_id: str
+    """Unique within the dataset and safe as one part of a path."""
+    genre: str
+    """The sub-folder's name, as text; only `safe_name(genre)` may stand in a path."""
+    path: Path
+    """Where the file is; its name may hold anything that the file system allows."""
+    file_name: str
+    """The file's name, as text; data, never a path."""
+
+    @property
+    def lake_name(self) -> str:
+        """``<genre>/<track id>.<suffix>`` in safe characters: the clip's path within its dataset."""
+        return f"{safe_name(self.genre)}/{self.track_id}{self.path.suffix.lower()}"
+
+
+@dataclass(frozen=True)
+class FolderScan:
+    """What a folder holds."""
+
+    files: list[LabelledFile]
+    """The clips, sorted by track id."""
+    ignored: dict[str, int]
+    """How many entries were passed over, by reason; a folder that was passed over counts as one."""
+
+
+def scan(folder: Path) -> FolderScan:
+    """Find the labelled clips of a folder, in the same order everywhere.
+
+    A clip is a regular file with a suffix of `AUDIO_SUFFIXES` directly in a sub-folder, whose name is the
+    genre. Its track id is the file's stem, if that begins with the genre as in ``blues/blues.00000.wav``, and
+    ``<genre>.<stem>`` otherwise, both through `safe_name`. Ignored: hidden entries, links that lead out of the
+    folder or nowhere, other suffixes, and audio at any other depth.
+
+    Parameters
+    ----------
+    folder
+        The dataset's folder.
+
+    Returns
+    -------
+    FolderScan
+        The clips and what was ignored. The audio itself is not read.
+
+    Raises
+    ------
+    GenresError
+        If there is no such folder, it holds no audio or no genre sub-folders, only one genre, a genre of fewer
+        clips than a split needs, or two files that would have the same track id. The last is not
+        resolved by renaming, because ``x.wav`` and ``x.mp3`` are nearly always one recording, which would then
+        stand on both sides of the split.
+    """
+    try:
+        files, ignored = _walk(folder)
+    except PermissionError as error:
+        unreadable = _shown(Path(error.filename))
+        raise GenresError(f"cannot read {unreadable}: give this user the right to list its folder") from None
+    _complain(folder, files, ignored)
+    return FolderScan(sorted(files, key=lambda file: file.track_id), dict(sorted(ignored.items())))
+
+
+def dataset_id(folder: Path, files: Sequence[LabelledFile]) -> str:
+    """Name the dataset: what stands in lake paths, table keys and the registered model's name.
+
+    Parameters
+    ----------
+    folder
+        The dataset's folder.
+    files
+        Its clips.
+
+    Returns
+    -------
+    str
+        ``synthetic`` if the folder carries the synthesiser's marker file; ``gtzan`` if every clip has the name
+        and genre of a GTZAN track; otherwise the folder's name in lower-case letters, digits and underscores,
+        at most 40 of them. A folder that is merely called ``gtzan`` or ``synthetic`` is ``own_gtzan`` or
+        ``own_synthetic``, and a name without any Latin letter or digit becomes ``audio_`` and eight digits of
+        its hash. Two folders of the same name share an id unless the user sets one.
+    """
+    if (folder / SYNTHETIC_MARKER).is_file():
+        return "synthetic"
+    if gtzan.is_gtzan((file.track_id, file.genre) for file in files):
+        return "gtzan"
+    name = folder.resolve().name
+    ascii_name = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode().lower()
+    slug = re.sub(r"[^a-z0-9]+", "_", ascii_name).strip("_")[:40]
+    if not slug:
+        return f"audio_{_digest(name)[:8]}"
+    return f"own_{slug}" if slug in ("gtzan", "synthetic") else slug
+
+
+def safe_name(name: str) -> str:
+    """Spell any name as one part of a path: letters, digits, ``.``, ``_`` and ``-``; all else as ``~`` and hex.
+
+    Two names have the same spelling only if they are the same text (in Unicode's composed form). ``~`` needs no
+    escape in a URL, so that WebHDFS, Spark and a shell see the same path. A leading ``.`` or ``_`` is spelt in
+    hex as well, since Hadoop takes such files for hidden ones. A spelling of more than 100 characters is cut
+    and ends in a hash of the whole.
+
+    Examples
+    --------
+    >>> safe_name("hip hop"), safe_name("_demo"), safe_name("a/b")
+    ('hip~20hop', '~5fdemo', 'a~2fb')
+    """
+    spelt = "".join(
+        character
+        if character in _SAFE_CHARACTERS and not (position == 0 and character in "._")
+        else "".join(f"~{byte:02x}" for byte in character.encode("utf-8", "surrogatepass"))
+        for position, character in enumerate(unicodedata.normalize("NFC", name))
+    )
+    return spelt if len(spelt) <= 100 else f"{spelt[:80]}~~{_digest(spelt)[:16]}"
+
+
+_SAFE_CHARACTERS = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-")
+
+
+def _walk(folder: Path) -> tuple[list[LabelledFile], Counter[str]]:
+    """Give the clips, and how many entries were ignored for which reason."""
+    if not folder.exists():
+        raise GenresError(f"audio folder {_shown(folder)} does not exist: check the path, and {_LAYOUT}")
+    if not folder.is_dir():
+        raise GenresError(f"audio folder {_shown(folder)} is a file: name the folder that holds the genres")
+    root = folder.resolve()
+    ignored: Counter[str] = Counter()
+    files: list[LabelledFile] = []
+    for entry in _entries(root, root, ignored):
+        if entry.is_dir():
+            for file in _entries(entry, root, ignored):
+                if file.is_dir():
+                    ignored["folder inside a genre"] += 1
+                elif _is_audio(file):
+                    files.append(_label(file))
+                else:
+                    ignored["not audio by its suffix"] += 1
+        elif _is_audio(entry):
+            ignored[_OUTSIDE] += 1
+        elif entry.name != SYNTHETIC_MARKER:
+            ignored["not audio by its suffix"] += 1
+    return files, ignored
+
+
+def _entries(folder: Path, root: Path, ignored: Counter[str]) -> Iterator[Path]:
+    """Go through a folder's visible files and folders, sorted by name; the rest is counted in `ignored`."""
+    for entry in sorted(folder.iterdir()):
+        if entry.name.startswith("."):
+            ignored["hidden"] += 1
+        elif entry.is_symlink() and not entry.resolve().is_relative_to(root):
+            ignored["link that leads out of the folder"] += 1
+        elif not (entry.is_file() or entry.is_dir()):
+            # A named pipe called x.wav would block whoever opens it.
+            ignored["neither file nor folder"] += 1
+        else:
+            yield entry
+
+
+def _is_audio(path: Path) -> bool:
+    return path.suffix.lower() in AUDIO_SUFFIXES
+
+
+def _label(path: Path) -> LabelledFile:
+    genre, stem = _text(path.parent.name), _text(path.stem)
+    named_by_genre = stem.startswith((f"{genre}.", f"{SYNTHETIC_PREFIX}{genre}."))
+    track_id = safe_name(stem) if named_by_genre else f"{safe_name(genre)}.{safe_name(stem)}"
+    return LabelledFile(track_id, genre, path, _text(path.name))
+
+
+def _complain(folder: Path, files: list[LabelledFile], ignored: Counter[str]) -> None:
+    """Raise the one error that says what is wrong with the whole folder, if anything is."""
+    where = f"audio folder {_shown(folder)}"
+    if not files:
+        if ignored[_OUTSIDE]:
+            raise GenresError(f"{where} holds {ignored[_OUTSIDE]} audio file(s) but no genre folders: {_LAYOUT}")
+        if not ignored:
+            raise GenresError(f"{where} is empty: {_LAYOUT}")
+        seen = ", ".join(f"{reason}: {count}" for reason, count in sorted(ignored.items()))
+        raise GenresError(f"{where} holds no {'/'.join(AUDIO_SUFFIXES)} files in genre folders ({seen}): {_LAYOUT}")
+
+    clips = Counter(file.genre for file in files)
+    if len(clips) == 1:
+        raise GenresError(
+            f"{where} holds one genre only, {next(iter(clips))!r}: a classifier needs two; add another genre's folder"
+        )
+    few = sorted((genre, count) for genre, count in clips.items() if count < MIN_CLIPS_PER_GENRE)
+    if few:
+        named = ", ".join(f"{genre!r}: {count}" for genre, count in few)
+        raise GenresError(
+            f"{where} has too few clips of {named}: the split needs {MIN_CLIPS_PER_GENRE} of each genre; "
+            f"add clips or take the genre's folder out"
+        )
+    by_id: dict[str, LabelledFile] = {}
+    for file in files:
+        other = by_id.setdefault(file.track_id, file)
+        if other is not file:
+            raise GenresError(
+                f"{where}: {_relative(other)} and {_relative(file)} would both be track {file.track_id!r}: "
+                f"keep one of them or rename it"
+            )
+
+
+def _text(name: str) -> str:
+    r"""Make a name from the file system valid, composed Unicode; bytes that are not UTF-8 become ``\xff``."""
+    readable = name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    return unicodedata.normalize("NFC", readable)
+
+
+def _relative(file: LabelledFile) -> str:
+    return repr(f"{file.genre}/{file.file_name}")
+
+
+def _shown(path: Path) -> str:
+    """Spell a path on one line, with quotes only if it has characters that need them."""
+    text = _text(str(path))
+    return text if text.isprintable() else repr(text)
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()

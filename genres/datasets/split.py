@@ -1,0 +1,165 @@
+"""The split into train, valid and test: by track, never with the same audio on two sides.
+
+What belongs here: who goes where and why. A pure function of a table; storing the split is the caller's.
+"""
+
+import hashlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from genres.datasets import gtzan
+from genres.errors import GenresError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+PARTS = ("train", "valid", "test")
+"""The sides of a split."""
+
+EXCLUDED = "excluded"
+"""What stands in the column ``part`` of a track that is on no side."""
+
+MIN_CLIPS_PER_GENRE = len(PARTS)
+"""Different clips that each genre needs, one for each part."""
+
+VALID_SHARE = TEST_SHARE = 0.2
+"""Shares of a genre's tracks in the stratified split; the rest is for training."""
+
+
+@dataclass(frozen=True)
+class TrackSplit:
+    """Who goes where, and why."""
+
+    table: "pd.DataFrame"
+    """
+    A row for each track given, sorted by ``track_id``: ``track_id, genre, sha256``, ``part`` (one of `PARTS` or
+    `EXCLUDED`) and ``reason`` (why a track is excluded, else empty).
+    """
+    method: Literal["fault-filtered", "stratified"]
+    why: str
+    """A sentence: what the method is and why it was taken."""
+
+
+def split_tracks(tracks: "pd.DataFrame") -> TrackSplit:
+    """Split accepted tracks into train, valid and test.
+
+    If all names are GTZAN's, the published fault-filtered split [1]_ is taken, provided that the tracks at hand
+    leave every genre in each of its parts. Otherwise each genre is split 60/20/20 in the order of a hash of the
+    audio, so that neither names nor the order of rows matter.
+
+    Identical audio is one track: the first by ``track_id`` stays and its copies are excluded. If the labels of
+    identical audio disagree nobody knows which is right, and all of it is excluded. In the fault-filtered split
+    this applies to the tracks that its lists name; they name no audio twice in the original files.
+
+    Parameters
+    ----------
+    tracks
+        Columns ``track_id`` (unique), ``genre`` and ``sha256`` (of the audio file).
+
+    Returns
+    -------
+    TrackSplit
+        Every genre is in every part; no sha256 is in two.
+
+    Raises
+    ------
+    GenresError
+        If there are fewer than two genres, or a genre has fewer than three different clips that can be used.
+
+    References
+    ----------
+    .. [1] C. Kereliuk, B. L. Sturm and J. Larsen, "Deep learning and music adversaries", IEEE Transactions on
+       Multimedia 17(11), 2015. Its lists leave out faults (repetitions, wrong labels, distortions) catalogued in
+       B. L. Sturm, arXiv:1306.1461.
+    """
+    table = tracks[["track_id", "genre", "sha256"]].sort_values("track_id", ignore_index=True)
+    genres = sorted(table["genre"].unique())
+    if len(genres) < 2:
+        held = f"one genre only, {genres[0]!r}" if genres else "no accepted track"
+        raise GenresError(f"the split got {held}: a classifier needs two genres; add audio of others")
+
+    if not gtzan.is_gtzan(zip(table["track_id"], table["genre"], strict=True)):
+        why = "Stratified by genre, 60/20/20 by a hash of the audio: the tracks are not GTZAN's."
+        return TrackSplit(_stratified(table), "stratified", why)
+
+    filtered = _fault_filtered(table)
+    gaps = [
+        f"{genre} has no {part} track"
+        for genre in genres
+        for part in PARTS
+        if not ((filtered["genre"] == genre) & (filtered["part"] == part)).any()
+    ]
+    if gaps:
+        why = (
+            "Stratified by genre, 60/20/20 by a hash of the audio: of the GTZAN tracks at hand, the fault-filtered "
+            f"split would leave {len(gaps)} gaps, the first being that {gaps[0]}."
+        )
+        return TrackSplit(_stratified(table), "stratified", why)
+    why = "GTZAN's published fault-filtered split: all names are GTZAN's and every genre is in every part."
+    return TrackSplit(filtered, "fault-filtered", why)
+
+
+def fingerprint(table: "pd.DataFrame") -> str:
+    """Digest a split, so that results on the same split are known to compare.
+
+    Parameters
+    ----------
+    table
+        Columns ``sha256``, ``genre`` and ``part``. Names, row order and excluded tracks make no difference.
+
+    Returns
+    -------
+    str
+        SHA-256 of the sorted rows, in hexadecimal.
+    """
+    used = table[table["part"] != EXCLUDED]
+    rows = sorted(zip(used["sha256"], used["genre"], used["part"], strict=True))
+    return _digest("\n".join(repr(row) for row in rows))
+
+
+def _fault_filtered(table: "pd.DataFrame") -> "pd.DataFrame":
+    listed = [gtzan.tracks()[track_id].filtered_part for track_id in table["track_id"]]
+    table = table.assign(part=[part or EXCLUDED for part in listed], reason="")
+    table.loc[table["part"] == EXCLUDED, "reason"] = "left out by the fault-filtered split"
+    return _exclude_repeated_audio(table)
+
+
+def _stratified(table: "pd.DataFrame") -> "pd.DataFrame":
+    table = _exclude_repeated_audio(table.assign(part="", reason=""))
+    for genre in table["genre"].unique():
+        usable = table[(table["genre"] == genre) & (table["part"] != EXCLUDED)]
+        if len(usable) < MIN_CLIPS_PER_GENRE:
+            excluded = int((table["genre"] == genre).sum()) - len(usable)
+            copies = f" ({excluded} more repeat other clips' audio)" if excluded else ""
+            raise GenresError(
+                f"genre {genre!r} has {len(usable)} usable clip(s){copies}: the split needs "
+                f"{MIN_CLIPS_PER_GENRE} different ones of each genre; add clips or take the genre out"
+            )
+        # Hashed again: the sha256 of files is not under our control, the order must not favour any.
+        shuffled = usable["sha256"].map(lambda sha256: _digest(f"split {sha256}")).sort_values().index
+        table.loc[shuffled, "part"] = _parts(len(shuffled))
+    return table
+
+
+def _parts(n: int) -> list[str]:
+    """Give the parts of a genre's `n` tracks, each part at least once."""
+    n_valid, n_test = max(1, round(VALID_SHARE * n)), max(1, round(TEST_SHARE * n))
+    return ["train"] * (n - n_valid - n_test) + ["valid"] * n_valid + ["test"] * n_test
+
+
+def _exclude_repeated_audio(table: "pd.DataFrame") -> "pd.DataFrame":
+    """Keep one track of each piece of audio, or none if its labels disagree; `table` is sorted by track id."""
+    table = table.copy()
+    for _, same in table[table["part"] != EXCLUDED].groupby("sha256"):
+        if same["genre"].nunique() > 1:
+            pairs = zip(same["track_id"], same["genre"], strict=True)
+            labels = ", ".join(f"{track_id} as {genre}" for track_id, genre in pairs)
+            table.loc[same.index, ["part", "reason"]] = [EXCLUDED, f"same audio under two genres: {labels}"]
+        else:
+            reason = f"same audio as {same['track_id'].iloc[0]}"
+            table.loc[same.index[1:], ["part", "reason"]] = [EXCLUDED, reason]
+    return table
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()

@@ -1,0 +1,128 @@
+"""The batch half's tables in the lake: manifest, features and split, how each is published and read back."""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from genres.store import ledger
+from genres.store.database import Database
+from genres.store.lake import Lake
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+MANIFEST_COLUMNS = {
+    "track_id": "string",
+    "genre": "string",
+    "file_name": "string",
+    "path": "string",
+    "sha256": "string",
+    "md5": "string",
+    "bytes": "int64",
+    "duration_s": "float64",
+    "sample_rate": "int32",
+    "channels": "int16",
+    "status": "string",
+    "reason": "string",
+}
+"""The manifest's columns, with Arrow's names for their types."""
+
+SPLIT_COLUMNS = dict.fromkeys(("track_id", "genre", "sha256", "part"), "string")
+
+
+class BatchTables:
+    """One dataset's tables.
+
+    Parameters
+    ----------
+    lake, database
+        Where the tables lie and where they are published.
+    dataset
+        The dataset's id.
+    """
+
+    def __init__(self, lake: Lake, database: Database, dataset: str) -> None:
+        self.lake = lake
+        self.database = database
+        self.dataset = dataset
+
+    def publish_manifest(self, rows: "pd.DataFrame", *, run_id: str) -> ledger.Commit:
+        """Publish the manifest, unless the published one says the same."""
+        return self._publish_whole("raw_audio", rows, MANIFEST_COLUMNS, run_id=run_id)
+
+    def manifest(self) -> "pd.DataFrame":
+        """Read the current manifest: every clip of the dataset, accepted and quarantined."""
+        return self._read_latest("raw_audio")
+
+    def has_manifest(self) -> bool:
+        """Tell whether a manifest was ever published."""
+        return bool(ledger.published(self.database, self.dataset, "raw_audio"))
+
+    def accepted(self) -> "pd.DataFrame":
+        """Read the manifest's accepted clips."""
+        manifest = self.manifest()
+        return manifest[manifest["status"] == "accepted"].reset_index(drop=True)
+
+    def publish_split(self, rows: "pd.DataFrame", *, run_id: str) -> ledger.Commit:
+        """Publish the split, unless the published one says the same."""
+        return self._publish_whole("track_split", rows, SPLIT_COLUMNS, run_id=run_id)
+
+    def split(self) -> "pd.DataFrame":
+        """Read the current split."""
+        return self._read_latest("track_split")
+
+    def split_path(self) -> str:
+        """Path of the current split on HDFS."""
+        return ledger.latest(self.database, self.dataset, "track_split").path
+
+    def feature_folder(self, feature_version: str) -> str:
+        """Folder of all parts of a feature version."""
+        return self.lake.path(self.dataset, "audio_features", feature_version)
+
+    def feature_paths(self, feature_version: str) -> list[str]:
+        """Paths of the published parts of a feature version; empty if there are none yet."""
+        folder = self.feature_folder(feature_version) + "/"
+        commits = ledger.published(self.database, self.dataset, "audio_features")
+        return [commit.path for commit in commits if commit.path.startswith(folder)]
+
+    def features(self, feature_version: str, *, columns: Sequence[str] | None = None) -> "pd.DataFrame":
+        """Read the features of the clips that the manifest accepts now.
+
+        Parameters
+        ----------
+        columns
+            Columns wanted besides ``track_id``, ``genre`` and ``sha256``; None for all.
+
+        Raises
+        ------
+        GenresError
+            If there is no manifest yet.
+        """
+        key = ["track_id", "genre", "sha256"]
+        accepted = self.accepted()[key]
+        paths = self.feature_paths(feature_version)
+        if not paths:
+            return accepted.iloc[:0]
+        wanted = None if columns is None else [*key, *columns]
+        stored = self.lake.read_table(paths, columns=wanted).to_pandas().drop_duplicates(key)
+        return stored.merge(accepted, on=key).sort_values("track_id", ignore_index=True)
+
+    def _publish_whole(
+        self, table_name: str, rows: "pd.DataFrame", columns: Mapping[str, str], *, run_id: str
+    ) -> ledger.Commit:
+        import pyarrow as pa
+
+        rows = rows[list(columns)].sort_values("track_id", ignore_index=True)
+        content = ledger.fingerprint(map(repr, rows.itertuples(index=False, name=None)))
+        commits = ledger.published(self.database, self.dataset, table_name)
+        if commits and commits[-1].fingerprint == content:
+            return commits[-1]
+        folder = self.lake.path(self.dataset, f"{table_name}_table")
+        schema = pa.schema(list(columns.items()))
+        path = self.lake.write_table(pa.Table.from_pandas(rows, schema=schema, preserve_index=False), folder)
+        commit = ledger.Commit(path, len(rows), content, run_id)
+        ledger.publish(self.database, self.dataset, table_name, commit)
+        return commit
+
+    def _read_latest(self, table_name: str) -> "pd.DataFrame":
+        path = ledger.latest(self.database, self.dataset, table_name).path
+        return self.lake.read_table([path]).to_pandas()

@@ -1,0 +1,168 @@
+"""The SQL database: how it is opened, migrated and written to. SQLite is the default, Postgres the other one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from genres.errors import GenresError
+from genres.store.sql import sa
+
+_BUSY_TIMEOUT_MS = 30_000
+
+
+class Database:
+    """The project's SQL database.
+
+    Parameters
+    ----------
+    url
+        SQLAlchemy URL: ``sqlite:///path`` or ``postgresql+psycopg://…``.
+
+    Raises
+    ------
+    GenresError
+        If the URL can't be read or names another kind of database.
+    """
+
+    def __init__(self, url: str) -> None:
+        try:
+            self.url = sa.make_url(url)
+        except (sa.exc.ArgumentError, ValueError):  # the latter from a port that is no number
+            # Neither chained nor quoted: the URL may hold a password.
+            raise GenresError(
+                "GENRES_DATABASE_URL is no SQLAlchemy URL: write sqlite:////<absolute path> or "
+                "postgresql+psycopg://<user>@<host>/<database>"
+            ) from None
+        kind = self.url.get_backend_name()
+        if kind not in {"sqlite", "postgresql"}:
+            raise GenresError(f"GENRES_DATABASE_URL names a {kind} database: sqlite and postgresql are supported")
+        if kind == "sqlite":
+            _make_room(self.url.database or "")
+        try:
+            self.engine = sa.create_engine(self.url)
+        except sa.exc.NoSuchModuleError as error:
+            raise GenresError(
+                f"GENRES_DATABASE_URL names an unknown driver, {self.url.drivername}: write sqlite:////<absolute path> "
+                "or postgresql+psycopg://<user>@<host>/<database>"
+            ) from error
+        except ModuleNotFoundError as error:
+            raise GenresError(
+                f"the driver of {self.url.drivername} is not installed: pip install 'genres[postgres]'"
+            ) from error
+        if kind == "sqlite":
+            sa.event.listen(self.engine, "connect", _prepare_sqlite)
+            sa.event.listen(self.engine, "begin", _begin_immediate)
+
+    @contextmanager
+    def reading(self) -> Iterator[sa.Connection]:
+        """Give a connection for reading; it takes no write lock."""
+        with (
+            self._clearly(),
+            self.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection,
+        ):
+            yield connection
+
+    @contextmanager
+    def writing(self) -> Iterator[sa.Connection]:
+        """Give a connection inside one transaction, committed at the end or rolled back on an error."""
+        with self._clearly(), self.engine.begin() as connection:
+            yield connection
+
+    def insert_new(self, connection: sa.Connection, table: sa.Table, rows: Sequence[dict[str, Any]]) -> int:
+        """Insert the rows whose primary key is new; the first write of a key wins.
+
+        Returns
+        -------
+        int
+            How many rows were new.
+        """
+        from sqlalchemy.dialects import postgresql, sqlite
+
+        if not rows:
+            return 0
+        insert: Any = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}[self.engine.dialect.name]
+        keys = list(table.primary_key.columns)
+        statement = insert(table).on_conflict_do_nothing().returning(*keys)
+        return len(connection.execute(statement, list(rows)).all())
+
+    def migrate(self) -> None:
+        """Create the tables, or bring them to this version's form."""
+        from alembic import command
+
+        with self.writing() as connection:
+            command.upgrade(_alembic_config(connection), "head")
+
+    def check_migrated(self) -> None:
+        """Refuse a database whose tables have another form than this code's.
+
+        Raises
+        ------
+        GenresError
+            If the tables are missing or of another version.
+        """
+        from alembic.runtime.migration import MigrationContext
+        from alembic.script import ScriptDirectory
+
+        with self.reading() as connection:
+            current = MigrationContext.configure(connection).get_current_revision()
+            head = ScriptDirectory.from_config(_alembic_config(connection)).get_current_head()
+        if current != head:
+            raise GenresError(
+                f"the tables of {self.url.render_as_string(hide_password=True)} are at version {current or 'none'}, "
+                f"this code wants {head}: run `genres up`"
+            )
+
+    @contextmanager
+    def _clearly(self) -> Iterator[None]:
+        try:
+            yield
+        except sa.exc.DatabaseError as error:
+            # The others of this family are mistakes of the code, but for SQLite's word about a file of another kind.
+            if not isinstance(error, sa.exc.OperationalError) and type(error) is not sa.exc.DatabaseError:
+                raise
+            raise GenresError(
+                f"the database {self.url.render_as_string(hide_password=True)} cannot be used "
+                f"({str(error.orig).strip().splitlines()[0]}): check GENRES_DATABASE_URL and that the server runs"
+            ) from error
+
+
+def _make_room(path: str) -> None:
+    # Dagster's processes have other working folders: a relative path would be another database in each.
+    if not Path(path).is_absolute():
+        raise GenresError(
+            f"GENRES_DATABASE_URL: {path!r} is not an absolute path: write sqlite:////<absolute path> (four slashes)"
+        )
+    try:
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise GenresError(
+            f"there can be no database {path}: {error.filename}: {error.strerror}; mend GENRES_DATABASE_URL or "
+            "GENRES_STATE_DIR"
+        ) from error
+
+
+def _prepare_sqlite(connection: Any, _record: object) -> None:
+    # The driver's own transaction control begins deferred transactions; ours are begun in `_begin_immediate`.
+    connection.isolation_level = None
+    connection.execute(f"PRAGMA busy_timeout={_BUSY_TIMEOUT_MS}")
+    connection.execute("PRAGMA journal_mode=WAL")
+    connection.execute("PRAGMA foreign_keys=ON")
+
+
+def _begin_immediate(connection: sa.Connection) -> None:
+    # A deferred transaction that reads first and writes later fails at once when another writer came between;
+    # an immediate one queues for the busy timeout.
+    if connection.get_execution_options().get("isolation_level") != "AUTOCOMMIT":
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+
+def _alembic_config(connection: sa.Connection) -> Any:
+    from alembic.config import Config
+
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
+    config.attributes["connection"] = connection
+    return config

@@ -1,0 +1,218 @@
+"""HDFS from Python, over WebHDFS: fsspec's file system with its silent failures made loud.
+
+Only the transport is here; which paths there are and how they are committed is ``genres.store.lake``'s.
+"""
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+from urllib.parse import SplitResult, urlsplit
+
+import requests
+from fsspec.implementations.webhdfs import WebHDFile, WebHDFS
+from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_exponential
+
+from genres.errors import GenresError
+
+_CONNECT_TIMEOUT_S = 5
+_READ_TIMEOUT_S = 120
+# What a daemon answers while it, or one that it asks, restarts: the remote exception's name ...
+_PASSING = {
+    *("SafeModeException", "RetriableException", "StandbyException", "BlockMissingException"),
+    # A DataNode's own connection to a NameNode that is gone, or not there yet.
+    *("EOFException", "ConnectException", "SocketException", "SocketTimeoutException", "ConnectTimeoutException"),
+}
+# ... or, where it is only an IOException, its message.
+_PASSING_MESSAGES = ("could only be written to 0", "Failed to find datanode")
+_NO_ANSWER = (requests.ConnectionError, requests.Timeout, requests.exceptions.ChunkedEncodingError)
+
+
+_Answer = TypeVar("_Answer")
+
+
+class HdfsUnavailableError(Exception):
+    """HDFS answers, but cannot serve yet: safe mode, a standby NameNode, no live DataNode."""
+
+
+class Hdfs(WebHDFS):
+    """fsspec's WebHDFS, with one request a file, checked answers and patience for a daemon that restarts.
+
+    fsspec (2026.9) writes a file as a CREATE and an APPEND, takes the body of a failed read for data, takes
+    every error for a missing file when it is asked whether there is one, and reports nothing when a rename fails
+    or nests into an existing folder.
+
+    Parameters
+    ----------
+    url
+        ``http://host:port`` of the NameNode's WebHDFS.
+    user
+        User name for simple authentication.
+    patience_s
+        How long a call is repeated while HDFS is unreachable or not ready, in seconds.
+
+    Raises
+    ------
+    GenresError
+        From every method, when HDFS does not answer within `patience_s`, or refuses the user.
+    """
+
+    cachable = False
+
+    def __init__(self, url: str, *, user: str, patience_s: float = 30.0) -> None:
+        address = urlsplit(url)
+        if address.scheme not in {"http", "https"} or not address.hostname or not _port(address):
+            raise GenresError(
+                f"'{url}' is no WebHDFS address: set GENRES_WEBHDFS_URL to http://<namenode>:<port>, such as "
+                "http://namenode:9870"
+            )
+        self.address = url
+        self.patience_s = patience_s
+        super().__init__(host=address.hostname, port=address.port, user=user, use_https=address.scheme == "https")
+
+    def _connect(self) -> None:
+        super()._connect()
+        # The user's proxy settings are not for the cluster's own data nodes.
+        self.session.trust_env = False
+        # Clips are uploaded from several threads; the default pool holds ten connections a host.
+        adapter = requests.adapters.HTTPAdapter(pool_maxsize=64)
+        self.session.mount("http://", adapter)
+        self.session.mount("https://", adapter)
+        # fsspec hands on an answer's message, but not the exception's name.
+        self.session.hooks["response"].append(_raise_if_passing)
+        send = self.session.request
+        self.session.request = lambda *a, **k: send(*a, **{"timeout": (_CONNECT_TIMEOUT_S, _READ_TIMEOUT_S), **k})
+
+    def _call(self, op: str, method: str = "get", path: str | None = None, **kwargs: Any) -> requests.Response:
+        return self.patiently(lambda: self._call_once(op, method, path, **kwargs))
+
+    def _call_once(self, op: str, method: str, path: str | None, **kwargs: Any) -> requests.Response:
+        try:
+            return super()._call(op, method, path, **kwargs)
+        except PermissionError as error:
+            raise GenresError(
+                f"HDFS at {self.address}: {str(error).splitlines()[0]}: give the user that right, or mend "
+                "GENRES_HDFS_USER or GENRES_LAKE_PATH"
+            ) from error
+
+    def patiently(self, attempt: Callable[[], _Answer]) -> _Answer:
+        """Repeat `attempt` while it fails in ways that pass; give what it gives."""
+        try:
+            return Retrying(
+                retry=retry_if_exception_type((*_NO_ANSWER, HdfsUnavailableError)),
+                stop=stop_after_delay(self.patience_s),
+                wait=wait_exponential(multiplier=0.2, max=3),
+                reraise=True,
+            )(attempt)
+        except HdfsUnavailableError as error:
+            raise GenresError(f"HDFS at {self.address} is not ready: {error}; see `genres status`") from error
+        except _NO_ANSWER as error:
+            raise GenresError(
+                f"HDFS does not answer at {self.address}: start the stack with `genres up`, or mend GENRES_WEBHDFS_URL"
+            ) from error
+
+    def pipe_file(self, path: str, value: bytes, mode: str = "overwrite", **kwargs: Any) -> None:
+        """Write a whole file with a single CREATE."""
+
+        def put() -> None:
+            target = self._call_once("CREATE", "PUT", path, redirect=False, overwrite="true").headers["Location"]
+            answer = self.session.put(target, data=value, headers={"content-type": "application/octet-stream"})
+            _raise_unless_ok(answer, path)
+
+        self.patiently(put)
+
+    def cat_file(self, path: str, start: int | None = None, end: int | None = None, **kwargs: Any) -> bytes:
+        """Read a file, or its bytes from `start` to `end`, with a single OPEN."""
+        window: dict[str, int] = {}
+        if start is not None:
+            window["offset"] = start
+        if end is not None:
+            window["length"] = end - (start or 0)
+
+        def get() -> bytes:
+            return self._call_once("OPEN", "GET", path, **window).content
+
+        return self.patiently(get)
+
+    def exists(self, path: str, **kwargs: Any) -> bool:
+        """Tell whether there is a file or folder at `path`."""
+        return self._type(path) is not None
+
+    def isfile(self, path: str) -> bool:
+        """Tell whether there is a file at `path`."""
+        return self._type(path) == "file"
+
+    def isdir(self, path: str) -> bool:
+        """Tell whether there is a folder at `path`."""
+        return self._type(path) == "directory"
+
+    def _type(self, path: str) -> str | None:
+        try:
+            return str(self.info(path)["type"])
+        except FileNotFoundError:
+            return None
+
+    def _open(self, path: str, mode: str = "rb", **kwargs: Any) -> WebHDFile:
+        if mode != "rb":
+            raise NotImplementedError("files are written whole, with pipe_file")
+        return _CheckedFile(self, path, mode=mode, tempdir=self.tempdir, autocommit=True)
+
+    def rename(self, source: str, target: str) -> None:
+        """Rename `source` to `target`, which must not exist; its parent folder is made.
+
+        Raises
+        ------
+        FileExistsError
+            If `target` exists: HDFS would move `source` inside it.
+        RuntimeError
+            If HDFS refuses the rename.
+        """
+        if self.exists(target):
+            raise FileExistsError(target)
+        self.makedirs(self._parent(target), exist_ok=True)
+        answer = self._call("RENAME", "PUT", source, destination=target)
+        # A repeated request whose first answer was lost is refused, although the rename took place.
+        if not answer.json()["boolean"] and (self.exists(source) or not self.exists(target)):
+            raise RuntimeError(f"HDFS refused to rename {source} to {target}")
+
+
+class _CheckedFile(WebHDFile):
+    """A file opened for reading whose ranges are checked and read again when a daemon dies meanwhile."""
+
+    def _fetch_range(self, start: int, end: int) -> bytes:
+        start, end = max(start, 0), min(end, self.size)
+        if start >= end:
+            return b""
+
+        def read() -> bytes:
+            data: bytes = self.fs.cat_file(self.path, start, end)
+            if len(data) != end - start:
+                raise HdfsUnavailableError(f"{self.path}: {len(data)} bytes came instead of {end - start}")
+            return data
+
+        return self.fs.patiently(read)
+
+
+def _port(address: SplitResult) -> int | None:
+    try:
+        return address.port
+    except ValueError:  # no number, or none that a port can have
+        return None
+
+
+def _raise_unless_ok(answer: requests.Response, path: str) -> None:
+    if not answer.ok:
+        raise OSError(f"{path}: HDFS answered {answer.status_code}: {answer.text[:200]}")
+
+
+def _raise_if_passing(answer: requests.Response, *_: Any, **__: Any) -> None:
+    """Tell an answer that will change when the daemons are up again from one that is final."""
+    if answer.ok:
+        return
+    try:
+        remote = answer.json()["RemoteException"]
+        name, message = str(remote["exception"]), str(remote["message"])
+    except (ValueError, KeyError, TypeError):  # not WebHDFS's answer: the web server's, or a proxy's before it
+        if answer.status_code >= 500:
+            raise HdfsUnavailableError(f"{answer.status_code} {answer.reason}") from None
+        return
+    if name in _PASSING or any(sign in message for sign in _PASSING_MESSAGES):
+        raise HdfsUnavailableError(message.splitlines()[0])

@@ -1,0 +1,126 @@
+"""The lake: where each thing lies on HDFS and how a table is committed there.
+
+A table is written beside its place, under ``_tmp``, checked, renamed once and then published in the ledger
+(``genres.store.ledger``); readers take paths from the ledger, so a half-written table is never seen. What a crash
+leaves under ``_tmp`` is swept by a later commit of the same table.
+"""
+
+import posixpath
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Self
+from uuid import uuid4
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from genres.settings import Settings
+    from genres.store.hdfs import Hdfs
+
+_ATTEMPT_LIFE_S = 24 * 3600
+_CLIP_ATTEMPTS = "_tmp/clips"
+
+
+class Lake:
+    """The folder of HDFS that the project owns.
+
+    Parameters
+    ----------
+    files
+        HDFS over WebHDFS.
+    hdfs
+        ``hdfs://host:port`` of the same NameNode, for Spark.
+    root
+        The lake's folder on HDFS.
+    """
+
+    def __init__(self, files: "Hdfs", *, hdfs: str, root: str) -> None:
+        self.files = files
+        self._hdfs = hdfs.rstrip("/")
+        self.root = root.rstrip("/")
+
+    @classmethod
+    def of(cls, settings: "Settings") -> Self:
+        """Open the settings' lake; nothing is asked of HDFS yet."""
+        from genres.store.hdfs import Hdfs
+
+        return cls(Hdfs(settings.webhdfs, user=settings.hdfs_user), hdfs=settings.hdfs, root=settings.lake_path)
+
+    def path(self, dataset: str, *parts: str) -> str:
+        """Path on HDFS of something that belongs to a dataset."""
+        return posixpath.join(self.root, dataset, *parts)
+
+    def uri(self, path: str) -> str:
+        """Full ``hdfs://`` URI of a path, as Spark wants it."""
+        return self._hdfs + path
+
+    def put_clip(self, path: str, data: bytes) -> None:
+        """Upload a clip; it appears under its name only when it is whole, replacing an older one."""
+        temporary = posixpath.join(self.root, _CLIP_ATTEMPTS, uuid4().hex)
+        self.files.pipe_file(temporary, data)
+        if self.files.exists(path):
+            self.files.rm(path)
+        self.files.rename(temporary, path)
+
+    def sizes(self, folder: str) -> dict[str, int]:
+        """Size in bytes of every file in a folder and below, by path; empty if there is no such folder."""
+        if not self.files.exists(folder):
+            return {}
+        return {path: info["size"] for path, info in self.files.find(folder, detail=True).items()}
+
+    def attempt_path(self, place: str) -> str:
+        """Give a fresh temporary path for one attempt to write what will lie at or in `place`."""
+        folder = posixpath.join(self.root, "_tmp", place.removeprefix(self.root).strip("/").replace("/", "-"))
+        self._sweep(folder)
+        return posixpath.join(folder, uuid4().hex)
+
+    def sweep_clips(self) -> None:
+        """Delete what killed uploads of clips left behind."""
+        self._sweep(posixpath.join(self.root, _CLIP_ATTEMPTS))
+
+    def _sweep(self, folder: str) -> None:
+        # What is younger than a day may be another run's, still at work.
+        if self.files.exists(folder):
+            for entry in self.files.ls(folder, detail=True):
+                if time.time() - entry["modificationTime"] / 1000 > _ATTEMPT_LIFE_S:
+                    self.files.rm(entry["name"], recursive=True)
+
+    def write_table(self, table: "pa.Table", folder: str, *, name: str = "") -> str:
+        """Write a small table as one new Parquet file in `folder`, complete or not at all, and give its path.
+
+        The file's name is unique; it begins with `name`, if there is one.
+        """
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        sink = pa.BufferOutputStream()
+        pq.write_table(table, sink)
+        temporary = self.attempt_path(folder)
+        self.files.pipe_file(temporary, sink.getvalue().to_pybytes())
+        path = posixpath.join(folder, f"{name and name + '-'}{posixpath.basename(temporary)}.parquet")
+        self.files.rename(temporary, path)
+        return path
+
+    def read_table(self, paths: Sequence[str], *, columns: list[str] | None = None, filter: Any = None) -> "pa.Table":
+        """Read published Parquet files and folders (Hive-partitioned by genre) into one table.
+
+        Raises
+        ------
+        FileNotFoundError
+            If a path isn't there.
+        """
+        import pyarrow as pa
+        import pyarrow.dataset as ds
+
+        # Genre names such as "1980" are text; left to itself, Hive partitioning would make them numbers.
+        by_genre = ds.partitioning(pa.schema([("genre", pa.string())]), flavor="hive")
+        parts = []
+        for path in paths:
+            source = self.files.find(path) if self.files.isdir(path) else [path]
+            files = [name for name in source if not posixpath.basename(name).startswith(("_", "."))]
+            parts.append(
+                ds.dataset(files, filesystem=self.files, format="parquet", partitioning=by_genre).to_table(
+                    columns=columns, filter=filter
+                )
+            )
+        return pa.concat_tables(parts, promote_options="permissive")

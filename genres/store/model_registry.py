@@ -1,0 +1,249 @@
+"""The model registry: runs, registered models and the champion, as MLflow keeps them."""
+
+import hashlib
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from genres.errors import GenresError
+
+_PATIENCE_S = 30.0
+_MODEL = "model"
+
+
+class RegisteredModel(NamedTuple):
+    """A registered version of a dataset's genre model."""
+
+    name: str
+    version: int
+    run_id: str
+    spark_model_path: str
+    """Native Spark directory on HDFS, a path in the lake."""
+    feature_version: str
+    is_calibrated: bool
+    """Whether its probabilities are the classifier's own, not the softmax of raw scores."""
+    fingerprint: str
+    """Fingerprint of the features and the split that it was trained and judged on."""
+    valid_macro_f1: float
+
+
+class ModelRegistry:
+    """A dataset's experiment and registered model on an MLflow server.
+
+    Parameters
+    ----------
+    tracking_uri
+        ``http://host:port`` of the MLflow server.
+
+    Raises
+    ------
+    GenresError
+        If no MLflow server answers there.
+    """
+
+    def __init__(self, tracking_uri: str) -> None:
+        _wait_for_server(tracking_uri)
+        from genres.store.mlflow_quiet import MlflowClient
+
+        os.environ["MLFLOW_TRACKING_URI"] = tracking_uri
+        self.tracking_uri = tracking_uri
+        self.client = MlflowClient(tracking_uri)
+
+    @staticmethod
+    def name_for(dataset: str) -> str:
+        """Name of the dataset's experiment and of its registered model."""
+        return f"genres-{dataset}"
+
+    @contextmanager
+    def run(
+        self, dataset: str, *, run_name: str, stage: str, tags: dict[str, str], parent: Any = None
+    ) -> Iterator[Any]:
+        """Open an MLflow run in the dataset's experiment and close it, as failed if an error passes through.
+
+        Parameters
+        ----------
+        stage
+            The asset that logs it; kept as the tag ``stage``.
+        parent
+            The run that it is a child of, if any; each thread has an open run of its own.
+        """
+        import mlflow
+
+        mlflow.set_tracking_uri(self.tracking_uri)
+        mlflow.set_experiment(self.name_for(dataset))
+        labels = {"stage": stage, "dataset": dataset, **tags}
+        parent_id = None if parent is None else parent.info.run_id
+        with mlflow.start_run(run_name=run_name, parent_run_id=parent_id, tags=labels) as active:
+            yield active
+
+    def latest_run(self, dataset: str, *, stage: str) -> Any:
+        """Find the newest finished top-level run of a stage.
+
+        Raises
+        ------
+        GenresError
+            If there is none.
+        """
+        experiment = self.client.get_experiment_by_name(self.name_for(dataset))
+        found = experiment and self.client.search_runs(
+            [experiment.experiment_id],
+            f"attributes.status = 'FINISHED' and tags.stage = '{stage}'",
+            order_by=["attributes.start_time DESC"],
+            max_results=1,
+        )
+        if not found:
+            raise GenresError(f"dataset '{dataset}' has no finished {stage} run in MLflow: materialize {stage} first")
+        return found[0]
+
+    def child_runs(self, parent: Any) -> list[Any]:
+        """List the finished children of a run, the best validation macro-F1 first; equals in order of their names."""
+        return list(
+            self.client.search_runs(
+                [parent.info.experiment_id],
+                f"attributes.status = 'FINISHED' and tags.mlflow.parentRunId = '{parent.info.run_id}'",
+                order_by=["metrics.valid_macro_f1 DESC", "attributes.run_name ASC"],
+            )
+        )
+
+    def log_spark_model(self, model: Any, *, columns: Sequence[str], tmp_uri: str) -> None:
+        """Log a fitted Spark pipeline to the open run, with its input signature.
+
+        Parameters
+        ----------
+        model
+            Fitted pipeline of a classic session; it is saved in its native format, without pickle.
+        columns
+            The feature columns that it reads.
+        tmp_uri
+            Folder on the engine's file system where it is saved on the way.
+        """
+        import mlflow
+        from mlflow.models import ModelSignature
+        from mlflow.types import ColSpec, DataType, Schema
+
+        inputs = Schema([ColSpec(DataType.double, column) for column in columns])
+        outputs = Schema([ColSpec(DataType.string, "predicted_genre")])
+        mlflow.spark.log_model(
+            model,
+            artifact_path=_MODEL,
+            dfs_tmpdir=tmp_uri,
+            signature=ModelSignature(inputs, outputs),
+            # Left to itself MLflow loads the model in a second Spark to find out what it imports.
+            pip_requirements=[f"pyspark=={version('pyspark')}"],
+        )
+
+    def download_spark_model(self, run: Any, folder: Path) -> Path:
+        """Fetch the native Spark directory of a run's model into `folder`."""
+        from mlflow.artifacts import download_artifacts
+
+        uri = f"runs:/{run.info.run_id}/{_MODEL}/sparkml"
+        directory = Path(download_artifacts(uri, dst_path=str(folder), tracking_uri=self.tracking_uri))
+        # Hadoop's checksums of local files, one for each; HDFS has its own.
+        for checksum in directory.rglob(".*.crc"):
+            checksum.unlink()
+        return directory
+
+    def read_json(self, run: Any, artifact_path: str) -> Any:
+        """Read a JSON artifact of a run."""
+        from mlflow.artifacts import load_dict
+
+        return load_dict(f"runs:/{run.info.run_id}/{artifact_path}")
+
+    def register(self, dataset: str, *, run: Any) -> int:
+        """Register a run's model as the next version of the dataset's model, and give the version."""
+        import mlflow
+
+        mlflow.set_tracking_uri(self.tracking_uri)
+        return int(mlflow.register_model(f"runs:/{run.info.run_id}/{_MODEL}", self.name_for(dataset)).version)
+
+    def describe_version(self, dataset: str, version: int, tags: dict[str, str]) -> None:
+        """Set tags on a version."""
+        for key, value in tags.items():
+            self.client.set_model_version_tag(self.name_for(dataset), str(version), key, value)
+
+    def set_alias(self, dataset: str, alias: str, version: int) -> None:
+        """Point an alias (``champion``, ``challenger``) at a version."""
+        self.client.set_registered_model_alias(self.name_for(dataset), alias, str(version))
+
+    def find_champion(self, dataset: str) -> RegisteredModel | None:
+        """Resolve the alias ``champion``; None if the dataset has no champion yet."""
+        found = self._aliased(dataset, "champion")
+        if found is None:
+            return None
+        return RegisteredModel(
+            name=found.name,
+            version=int(found.version),
+            run_id=found.run_id,
+            spark_model_path=found.tags["spark_model_path"],
+            feature_version=found.tags["feature_version"],
+            is_calibrated=found.tags["is_calibrated"] == "true",
+            fingerprint=found.tags["fingerprint"],
+            valid_macro_f1=float(found.tags["valid_macro_f1"]),
+        )
+
+    def alias_tags(self, dataset: str, alias: str) -> dict[str, str]:
+        """Read the tags of the version that an alias points at; empty if it points at none."""
+        found = self._aliased(dataset, alias)
+        return {} if found is None else dict(found.tags)
+
+    def _aliased(self, dataset: str, alias: str) -> Any:
+        from mlflow.exceptions import RestException
+
+        try:
+            return self.client.get_model_version_by_alias(self.name_for(dataset), alias)
+        except RestException as error:
+            # The first code is an unknown model's, the second an unknown alias's.
+            if error.error_code in {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"}:
+                return None
+            raise
+
+    def champion(self, dataset: str) -> RegisteredModel:
+        """Resolve the alias ``champion``.
+
+        Raises
+        ------
+        GenresError
+            If the dataset has no champion yet.
+        """
+        found = self.find_champion(dataset)
+        if found is None:
+            raise GenresError(
+                f"no champion model for dataset '{dataset}' yet: materialize champion_model, or run `genres demo`"
+            )
+        return found
+
+
+def directory_digest(folder: Path) -> str:
+    """SHA-256 over the names and contents of all files below a folder."""
+    digest = hashlib.sha256()
+    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+        digest.update(path.relative_to(folder).as_posix().encode())
+        digest.update(hashlib.sha256(path.read_bytes()).digest())
+    return digest.hexdigest()
+
+
+def _wait_for_server(tracking_uri: str) -> None:
+    # MLflow's own client retries for minutes, and says nothing until it gives up.
+    import requests
+    from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_exponential
+
+    if not tracking_uri.startswith(("http://", "https://")):
+        raise GenresError(
+            f"'{tracking_uri}' is no MLflow address: set GENRES_MLFLOW_TRACKING_URI to http://<host>:<port>"
+        )
+    retrying = Retrying(
+        retry=retry_if_exception_type((requests.ConnectionError, requests.Timeout)),
+        stop=stop_after_delay(_PATIENCE_S),
+        wait=wait_exponential(multiplier=0.2, max=3),
+        reraise=True,
+    )
+    try:
+        retrying(requests.get, f"{tracking_uri.rstrip('/')}/health", timeout=5)
+    except (requests.ConnectionError, requests.Timeout) as error:
+        raise GenresError(
+            f"MLflow does not answer at {tracking_uri}: start the stack with `genres up`, "
+            "or mend GENRES_MLFLOW_TRACKING_URI"
+        ) from error

@@ -1,0 +1,42 @@
+"""Quarantine: the clips that were refused, with the stage and the reason."""
+
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from typing import NamedTuple
+
+from genres.store.database import Database
+from genres.store.sql import sa, tables
+
+
+class RefusedClip(NamedTuple):
+    """A clip that was refused at `stage`: ``raw_audio`` (the gate) or ``audio_features`` (decoding, features)."""
+
+    file_name: str
+    sha256: str
+    stage: str
+    reason: str
+
+
+def replace(database: Database, dataset: str, stage: str, clips: Iterable[RefusedClip], *, run_id: str) -> int:
+    """Make the clips the dataset's quarantine for a stage: what was mended since leaves it.
+
+    Returns
+    -------
+    int
+        How many clips are quarantined at this stage now.
+    """
+    table, now = tables.QUARANTINE, datetime.now(UTC)
+    rows = [{**clip._asdict(), "dataset": dataset, "run_id": run_id, "quarantined_at": now} for clip in clips]
+    with database.writing() as connection:
+        of_stage = (table.c.dataset == dataset) & (table.c.stage == stage)
+        connection.execute(sa.delete(table).where(of_stage))
+        return database.insert_new(connection, table, rows)
+
+
+def refused(database: Database, dataset: str) -> list[RefusedClip]:
+    """The dataset's quarantined clips, by file name."""
+    table = tables.QUARANTINE
+    columns = [table.c[name] for name in RefusedClip._fields]
+    query = sa.select(*columns).where(table.c.dataset == dataset).order_by(table.c.file_name)
+    with database.reading() as connection:
+        return [RefusedClip(*row) for row in connection.execute(query)]

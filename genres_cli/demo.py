@@ -1,0 +1,287 @@
+"""What ``genres up``, ``demo``, ``load`` and ``ui`` do, in order, and how they show it."""
+
+import contextlib
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import psutil
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from genres.addresses import require_addresses
+from genres.errors import GenresError
+from genres.settings import PROJECT_DIR, Settings
+from genres_cli.stream_demo import producer_running, run_stream_demo, ui_runs
+
+if TYPE_CHECKING:
+    import dagster as dg
+
+    from genres.store.ledger import Dataset
+    from genres_dagster.launch import BatchRun
+
+_SAMPLE_EVERY_S = 1.0
+
+
+def start(console: Console) -> Settings:
+    """Bring the stack and the database tables up; give the settings with this stack's ports."""
+    from genres.store.database import Database
+    from local_stack.stack import up
+    from streaming_sensors.topic import create_topic
+
+    started = time.monotonic()
+    settings = Settings()
+    # What needs no daemon comes first: a mistake in the settings should not cost the start of the stack.
+    require_addresses(settings)
+    Database(settings.database).migrate()
+    up(settings, on_progress=lambda line: console.print(f"  {escape(line)}"))
+    settings = Settings()
+    create_topic(settings)
+    console.print(f"local stack is up ({time.monotonic() - started:.1f} s)")
+    return settings
+
+
+def run_demo(console: Console, *, streams: bool) -> bool:
+    """Run the whole batch half for the settings' dataset, then a stream of clips, and print what came out.
+
+    Parameters
+    ----------
+    streams
+        Whether the streaming half is shown too.
+
+    Returns
+    -------
+    bool
+        Whether there is a champion.
+
+    Raises
+    ------
+    GenresError
+        If a step failed; with its reason.
+    """
+    from local_stack.stack import status as stack_status
+
+    started = time.monotonic()
+    settings = Settings()
+    dataset = _chosen(settings)  # before anything is started: a wrong folder should not cost a minute
+    settings = start(console)
+    pids = [service.pid for service in stack_status(settings) if service.pid]
+    at_rest = sum(map(_memory_bytes, pids))
+    instance = _registered(settings, dataset)
+    what = (
+        "[bold yellow]synthetic[/] sound" if dataset.is_synthetic else f"clips of {escape(str(dataset.source_folder))}"
+    )
+    console.print(f"\ndataset [bold]{dataset.dataset}[/]: {what}")
+    with _peak_memory([*pids, os.getpid()]) as peak:
+        began = time.monotonic()
+        run = _run(console, settings, instance, "batch_pipeline", dataset.dataset)
+        console.print(f"batch: done ({time.monotonic() - began:.1f} s)")
+        _print_results(console, settings, dataset, run)
+        has_champion = _print_champion(console, settings, dataset)
+        if has_champion and streams:
+            run_stream_demo(console, settings, instance, dataset)
+    console.print(
+        f"memory: stack at rest {at_rest / 2**30:.2f} GiB, highest while the pipeline ran {peak[0] / 2**30:.2f} GiB"
+    )
+    console.print(f"the whole demo took {time.monotonic() - started:.1f} s")
+    _print_addresses(console, settings)
+    return has_champion
+
+
+def load_folder(console: Console, folder: Path, dataset_id: str) -> None:
+    """Register a folder as a dataset and bring its clips to HDFS."""
+    named = {"dataset": dataset_id} if dataset_id else {}
+    dataset = _chosen(Settings(audio=folder, **named))  # type: ignore[arg-type]
+    settings = start(console)
+    _run(console, settings, _registered(settings, dataset), "load_dataset", dataset.dataset)
+    console.print(
+        f"dataset [bold]{dataset.dataset}[/] is in HDFS; `make ui` and materialize its partition, "
+        f"or GENRES_AUDIO={escape(str(folder))} make demo"
+    )
+
+
+def open_dagster(console: Console) -> None:
+    """Run ``dg dev`` and the folder producer on the stack until Ctrl-C.
+
+    Raises
+    ------
+    GenresError
+        If they run already: two daemons would work against each other.
+    """
+    settings = Settings()
+    if ui_runs(settings):
+        raise GenresError(
+            f"Dagster is open on this stack already, at {settings.dagster_url}: use it, or close it first"
+        )
+    settings = start(console)
+    _registered(settings, _chosen(settings))
+    _print_addresses(console, settings)
+    command = shutil.which("dg", path=str(Path(sys.executable).parent)) or "dg"
+    arguments = [
+        "dev",
+        "-w",
+        str(PROJECT_DIR / "workspace.yaml"),
+        "--host",
+        "127.0.0.1",
+        "--port",
+        str(settings.ports.dagster),
+    ]
+    console.print(f"drop .wav files in {escape(str(settings.watch_folder))}; Ctrl-C closes Dagster, the stack stays")
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    with producer_running(settings):
+        # In the checkout Dagster would warn that it does not read the dagster.yaml there, but the one linked to it.
+        dagster = subprocess.Popen([command, *arguments], cwd=settings.dagster_home)
+        # A shell starts background jobs deaf to SIGINT, which children inherit; Dagster ends in order by it alone.
+        signal.signal(signal.SIGTERM, lambda *_: dagster.send_signal(signal.SIGINT))
+        while True:
+            # Ctrl-C reaches Dagster too, which takes its time to end in order.
+            with contextlib.suppress(KeyboardInterrupt):
+                dagster.wait()
+                break
+
+
+def _chosen(settings: Settings) -> "Dataset":
+    from genres_dagster.launch import choose_dataset
+
+    return choose_dataset(settings)
+
+
+def _registered(settings: Settings, dataset: "Dataset") -> "dg.DagsterInstance":
+    from genres_dagster.launch import open_instance, register
+
+    instance = open_instance(settings)
+    register(settings, instance, dataset)
+    return instance
+
+
+def _run(console: Console, settings: Settings, instance: "dg.DagsterInstance", job: str, dataset: str) -> "BatchRun":
+    """Run the job with a line for each asset; raise if one fails."""
+    from genres_dagster.launch import run_job
+
+    columns = (SpinnerColumn(finished_text="[green]✓"), TextColumn("{task.description}"), TimeElapsedColumn())
+    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
+        tasks: dict[str, TaskID] = {}
+
+        def show(asset: str, kind: str, text: str) -> None:
+            if kind == "start":
+                tasks[asset] = progress.add_task(f"{asset:20}", total=1)
+            elif asset in tasks and kind == "log":
+                progress.update(tasks[asset], description=f"{asset:20} [dim]{escape(text)[:90]}")
+            elif asset in tasks and kind == "done":
+                progress.update(tasks[asset], description=f"{asset:20}", completed=1)
+            if not console.is_terminal and (kind != "start"):
+                console.print(f"  {asset:20} {kind if kind != 'log' else ''} {escape(text)}".rstrip())
+
+        run = run_job(settings, instance, job, dataset, on_event=show)
+    if not run.success:
+        asset, reason = next(iter(run.failures.items()), ("the run", f"it was stopped; {run.log} may say why"))
+        raise GenresError(f"{asset} failed: {reason}")
+    return run
+
+
+def _print_results(console: Console, settings: Settings, dataset: "Dataset", run: "BatchRun") -> None:
+    from genres.store import ledger, predictions, quarantine
+    from genres.store.database import Database
+    from genres.store.model_registry import ModelRegistry
+
+    database = Database(settings.database)
+    data = "synthetic" if dataset.is_synthetic else dataset.dataset
+    timings = Table("asset", "seconds", title="Time of each asset")
+    for asset, seconds in run.seconds.items():
+        timings.add_row(asset, f"{seconds:.1f}")
+    rows = Table("table", "rows", "where", title=f"Rows ({data})")
+    for name in ("raw_audio", "audio_features", "track_split"):
+        commits = ledger.published(database, dataset.dataset, name)
+        shown = commits if name == "audio_features" else commits[-1:]
+        rows.add_row(name, str(sum(commit.row_count for commit in shown)), settings.hdfs + commits[-1].path)
+    stored = predictions.batch_predictions(database, dataset.dataset)
+    rows.add_row("batch_predictions", str(len(stored)), database.url.render_as_string(hide_password=True))
+
+    registry = ModelRegistry(settings.tracking_uri)
+    parent = registry.latest_run(dataset.dataset, stage="genre_classifiers")
+    models = Table("classifier", "valid macro-F1", "valid accuracy", "test macro-F1", "test accuracy", title="Models")
+    names = ("valid_macro_f1", "valid_accuracy", "test_macro_f1", "test_accuracy")
+    for child in registry.child_runs(parent):
+        models.add_row(child.info.run_name, *(f"{child.data.metrics[name]:.3f}" for name in names))
+    models.add_row("majority baseline", *(f"{parent.data.metrics[f'baseline_{name}']:.3f}" for name in names))
+    models.caption = f"data: {data}; the validation part decides, the test part is only reported"
+    console.print("", timings, rows, models)
+
+    refused = quarantine.refused(database, dataset.dataset)
+    console.print(f"quarantined files: {len(refused)}")
+    for clip in refused[:20]:
+        console.print(f"  {escape(clip.file_name)}: {escape(clip.reason)}")
+
+
+def _print_champion(console: Console, settings: Settings, dataset: "Dataset") -> bool:
+    from genres.store.model_registry import ModelRegistry
+
+    registry = ModelRegistry(settings.tracking_uri)
+    champion = registry.find_champion(dataset.dataset)
+    if champion is None:
+        why = registry.alias_tags(dataset.dataset, "challenger").get("why", "nothing was registered")
+        console.print(f"[bold red]no champion[/]: {escape(why)}; no predictions were written")
+        return False
+    tags = registry.alias_tags(dataset.dataset, "champion")
+    data = " on [bold yellow]synthetic[/] sound" if dataset.is_synthetic else ""
+    console.print(
+        f"champion: [bold]{tags['classifier']}[/], {champion.name} version {champion.version}, "
+        f"validation macro-F1 {champion.valid_macro_f1:.3f}{data}"
+    )
+    return True
+
+
+def _print_addresses(console: Console, settings: Settings) -> None:
+    ports = settings.ports
+    addresses = {
+        "Dagster (after `make ui`)": settings.dagster_url,
+        "MLflow": settings.tracking_uri,
+        "Spark UI": f"http://127.0.0.1:{ports.spark_ui}" if "spark" in settings.embedded else settings.remote,
+        "Spark history (training)": f"http://127.0.0.1:{ports.spark_history}" if "spark" in settings.embedded else "",
+    }
+    table = Table("where to look", "address")
+    for name, address in addresses.items():
+        if address:
+            table.add_row(name, address)
+    console.print(table)
+
+
+@contextmanager
+def _peak_memory(pids: list[int]) -> Iterator[list[int]]:
+    """Sample the memory of processes and their children; the list holds the highest sum in bytes."""
+    peak, done = [0], threading.Event()
+
+    def sample() -> None:
+        while not done.wait(_SAMPLE_EVERY_S):
+            peak[0] = max(peak[0], sum(map(_memory_bytes, pids)))
+
+    sampler = threading.Thread(target=sample, daemon=True)
+    sampler.start()
+    try:
+        yield peak
+    finally:
+        done.set()
+        sampler.join()
+
+
+def _memory_bytes(pid: int) -> int:
+    """Resident memory of a process and its children; pages that forked workers share count for each."""
+    total = 0
+    try:
+        process = psutil.Process(pid)
+        for member in (process, *process.children(recursive=True)):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                total += member.memory_info().rss
+    except psutil.NoSuchProcess:
+        pass
+    return total

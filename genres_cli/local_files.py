@@ -1,0 +1,140 @@
+"""What ``genres features`` and ``genres predict`` do: local files in, the published columns or predictions out."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import track
+
+from genres.audio.feature_sets import DEFAULT_FEATURE_SET
+from genres.datasets.folder import AUDIO_SUFFIXES
+from genres.errors import GenresError
+from genres.settings import Settings
+
+
+def write_features(console: Console, paths: Sequence[Path], output: Path, settings: Settings) -> None:
+    """Write the published GTZAN table's columns for local files.
+
+    Parameters
+    ----------
+    console
+        Where progress and refused files are shown.
+    paths
+        Files, or folders that are searched.
+    output
+        ``.csv`` or ``.parquet``; replaced when it is there.
+
+    Raises
+    ------
+    GenresError
+        If there is nothing to read, no file can be used, or `output` is no place or no kind to write.
+    """
+    from genres.audio.clip_features import published_table
+
+    if output.suffix not in {".csv", ".parquet"}:
+        raise GenresError(f"{output}: write to a name that ends in .csv or .parquet")
+    if not output.parent.is_dir():
+        raise GenresError(f"{output}: there is no folder {output.parent}; make it first")
+    table = published_table(_features(console, _audio_files(paths), settings), DEFAULT_FEATURE_SET)
+    if output.suffix == ".csv":
+        table.to_csv(output, index=False)
+    else:
+        table.to_parquet(output, index=False)
+    console.print(f"{len(table)} rows, {table.shape[1]} columns: {escape(str(output))}")
+
+
+def predict_files(console: Console, paths: Sequence[Path], settings: Settings, dataset: str) -> list[dict[str, Any]]:
+    """Predict the genre of local files with a dataset's champion.
+
+    Parameters
+    ----------
+    dataset
+        Its id; empty for the one the settings mean.
+
+    Returns
+    -------
+    list of dict
+        ``file_name, predicted_genre, probability, probabilities, is_calibrated, model_name, model_version, dataset,
+        is_synthetic, feature_version`` of each file that is audio.
+    """
+    from genres.store.database import Database
+    from genres.store.lake import Lake
+    from genres.store.ledger import registered_dataset
+    from genres.store.model_registry import ModelRegistry
+    from genres_dagster.launch import choose_dataset
+    from spark.scoring import load_model, model_genres, score
+    from spark.session import open_session, session_config
+
+    files = _audio_files(paths)
+    database = Database(settings.database)
+    database.check_migrated()
+    entry = registered_dataset(database, dataset or choose_dataset(settings).dataset)
+    champion = ModelRegistry(settings.tracking_uri).champion(entry.dataset)
+    if champion.feature_version != DEFAULT_FEATURE_SET.feature_version:
+        raise GenresError(
+            f"{champion.name} version {champion.version} reads features {champion.feature_version}, this version "
+            f"computes {DEFAULT_FEATURE_SET.feature_version}: train anew with `genres demo`"
+        )
+    rows = _features(console, files, settings)
+    good = rows[rows["reason"].isna()]
+    lake = Lake.of(settings)
+    spark = open_session(session_config("connect", settings, app_name="genres predict"))
+    try:
+        model = load_model(lake.uri(champion.spark_model_path))
+        genres = model_genres(model)
+        # Two folders may hold the same file name; the row's number tells them apart.
+        frame = spark.createDataFrame(good[list(DEFAULT_FEATURE_SET.columns)].assign(row=good.index))
+        scored = {row["row"]: row for row in score(model, frame, keep=["row"]).collect()}
+        del model  # held over a Connect session, it keeps the process from ending
+    finally:
+        spark.stop()
+    return [
+        {
+            "file_name": name,
+            "predicted_genre": scored[row]["predicted_genre"],
+            "probability": max(scored[row]["probabilities"]),
+            "probabilities": dict(zip(genres, scored[row]["probabilities"], strict=True)),
+            "is_calibrated": champion.is_calibrated,
+            "model_name": champion.name,
+            "model_version": champion.version,
+            "dataset": entry.dataset,
+            "is_synthetic": entry.is_synthetic,
+            "feature_version": champion.feature_version,
+        }
+        for row, name in good["filename"].items()
+    ]
+
+
+def _features(console: Console, files: Sequence[Path], settings: Settings) -> pd.DataFrame:
+    from genres.audio.clip_features import features_of_files
+    from genres.audio.compile_kernels import compile_kernels
+
+    compile_kernels(console.print)
+    rows = features_of_files(files, feature_set=DEFAULT_FEATURE_SET, max_clip_s=settings.max_clip_s)
+    shown = track(rows, "features", total=len(files), console=console, disable=not console.is_terminal)
+    table = pd.DataFrame(list(shown))
+    refused = table[table["reason"].notna()].to_dict("records")
+    if len(refused) == len(table):
+        first = f"{refused[0]['filename']}: {refused[0]['reason']}"
+        raise GenresError(f"none of the {len(table)} files is audio that can be used (the first: {first}); name others")
+    for file in refused:
+        console.print(f"refused {escape(file['filename'])}: {escape(file['reason'])}")
+    return table
+
+
+def _audio_files(paths: Sequence[Path]) -> list[Path]:
+    files: list[Path] = []
+    for path in paths:
+        if path.is_dir():
+            found = sorted(file for file in path.rglob("*") if file.suffix.lower() in AUDIO_SUFFIXES)
+            if not found:
+                raise GenresError(f"folder {path} holds no audio ({', '.join(AUDIO_SUFFIXES)})")
+            files += found
+        elif path.exists():
+            files.append(path)
+        else:
+            raise GenresError(f"there is no file or folder {path}")
+    return files

@@ -1,0 +1,234 @@
+"""The ``genres`` command: arguments in, tables and exit codes out. What it does is done by the other rooms.
+
+Each command imports what it needs, Rich and the settings too: ``--help`` and a mistyped option wait for nothing.
+A first sentence of a command's docstring that is longer than 62 characters is cut short in the list of commands.
+"""
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from genres.errors import GenresError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+NO_CHAMPION = 3
+"""Exit code of a run that ended well but found no model worth predicting with."""
+
+_PATH = click.Path(path_type=Path)
+_as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
+_dataset = click.option("--dataset", default="", help="Dataset id; by default the one the settings mean.")
+_files = click.argument("files", type=_PATH, nargs=-1, required=True)
+
+
+def main() -> None:
+    """Run the command; an error that a user can mend is one line and exit code 1."""
+    try:
+        app()
+    except GenresError as error:
+        _fail(str(error))
+    except ValueError as error:
+        from pydantic import ValidationError
+
+        if not isinstance(error, ValidationError):
+            raise
+        for problem in error.errors():
+            name = "_".join(map(str, problem["loc"])).upper()
+            setting = f"GENRES_{name} = {problem['input']!r}: " if name else ""
+            _fail(f"{setting}{problem['msg'].removeprefix('Value error, ')}")
+
+
+class _InOrder(click.Group):
+    """Lists the commands in the order in which they stand here."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(self.commands)
+
+
+@click.group(cls=_InOrder, no_args_is_help=True)
+def app() -> None:
+    """Music-genre prediction: Dagster, Spark, MLflow, HDFS and Kafka, on this machine or on yours."""
+
+
+@app.command()
+def up() -> None:
+    """Start the local stack, or what is missing of it. The database tables are brought up to date."""
+    from genres_cli.demo import start
+
+    start(_console())
+    _show_status(as_json=False)
+
+
+@app.command()
+def down() -> None:
+    """Stop the local stack. Its data stays."""
+    from genres.settings import Settings
+    from local_stack.stack import down as stop
+
+    stop(Settings())
+    _console().print("stopped; the data stays (make clean-state deletes it)")
+
+
+@app.command()
+@_as_json
+def status(as_json: bool) -> None:
+    """Show each service: state, process, address, memory, data, UI."""
+    _show_status(as_json=as_json)
+
+
+@app.command()
+@click.option("--batch-only", is_flag=True, help="Leave the streaming half out.")
+def demo(batch_only: bool) -> None:
+    """Run batch pipeline and stream, and print what came out.
+
+    The stack is started if it does not run; the last table says where to look.
+    """
+    from genres_cli.demo import run_demo
+
+    if not run_demo(_console(), streams=not batch_only):
+        sys.exit(NO_CHAMPION)
+
+
+@app.command()
+@click.argument("folder", type=_PATH)
+@_dataset
+def load(folder: Path, dataset: str) -> None:
+    """Bring a folder of labelled audio to HDFS as a dataset.
+
+    The audio is laid out as <genre>/<track>.wav (.au, .flac, .mp3).
+    """
+    from genres_cli.demo import load_folder
+
+    load_folder(_console(), folder, dataset)
+
+
+@app.command()
+@_files
+@click.option("-o", "--output", type=_PATH, required=True, help="A .csv or .parquet file.")
+def features(files: tuple[Path, ...], output: Path) -> None:
+    """Compute the published GTZAN table's columns for local files.
+
+    FILES are audio files, or folders of them.
+    """
+    from genres.settings import Settings
+    from genres_cli.local_files import write_features
+
+    write_features(_console(stderr=True), list(files), output, Settings())
+
+
+@app.command()
+@_files
+@_dataset
+@_as_json
+def predict(files: tuple[Path, ...], dataset: str, as_json: bool) -> None:
+    """Predict the genre of local files with a dataset's champion.
+
+    FILES are audio files, or folders of them.
+    """
+    from genres.settings import Settings
+    from genres_cli.local_files import predict_files
+    from genres_cli.report import predictions_table
+
+    rows = predict_files(_console(stderr=True), list(files), Settings(), dataset)
+    if as_json:
+        _print_json(rows)
+    else:
+        _console().print(predictions_table(rows, name="file_name"))
+
+
+@app.command()
+@_dataset
+@_as_json
+@click.option("--follow", is_flag=True, help="Show the stream's newest rows as they come.")
+def predictions(dataset: str, as_json: bool, follow: bool) -> None:
+    """Show the stored predictions, batch and stream. Of all datasets unless one is named."""
+    from genres.settings import Settings
+    from genres.store import predictions as stored
+    from genres.store import stream_ledger
+    from genres.store.database import Database
+    from genres.store.ledger import registered_dataset
+
+    database = Database(Settings().database)
+    database.check_migrated()
+    if dataset:
+        registered_dataset(database, dataset)  # or an unknown one would look like one without predictions
+    if follow:
+        from genres_cli.report import follow_stream
+
+        follow_stream(_console(), database)
+        return
+    batch = stored.batch_predictions(database, dataset or None)
+    stream = [row for row in stream_ledger.stream_predictions(database) if dataset in ("", row["dataset"])]
+    if as_json:
+        rows = [{"table": "batch_predictions", **row} for row in batch]
+        rows += [{"table": "stream_predictions", **row} for row in stream]
+        _print_json(rows)
+    else:
+        from genres_cli.report import predictions_table
+
+        _console().print(predictions_table(batch, name="track_id"), predictions_table(stream, name="file_name"))
+
+
+@app.command()
+@click.argument("folder", type=_PATH, required=False)
+@click.option("--once", is_flag=True, help="Send what is there and end.")
+def watch(folder: Path | None, once: bool) -> None:
+    """Send the audio dropped in a folder to Kafka; Ctrl-C ends it.
+
+    FOLDER is by default the settings' watch_folder; audio in genre folders in it is sent with its genre.
+    """
+    from genres.settings import Settings
+    from streaming_sensors import folder_producer
+
+    settings = Settings()
+    if folder is None:
+        folder = settings.watch_folder
+        folder.mkdir(parents=True, exist_ok=True)
+    with folder_producer.stop_on_signals() as stop:
+        folder_producer.watch(settings, folder, once=once, console=_console(), stop=stop)
+
+
+@app.command()
+def ui() -> None:
+    """Open Dagster on the stack; Ctrl-C closes it, the stack stays."""
+    from genres_cli.demo import open_dagster
+
+    open_dagster(_console())
+
+
+def _show_status(*, as_json: bool) -> None:
+    from genres.addresses import require_addresses
+    from genres.settings import Settings
+    from local_stack.stack import status as ask
+
+    settings = Settings()
+    require_addresses(settings)
+    services = ask(settings)
+    if as_json:
+        _print_json([service._asdict() for service in services])
+    else:
+        from genres_cli.report import status_table
+
+        _console().print(status_table(services))
+
+
+def _console(*, stderr: bool = False) -> "Console":
+    from rich.console import Console
+
+    return Console(stderr=stderr)
+
+
+def _print_json(rows: list[dict[str, Any]]) -> None:
+    import json
+
+    print(json.dumps(rows, default=str, indent=2))  # noqa: T201
+
+
+def _fail(message: str) -> None:
+    from rich.console import Console
+
+    Console(stderr=True, soft_wrap=True, highlight=False).print(f"genres: {message}", style="red", markup=False)
+    sys.exit(1)

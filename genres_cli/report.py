@@ -1,0 +1,72 @@
+"""What the ``genres`` command prints: tables made from plain rows."""
+
+import contextlib
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.live import Live
+from rich.markup import escape
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from genres.store.database import Database
+    from local_stack.stack import ServiceStatus
+
+_COLOURS = {"running": "green", "external": "green", "starting": "yellow", "stopped": "dim", "unhealthy": "red"}
+
+
+def status_table(services: "Sequence[ServiceStatus]") -> Table:
+    """Lay out how each service is, and the memory of all together."""
+    table = Table("service", "state", "pid", "address", "memory", "data folder", "UI", title="Local stack")
+    for service in services:
+        colour = _COLOURS[service.state]
+        table.add_row(
+            service.service,
+            f"[{colour}]{service.state}[/]" + (f" ({escape(service.reason)})" if service.reason else ""),
+            str(service.pid or ""),
+            service.address,
+            f"{service.memory_bytes / 2**20:.0f} MiB" if service.memory_bytes else "",
+            str(service.data_dir or ""),
+            service.ui or "",
+        )
+    table.add_section()
+    total = sum(service.memory_bytes or 0 for service in services)
+    table.add_row("all", "", "", "", f"{total / 2**20:.0f} MiB", "", "")
+    return table
+
+
+def predictions_table(rows: list[dict[str, Any]], *, name: str) -> Table:
+    """Lay out predictions.
+
+    Parameters
+    ----------
+    rows
+        Stored or fresh predictions.
+    name
+        The column that names a row: ``track_id`` or ``file_name``.
+    """
+    columns = [name, "part", "genre", "predicted_genre", "probability", "latency_s", "model", "data"]
+    kept = [column for column in columns if column in {"model", "data"} or any(column in row for row in rows)]
+    table = Table(*kept, title=f"{len(rows)} predictions")
+    for row in rows:
+        shown = {
+            **row,
+            "probability": f"{row['probability']:.3f}" + ("" if row["is_calibrated"] else " (uncalibrated)"),
+            "model": f"{row['model_name']} v{row['model_version']}",
+            "data": "synthetic" if row["is_synthetic"] else row["dataset"],
+        }
+        table.add_row(*(escape(str(shown.get(column, ""))) for column in kept))
+    return table
+
+
+def follow_stream(console: Console, database: "Database") -> None:
+    """Show the stream's newest predictions, anew every second, until Ctrl-C."""
+    from genres.store.stream_ledger import stream_predictions
+
+    with contextlib.suppress(KeyboardInterrupt), Live(console=console, auto_refresh=False) as live:
+        while True:
+            rows = stream_predictions(database, limit=max(console.height - 8, 5))
+            live.update(predictions_table(rows, name="file_name"), refresh=True)
+            time.sleep(1)

@@ -1,0 +1,201 @@
+"""The demo's streaming half: drop clips that no model was trained on, and wait until each has its row."""
+
+import hashlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from genres.errors import GenresError
+from genres.settings import PROJECT_DIR, Settings
+
+if TYPE_CHECKING:
+    import dagster as dg
+
+    from genres.store.ledger import Dataset
+
+_CLIPS = 20
+_PATIENCE_S = 600.0
+_STOP_S = 10.0
+"""How long a process may take to end in order: the producer flushes; the daemon would wait for a sensor's long poll."""
+
+
+def run_stream_demo(console: Console, settings: Settings, instance: "dg.DagsterInstance", dataset: "Dataset") -> None:
+    """Start producer, daemon and sensors; drop clips; wait for their rows; print what came out; stop what was started.
+
+    Raises
+    ------
+    GenresError
+        If a clip has no row after ten minutes.
+    """
+    import pandas as pd
+
+    from genres.store import stream_ledger
+    from genres.store.database import Database
+
+    database = Database(settings.database)
+    logs = settings.state_dir / "logs"
+    folder = settings.watch_folder
+    with ExitStack() as started:
+        starting = time.monotonic()
+        if ui_runs(settings):
+            _wait_for_sensors(instance, logs / "dagster_daemon.log")
+        else:
+            started.enter_context(stream_running(settings, instance))
+        console.print(f"\nstreaming: producer and sensors are ready ({time.monotonic() - starting:.1f} s)")
+        began = datetime.now(UTC)
+        hashes = _drop(folder, settings, database, dataset)
+        console.print(f"streaming: {len(hashes)} files dropped in {escape(str(folder))}")
+        columns = (TextColumn("clips with a row"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+        deadline = time.monotonic() + _PATIENCE_S
+        with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
+            bar = progress.add_task("", total=len(hashes))
+            while True:
+                predicted = [row for row in stream_ledger.stream_predictions(database) if row["sha256"] in hashes]
+                refused = [row for row in stream_ledger.stream_quarantine(database) if row["sha256"] in hashes]
+                done = {row["sha256"] for row in [*predicted, *refused]}
+                progress.update(bar, completed=len(done))
+                if done == hashes:
+                    break
+                if time.monotonic() > deadline:
+                    raise GenresError(
+                        f"{len(hashes) - len(done)} of {len(hashes)} dropped clips have no row after "
+                        f"{_PATIENCE_S:g} s; see {logs} and the sensors in Dagster"
+                    )
+                time.sleep(0.5)
+    fresh = [row for row in predicted if row["predicted_at"] >= began]
+    data = "synthetic" if dataset.is_synthetic else dataset.dataset
+    console.print(
+        f"streaming ({data}): clips in {len(hashes)}, rows out {len(predicted)} (new: {len(fresh)}), "
+        f"quarantined {len(refused)}"
+    )
+    if fresh:
+        latency = pd.Series([row["latency_s"] for row in fresh])
+        right = sum(row["genre"] == row["predicted_genre"] for row in fresh)
+        console.print(
+            f"from file to row: p50 {latency.quantile(0.5):.1f} s, p95 {latency.quantile(0.95):.1f} s; "
+            f"{right} of {len(fresh)} genres right"
+        )
+
+
+@contextmanager
+def stream_running(settings: Settings, instance: "dg.DagsterInstance") -> Iterator[None]:
+    """Run producer, Dagster daemon and sensors meanwhile; the sensors have ticked when the caller goes on.
+
+    Raises
+    ------
+    GenresError
+        If the sensors do not start within two minutes.
+    """
+    log = settings.state_dir / "logs" / "dagster_daemon.log"
+    daemon = [sys.executable, "-m", "dagster._daemon", "run", "-w", str(PROJECT_DIR / "workspace.yaml")]
+    with _running(daemon, log), producer_running(settings):
+        _wait_for_sensors(instance, log)
+        yield
+
+
+@contextmanager
+def producer_running(settings: Settings) -> Iterator[None]:
+    """Run ``genres watch`` on the settings' folder meanwhile."""
+    settings.watch_folder.mkdir(parents=True, exist_ok=True)
+    command = [sys.executable, "-m", "genres_cli", "watch", str(settings.watch_folder)]
+    with _running(command, settings.state_dir / "logs" / "folder_producer.log"):
+        yield
+
+
+@contextmanager
+def _running(command: list[str], log: Path) -> Iterator["subprocess.Popen[bytes]"]:
+    """Run a command meanwhile, its output in a log; ask it to end afterwards."""
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("ab") as output:
+        # A session of its own: Ctrl-C reaches us alone, and the command is asked to end in order.
+        process = subprocess.Popen(command, cwd=PROJECT_DIR, stdout=output, stderr=output, start_new_session=True)
+    try:
+        yield process
+    finally:
+        process.send_signal(signal.SIGINT)
+        try:
+            process.wait(_STOP_S)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)  # with its code servers
+            process.wait()
+
+
+def ui_runs(settings: Settings) -> bool:
+    """Tell whether ``make ui`` is open on this stack: its daemon looks after the sensors then."""
+    import requests
+
+    try:
+        return requests.get(f"{settings.dagster_url}/server_info", timeout=5).ok
+    except requests.RequestException:
+        return False
+
+
+def _wait_for_sensors(instance: "dg.DagsterInstance", log: Path) -> None:
+    """Wait until the streaming sensor has ticked: latency is the pipeline's, not that of a daemon that starts."""
+    deadline = time.monotonic() + 120
+    began = time.time()
+    while time.monotonic() < deadline:
+        for state in instance.all_instigator_state():
+            if state.name == "audio_clips_sensor":
+                ticks = instance.get_ticks(state.instigator_origin_id, state.selector_id, limit=1)
+                if ticks and ticks[0].timestamp >= began - 1:
+                    return
+        time.sleep(0.5)
+    raise GenresError(f"the Dagster daemon's sensors did not start within two minutes; {log} may say why")
+
+
+def _drop(folder: Path, settings: Settings, database: Any, dataset: "Dataset") -> set[str]:
+    """Drop clips kept out of training, and a text file named .wav; give the hashes of all."""
+    clips = _synthetic(settings, database) if dataset.is_synthetic else _test_part(settings, database, dataset)
+    clips.append((folder / "notes.wav", b"a text file named .wav, to be quarantined"))
+    for path, data in clips:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+    return {hashlib.sha256(data).hexdigest() for _, data in clips}
+
+
+def _synthetic(settings: Settings, database: Any) -> list[tuple[Path, bytes]]:
+    """Synthesise clips beyond those of the dataset; others each time, as known ones would be told apart."""
+    import io
+
+    import soundfile
+
+    from genres.datasets.synthetic import GENRES, SAMPLE_RATE, synthesise
+    from genres.store import stream_ledger
+
+    names = list(GENRES)
+    known = len(stream_ledger.stream_predictions(database))
+    clips = []
+    for number in range(_CLIPS):
+        genre = names[number % len(names)]
+        index = settings.synthetic_clips_per_genre + known + number
+        samples = synthesise(genre, index, clip_s=settings.synthetic_clip_s, seed=0)
+        sound = io.BytesIO()
+        soundfile.write(sound, samples, SAMPLE_RATE, format="WAV", subtype="PCM_16")
+        clips.append((settings.watch_folder / genre / f"synthetic_{genre}.{index:05}.wav", sound.getvalue()))
+    return clips
+
+
+def _test_part(settings: Settings, database: Any, dataset: "Dataset") -> list[tuple[Path, bytes]]:
+    """Take the test part's clips from the lake: no model was trained on or chosen by them."""
+    from genres.store.batch_tables import BatchTables
+    from genres.store.lake import Lake
+
+    lake = Lake.of(settings)
+    tables = BatchTables(lake, database, dataset.dataset)
+    test = tables.split().query("part == 'test'").merge(tables.accepted(), on=["track_id", "genre", "sha256"])
+    return [
+        (settings.watch_folder / Path(path).parent.name / Path(path).name, lake.files.cat_file(path))
+        for path in test["path"].head(_CLIPS)
+    ]

@@ -1,0 +1,191 @@
+"""Launching the batch half from outside the UI: register a dataset, run the job, follow it, sum it up."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import dagster as dg
+
+from genres.datasets.folder import dataset_id, scan
+from genres.errors import GenresError
+from genres.settings import PROJECT_DIR, Settings
+from genres.store import ledger
+from genres.store.database import Database
+from genres.store.ledger import Dataset
+from genres_dagster.partitions import DATASETS
+
+SYNTHETIC = "synthetic"
+"""The id of the dataset that the project synthesises; no folder of a user's gets it."""
+
+
+_RESERVED = {SYNTHETIC, "stream"}  # the second is the stream's folder in the lake
+
+
+@dataclass
+class BatchRun:
+    """How a run of the batch job went."""
+
+    log: Path
+    """What the run's processes printed."""
+    run_id: str = ""
+    success: bool = False
+    seconds: dict[str, float] = field(default_factory=dict)
+    """Duration of each asset's step."""
+    failures: dict[str, str] = field(default_factory=dict)
+    """Each failed asset's reason, one line."""
+    skipped: list[str] = field(default_factory=list)
+
+
+def open_instance(settings: Settings) -> dg.DagsterInstance:
+    """Open the Dagster instance that the UI shows as well, with the project's ``dagster.yaml``."""
+    home = settings.dagster_home
+    home.mkdir(parents=True, exist_ok=True)
+    link = home / "dagster.yaml"
+    if not link.exists():
+        link.unlink(missing_ok=True)
+        link.symlink_to(PROJECT_DIR / "dagster.yaml")
+    os.environ["DAGSTER_HOME"] = str(home)
+    return dg.DagsterInstance.get()
+
+
+def choose_dataset(settings: Settings) -> Dataset:
+    """Find out which dataset the settings mean: their folder's, or the synthetic one.
+
+    Raises
+    ------
+    GenresError
+        If the folder holds nothing that can be worked with, or its id is taken.
+    """
+    if settings.audio is None:
+        return Dataset(SYNTHETIC, settings.state_dir / "synthetic_audio", is_synthetic=True)
+    found = scan(settings.audio)
+    name = settings.dataset or dataset_id(settings.audio, found.files)
+    if name in _RESERVED:
+        raise GenresError(
+            f"'{name}' is an id that the project keeps for itself; name {settings.audio} otherwise with GENRES_DATASET"
+        )
+    return Dataset(name, settings.audio, is_synthetic=False)
+
+
+def register(settings: Settings, instance: dg.DagsterInstance, dataset: Dataset) -> None:
+    """Make a dataset known to the ledger and to Dagster, where it is a partition of the batch assets."""
+    database = Database(settings.database)
+    database.migrate()
+    ledger.register_dataset(database, dataset)
+    instance.add_dynamic_partitions(str(DATASETS.name), [dataset.dataset])
+
+
+def run_job(
+    settings: Settings,
+    instance: dg.DagsterInstance,
+    job: str,
+    dataset: str,
+    *,
+    on_event: Callable[[str, str, str], None],
+) -> BatchRun:
+    """Run a job of the batch location for a dataset, in a process of its own, and follow it.
+
+    What the run's processes print goes to ``<state_dir>/logs/<job>.log``; the event log says what happened.
+
+    Parameters
+    ----------
+    job
+        ``batch_pipeline`` or ``load_dataset``.
+    on_event
+        Called with (asset, kind, text); kind is ``start``, ``log``, ``done``, ``failed`` or ``skipped``.
+
+    Returns
+    -------
+    BatchRun
+        Also for a run that failed.
+    """
+    mark = uuid4().hex
+    tags = {"dagster/partition": dataset, "genres/launch": mark}
+    command = [sys.executable, "-m", "dagster", "job", "execute", "--job", job, "--tags", json.dumps(tags)]
+    log = settings.state_dir / "logs" / f"{job}.log"
+    log.parent.mkdir(parents=True, exist_ok=True)
+    summary = BatchRun(log=log)
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [*command, "--module-name", "genre_assets.definitions"], cwd=PROJECT_DIR, stdout=output, stderr=output
+        )
+    cursor = None
+    try:
+        while True:
+            # Asked before the events are read: what is written until the end is read in the last round.
+            is_last_round = process.poll() is not None
+            cursor = _follow(instance, mark, cursor, summary, on_event)
+            if is_last_round:
+                break
+            time.sleep(0.3)
+    finally:
+        if process.poll() is None:  # interrupted: let Dagster end the run's processes and say so in the event log
+            process.send_signal(signal.SIGINT)
+            process.wait()
+    summary.success = process.returncode == 0
+    return summary
+
+
+def _follow(
+    instance: dg.DagsterInstance,
+    mark: str,
+    cursor: str | None,
+    summary: BatchRun,
+    on_event: Callable[[str, str, str], None],
+) -> str | None:
+    """Take in the run's new events; give the cursor after them."""
+    if not summary.run_id:
+        runs = instance.get_runs(dg.RunsFilter(tags={"genres/launch": mark}), limit=1)
+        if not runs:
+            return None
+        summary.run_id = runs[0].run_id
+    while True:
+        page = instance.get_records_for_run(summary.run_id, cursor=cursor, limit=200)
+        for record in page.records:
+            _take_in(record.event_log_entry, summary, on_event)
+        cursor = page.cursor
+        if not page.has_more:
+            return cursor
+
+
+def _take_in(entry: Any, summary: BatchRun, on_event: Callable[[str, str, str], None]) -> None:
+    step, event = entry.step_key, entry.dagster_event
+    if step is None:
+        return
+    if event is None:
+        on_event(step, "log", entry.user_message)
+    elif event.event_type == dg.DagsterEventType.STEP_START:
+        on_event(step, "start", "")
+    elif event.event_type == dg.DagsterEventType.STEP_SUCCESS:
+        summary.seconds[step] = event.event_specific_data.duration_ms / 1000
+        on_event(step, "done", f"{summary.seconds[step]:.1f} s")
+    elif event.event_type == dg.DagsterEventType.STEP_FAILURE:
+        summary.failures[step] = _reason(event.event_specific_data.error)
+        on_event(step, "failed", summary.failures[step])
+    elif event.event_type == dg.DagsterEventType.STEP_SKIPPED:
+        summary.skipped.append(step)
+        on_event(step, "skipped", "")
+
+
+def _reason(error: Any) -> str:
+    """One line that says why: our own error's, wherever it is in the chain, else the innermost one's."""
+    chain = []
+    while error is not None:
+        chain.append(error)
+        error = error.cause
+    ours = [found for found in chain if found.cls_name == GenresError.__name__]
+    told = (ours or chain)[-1]
+    message = told.message.strip() or told.cls_name
+    # Spark hands a worker's error over as text.
+    for line in message.splitlines():
+        if GenresError.__name__ in line:
+            return line.split(f"{GenresError.__name__}: ", 1)[-1]
+    return message.splitlines()[0]

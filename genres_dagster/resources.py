@@ -1,0 +1,90 @@
+"""Resources: thin wrappers that build plain objects of ``store`` and sessions of ``spark`` and hand them over."""
+
+import gc
+from collections.abc import Generator
+from contextlib import contextmanager
+from functools import cache
+from typing import Any
+
+import dagster as dg
+
+# What is imported stays. Python would look through all of it for garbage again and again while Spark is imported, and
+# once more when the process ends: half a second for each run, step and command. Both code locations come by here.
+gc.freeze()
+
+from dagster_pyspark import LazyPySparkResource
+from pydantic import PrivateAttr
+
+from genres.settings import Settings
+from genres.store.database import Database
+from genres.store.lake import Lake
+from genres.store.model_registry import ModelRegistry
+from spark.session import open_session, session_config
+
+
+class LakeResource(dg.ConfigurableResource[Lake]):
+    """The lake on HDFS."""
+
+    webhdfs: str
+    hdfs: str
+    root: str
+    user: str
+
+    def open(self) -> Lake:
+        """Open the lake; nothing is asked of HDFS yet."""
+        from genres.store.hdfs import Hdfs
+
+        return Lake(Hdfs(self.webhdfs, user=self.user), hdfs=self.hdfs, root=self.root)
+
+
+class MlflowResource(dg.ConfigurableResource[ModelRegistry]):
+    """The MLflow server."""
+
+    tracking_uri: str
+
+    def open(self) -> ModelRegistry:
+        """Find the server and open its registry."""
+        return ModelRegistry(self.tracking_uri)
+
+    def run_url(self, run: Any) -> str:
+        """Address of a run's page."""
+        return f"{self.tracking_uri}/#/experiments/{run.info.experiment_id}/runs/{run.info.run_id}"
+
+
+class SparkResource(LazyPySparkResource):
+    """A Spark session that is opened when first asked for and stopped when the step ends."""
+
+    shared_as: str = ""
+    """Name of a Connect session that the runs share one after the other; see `spark.session.open_session`."""
+
+    _spark_session: Any = PrivateAttr(default=None)
+
+    def _init_session(self) -> None:
+        if self._spark_session is None:
+            self._spark_session = open_session(self.spark_config, shared_as=self.shared_as)
+
+    @contextmanager
+    def yield_for_execution(self, context: dg.InitResourceContext) -> Generator["SparkResource", None, None]:
+        """Stop the session after the step, also a failed one."""
+        try:
+            yield self
+        finally:
+            if self._spark_session is not None:
+                self._spark_session.stop()
+
+
+def resources(settings: Settings) -> dict[str, Any]:
+    """Build every resource of the batch assets from the settings."""
+    # Opened when a step or a sensor first wants it, once: a process that only loads the location needs no SQLAlchemy.
+    database = cache(lambda: Database(settings.database))
+    return {
+        "settings": settings,
+        "lake": LakeResource(
+            webhdfs=settings.webhdfs, hdfs=settings.hdfs, root=settings.lake_path, user=settings.hdfs_user
+        ),
+        # Not a ConfigurableResource: the UI shows their configuration, and the address may hold a password.
+        "database": dg.ResourceDefinition(lambda _: database()),
+        "mlflow": MlflowResource(tracking_uri=settings.tracking_uri),
+        "spark_connect": SparkResource(spark_config=session_config("connect", settings, app_name="genres batch")),
+        "spark_classic": SparkResource(spark_config=session_config("classic", settings, app_name="genres training")),
+    }
