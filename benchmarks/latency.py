@@ -29,8 +29,8 @@ import sqlalchemy as sa
 from noise_clips import clips_on_hdfs, extraction_s, noise_wav
 
 from genres.settings import PROJECT_DIR, Settings
-from genres.store import stream_ledger
 from genres.store.database import Database
+from genres.store.stream_ledger import ranges as stream_ledger
 from genres.store.tables import SENT_FILES, STREAM_PREDICTIONS, STREAM_RANGES
 from genres_cli.stream_demo import stream_running, ui_runs
 from genres_dagster.launch import open_instance

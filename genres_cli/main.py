@@ -147,9 +147,9 @@ def predictions(dataset: str, as_json: bool, follow: bool) -> None:
     """Show the stored predictions, batch and stream. Of all datasets unless one is named."""
     from genres.settings import Settings
     from genres.store import predictions as stored
-    from genres.store import stream_ledger
     from genres.store.database import Database
     from genres.store.ledger import registered_dataset
+    from genres.store.stream_ledger import ranges as stream_ledger
 
     database = Database(Settings().database)
     database.check_migrated()

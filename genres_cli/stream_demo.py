@@ -40,8 +40,8 @@ def run_stream_demo(console: Console, settings: Settings, instance: "dg.DagsterI
     """
     import pandas as pd
 
-    from genres.store import stream_ledger
     from genres.store.database import Database
+    from genres.store.stream_ledger import ranges as stream_ledger
 
     database = Database(settings.database)
     logs = settings.state_dir / "logs"
@@ -172,7 +172,7 @@ def _synthetic(settings: Settings, database: Any) -> list[tuple[Path, bytes]]:
     import soundfile
 
     from genres.datasets.synthetic import GENRES, SAMPLE_RATE, synthesise
-    from genres.store import stream_ledger
+    from genres.store.stream_ledger import ranges as stream_ledger
 
     names = list(GENRES)
     known = len(stream_ledger.stream_predictions(database))

@@ -34,7 +34,7 @@ from genres.audio.gate import MAX_CHANNELS, SAMPLE_RATES, SUFFIXES, RejectedAudi
 from genres.errors import GenresError
 from genres.settings import Settings
 from genres.store.database import Database
-from genres.store.stream_ledger import QuarantinedClip, SentFile, add_stream_quarantine, remember_sent, sent
+from genres.store.stream_ledger.ranges import QuarantinedClip, SentFile, add_stream_quarantine, remember_sent, sent
 from streaming_sensors.envelope import ClipMessage, encode
 from streaming_sensors.topic import KafkaUnreachableError, max_message_bytes, topic_state
 

@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from genres.audio.feature_sets import DEFAULT_FEATURE_SET
 from genres.errors import GenresError
 from genres.settings import Settings
-from genres.store import stream_ledger
 from genres.store.database import Database
 from genres.store.lake import Lake
 from genres.store.ledger import Dataset
 from genres.store.model_registry import RegisteredModel
-from genres.store.stream_ledger import CommitResult, QuarantinedClip, RangeCheck
-from genres.store.stream_ranges import PartitionKey
+from genres.store.stream_ledger import ranges as stream_ledger
+from genres.store.stream_ledger.ranges import CommitResult, QuarantinedClip, RangeCheck
+from genres.store.stream_ledger.values import PartitionKey
 from streaming_sensors.kafka_clips import KafkaClips
 from streaming_sensors.topic import topic_state
 

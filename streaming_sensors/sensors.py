@@ -11,9 +11,9 @@ import dagster as dg
 
 from genres.errors import GenresError
 from genres.settings import Settings
-from genres.store import stream_ledger
 from genres.store.database import Database
-from genres.store.stream_ranges import Attempt, Plan, StreamRange
+from genres.store.stream_ledger import ranges as stream_ledger
+from genres.store.stream_ledger.values import Attempt, Plan, StreamRange
 from genres_dagster.resources import MlflowResource
 from streaming_sensors.names import (
     ATTEMPT_TAG,

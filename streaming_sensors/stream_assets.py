@@ -7,9 +7,9 @@ import dagster as dg
 
 from genres.audio.feature_sets import DEFAULT_FEATURE_SET
 from genres.settings import Settings
-from genres.store import stream_ledger
 from genres.store.database import Database
-from genres.store.stream_ranges import PartitionKey
+from genres.store.stream_ledger import ranges as stream_ledger
+from genres.store.stream_ledger.values import PartitionKey
 from genres_dagster.columns import column_lineage, column_schema
 from genres_dagster.partitions import OWNERS
 from genres_dagster.resources import LakeResource, MlflowResource, SparkResource

@@ -13,13 +13,14 @@ import dagster as dg
 from genres.audio.feature_sets import DEFAULT_FEATURE_SET
 from genres.errors import GenresError
 from genres.settings import Settings
-from genres.store import ledger, stream_ledger
+from genres.store import ledger
 from genres.store.database import Database
 from genres.store.lake import Lake
 from genres.store.ledger import Dataset
 from genres.store.model_registry import RegisteredModel
-from genres.store.stream_ledger import FencedError
-from genres.store.stream_ranges import Attempt, PartitionKey, Plan
+from genres.store.stream_ledger import ranges as stream_ledger
+from genres.store.stream_ledger.ranges import FencedError
+from genres.store.stream_ledger.values import Attempt, PartitionKey, Plan
 from genres_dagster.launch import choose_dataset
 from genres_dagster.partitions import provenance
 from genres_dagster.resources import MlflowResource, SparkResource

@@ -11,10 +11,11 @@ import dagster as dg
 from genres.audio.feature_sets import DEFAULT_FEATURE_SET
 from genres.errors import GenresError
 from genres.settings import Settings
-from genres.store import ledger, stream_ledger
+from genres.store import ledger
 from genres.store.batch_tables import BatchTables
 from genres.store.database import Database
 from genres.store.lake import Lake
+from genres.store.stream_ledger import ranges as stream_ledger
 from genres_dagster.checks import check, check_spec
 from genres_dagster.figures import figure_metadata, new_figure
 from genres_dagster.partitions import OWNERS, provenance

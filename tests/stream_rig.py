@@ -21,11 +21,11 @@ import soundfile
 
 from genres.datasets.synthetic import SAMPLE_RATE, synthesise
 from genres.settings import PROJECT_DIR, Settings
-from genres.store import stream_ledger
 from genres.store.database import Database
 from genres.store.lake import Lake
 from genres.store.ledger import Dataset
 from genres.store.model_registry import ModelRegistry
+from genres.store.stream_ledger import ranges as stream_ledger
 from genres_dagster.launch import open_instance, register
 from streaming_sensors.topic import create_topic, topic_state
 

@@ -11,8 +11,8 @@ import psutil
 import pytest
 
 from genres.settings import Settings
-from genres.store import stream_ledger
-from genres.store.stream_ranges import PartitionKey
+from genres.store.stream_ledger import ranges as stream_ledger
+from genres.store.stream_ledger.values import PartitionKey
 from local_stack.stack import status
 from streaming_sensors.topic import topic_state
 from streaming_sensors.warm_launcher import PID_TAG, process_of

@@ -14,11 +14,12 @@ import requests
 
 from genres.audio.feature_sets import DEFAULT_FEATURE_SET
 from genres.settings import Settings
-from genres.store import ledger, predictions, quarantine, stream_ledger
+from genres.store import ledger, predictions, quarantine
 from genres.store.batch_tables import BatchTables
 from genres.store.database import Database
 from genres.store.lake import Lake
 from genres.store.model_registry import ModelRegistry, directory_digest
+from genres.store.stream_ledger import ranges as stream_ledger
 
 GENRES = ("blues", "metal", "disco")
 CLIPS = 8

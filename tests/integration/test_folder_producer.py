@@ -24,7 +24,7 @@ from genres.errors import GenresError
 from genres.settings import Settings
 from genres.store.database import Database
 from genres.store.hdfs import Hdfs
-from genres.store.stream_ledger import sent, stream_quarantine
+from genres.store.stream_ledger.ranges import sent, stream_quarantine
 from local_stack.stack import start_service, stop_service
 from streaming_sensors.envelope import ClipMessage, decode
 from streaming_sensors.folder_producer import WatchReport, watch

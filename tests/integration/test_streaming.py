@@ -13,9 +13,9 @@ from kafka import KafkaProducer
 from genres.audio.clip_features import clip_features
 from genres.audio.feature_sets import DEFAULT_FEATURE_SET
 from genres.settings import Settings
-from genres.store import stream_ledger
 from genres.store.database import Database
-from genres.store.stream_ranges import StreamRange
+from genres.store.stream_ledger import ranges as stream_ledger
+from genres.store.stream_ledger.values import StreamRange
 from genres.store.tables import STREAM_LEASES, STREAM_RANGES
 from streaming_sensors.names import DRAIN_TAG, FEATURES, PREDICTIONS
 from streaming_sensors.sensors import lag

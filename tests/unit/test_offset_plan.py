@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from genres.errors import GenresError
-from genres.store import stream_ledger
 from genres.store.database import Database
-from genres.store.stream_ranges import Attempt, Lost, PartitionKey, Plan, RangeState, Split, StreamRange
+from genres.store.stream_ledger import ranges as stream_ledger
+from genres.store.stream_ledger.values import Attempt, Lost, PartitionKey, Plan, RangeState, Split, StreamRange
 from streaming_sensors.offset_plan import Limits, next_range, plan
 from streaming_sensors.topic import TopicState
 

@@ -11,10 +11,17 @@ from typing import Any
 import pytest
 
 from genres.errors import GenresError
-from genres.store import stream_ledger as ledger
 from genres.store.database import Database
-from genres.store.stream_ledger import CommitResult, FencedError, QuarantinedClip, RangeCheck, RangeCount, SentFile
-from genres.store.stream_ranges import Attempt, Lost, PartitionKey, Plan, Split
+from genres.store.stream_ledger import ranges as ledger
+from genres.store.stream_ledger.ranges import (
+    CommitResult,
+    FencedError,
+    QuarantinedClip,
+    RangeCheck,
+    RangeCount,
+    SentFile,
+)
+from genres.store.stream_ledger.values import Attempt, Lost, PartitionKey, Plan, Split
 
 TOPIC = "audio_clips"
 NOW = datetime(2026, 1, 2, 3, 4, 5, 678901, tzinfo=UTC)

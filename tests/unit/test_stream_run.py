@@ -14,11 +14,12 @@ import pytest
 
 from genres.errors import GenresError
 from genres.settings import Settings
-from genres.store import ledger, stream_ledger
+from genres.store import ledger
 from genres.store.database import Database
 from genres.store.ledger import Dataset
-from genres.store.stream_ledger import FencedError
-from genres.store.stream_ranges import Attempt, PartitionKey, Plan
+from genres.store.stream_ledger import ranges as stream_ledger
+from genres.store.stream_ledger.ranges import FencedError
+from genres.store.stream_ledger.values import Attempt, PartitionKey, Plan
 from streaming_sensors import range_work, stream_run
 from streaming_sensors.names import FEATURES, PREDICTIONS
 from streaming_sensors.offset_plan import next_range

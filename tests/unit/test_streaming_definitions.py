@@ -12,9 +12,9 @@ from dagster._core.test_utils import create_run_for_test
 from genres.audio.feature_sets import DEFAULT_FEATURE_SET
 from genres.errors import GenresError
 from genres.settings import Settings
-from genres.store import stream_ledger
 from genres.store.database import Database
-from genres.store.stream_ranges import Attempt, Lost, PartitionKey, Plan, Split, StreamRange
+from genres.store.stream_ledger import ranges as stream_ledger
+from genres.store.stream_ledger.values import Attempt, Lost, PartitionKey, Plan, Split, StreamRange
 from genres.store.tables import STREAM_PREDICTIONS
 from streaming_sensors.definitions import build_defs
 from streaming_sensors.names import NO_CHAMPION, OFFSET_RANGES

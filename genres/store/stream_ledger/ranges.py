@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 from genres.errors import GenresError
 from genres.store.database import Database
 from genres.store.sql import OnFirstUse, sa, tables
-from genres.store.stream_ranges import Attempt, PartitionKey, Plan, RangeState, Split, StreamRange
+from genres.store.stream_ledger.values import Attempt, PartitionKey, Plan, RangeState, Split, StreamRange
 
 _WRITER_LOCK = 0x67656E726573
 """Key of the advisory lock that makes Postgres, like SQLite, let one ledger transaction in at a time ('genres')."""

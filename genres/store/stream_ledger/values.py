@@ -144,7 +144,7 @@ class Plan:
     """Known ranges without a live run: the same key under the next attempt's number."""
     split: tuple[Split, ...] = ()
     poison: tuple[PartitionKey, ...] = ()
-    """Single offsets that used up their attempts: for `genres.store.stream_ledger.quarantine_poison`."""
+    """Single offsets that used up their attempts: for `genres.store.stream_ledger.ranges.quarantine_poison`."""
     lost: tuple[Lost, ...] = ()
     reason: str = ""
     """For people: why there is nothing to do, or what is odd."""
