@@ -47,7 +47,7 @@ def plan(
     ----------
     known
         At least the planned ranges, and of every (topic id, Kafka partition) the range that ends last, as
-        `genres.store.stream_ledger.ranges.ranges` gives them.
+        `genres.store.stream_ledger.ranges.known` returns them.
     state
         Kafka's side: topic id, beginning and end offset of every Kafka partition.
     now

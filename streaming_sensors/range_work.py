@@ -17,8 +17,8 @@ from genres.store.database import Database
 from genres.store.lake import Lake
 from genres.store.ledger import Dataset
 from genres.store.model_registry import RegisteredModel
-from genres.store.stream_ledger import ranges as stream_ledger
-from genres.store.stream_ledger.ranges import CommitResult, QuarantinedClip, RangeCheck
+from genres.store.stream_ledger import commits, ranges
+from genres.store.stream_ledger.commits import CommitResult, QuarantinedClip, RangeCheck, RangeResult
 from genres.store.stream_ledger.values import PartitionKey
 from streaming_sensors.kafka_clips import KafkaClips
 from streaming_sensors.topic import topic_state
@@ -197,26 +197,30 @@ def predict_and_commit(
             }
         )
     strange = sorted({row["predicted_genre"] for row in predictions} - set(scorer.genres))
-    return stream_ledger.commit_range(
+    return commits.commit_range(
         database,
-        key,
-        run_id=run_id,
+        RangeResult(
+            key,
+            run_id,
+            predictions=predictions,
+            quarantine=quarantine,
+            checks=[
+                RangeCheck(
+                    "complete",
+                    len(predictions) + len(quarantine) == len(key),
+                    f"{len(key)} clips",
+                    f"{len(predictions)} predicted, {len(quarantine)} refused",
+                ),
+                RangeCheck(
+                    "label_set", not strange, f"one of {len(scorer.genres)} genres", f"others: {strange or 'none'}"
+                ),
+            ],
+            feature_path=features.path,
+            feature_version=champion.feature_version,
+            model_name=champion.name,
+            model_version=champion.version,
+        ),
         token=token,
-        predictions=predictions,
-        quarantine=quarantine,
-        checks=[
-            RangeCheck(
-                "complete",
-                len(predictions) + len(quarantine) == len(key),
-                f"{len(key)} clips",
-                f"{len(predictions)} predicted, {len(quarantine)} refused",
-            ),
-            RangeCheck("label_set", not strange, f"one of {len(scorer.genres)} genres", f"others: {strange or 'none'}"),
-        ],
-        feature_path=features.path,
-        feature_version=champion.feature_version,
-        model_name=champion.name,
-        model_version=champion.version,
     )
 
 
@@ -226,8 +230,8 @@ def quarantine_poison(key: PartitionKey, *, lake: Lake, database: Database, sett
 
     clip = _message(key, key.start_offset, settings)
     sha256 = hashlib.sha256(clip.data).hexdigest()
-    reason = stream_ledger.find_range(database, key).reason or "every attempt ended without a word"
-    stream_ledger.quarantine_poison(
+    reason = ranges.find(database, key).reason or "every attempt ended without a word"
+    commits.quarantine_poison(
         database,
         key,
         [

@@ -12,7 +12,7 @@ import dagster as dg
 from genres.errors import GenresError
 from genres.settings import Settings
 from genres.store.database import Database
-from genres.store.stream_ledger import ranges as stream_ledger
+from genres.store.stream_ledger import leases, ranges
 from genres.store.stream_ledger.values import Attempt, Plan, StreamRange
 from genres_dagster.resources import MlflowResource
 from streaming_sensors.names import (
@@ -59,7 +59,7 @@ def audio_clips_sensor(
     try:
         database.check_migrated()
         state = topic_state(settings)
-        if stream_ledger.lease_is_held(database, settings.topic):
+        if leases.is_held(database, settings.topic):
             # The run that holds it takes what arrives.
             return dg.SkipReason(f"a run is draining {settings.topic}")
         planned = _plan_new(context, settings, database, state)
@@ -68,7 +68,7 @@ def audio_clips_sensor(
             planned = _plan_new(context, settings, database, state)
     except GenresError as error:
         return dg.SkipReason(str(error))
-    attempts = stream_ledger.record_plan(database, planned)
+    attempts = ranges.record_plan(database, planned)
     if not attempts and not planned.lost:
         return dg.SkipReason(planned.reason or "nothing new")
     return _result(settings, database, state, planned, attempts)
@@ -91,13 +91,13 @@ def range_reconciler(
     try:
         database.check_migrated()
         state = topic_state(settings)
-        known = stream_ledger.ranges(database, settings.topic)
+        known = ranges.known(database, settings.topic)
         found = plan(known, state, limits(settings), now=datetime.now(UTC), held=_held(context.instance))
         retry, waiting = _with_champion(found.retry, known, settings, mlflow)
     except GenresError as error:
         return dg.SkipReason(str(error))
     mending = dataclasses.replace(found, new=(), retry=retry)
-    attempts = stream_ledger.record_plan(database, mending)
+    attempts = ranges.record_plan(database, mending)
     old = _old_partitions(context.instance, database, settings)
     if not (attempts or mending.poison or mending.split or mending.lost or old):
         return dg.SkipReason(waiting or "every planned range is committed, in work or young")
@@ -120,7 +120,7 @@ def _with_champion(
 
 
 def _plan_new(context: dg.SensorEvaluationContext, settings: Settings, database: Database, state: TopicState) -> Plan:
-    known = stream_ledger.ranges(database, settings.topic)
+    known = ranges.known(database, settings.topic)
     found = plan(known, state, limits(settings), now=datetime.now(UTC), held=_held(context.instance))
     return dataclasses.replace(found, retry=(), split=(), poison=())
 
@@ -151,7 +151,7 @@ def _result(
 
 def lag(settings: Settings, database: Database, state: TopicState) -> int:
     """Count the clips that lie in the topic and are not committed, lost or given up."""
-    known = stream_ledger.progress(database, settings.topic, state.topic_id)
+    known = ranges.progress(database, settings.topic, state.topic_id)
     waiting = 0
     for partition, end in state.ends.items():
         first, done = known.get(partition, (state.beginnings[partition], 0))
@@ -204,6 +204,6 @@ def _old_partitions(instance: dg.DagsterInstance, database: Database, settings: 
     surplus = len(keys) - settings.keep_partitions
     if surplus <= 0:
         return []
-    finished = stream_ledger.history(database, settings.topic, states={"committed", "lost", "split"})
+    finished = ranges.history(database, settings.topic, states={"committed", "lost", "split"})
     present = set(keys)
     return [str(found.key) for found in finished if str(found.key) in present][:surplus]

@@ -8,7 +8,7 @@ import dagster as dg
 from genres.audio.feature_sets import DEFAULT_FEATURE_SET
 from genres.settings import Settings
 from genres.store.database import Database
-from genres.store.stream_ledger import ranges as stream_ledger
+from genres.store.stream_ledger import ranges
 from genres.store.stream_ledger.values import PartitionKey
 from genres_dagster.columns import column_lineage, column_schema
 from genres_dagster.partitions import OWNERS
@@ -55,7 +55,7 @@ audio_clips = dg.AssetSpec(
 @dg.asset_check(asset=audio_clips.key, description="Retention and recreated topics took no clip that nobody had read.")
 def nothing_lost(settings: dg.ResourceParam[Settings], database: dg.ResourceParam[Database]) -> dg.AssetCheckResult:
     """Look for lost ranges in the ledger. The sensor reports a failure of this check as soon as it sees one."""
-    lost = stream_ledger.history(database, settings.topic, states={"lost"})
+    lost = ranges.history(database, settings.topic, states={"lost"})
     return dg.AssetCheckResult(
         passed=not lost,
         metadata={

@@ -15,7 +15,7 @@ from genres.store import ledger
 from genres.store.batch_tables import BatchTables
 from genres.store.database import Database
 from genres.store.lake import Lake
-from genres.store.stream_ledger import ranges as stream_ledger
+from genres.store.stream_ledger import leases, ranges, results
 from genres_dagster.checks import check, check_spec
 from genres_dagster.figures import figure_metadata, new_figure
 from genres_dagster.partitions import OWNERS, provenance
@@ -68,7 +68,7 @@ def streaming_results(
     import pandas as pd
 
     database.check_migrated()
-    rows = stream_ledger.stream_predictions(database, limit=_SHOWN_CLIPS)
+    rows = results.predictions(database, limit=_SHOWN_CLIPS)
     if not rows:
         raise GenresError("the stream has predicted nothing yet: drop clips in the folder that `genres watch` watches")
     table = pd.DataFrame(rows)
@@ -104,7 +104,7 @@ def streaming_results_sensor(
         database.check_migrated()
     except GenresError as error:
         return dg.SkipReason(str(error))
-    newest = stream_ledger.stream_predictions(database, limit=1)
+    newest = results.predictions(database, limit=1)
     if not newest:
         return dg.SkipReason("the stream has predicted nothing yet")
     mark = str(newest[0]["predicted_at"])
@@ -112,7 +112,7 @@ def streaming_results_sensor(
         return dg.SkipReason("no prediction since the last figures")
     drawn = context.instance.get_latest_materialization_event(dg.AssetKey(_ASSET))
     age_s = time.time() - drawn.timestamp if drawn else math.inf
-    if age_s < _EVERY_S_WHILE_DRAINING and stream_ledger.lease_is_held(database, settings.topic):
+    if age_s < _EVERY_S_WHILE_DRAINING and leases.is_held(database, settings.topic):
         return dg.SkipReason(f"a run is draining {settings.topic}: the figures wait until it is done or they are old")
     return dg.SensorResult(run_requests=[dg.RunRequest(run_key=mark)], cursor=mark)
 
@@ -172,7 +172,7 @@ def _checks(table: "pd.DataFrame", settings: Settings, database: Database, lake:
         actual=f"{age} old, {waiting} clips wait",
         warn=True,
     )
-    refused = len(stream_ledger.stream_quarantine(database))
+    refused = len(results.quarantine(database))
     rate = refused / (refused + table["sha256"].nunique())
     yield check(
         "quarantine_rate",
@@ -185,7 +185,7 @@ def _checks(table: "pd.DataFrame", settings: Settings, database: Database, lake:
     strange = sorted({genre for genre, probabilities in answers if genre not in probabilities})
     yield check("label_set", not strange, expected="the model's genres", actual=f"others: {strange or 'none'}")
     yield _drift(settings, database, lake)
-    failed = stream_ledger.stream_checks(database, failed_only=True)
+    failed = results.checks(database, failed_only=True)
     yield check(
         "batch_checks",
         not failed,
@@ -200,7 +200,7 @@ def _checks(table: "pd.DataFrame", settings: Settings, database: Database, lake:
 def _drift(settings: Settings, database: Database, lake: Lake) -> dg.AssetCheckResult:
     import pandas as pd
 
-    committed = stream_ledger.history(database, settings.topic, states={"committed"})[-_RECENT_RANGES:]
+    committed = ranges.history(database, settings.topic, states={"committed"})[-_RECENT_RANGES:]
     version = DEFAULT_FEATURE_SET.feature_version
     paths = [found.feature_path for found in committed if found.feature_path and found.feature_version == version]
     training = BatchTables(lake, database, stream_dataset(settings)).features(version)
