@@ -228,7 +228,9 @@ def _train() -> None:
 
     settings = Settings()
     stream = Stream(settings)
-    register(settings, stream.instance, Dataset(DATASET, settings.watch_folder, is_synthetic=True))
+    register(
+        settings, stream.instance, Dataset(DATASET, settings.watch_folder, is_synthetic=True, feature_set="gtzan57")
+    )
     tables = BatchTables(stream.lake, stream.database, DATASET)
     tables.publish_manifest(pd.DataFrame(columns=list(MANIFEST_COLUMNS)), run_id="tests")
     feature_set = DEFAULT_FEATURE_SET

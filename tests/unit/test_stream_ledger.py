@@ -5,7 +5,6 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta, timezone
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -25,10 +24,9 @@ LATER = NOW + timedelta(seconds=90)
 
 
 @pytest.fixture
-def database(tmp_path: Path) -> Database:
-    made = Database(f"sqlite:///{tmp_path / 'genres.db'}")
-    made.migrate()
-    return made
+def database(empty_database: Database) -> Database:
+    empty_database.migrate()
+    return empty_database
 
 
 def key(start: int, end: int, partition: int = 0, topic_id: str = "A") -> PartitionKey:
@@ -297,7 +295,7 @@ def test_a_commit_stores_rows_checks_and_range_together(database: Database) -> N
 def test_a_commit_that_fails_leaves_nothing(database: Database) -> None:
     plan_new(database, key(0, 4))
     twice = [RangeCheck("x", True), RangeCheck(None, True)]  # type: ignore[arg-type]
-    with pytest.raises(Exception, match="NOT NULL"):
+    with pytest.raises(Exception, match=r"(?i)not.null"):
         commits.commit_range(
             database,
             RangeResult(key(0, 4), "r", predictions=[prediction("a")], quarantine=[refused("b")], checks=twice),
@@ -343,10 +341,28 @@ def test_another_model_version_is_added_to_a_committed_range(database: Database)
     assert (found.model_version, found.feature_path) == (2, "/f")
 
     commits.commit_range(
-        database, RangeResult(key(0, 4), "t", model_version=1, feature_path="/g", feature_version="2", model_name="x")
+        database,
+        RangeResult(key(0, 4), "t", model_version=1, feature_path="/g", feature_version="2", model_name="genres-gtzan"),
     )
     found = ranges.find(database, key(0, 4))
     assert (found.model_version, found.feature_path, found.feature_version) == (2, "/g", "2")
+
+
+def test_another_model_predicts_the_same_clips_whatever_its_version(database: Database) -> None:
+    plan_new(database, key(0, 4))
+    commits.commit_range(
+        database,
+        RangeResult(key(0, 4), "r", [prediction("a", model_version=7)], model_name="genres-gtzan", model_version=7),
+    )
+    other = RangeResult(
+        key(0, 4), "s", [prediction("a", model_name="genres-own")], model_name="genres-own", model_version=1
+    )
+    assert commits.commit_range(database, other) == CommitResult(1, 0, 0, was_already_committed=True)
+    assert commits.commit_range(database, other) == CommitResult(0, 0, 1, was_already_committed=True)
+    stored = {(row["sha256"], row["model_name"], row["model_version"]) for row in results.predictions(database)}
+    assert stored == {("a", "genres-gtzan", 7), ("a", "genres-own", 1)}
+    found = ranges.find(database, key(0, 4))
+    assert (found.model_name, found.model_version) == ("genres-own", 1)
 
 
 def test_a_clip_is_predicted_or_quarantined_whichever_came_first(database: Database) -> None:
@@ -441,6 +457,24 @@ def test_a_live_table_goes_on_where_it_was(database: Database) -> None:
     assert [row["sha256"] for row in shown] == ["a", "b"]
     assert [row["sha256"] for row in results.predictions(database, since=shown[-1]["predicted_at"])] == ["c"]
     assert [row["sha256"] for row in results.predictions(database, limit=2)] == ["b", "c"]
+
+
+def test_a_topic_shows_its_own_results_only(database: Database) -> None:
+    for topic, clip in ((TOPIC, "a"), ("audio_clips_2", "b")):
+        own = PartitionKey(topic, "A", 0, 0, 2)
+        plan_new(database, own)
+        refusals, found = [refused(f"{clip}-refused")], [RangeCheck("labels", False), RangeCheck("complete", True)]
+        commits.commit_range(database, RangeResult(own, "r", [prediction(clip)], refusals, found))
+    commits.quarantine_clip(database, QuarantinedClip("c", "c.wav", "producer", "empty"))
+    for topic, clip in ((TOPIC, "a"), ("audio_clips_2", "b")):
+        assert [row["sha256"] for row in results.predictions(database, topic=topic)] == [clip]
+        assert [row["sha256"] for row in results.quarantine(database, topic=topic)] == [f"{clip}-refused"]
+        names = [(row["partition_key"], row["check_name"]) for row in results.checks(database, topic=topic)]
+        assert names == [(f"{topic}:A:0:0-2", "complete"), (f"{topic}:A:0:0-2", "labels")]
+        assert [row["check_name"] for row in results.checks(database, topic=topic, failed_only=True)] == ["labels"]
+    assert results.predictions(database, topic="audio") == []
+    assert (len(results.predictions(database)), len(results.quarantine(database))) == (2, 3)
+    assert len(results.checks(database)) == 4
 
 
 def test_a_sent_file_is_remembered_and_remembered_anew(database: Database) -> None:

@@ -83,10 +83,10 @@ def commit_range(
     Returns
     -------
     CommitResult
-        A range may be committed again: predictions of another model version are added, the newest model is noted,
-        features of another version replace the path, and counts and time stay those of the first commit. A range
-        that was split or given up as lost keeps its results too: a lost one becomes committed, a split one stays
-        replaced by its children, for which these clips are duplicates.
+        A range may be committed again: predictions of another model or version are added, the model's newest version
+        or another model is noted, features of another version replace the path, and counts and time stay those of the
+        first commit. A range that was split or given up as lost keeps its results too: a lost one becomes committed, a
+        split one stays replaced by its children, for which these clips are duplicates.
 
     Raises
     ------
@@ -164,7 +164,9 @@ def _model_and_features(current: StreamRange, result: RangeResult) -> dict[str, 
     changes: dict[str, Any] = {}
     if current.state == "split":
         return changes
-    if result.model_version is not None and result.model_version > (current.model_version or 0):
+    # Versions of two models cannot be compared: the one that scored the range last is noted.
+    is_newer = result.model_name != current.model_name or (result.model_version or 0) > (current.model_version or 0)
+    if result.model_version is not None and is_newer:
         changes |= {"model_name": result.model_name, "model_version": result.model_version}
     if result.feature_version is not None and result.feature_version != current.feature_version:
         changes |= {"feature_path": result.feature_path, "feature_version": result.feature_version}

@@ -96,7 +96,7 @@ def record_plan(
 
     A new range counts only where it begins at its Kafka partition's position, and a change of a range only while
     that is still planned, so that plans made from a state that has passed change nothing, and the same plan twice
-    gives the same rows.
+    leads to the same rows.
 
     Parameters
     ----------
