@@ -46,7 +46,7 @@ def start(console: Console) -> Settings:
     Database(settings.database).migrate()
     up(settings, on_progress=lambda line: console.print(f"  {escape(line)}"))
     settings = Settings()
-    create_topic(settings)
+    create_topic(settings, settings.topic)
     console.print(f"local stack is up ({time.monotonic() - started:.1f} s)")
     return settings
 

@@ -117,7 +117,7 @@ def store_features(key: PartitionKey, *, spark: Any, lake: Lake, settings: Setti
     ).toArrow()
     if sorted(table["kafka_offset"].to_pylist()) != list(range(key.start_offset, key.end_offset)):
         raise RuntimeError(f"{key}: {len(key)} offsets gave {len(table)} rows")
-    if (topic_id := topic_state(settings).topic_id) != key.topic_id:
+    if (topic_id := topic_state(settings, settings.topic).topic_id) != key.topic_id:
         raise GenresError(f"topic '{key.topic}' was recreated (its id is {topic_id} now): the clips of {key} are lost")
     version = DEFAULT_FEATURE_SET.feature_version
     folder = lake.path(_STREAM, "features", version, key.topic, key.topic_id, str(key.kafka_partition))

@@ -58,13 +58,13 @@ def audio_clips_sensor(
     """Plan new ranges; wait on Kafka inside the tick when there is nothing to plan."""
     try:
         database.check_migrated()
-        state = topic_state(settings)
+        state = topic_state(settings, settings.topic)
         if stream_ledger.lease_is_held(database, settings.topic):
             # The run that holds it takes what arrives.
             return dg.SkipReason(f"a run is draining {settings.topic}")
         planned = _plan_new(context, settings, database, state)
-        if not (planned.new or planned.lost) and wait_for_data(settings, state.ends, _LONG_POLL_S):
-            state = topic_state(settings)
+        if not (planned.new or planned.lost) and wait_for_data(settings, settings.topic, state.ends, _LONG_POLL_S):
+            state = topic_state(settings, settings.topic)
             planned = _plan_new(context, settings, database, state)
     except GenresError as error:
         return dg.SkipReason(str(error))
@@ -90,7 +90,7 @@ def range_reconciler(
     """Retry, split, give up, prune."""
     try:
         database.check_migrated()
-        state = topic_state(settings)
+        state = topic_state(settings, settings.topic)
         known = stream_ledger.ranges(database, settings.topic)
         found = plan(known, state, limits(settings), now=datetime.now(UTC), held=_held(context.instance))
         retry, waiting = _with_champion(found.retry, known, settings, mlflow)

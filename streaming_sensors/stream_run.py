@@ -163,7 +163,7 @@ class StreamRun:
     def _begin_ahead(self) -> _Begun | None:
         """Begin a range while another one waits for its commit, which nothing that happens here shall prevent."""
         try:
-            return self._begin_next(topic_state(self.settings)) if self._goes_on() else None
+            return self._begin_next(topic_state(self.settings, self.settings.topic)) if self._goes_on() else None
         except Exception as error:
             self.context.log.warning(f"the next range is not begun yet: {error}")
             return None
@@ -173,10 +173,10 @@ class StreamRun:
         if self.token is None:
             return None
         while self._goes_on():
-            state = topic_state(self.settings)
+            state = topic_state(self.settings, self.settings.topic)
             if (begun := self._begin_next(state)) is not None:
                 return begun
-            if not wait_for_data(self.settings, state.ends, self.settings.drain_quiet_s):
+            if not wait_for_data(self.settings, self.settings.topic, state.ends, self.settings.drain_quiet_s):
                 self.context.log.info(f"the topic was quiet for {self.settings.drain_quiet_s:g} s: done")
                 return None
         self.context.log.info(f"this run is {self.settings.max_run_s:g} s old: the next one goes on")

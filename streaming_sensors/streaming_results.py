@@ -158,7 +158,7 @@ def feature_shifts(stream: "pd.DataFrame", training: "pd.DataFrame") -> "pd.Seri
 
 
 def _checks(table: "pd.DataFrame", settings: Settings, database: Database, lake: Lake) -> Iterator[dg.AssetCheckResult]:
-    waiting = lag(settings, database, topic_state(settings))
+    waiting = lag(settings, database, topic_state(settings, settings.topic))
     allowed = 2 * settings.max_clips_per_batch
     yield check(
         "consumer_lag", waiting <= allowed, expected=f"at most {allowed} clips", actual=f"{waiting} clips", warn=True

@@ -97,7 +97,7 @@ class Stream:
 
     def assert_no_overlaps_and_no_holes(self) -> None:
         """Every offset of the topic is in exactly one committed range."""
-        state = topic_state(self.settings, timeout_s=30)
+        state = topic_state(self.settings, self.settings.topic, timeout_s=30)
         live = [found for found in stream_ledger.history(self.database, state.topic) if found.state != "split"]
         assert {found.state for found in live} == {"committed"}
         covered = sorted(
@@ -142,7 +142,7 @@ def running_stream(stack: Settings, folder: Path, topic: str, **variables: str) 
         settings = Settings()
         stream = Stream(settings)
         stream.database.migrate()
-        create_topic(settings)
+        create_topic(settings, settings.topic)
         _ensure_models_without_champion(settings)
         folder.mkdir(exist_ok=True)
         try:
