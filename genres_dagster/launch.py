@@ -14,6 +14,7 @@ from uuid import uuid4
 
 import dagster as dg
 
+from genres.audio.feature_sets import feature_set_named
 from genres.datasets.folder import dataset_id, scan
 from genres.errors import GenresError
 from genres.settings import PROJECT_DIR, Settings
@@ -64,15 +65,16 @@ def choose_dataset(settings: Settings) -> Dataset:
     GenresError
         If the folder holds nothing that can be worked with, or its id is taken.
     """
+    feature_set = feature_set_named(settings.feature_set).name
     if settings.audio is None:
-        return Dataset(SYNTHETIC, settings.state_dir / "synthetic_audio", is_synthetic=True)
+        return Dataset(SYNTHETIC, settings.state_dir / "synthetic_audio", is_synthetic=True, feature_set=feature_set)
     found = scan(settings.audio)
     name = settings.dataset or dataset_id(settings.audio, found.files)
     if name in _RESERVED:
         raise GenresError(
             f"'{name}' is an id that the project keeps for itself; name {settings.audio} otherwise with GENRES_DATASET"
         )
-    return Dataset(name, settings.audio, is_synthetic=False)
+    return Dataset(name, settings.audio, is_synthetic=False, feature_set=feature_set)
 
 
 def register(settings: Settings, instance: dg.DagsterInstance, dataset: Dataset) -> None:

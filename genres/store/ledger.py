@@ -17,6 +17,8 @@ class Dataset(NamedTuple):
     dataset: str
     source_folder: Path
     is_synthetic: bool
+    feature_set: str
+    """Name of the feature set that its models are trained on."""
 
 
 class Commit(NamedTuple):
@@ -53,7 +55,7 @@ def registered_dataset(database: Database, dataset: str) -> Dataset:
     GenresError
         If it was never registered.
     """
-    columns = (tables.DATASETS.c.dataset, tables.DATASETS.c.source_folder, tables.DATASETS.c.is_synthetic)
+    columns = [tables.DATASETS.c[name] for name in Dataset._fields]
     with database.reading() as connection:
         row = connection.execute(sa.select(*columns).where(tables.DATASETS.c.dataset == dataset)).one_or_none()
         if row is None:
@@ -61,7 +63,7 @@ def registered_dataset(database: Database, dataset: str) -> Dataset:
             raise GenresError(
                 f"there is no dataset '{dataset}' (known: {known}): load a folder with `genres load <folder>`"
             )
-    return Dataset(row.dataset, Path(row.source_folder), row.is_synthetic)
+    return Dataset(row.dataset, Path(row.source_folder), row.is_synthetic, row.feature_set)
 
 
 def publish(database: Database, dataset: str, table_name: str, commit: Commit) -> None:

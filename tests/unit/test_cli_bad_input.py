@@ -216,14 +216,14 @@ def test_dataset_that_was_never_loaded(fails: Fails, tmp_path: Path, music: Path
     database.migrate()
     clip = str(music / "metal" / "metal_0.wav")
     assert "no dataset 'synthetic' (known: none): load a folder with `genres load <folder>`" in fails("predict", clip)
-    register_dataset(database, Dataset("mine", music, is_synthetic=False))
+    register_dataset(database, Dataset("mine", music, is_synthetic=False, feature_set="gtzan57"))
     assert "no dataset 'jazz' (known: mine)" in fails("predict", clip, "--dataset", "jazz")
 
 
 def test_predict_files_that_are_not_there(fails: Fails, tmp_path: Path, music: Path) -> None:
     database = Database(Settings(state_dir=tmp_path / "state").database)
     database.migrate()
-    register_dataset(database, Dataset("mine", music, is_synthetic=False))
+    register_dataset(database, Dataset("mine", music, is_synthetic=False, feature_set="gtzan57"))
     line = fails("predict", str(tmp_path / "gone.wav"), "--dataset", "mine")
     assert line == f"there is no file or folder {tmp_path}/gone.wav"
 

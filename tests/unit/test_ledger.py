@@ -44,16 +44,18 @@ def test_what_was_not_made_yet_is_named(database: Database) -> None:
 
 def test_a_dataset_may_move_to_another_folder(database: Database) -> None:
     for folder in ("/first", "/second"):
-        ledger.register_dataset(database, Dataset("mine", Path(folder), is_synthetic=False))
-    ledger.register_dataset(database, Dataset("synthetic", Path("/made"), is_synthetic=True))
-    assert ledger.registered_dataset(database, "mine") == Dataset("mine", Path("/second"), is_synthetic=False)
+        ledger.register_dataset(database, Dataset("mine", Path(folder), is_synthetic=False, feature_set="gtzan57"))
+    ledger.register_dataset(database, Dataset("synthetic", Path("/made"), is_synthetic=True, feature_set="gtzan57"))
+    assert ledger.registered_dataset(database, "mine") == Dataset(
+        "mine", Path("/second"), is_synthetic=False, feature_set="gtzan57"
+    )
     assert ledger.registered_dataset(database, "synthetic").is_synthetic is True
 
 
 def test_an_unknown_dataset_is_named_with_those_that_there_are(database: Database) -> None:
     with pytest.raises(GenresError, match=r"no dataset 'jaz' \(known: none\): load a folder"):
         ledger.registered_dataset(database, "jaz")
-    ledger.register_dataset(database, Dataset("jazz", Path("/jazz"), is_synthetic=False))
+    ledger.register_dataset(database, Dataset("jazz", Path("/jazz"), is_synthetic=False, feature_set="gtzan57"))
     with pytest.raises(GenresError, match=r"no dataset 'jaz' \(known: jazz\)"):
         ledger.registered_dataset(database, "jaz")
 
