@@ -25,7 +25,7 @@ import psutil  # noqa: E402
 from noise_clips import clips_on_hdfs, extraction_s  # noqa: E402
 
 from genres.audio.clip_features import clip_features  # noqa: E402
-from genres.audio.feature_sets import DEFAULT_FEATURE_SET  # noqa: E402
+from genres.audio.gtzan57 import GTZAN57  # noqa: E402
 from genres.settings import Settings  # noqa: E402
 from local_stack.stack import status  # noqa: E402
 from spark.clip_source import WebHdfsClips  # noqa: E402
@@ -113,9 +113,7 @@ def pool_job(job: tuple[WebHdfsClips, list[dict[str, str]]]) -> list[dict[str, o
     source, rows = job
     done = []
     for clip in source.clips(rows):
-        found = clip_features(
-            clip.data, file_suffix=clip.suffix, feature_set=DEFAULT_FEATURE_SET, max_clip_s=MAX_CLIP_S
-        )
+        found = clip_features(clip.data, file_suffix=clip.suffix, feature_set=GTZAN57, max_clip_s=MAX_CLIP_S)
         done.append({**clip.about, "length": found.length, **found.values, "sha256": found.sha256})
     return done
 

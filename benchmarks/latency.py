@@ -69,7 +69,7 @@ def run_pipeline(wanted: argparse.Namespace) -> None:
             sys.exit("close `make ui` first: its daemon would work on the default topic at the same time")
         database = Database(settings.database)
         database.migrate()
-        create_topic(settings)
+        create_topic(settings, settings.topic)
         instance = open_instance(settings)
         bench = Bench(settings, database, instance)
         with stream_running(settings, instance):

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 import soundfile
 
-from genres.audio.feature_sets import DEFAULT_FEATURE_SET
+from genres.audio.gtzan57 import GTZAN57
 from genres.settings import Settings
 from genres.store.lake import Lake
 from spark.clip_source import WebHdfsClips
@@ -52,7 +52,7 @@ def extraction_s(spark: Any, clips: pd.DataFrame, settings: Settings) -> float:
     table = extract_features(
         spark.createDataFrame(clips),
         source=WebHdfsClips(settings.webhdfs, settings.hdfs_user),
-        feature_set=DEFAULT_FEATURE_SET,
+        feature_set=GTZAN57,
         max_clip_s=settings.max_clip_s,
         tasks=tasks_for(len(clips)),
     ).toArrow()

@@ -17,7 +17,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from genres.audio.clip_features import Clip
-from genres.audio.feature_sets import DEFAULT_FEATURE_SET
+from genres.audio.gtzan57 import GTZAN57
 from genres.settings import PROJECT_DIR, Settings
 from genres.store.lake import Lake
 from genres.store.model_registry import ModelRegistry
@@ -69,7 +69,7 @@ def main(folder: str, checkpoints: str) -> None:
     features = extract_features(
         files,
         source=FileContents(),
-        feature_set=DEFAULT_FEATURE_SET,
+        feature_set=GTZAN57,
         max_clip_s=settings.max_clip_s,
         tasks=len(os.sched_getaffinity(0)),
     )

@@ -66,13 +66,13 @@ def main() -> None:
 
 def train(form: str, features: str) -> dict[str, Any]:
     """Train every candidate in one form; give the seconds of each part and the macro-F1 on the other rows."""
-    from genres.audio.feature_sets import DEFAULT_FEATURE_SET
+    from genres.audio.gtzan57 import GTZAN57
     from genres.settings import Settings
     from spark.classifiers import candidates, index_genres, pipeline, prepare
     from spark.evaluation import confusion_matrix, metrics
     from spark.session import open_session, session_config
 
-    columns, seconds, macro_f1, took = DEFAULT_FEATURE_SET.columns, {}, {}, {}
+    columns, seconds, macro_f1, took = GTZAN57.columns, {}, {}, {}
     with tempfile.TemporaryDirectory() as folder:
         config = session_config("classic", Settings(state_dir=Path(folder)), app_name="training benchmark")
         del config["spark.hadoop.fs.defaultFS"]

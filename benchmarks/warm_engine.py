@@ -18,7 +18,7 @@ import psutil
 import requests
 from noise_clips import clips_on_hdfs
 
-from genres.audio.feature_sets import DEFAULT_FEATURE_SET
+from genres.audio.gtzan57 import GTZAN57
 from genres.settings import Settings
 from local_stack.stack import status
 from spark.clip_source import WebHdfsClips
@@ -76,7 +76,7 @@ def batch(
     spark = open_session(session_config("connect", settings, app_name="warm engine"), shared_as=shared_as)
     source = WebHdfsClips(settings.webhdfs, settings.hdfs_user)
     table = extract_features(
-        spark.createDataFrame(clips), source=source, feature_set=DEFAULT_FEATURE_SET, max_clip_s=60, tasks=2
+        spark.createDataFrame(clips), source=source, feature_set=GTZAN57, max_clip_s=60, tasks=2
     ).toArrow()
     if table["reason"].null_count != len(clips):
         raise RuntimeError(str(table["reason"]))

@@ -1,13 +1,13 @@
 """``audio_features``: librosa features computed in Spark, as Parquet on HDFS, a row for each accepted clip."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
 from genres.audio.feature_set import FeatureSet
-from genres.audio.feature_sets import DEFAULT_FEATURE_SET
+from genres.audio.feature_sets import every_column, every_version, feature_set_named
 from genres.errors import GenresError
 from genres.settings import Settings
 from genres.store import ledger, quarantine
@@ -24,12 +24,17 @@ if TYPE_CHECKING:
 _CLIPS_PER_COMMIT = 256
 """A killed run loses at most the commit it was at; a commit costs about a second."""
 
-_COLUMNS = {
-    **TRACK_COLUMNS,
-    "length": ("bigint", "Samples at 22,050 Hz."),
-    **dict.fromkeys(DEFAULT_FEATURE_SET.columns, ("double", "As in the published GTZAN table.")),
-    "feature_version": ("string", "Feature set, its version and the library it relies on."),
-}
+
+def _columns(features: Iterable[str]) -> dict[str, tuple[str, str]]:
+    """Return the table's columns, of which `features` depend on the dataset's feature set."""
+    return {
+        **TRACK_COLUMNS,
+        "length": ("bigint", "Samples at the feature set's sample rate."),
+        **dict.fromkeys(features, ("double", "As the feature set defines it.")),
+        "feature_version": ("string", "Feature set, its version and the library it relies on."),
+    }
+
+
 _FROM_BYTES = [("raw_audio", "path"), ("raw_audio", "sha256")]
 
 
@@ -39,15 +44,15 @@ _FROM_BYTES = [("raw_audio", "path"), ("raw_audio", "sha256")]
     kinds={"spark", "hdfs", "parquet"},
     owners=OWNERS,
     partitions_def=DATASETS,
-    code_version=DEFAULT_FEATURE_SET.feature_version,
-    description="The 57 features of the published GTZAN table for each accepted clip, computed by the Python workers "
-    "of Spark. Computes only what has no features of this version yet.",
+    code_version=every_version(),
+    description="The features of the dataset's feature set for each accepted clip, computed by the Python workers of "
+    "Spark. Computes only what has no features of this version yet.",
     metadata={
-        "dagster/column_schema": column_schema(_COLUMNS),
+        "dagster/column_schema": column_schema(_columns(every_column())),
         "dagster/column_lineage": column_lineage(
             {
                 **{name: [("raw_audio", name)] for name in TRACK_COLUMNS},
-                **dict.fromkeys(("length", *DEFAULT_FEATURE_SET.columns), _FROM_BYTES),
+                **dict.fromkeys(("length", *every_column()), _FROM_BYTES),
             }
         ),
     },
@@ -68,7 +73,7 @@ def audio_features(
     database.check_migrated()
     dataset = ledger.registered_dataset(database, context.partition_key)
     tables = BatchTables(lake.open(), database, dataset.dataset)
-    feature_set = DEFAULT_FEATURE_SET
+    feature_set = feature_set_named(dataset.feature_set)
 
     accepted = tables.accepted()
     present = tables.features(feature_set.feature_version, columns=[])
@@ -91,6 +96,7 @@ def audio_features(
     return dg.MaterializeResult(
         metadata={
             "data": provenance(dataset),
+            "dagster/column_schema": column_schema(_columns(feature_set.columns)),
             "dagster/row_count": len(table),
             "clips_computed": len(missing) - len(refused),
             "clips_quarantined": len(refused),
@@ -190,11 +196,12 @@ def _checks(
 ) -> Iterator[dg.AssetCheckResult]:
     import numpy as np
 
-    surplus, lacking = sorted(set(table.columns) - set(_COLUMNS)), sorted(set(_COLUMNS) - set(table.columns))
+    columns = _columns(feature_set.columns)
+    surplus, lacking = sorted(set(table.columns) - set(columns)), sorted(set(columns) - set(table.columns))
     yield check(
         "schema",
         not surplus and not lacking,
-        expected=f"{len(_COLUMNS)} columns",
+        expected=f"{len(columns)} columns",
         actual=f"{table.shape[1]} columns, lacking {lacking}, surplus {surplus}",
     )
     finite = np.isfinite(table.reindex(columns=feature_set.columns).to_numpy(dtype=float))

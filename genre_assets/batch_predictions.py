@@ -5,11 +5,12 @@ from typing import Any
 
 import dagster as dg
 
-from genres.audio.feature_sets import DEFAULT_FEATURE_SET
+from genres.audio.feature_sets import every_column
 from genres.errors import GenresError
 from genres.store import ledger, predictions
 from genres.store.batch_tables import BatchTables
 from genres.store.database import Database
+from genres.store.ledger import Dataset
 from genres.store.model_registry import RegisteredModel
 from genres_dagster.checks import check, check_spec
 from genres_dagster.columns import TRACK_COLUMNS, column_lineage, column_schema
@@ -32,7 +33,7 @@ _COLUMNS = {
     "run_id": ("string", "The Dagster run."),
     "predicted_at": ("timestamp", "UTC."),
 }
-_FROM_FEATURES = [("audio_features", name) for name in DEFAULT_FEATURE_SET.columns]
+_FROM_FEATURES = [("audio_features", name) for name in every_column()]
 
 
 @dg.asset(
@@ -72,22 +73,9 @@ def batch_predictions(
     dataset = ledger.registered_dataset(database, context.partition_key)
     tables = BatchTables(lake.open(), database, dataset.dataset)
     champion = mlflow.open().champion(dataset.dataset)
-    if champion.feature_version != DEFAULT_FEATURE_SET.feature_version:
-        raise GenresError(
-            f"{champion.name} version {champion.version} reads features {champion.feature_version}, the table has "
-            f"{DEFAULT_FEATURE_SET.feature_version}: materialize genre_classifiers and champion_model"
-        )
-    common = {
-        "dataset": dataset.dataset,
-        "model_version": champion.version,
-        "model_name": champion.name,
-        "is_calibrated": champion.is_calibrated,
-        "is_synthetic": dataset.is_synthetic,
-        "feature_version": champion.feature_version,
-        "run_id": context.run_id,
-        "predicted_at": datetime.now(UTC),
-    }
-    rows = [{**common, **row} for row in _scored(champion, tables, spark_connect.spark_session)]
+    rows = _scored(champion, dataset, tables, spark_connect.spark_session)
+    stamp = {"run_id": context.run_id, "predicted_at": datetime.now(UTC)}
+    rows = [{**row, **stamp} for row in rows]
     added = predictions.add_batch_predictions(database, rows)
     context.log.info(f"{added} rows added, {len(rows) - added} were there already")
 
@@ -125,31 +113,24 @@ def batch_predictions(
     )
 
 
-def _scored(champion: RegisteredModel, tables: BatchTables, spark: Any) -> list[dict[str, Any]]:
+def _scored(champion: RegisteredModel, dataset: Dataset, tables: BatchTables, spark: Any) -> list[dict[str, Any]]:
     from spark.labelled_features import labelled_features
-    from spark.scoring import load_model, model_genres, score
+    from spark.scoring import Scorer
 
-    model = load_model(tables.lake.uri(champion.spark_model_path))
-    genres = model_genres(model)
-    features = labelled_features(
-        spark,
-        feature_uris=[tables.lake.uri(path) for path in tables.feature_paths(champion.feature_version)],
-        split_uri=tables.lake.uri(tables.split_path()),
-        columns=DEFAULT_FEATURE_SET.columns,
-    )
-    scored = score(model, features, keep=["track_id", "genre", "part"]).collect()
-    del model  # held over a Connect session, it keeps the process from ending
-    return [
-        {
-            "track_id": row["track_id"],
-            "part": row["part"],
-            "genre": row["genre"],
-            "predicted_genre": row["predicted_genre"],
-            "probability": max(row["probabilities"]),
-            "probabilities": dict(zip(genres, row["probabilities"], strict=True)),
-        }
-        for row in scored
-    ]
+    with Scorer(champion, trained_on=dataset, lake=tables.lake) as scorer:
+        paths = tables.feature_paths(champion.feature_version)
+        if not paths:
+            raise GenresError(
+                f"{champion.name} version {champion.version} reads features {champion.feature_version}, which dataset "
+                f"'{dataset.dataset}' does not have: materialize audio_features, genre_classifiers and champion_model"
+            )
+        features = labelled_features(
+            spark,
+            feature_uris=[tables.lake.uri(path) for path in paths],
+            split_uri=tables.lake.uri(tables.split_path()),
+            columns=scorer.feature_set.columns,
+        )
+        return scorer.rows(features, keep=["track_id", "genre", "part"])
 
 
 def _sample(stored: list[dict[str, Any]]) -> str:

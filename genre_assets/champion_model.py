@@ -7,10 +7,10 @@ from typing import Any, NamedTuple
 
 import dagster as dg
 
-from genres.audio.feature_sets import DEFAULT_FEATURE_SET
 from genres.store import ledger
 from genres.store.batch_tables import BatchTables
 from genres.store.database import Database
+from genres.store.ledger import Dataset
 from genres.store.model_registry import ModelRegistry, RegisteredModel, directory_digest
 from genres_dagster.partitions import DATASETS, OWNERS, provenance
 from genres_dagster.resources import LakeResource, MlflowResource, SparkResource
@@ -50,7 +50,7 @@ def champion_model(
     parent = registry.latest_run(dataset.dataset, stage="genre_classifiers")
     best = registry.child_runs(parent)[0]
     present = registry.find_champion(dataset.dataset)
-    present_f1 = _present_f1(present, parent, tables, spark_connect, registry) if present else None
+    present_f1 = _present_f1(present, parent, dataset, tables, spark_connect) if present else None
     verdict = judge(
         valid_macro_f1=best.data.metrics["valid_macro_f1"],
         baseline=parent.data.metrics["baseline_valid_macro_f1"],
@@ -125,28 +125,27 @@ def judge(*, valid_macro_f1: float, baseline: float, present: float | None) -> V
 
 
 def _present_f1(
-    present: RegisteredModel, parent: Any, tables: BatchTables, spark_connect: SparkResource, registry: ModelRegistry
+    present: RegisteredModel, parent: Any, dataset: Dataset, tables: BatchTables, spark_connect: SparkResource
 ) -> float | None:
     """Macro-F1 of the present champion on the validation tracks that the candidates were judged on."""
     if present.fingerprint == parent.data.tags["dataset_fingerprint"]:
         return present.valid_macro_f1  # judged on these very rows
-    if present.feature_version != DEFAULT_FEATURE_SET.feature_version:
-        return None  # it cannot read today's features, and so cannot go on predicting either
+    if present.feature_version != parent.data.tags["feature_version"]:
+        return None  # it reads other features than the candidates, which the dataset may not have any more
     from spark.evaluation import confusion_matrix, metrics
     from spark.labelled_features import labelled_features
-    from spark.scoring import load_model, model_genres, score
+    from spark.scoring import Scorer
 
-    model = load_model(tables.lake.uri(present.spark_model_path))
-    labelled = labelled_features(
-        spark_connect.spark_session,
-        feature_uris=[tables.lake.uri(path) for path in tables.feature_paths(present.feature_version)],
-        split_uri=tables.lake.uri(tables.split_path()),
-        columns=DEFAULT_FEATURE_SET.columns,
-    ).filter("part = 'valid'")
-    known = model_genres(model)
-    genres = sorted({*known, *(row["genre"] for row in labelled.select("genre").distinct().collect())})
-    confusion = confusion_matrix(score(model, labelled, keep=["genre"]), genres)
-    del model  # held over a Connect session, it keeps the process from ending
+    spark = spark_connect.spark_session
+    with Scorer(present, trained_on=dataset, lake=tables.lake) as scorer:
+        labelled = labelled_features(
+            spark,
+            feature_uris=[tables.lake.uri(path) for path in tables.feature_paths(present.feature_version)],
+            split_uri=tables.lake.uri(tables.split_path()),
+            columns=scorer.feature_set.columns,
+        ).filter("part = 'valid'")
+        genres = sorted({*scorer.genres, *(row["genre"] for row in labelled.select("genre").distinct().collect())})
+        confusion = confusion_matrix(scorer.scored(labelled, keep=["genre"]), genres)
     return metrics(confusion, genres, part="valid")["valid_macro_f1"]
 
 

@@ -1,10 +1,11 @@
 """``feature_figures``: what the clips and their features look like, in the UI and in MLflow."""
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import dagster as dg
 
-from genres.audio.feature_sets import DEFAULT_FEATURE_SET
+from genres.audio.feature_sets import feature_set_named
 from genres.store import ledger
 from genres.store.batch_tables import BatchTables
 from genres.store.database import Database
@@ -16,7 +17,8 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
 
-_SHOWN = ("tempo", "rms_mean", "spectral_centroid_mean", "rolloff_mean", "zero_crossing_rate_mean", "mfcc1_mean")
+_RATE = 22_050
+"""Samples per second of the spectrograms, in Hz, whatever the features are computed at."""
 
 
 @dg.asset(
@@ -38,13 +40,14 @@ def feature_figures(
     dataset = ledger.registered_dataset(database, context.partition_key)
     tables = BatchTables(lake.open(), database, dataset.dataset)
     registry = mlflow.open()
-    features = tables.features(DEFAULT_FEATURE_SET.feature_version)
+    feature_set = feature_set_named(dataset.feature_set)
+    features = tables.features(feature_set.feature_version)
     data = provenance(dataset)
     figures = {
         "mel_spectrograms": mel_spectrograms(_one_clip_a_genre(tables), data=data),
-        "feature_distributions": feature_distributions(features, data=data),
-        "feature_correlations": feature_correlations(features, data=data),
-        "feature_pca": feature_pca(features, data=data),
+        "feature_distributions": feature_distributions(features, feature_set.shown, data=data),
+        "feature_correlations": feature_correlations(features[list(feature_set.columns)], data=data),
+        "feature_pca": feature_pca(features[list(feature_set.columns)], features["genre"], data=data),
     }
     tags = {"data": data, "dagster_run_id": context.run_id}
     with registry.run(dataset.dataset, run_name="feature figures", stage="feature_figures", tags=tags) as run:
@@ -80,18 +83,20 @@ def mel_spectrograms(clips: dict[str, bytes], *, data: str) -> "Figure":
     for axis in axes.flat:
         axis.set_axis_off()
     for axis, genre in zip(axes.flat, genres, strict=False):
-        rate = DEFAULT_FEATURE_SET.sample_rate
-        samples = decode(clips[genre], sample_rate=rate)[: 10 * rate]
-        axis.imshow(mel_spectrogram(samples, rate), origin="lower", aspect="auto", cmap="magma", vmin=-80, vmax=0)
+        samples = decode(clips[genre], sample_rate=_RATE)[: 10 * _RATE]
+        axis.imshow(mel_spectrogram(samples, _RATE), origin="lower", aspect="auto", cmap="magma", vmin=-80, vmax=0)
         axis.set_title(genre, fontsize=9)
     return figure
 
 
-def feature_distributions(features: "pd.DataFrame", *, data: str) -> "Figure":
-    """Draw box plots by genre of a few telling features."""
-    figure, axes = new_figure(12, 6.5, title="Features by genre", data=data, nrows=2, ncols=3)
+def feature_distributions(features: "pd.DataFrame", columns: Sequence[str], *, data: str) -> "Figure":
+    """Draw box plots by genre of up to six columns."""
+    rows = -(-len(columns) // 3)
+    figure, axes = new_figure(12, 3.25 * rows, title="Features by genre", data=data, nrows=rows, ncols=3, squeeze=False)
     groups = dict(list(features.groupby("genre")))
-    for axis, column in zip(axes.flat, _SHOWN, strict=True):
+    for axis in axes.flat[len(columns) :]:
+        axis.set_axis_off()
+    for axis, column in zip(axes.flat, columns, strict=False):
         axis.boxplot([group[column] for group in groups.values()], tick_labels=list(groups), showfliers=False)
         axis.set_title(column, fontsize=9)
         axis.tick_params(axis="x", rotation=60, labelsize=8)
@@ -100,21 +105,21 @@ def feature_distributions(features: "pd.DataFrame", *, data: str) -> "Figure":
 
 
 def feature_correlations(features: "pd.DataFrame", *, data: str) -> "Figure":
-    """Draw the Pearson correlations of all features as a heat map."""
-    columns = list(DEFAULT_FEATURE_SET.columns)
+    """Draw the Pearson correlations of all columns as a heat map."""
+    columns = list(features.columns)
     figure, axes = new_figure(9, 8.2, title="Correlation of the features", data=data)
-    picture = axes.imshow(features[columns].corr().fillna(0).to_numpy(), cmap="RdBu_r", vmin=-1, vmax=1)
+    picture = axes.imshow(features.corr().fillna(0).to_numpy(), cmap="RdBu_r", vmin=-1, vmax=1)
     axes.set_xticks(range(len(columns)), columns, rotation=90, fontsize=6)
     axes.set_yticks(range(len(columns)), columns, fontsize=6)
     figure.colorbar(picture, ax=axes, shrink=0.7)
     return figure
 
 
-def feature_pca(features: "pd.DataFrame", *, data: str) -> "Figure":
+def feature_pca(features: "pd.DataFrame", genres: "pd.Series", *, data: str) -> "Figure":
     """Draw the tracks on the first two principal components of the standardised features."""
     import numpy as np
 
-    values = features[list(DEFAULT_FEATURE_SET.columns)].to_numpy(dtype=float)
+    values = features.to_numpy(dtype=float)
     spread = values.std(axis=0)
     standardised = (values - values.mean(axis=0)) / np.where(spread > 0, spread, 1)
     # The right singular vectors of the standardised table are its principal axes.
@@ -122,7 +127,7 @@ def feature_pca(features: "pd.DataFrame", *, data: str) -> "Figure":
     places = left * strengths
     shares = strengths**2 / max((strengths**2).sum(), np.finfo(float).tiny)
     figure, axes = new_figure(7.5, 6, title="Tracks on two principal components", data=data)
-    for number, (genre, rows) in enumerate(features.groupby("genre").indices.items()):
+    for number, (genre, rows) in enumerate(features.groupby(genres).indices.items()):
         axes.scatter(places[rows, 0], places[rows, 1], s=18, label=genre, color=f"C{number % 10}", alpha=0.8)
     axes.set_xlabel(f"first component ({shares[0]:.0%} of the variance)")
     axes.set_ylabel(f"second component ({shares[1]:.0%})")

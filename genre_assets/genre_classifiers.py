@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import dagster as dg
 
-from genres.audio.feature_sets import DEFAULT_FEATURE_SET
+from genres.audio.feature_set import FeatureSet
+from genres.audio.feature_sets import feature_set_named
 from genres.datasets.split import fingerprint as split_fingerprint
 from genres.settings import Settings
 from genres.store import ledger
@@ -35,7 +36,7 @@ class TrainingData(NamedTuple):
 
     prepared: "Prepared"
     genres: list[str]
-    columns: tuple[str, ...]
+    feature_set: FeatureSet
     fingerprint: str
     """Of the tracks, their genres and parts, and the feature version."""
 
@@ -65,12 +66,13 @@ def genre_classifiers(
     dataset = ledger.registered_dataset(database, context.partition_key)
     tables = BatchTables(lake.open(), database, dataset.dataset)
     registry = mlflow.open()
-    data = _training_data(tables, spark_classic)
+    feature_set = feature_set_named(dataset.feature_set)
+    data = _training_data(tables, feature_set, spark_classic)
     baseline = _baseline(data)
     tags = {
         "data": provenance(dataset),
         "dataset_fingerprint": data.fingerprint,
-        "feature_version": DEFAULT_FEATURE_SET.feature_version,
+        "feature_version": feature_set.feature_version,
         "dagster_run_id": context.run_id,
         "mlflow.note.content": f"[Dagster run]({settings.dagster_url}/runs/{context.run_id}), {provenance(dataset)}",
     }
@@ -114,11 +116,10 @@ def genre_classifiers(
     )
 
 
-def _training_data(tables: BatchTables, spark_classic: SparkResource) -> TrainingData:
+def _training_data(tables: BatchTables, feature_set: FeatureSet, spark_classic: SparkResource) -> TrainingData:
     from spark.classifiers import index_genres, prepare
     from spark.labelled_features import labelled_features
 
-    feature_set = DEFAULT_FEATURE_SET
     labelled = labelled_features(
         spark_classic.spark_session,
         feature_uris=[tables.lake.uri(path) for path in tables.feature_paths(feature_set.feature_version)],
@@ -131,7 +132,7 @@ def _training_data(tables: BatchTables, spark_classic: SparkResource) -> Trainin
     parts = {part: indexed.filter(indexed.part == part).coalesce(1) for part in ("train", *PARTS)}
     prepared = prepare(parts, columns=feature_set.columns, genres=genres)
     split = split_fingerprint(tables.split())
-    return TrainingData(prepared, genres, feature_set.columns, ledger.fingerprint([split, feature_set.feature_version]))
+    return TrainingData(prepared, genres, feature_set, ledger.fingerprint([split, feature_set.feature_version]))
 
 
 def _baseline(data: TrainingData) -> dict[str, float]:
@@ -160,7 +161,7 @@ def _train(candidate: "Candidate", data: TrainingData, registry: ModelRegistry, 
     mlflow.log_params(
         {
             "classifier": candidate.name,
-            "feature_set": DEFAULT_FEATURE_SET.feature_version,
+            "feature_set": data.feature_set.feature_version,
             "genres": len(data.genres),
             **candidate.params,
         }
@@ -175,7 +176,7 @@ def _train(candidate: "Candidate", data: TrainingData, registry: ModelRegistry, 
         mlflow.log_dict({"genres": data.genres, "confusion": confusion.tolist()}, f"confusion_{part}.json")
         mlflow.log_figure(_confusion_figure(candidate.name, part, confusion, data.genres), f"confusion_{part}.png")
     mlflow.log_metrics(found)
-    registry.log_spark_model(model, columns=data.columns, tmp_uri=tmp_uri)
+    registry.log_spark_model(model, columns=data.feature_set.columns, tmp_uri=tmp_uri)
     return found
 
 

@@ -9,13 +9,15 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
-from pydantic import Field, SecretStr, model_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 from pydantic_settings import (
     BaseSettings,
     DotEnvSettingsSource,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
 )
+
+from genres.errors import GenresError
 
 PROJECT_DIR = Path(__file__).resolve().parent.parent
 """The checkout: where ``.env``, ``workspace.yaml`` and, by default, the state folder are."""
@@ -59,6 +61,33 @@ class Ports(NamedTuple):
         )
 
 
+_ID = r"^([a-z0-9][a-z0-9_]{0,39})?$"
+_TOPIC = r"^[A-Za-z0-9_-]{1,200}$"
+
+
+class StreamSettings(BaseModel):
+    """One stream: a topic, the folder that is sent to it, and the dataset whose champion scores it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str = Field(
+        pattern=r"^([a-z][a-z0-9_]{0,39})?$",
+        description="Stands before the names of its assets, sensors and jobs; empty for the default stream alone.",
+    )
+    topic: str = Field(pattern=_TOPIC, description="Kafka topic of the clips.")
+    watch_folder: Path = Field(description="Folder that clips are dropped in; an absolute path.")
+    dataset: str = Field(
+        "", pattern=_ID, description="Whose champion scores the stream; empty: the dataset that the settings mean."
+    )
+
+    @field_validator("watch_folder")
+    @classmethod
+    def _is_absolute(cls, value: Path) -> Path:
+        if not value.expanduser().is_absolute():
+            raise ValueError(f"watch_folder {str(value)!r} is not an absolute path")
+        return value.expanduser().resolve()
+
+
 class Settings(BaseSettings):
     """Everything that differs between a laptop and a cluster.
 
@@ -88,13 +117,9 @@ class Settings(BaseSettings):
     audio: Path | None = Field(
         None, description="Folder of labelled audio, <genre>/<track>.wav; empty: synthetic clips."
     )
-    dataset: str = Field(
-        "", pattern=r"^([a-z0-9][a-z0-9_]{0,39})?$", description="Dataset id; empty: taken from the folder."
-    )
+    dataset: str = Field("", pattern=_ID, description="Dataset id; empty: taken from the folder.")
     feature_set: str = Field(
-        "gtzan57",
-        pattern=r"^[a-z0-9][a-z0-9_]{0,39}$",
-        description="Feature set that models of newly loaded datasets are trained on.",
+        "gtzan57", pattern=r"^\w+$", description="Feature set that models of newly loaded datasets are trained on."
     )
     synthetic_clips_per_genre: int = Field(20, ge=3, description="Clips of each genre in the synthetic dataset.")
     synthetic_clip_s: float = Field(30.0, gt=0.5, description="Length of a synthetic clip, in seconds.")
@@ -105,7 +130,7 @@ class Settings(BaseSettings):
         "", pattern=r"^(\w+(,\w+)*)?$", description="Candidates to train, separated by commas; empty: all six."
     )
 
-    topic: str = Field("audio_clips", pattern=r"^[A-Za-z0-9_-]{1,200}$", description="Kafka topic of the clips.")
+    topic: str = Field("audio_clips", pattern=_TOPIC, description="Kafka topic of the default stream's clips.")
     topic_partitions: int = Field(3, ge=1, description="Partitions of the topic; more can be added later.")
     topic_retention_h: int = Field(168, ge=1, description="How long Kafka keeps a clip, in hours.")
     inline_limit_bytes: int = Field(
@@ -128,8 +153,13 @@ class Settings(BaseSettings):
     lease_s: float = Field(30.0, gt=0, description="How long a draining run holds the topic without renewing.")
     stream_dataset: str = Field(
         "",
-        pattern=r"^([a-z0-9][a-z0-9_]{0,39})?$",
-        description="Whose champion scores the stream; empty: the dataset that the other settings mean.",
+        pattern=_ID,
+        description="Whose champion scores the default stream; empty: the dataset that the other settings mean.",
+    )
+    more_streams: tuple[StreamSettings, ...] = Field(
+        (),
+        description="Streams beside the default one, as JSON: "
+        '[{"name": "radio", "topic": "radio_clips", "watch_folder": "/srv/radio", "dataset": "gtzan"}].',
     )
 
     @model_validator(mode="before")
@@ -200,6 +230,26 @@ class Settings(BaseSettings):
         return self.mlflow_tracking_uri or f"http://127.0.0.1:{self.ports.mlflow}"
 
     @property
+    def streams(self) -> tuple[StreamSettings, ...]:
+        """Every stream, the default one first."""
+        default = StreamSettings(name="", topic=self.topic, watch_folder=self.watch_folder, dataset=self.stream_dataset)
+        return (default, *self.more_streams)
+
+    def stream(self, name: str) -> StreamSettings:
+        """Return the stream of this name.
+
+        Raises
+        ------
+        GenresError
+            If there is none.
+        """
+        for stream in self.streams:
+            if stream.name == name:
+                return stream
+        known = ", ".join(stream.name for stream in self.more_streams) or "none beside the default one"
+        raise GenresError(f"there is no stream '{name}' (known: {known}): name one, or add it to GENRES_MORE_STREAMS")
+
+    @property
     def dagster_url(self) -> str:
         """Address of the Dagster UI that ``make ui`` opens."""
         return f"http://127.0.0.1:{self.ports.dagster}"
@@ -213,6 +263,16 @@ class Settings(BaseSettings):
     def dagster_home(self) -> Path:
         """Where Dagster keeps its instance; ``dagster.yaml`` in the checkout is linked there."""
         return self.state_dir / "dagster"
+
+    @model_validator(mode="after")
+    def _streams_are_apart(self) -> Self:
+        for what in ("name", "topic", "watch_folder"):
+            values = [getattr(stream, what) for stream in self.streams]
+            if twice := sorted({str(value) for value in values if values.count(value) > 1}):
+                raise ValueError(
+                    f"GENRES_MORE_STREAMS: two streams have the {what} {twice[0]!r}; let each have its own"
+                )
+        return self
 
     @model_validator(mode="after")
     def _hdfs_addresses_come_together(self) -> Self:

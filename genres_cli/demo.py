@@ -22,7 +22,7 @@ from rich.table import Table
 from genres.addresses import require_addresses
 from genres.errors import GenresError
 from genres.settings import PROJECT_DIR, Settings
-from genres_cli.stream_demo import producer_running, run_stream_demo, ui_runs
+from genres_cli.stream_demo import producers_running, run_stream_demo, ui_runs
 
 if TYPE_CHECKING:
     import dagster as dg
@@ -46,7 +46,8 @@ def start(console: Console) -> Settings:
     Database(settings.database).migrate()
     up(settings, on_progress=lambda line: console.print(f"  {escape(line)}"))
     settings = Settings()
-    create_topic(settings)
+    for stream in settings.streams:
+        create_topic(settings, stream.topic)
     console.print(f"local stack is up ({time.monotonic() - started:.1f} s)")
     return settings
 
@@ -136,9 +137,10 @@ def open_dagster(console: Console) -> None:
         "--port",
         str(settings.ports.dagster),
     ]
-    console.print(f"drop .wav files in {escape(str(settings.watch_folder))}; Ctrl-C closes Dagster, the stack stays")
+    folders = ", ".join(escape(str(stream.watch_folder)) for stream in settings.streams)
+    console.print(f"drop .wav files in {folders}; Ctrl-C closes Dagster, the stack stays")
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    with producer_running(settings):
+    with producers_running(settings):
         # In the checkout Dagster would warn that it does not read the dagster.yaml there, but the one linked to it.
         dagster = subprocess.Popen([command, *arguments], cwd=settings.dagster_home)
         # A shell starts background jobs deaf to SIGINT, which children inherit; Dagster ends in order by it alone.

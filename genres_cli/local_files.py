@@ -9,7 +9,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import track
 
-from genres.audio.feature_sets import DEFAULT_FEATURE_SET
+from genres.audio.feature_set import FeatureSet
+from genres.audio.feature_sets import feature_set_named, feature_set_of
 from genres.datasets.folder import AUDIO_SUFFIXES
 from genres.errors import GenresError
 from genres.settings import Settings
@@ -38,7 +39,8 @@ def write_features(console: Console, paths: Sequence[Path], output: Path, settin
         raise GenresError(f"{output}: write to a name that ends in .csv or .parquet")
     if not output.parent.is_dir():
         raise GenresError(f"{output}: there is no folder {output.parent}; make it first")
-    table = published_table(_features(console, _audio_files(paths), settings), DEFAULT_FEATURE_SET)
+    feature_set = feature_set_named(settings.feature_set)
+    table = published_table(_features(console, _audio_files(paths), feature_set, settings), feature_set)
     if output.suffix == ".csv":
         table.to_csv(output, index=False)
     else:
@@ -65,7 +67,7 @@ def predict_files(console: Console, paths: Sequence[Path], settings: Settings, d
     from genres.store.ledger import registered_dataset
     from genres.store.model_registry import ModelRegistry
     from genres_dagster.launch import choose_dataset
-    from spark.scoring import load_model, model_genres, score
+    from spark.scoring import Scorer
     from spark.session import open_session, session_config
 
     files = _audio_files(paths)
@@ -73,47 +75,26 @@ def predict_files(console: Console, paths: Sequence[Path], settings: Settings, d
     database.check_migrated()
     entry = registered_dataset(database, dataset or choose_dataset(settings).dataset)
     champion = ModelRegistry(settings.tracking_uri).champion(entry.dataset)
-    if champion.feature_version != DEFAULT_FEATURE_SET.feature_version:
-        raise GenresError(
-            f"{champion.name} version {champion.version} reads features {champion.feature_version}, this version "
-            f"computes {DEFAULT_FEATURE_SET.feature_version}: train anew with `genres demo`"
-        )
-    rows = _features(console, files, settings)
-    good = rows[rows["reason"].isna()]
-    lake = Lake.of(settings)
+    feature_set = feature_set_of(champion.feature_version)
+    features = _features(console, files, feature_set, settings)
+    good = features[features["reason"].isna()]
     spark = open_session(session_config("connect", settings, app_name="genres predict"))
     try:
-        model = load_model(lake.uri(champion.spark_model_path))
-        genres = model_genres(model)
-        # Two folders may hold the same file name; the row's number tells them apart.
-        frame = spark.createDataFrame(good[list(DEFAULT_FEATURE_SET.columns)].assign(row=good.index))
-        scored = {row["row"]: row for row in score(model, frame, keep=["row"]).collect()}
-        del model  # held over a Connect session, it keeps the process from ending
+        with Scorer(champion, trained_on=entry, lake=Lake.of(settings)) as scorer:
+            # Two folders may hold the same file name; the row's number tells them apart.
+            frame = spark.createDataFrame(good[list(feature_set.columns)].assign(row=good.index))
+            rows = {row.pop("row"): row for row in scorer.rows(frame, keep=["row"])}
     finally:
         spark.stop()
-    return [
-        {
-            "file_name": name,
-            "predicted_genre": scored[row]["predicted_genre"],
-            "probability": max(scored[row]["probabilities"]),
-            "probabilities": dict(zip(genres, scored[row]["probabilities"], strict=True)),
-            "is_calibrated": champion.is_calibrated,
-            "model_name": champion.name,
-            "model_version": champion.version,
-            "dataset": entry.dataset,
-            "is_synthetic": entry.is_synthetic,
-            "feature_version": champion.feature_version,
-        }
-        for row, name in good["filename"].items()
-    ]
+    return [{"file_name": name, **rows[number]} for number, name in good["filename"].items()]
 
 
-def _features(console: Console, files: Sequence[Path], settings: Settings) -> pd.DataFrame:
+def _features(console: Console, files: Sequence[Path], feature_set: FeatureSet, settings: Settings) -> pd.DataFrame:
     from genres.audio.clip_features import features_of_files
     from genres.audio.compile_kernels import compile_kernels
 
     compile_kernels(console.print)
-    rows = features_of_files(files, feature_set=DEFAULT_FEATURE_SET, max_clip_s=settings.max_clip_s)
+    rows = features_of_files(files, feature_set=feature_set, max_clip_s=settings.max_clip_s)
     shown = track(rows, "features", total=len(files), console=console, disable=not console.is_terminal)
     table = pd.DataFrame(list(shown))
     refused = table[table["reason"].notna()].to_dict("records")

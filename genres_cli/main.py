@@ -174,18 +174,20 @@ def predictions(dataset: str, as_json: bool, follow: bool) -> None:
 
 @app.command()
 @click.argument("folder", type=_PATH, required=False)
+@click.option("--stream", "name", default="", help="Stream that it is sent to; the default one unless named.")
 @click.option("--once", is_flag=True, help="Send what is there and end.")
-def watch(folder: Path | None, once: bool) -> None:
+def watch(folder: Path | None, name: str, once: bool) -> None:
     """Send the audio dropped in a folder to Kafka; Ctrl-C ends it.
 
-    FOLDER is by default the settings' watch_folder; audio in genre folders in it is sent with its genre.
+    FOLDER is by default the stream's watch_folder; audio in genre folders in it is sent with its genre.
     """
     from genres.settings import Settings
     from streaming_sensors import folder_producer
 
     settings = Settings()
+    stream = settings.stream(name)
     if folder is None:
-        folder = settings.watch_folder
+        folder = stream.watch_folder
         folder.mkdir(parents=True, exist_ok=True)
     with folder_producer.stop_on_signals() as stop:
         folder_producer.watch(settings, folder, once=once, console=_console(), stop=stop)

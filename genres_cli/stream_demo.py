@@ -99,17 +99,20 @@ def stream_running(settings: Settings, instance: "dg.DagsterInstance") -> Iterat
     """
     log = settings.state_dir / "logs" / "dagster_daemon.log"
     daemon = [sys.executable, "-m", "dagster._daemon", "run", "-w", str(PROJECT_DIR / "workspace.yaml")]
-    with _running(daemon, log), producer_running(settings):
+    with _running(daemon, log), producers_running(settings):
         _wait_for_sensors(instance, log)
         yield
 
 
 @contextmanager
-def producer_running(settings: Settings) -> Iterator[None]:
-    """Run ``genres watch`` on the settings' folder meanwhile."""
-    settings.watch_folder.mkdir(parents=True, exist_ok=True)
-    command = [sys.executable, "-m", "genres_cli", "watch", str(settings.watch_folder)]
-    with _running(command, settings.state_dir / "logs" / "folder_producer.log"):
+def producers_running(settings: Settings) -> Iterator[None]:
+    """Run ``genres watch`` on each stream's folder meanwhile."""
+    with ExitStack() as running:
+        for stream in settings.streams:
+            stream.watch_folder.mkdir(parents=True, exist_ok=True)
+            command = [sys.executable, "-m", "genres_cli", "watch", "--stream", stream.name]
+            log = "_".join(filter(None, ("folder_producer", stream.name)))
+            running.enter_context(_running(command, settings.state_dir / "logs" / f"{log}.log"))
         yield
 
 

@@ -5,7 +5,7 @@ from typing import Any
 import dagster as dg
 
 
-def check_spec(asset: str, name: str, description: str, *, blocking: bool = False) -> dg.AssetCheckSpec:
+def check_spec(asset: dg.AssetKey | str, name: str, description: str, *, blocking: bool = False) -> dg.AssetCheckSpec:
     """Declare a check that the asset's own step carries out.
 
     Parameters

@@ -23,11 +23,11 @@ def column_schema(columns: Mapping[str, tuple[str, str]], *, nullable: Sequence[
     )
 
 
-def column_lineage(sources: Mapping[str, Sequence[tuple[str, str]]]) -> dg.TableColumnLineage:
+def column_lineage(sources: Mapping[str, Sequence[tuple[dg.AssetKey | str, str]]]) -> dg.TableColumnLineage:
     """Build a table's lineage from column name to the (asset, column) pairs that it comes from."""
     return dg.TableColumnLineage(
         deps_by_column={
-            name: [dg.TableColumnDep(asset_key=dg.AssetKey(asset), column_name=column) for asset, column in pairs]
+            name: [dg.TableColumnDep(asset_key=asset, column_name=column) for asset, column in pairs]
             for name, pairs in sources.items()
         }
     )

@@ -1,55 +1,131 @@
-"""Scoring: a model's native Spark directory and a feature table give predicted genres with probabilities."""
+"""Scoring: a registered model and a table of its features give predicted genres with probabilities, as rows."""
 
 from collections.abc import Sequence
-from typing import Any
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
 
+from genres.audio.feature_sets import feature_set_of
+from genres.store.lake import Lake
+from genres.store.ledger import Dataset
+from genres.store.model_registry import RegisteredModel
 
-def load_model(uri: str) -> Any:
-    """Load a fitted pipeline from its native Spark directory (JSON and Parquet, no pickle).
-
-    Works in a classic and in a Connect session. A process that still holds a model from a Connect session hangs
-    when it ends: drop every reference before the session is stopped.
-    """
+if TYPE_CHECKING:
     from pyspark.ml import PipelineModel
+    from pyspark.sql import DataFrame
 
-    return PipelineModel.load(uri)
 
+class Scorer:
+    """A registered model, loaded once, so that no table mixes two versions; a context manager.
 
-def score(model: Any, features: Any, *, keep: Sequence[str]) -> Any:
-    """Predict the genre of each row.
+    A process that still holds a model from a Connect session hangs when it ends: `close`, or the end of the ``with``
+    block, drops it, and has to come before the session is stopped. Connect's MLlib finds the session by the thread
+    that opened it, so a scorer is used in one thread.
 
     Parameters
     ----------
     model
-        From `load_model`.
-    features
-        DataFrame with the model's feature columns and the columns `keep`.
-    keep
-        Columns handed through.
+        The version, as the alias pointed at it.
+    trained_on
+        The dataset of its tracks.
+    lake
+        Where its native Spark directory lies.
 
-    Returns
-    -------
-    pyspark.sql.DataFrame
-        `keep`, ``predicted_genre`` and ``probabilities`` (array of doubles in the order of `model_genres`). A
-        one-versus-rest model has raw scores only; theirs are the softmax of the scores, which orders the genres
-        rightly but is calibrated to nothing.
+    Raises
+    ------
+    GenresError
+        If the model reads features that this code does not compute.
     """
-    from pyspark.ml.functions import vector_to_array
-    from pyspark.sql import functions as sf
 
-    scored = model.transform(features)
-    # Asking for the result's columns instead costs a round trip to the server, as much time as a batch's scores.
-    if any(stage.hasParam("probabilityCol") for stage in model.stages):
-        probabilities = vector_to_array(sf.col("probability"))
-    else:
-        raw = vector_to_array(sf.col("rawPrediction"))
-        # The largest score is taken off first, so that exp cannot overflow.
-        powers = sf.transform(raw, lambda score: sf.exp(score - sf.array_max(raw)))
-        total = sf.aggregate(powers, sf.lit(0.0), lambda total, power: total + power)
-        probabilities = sf.transform(powers, lambda power: power / total)
-    return scored.select(*keep, "predicted_genre", probabilities.alias("probabilities"))
+    def __init__(self, model: RegisteredModel, *, trained_on: Dataset, lake: Lake) -> None:
+        self.model = model
+        self.trained_on = trained_on
+        self.feature_set = feature_set_of(model.feature_version)
+        """The features that it reads."""
+        # JSON and Parquet, no pickle.
+        self._pipeline: PipelineModel = _load(lake.uri(model.spark_model_path))
+        self.genres: list[str] = list(self._pipeline.stages[-1].getLabels())
+        """The genres that it tells apart, in the order of its probabilities."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Drop the model; the scorer is of no use afterwards."""
+        self.__dict__.pop("_pipeline", None)
+
+    def scored(self, features: "DataFrame", *, keep: Sequence[str]) -> "DataFrame":
+        """Predict the genre of each row, still in Spark.
+
+        Parameters
+        ----------
+        features
+            With the columns of `feature_set` and the columns `keep`.
+        keep
+            Columns handed through.
+
+        Returns
+        -------
+        DataFrame
+            `keep`, ``predicted_genre`` and ``probabilities`` (array of doubles in the order of `genres`). A
+            one-versus-rest model has raw scores only; theirs are the softmax of the scores, which orders the genres
+            rightly but is calibrated to nothing.
+        """
+        from pyspark.ml.functions import vector_to_array
+        from pyspark.sql import functions as sf
+
+        scored = self._pipeline.transform(features)
+        # Asking for the result's columns instead costs a round trip to the server, as much time as a batch's scores.
+        if any(stage.hasParam("probabilityCol") for stage in self._pipeline.stages):
+            probabilities = vector_to_array(sf.col("probability"))
+        else:
+            raw = vector_to_array(sf.col("rawPrediction"))
+            # The largest score is taken off first, so that exp cannot overflow.
+            powers = sf.transform(raw, lambda score: sf.exp(score - sf.array_max(raw)))
+            total = sf.aggregate(powers, sf.lit(0.0), lambda total, power: total + power)
+            probabilities = sf.transform(powers, lambda power: power / total)
+        return scored.select(*keep, "predicted_genre", probabilities.alias("probabilities"))
+
+    def rows(self, features: "DataFrame", *, keep: Sequence[str]) -> list[dict[str, Any]]:
+        """Predict the genre of each row.
+
+        Parameters
+        ----------
+        features, keep
+            As for `scored`.
+
+        Returns
+        -------
+        list of dict
+            For each row the columns `keep` and what every prediction table has: ``predicted_genre``, ``probability``,
+            ``probabilities`` (by genre), ``is_calibrated``, ``model_name``, ``model_version``, ``feature_version``,
+            ``dataset`` and ``is_synthetic``.
+        """
+        about = {
+            "model_name": self.model.name,
+            "model_version": self.model.version,
+            "is_calibrated": self.model.is_calibrated,
+            "feature_version": self.model.feature_version,
+            "dataset": self.trained_on.dataset,
+            "is_synthetic": self.trained_on.is_synthetic,
+        }
+        return [
+            {
+                **{column: row[column] for column in keep},
+                "predicted_genre": row["predicted_genre"],
+                "probability": max(row["probabilities"]),
+                "probabilities": dict(zip(self.genres, row["probabilities"], strict=True)),
+                **about,
+            }
+            for row in self.scored(features, keep=keep).collect()
+        ]
 
 
-def model_genres(model: Any) -> list[str]:
-    """The genres a model tells apart, in the order of its probabilities."""
-    return list(model.stages[-1].getLabels())
+def _load(uri: str) -> "PipelineModel":
+    from pyspark.ml import PipelineModel
+
+    return PipelineModel.load(uri)

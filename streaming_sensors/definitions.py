@@ -2,16 +2,42 @@
 
 import dagster as dg
 
-from genres.settings import Settings
+from genres.settings import Settings, StreamSettings
 from genres_dagster.resources import SparkResource, resources
 from spark.session import session_config
-from streaming_sensors.sensors import audio_clips_sensor, range_reconciler, stream_job
-from streaming_sensors.stream_assets import audio_clips, nothing_lost, stream_batch
-from streaming_sensors.streaming_results import results_job, streaming_results, streaming_results_sensor
+from streaming_sensors.sensors import build_audio_clips_sensor, build_job, build_range_reconciler
+from streaming_sensors.stream import Stream
+from streaming_sensors.stream_assets import build_audio_clips, build_nothing_lost, build_stream_batch
+from streaming_sensors.streaming_results import (
+    build_results_job,
+    build_streaming_results,
+    build_streaming_results_sensor,
+)
+
+
+def build_stream(settings: StreamSettings) -> dg.Definitions:
+    """Build the assets, checks, jobs and sensors of one stream; resources are the location's.
+
+    Parameters
+    ----------
+    settings
+        The stream's name, topic, folder and dataset.
+    """
+    stream = Stream(settings)
+    return dg.Definitions(
+        assets=[build_audio_clips(stream), build_stream_batch(stream), build_streaming_results(stream)],
+        asset_checks=[build_nothing_lost(stream)],
+        jobs=[build_job(stream), build_results_job(stream)],
+        sensors=[
+            build_audio_clips_sensor(stream),
+            build_range_reconciler(stream),
+            build_streaming_results_sensor(stream),
+        ],
+    )
 
 
 def build_defs(*, settings: Settings) -> dg.Definitions:
-    """Build fresh Definitions of the streaming half.
+    """Build fresh Definitions of the streaming half: of every stream that the settings have.
 
     Parameters
     ----------
@@ -20,17 +46,14 @@ def build_defs(*, settings: Settings) -> dg.Definitions:
     """
     stream_session = session_config("connect", settings, app_name="genres stream")
     common = resources(settings)
-    return dg.Definitions(
-        assets=[audio_clips, stream_batch, streaming_results],
-        asset_checks=[nothing_lost],
-        jobs=[stream_job, results_job],
-        sensors=[audio_clips_sensor, range_reconciler, streaming_results_sensor],
+    location = dg.Definitions(
         resources={
             **{name: common[name] for name in ("settings", "lake", "database", "mlflow")},
             "spark_stream": SparkResource(spark_config=stream_session, shared_as=f"stream of {settings.state_dir}"),
         },
         executor=dg.in_process_executor,
     )
+    return dg.Definitions.merge(location, *(build_stream(stream) for stream in settings.streams))
 
 
 defs = build_defs(settings=Settings())

@@ -545,7 +545,7 @@ class _Outlet:
         from kafka import KafkaProducer
         from kafka.errors import KafkaError
 
-        topic_state(self._settings, timeout_s=timeout_s)
+        topic_state(self._settings, self._settings.topic, timeout_s=timeout_s)
         try:
             self._producer = KafkaProducer(
                 bootstrap_servers=self._settings.bootstrap_servers, **producer_config(self._settings)

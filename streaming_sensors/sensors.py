@@ -5,7 +5,7 @@ A tick opens no message and loads neither Spark nor an audio library.
 
 import dataclasses
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import TYPE_CHECKING
 
 import dagster as dg
 
@@ -15,118 +15,131 @@ from genres.store.database import Database
 from genres.store.stream_ledger import leases, ranges
 from genres.store.stream_ledger.values import Attempt, Plan, StreamRange
 from genres_dagster.resources import MlflowResource
-from streaming_sensors.names import (
-    ATTEMPT_TAG,
-    DRAIN_TAG,
-    FEATURES,
-    NO_CHAMPION,
-    OFFSET_RANGES,
-    POISON_TAG,
-    PREDICTIONS,
-)
 from streaming_sensors.offset_plan import plan
-from streaming_sensors.stream_assets import audio_clips
-from streaming_sensors.stream_run import limits, stream_dataset
+from streaming_sensors.run_tags import ATTEMPT_TAG, DRAIN_TAG, POISON_TAG
+from streaming_sensors.stream import Stream
+from streaming_sensors.stream_run import NO_CHAMPION, limits
 from streaming_sensors.topic import TopicState, topic_state, wait_for_data
+
+if TYPE_CHECKING:
+    from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 
 _LONG_POLL_S = 25.0
 """How long a tick waits for clips: long beside the 5 s that may pass before the daemon begins the next one, in which
 nobody waits; below its limit of 60 s for a tick; and no longer than a person waits for Dagster to close."""
 _START_S = 60.0
 """How long a run may take to start before its range counts as abandoned."""
+JOB = "stream_batch_job"
 _NOT_STARTED = [dg.DagsterRunStatus.QUEUED, dg.DagsterRunStatus.NOT_STARTED, dg.DagsterRunStatus.STARTING]
 
-stream_job = dg.define_asset_job(
-    "stream_batch_job",
-    selection=dg.AssetSelection.assets(FEATURES, PREDICTIONS),
-    partitions_def=OFFSET_RANGES,
-    # A step process of its own would cost more than the work on a small batch.
-    executor_def=dg.in_process_executor,
-    description="One offset range; launched by a sensor, also what has arrived since.",
-)
+
+def build_job(stream: Stream) -> "UnresolvedAssetJobDefinition":
+    """Build the job of the stream's offset ranges."""
+    return dg.define_asset_job(
+        stream.named(JOB),
+        selection=dg.AssetSelection.assets(stream.features, stream.predictions),
+        partitions_def=stream.offset_ranges,
+        # A step process of its own would cost more than the work on a small batch.
+        executor_def=dg.in_process_executor,
+        description="One offset range; launched by a sensor, also what has arrived since.",
+    )
 
 
-@dg.sensor(
-    job=stream_job,
-    minimum_interval_seconds=1,
-    default_status=dg.DefaultSensorStatus.RUNNING,
-    description="Turns new offsets of the topic into streaming partitions and launches a draining run.",
-)
-def audio_clips_sensor(
-    context: dg.SensorEvaluationContext, settings: dg.ResourceParam[Settings], database: dg.ResourceParam[Database]
-) -> dg.SensorResult | dg.SkipReason:
-    """Plan new ranges; wait on Kafka inside the tick when there is nothing to plan."""
-    try:
-        database.check_migrated()
-        state = topic_state(settings)
-        if leases.is_held(database, settings.topic):
-            # The run that holds it takes what arrives.
-            return dg.SkipReason(f"a run is draining {settings.topic}")
-        planned = _plan_new(context, settings, database, state)
-        if not (planned.new or planned.lost) and wait_for_data(settings, state.ends, _LONG_POLL_S):
-            state = topic_state(settings)
-            planned = _plan_new(context, settings, database, state)
-    except GenresError as error:
-        return dg.SkipReason(str(error))
-    attempts = ranges.record_plan(database, planned)
-    if not attempts and not planned.lost:
-        return dg.SkipReason(planned.reason or "nothing new")
-    return _result(settings, database, state, planned, attempts)
+def build_audio_clips_sensor(stream: Stream) -> dg.SensorDefinition:
+    """Build the sensor that plans new ranges; it waits on Kafka inside the tick when there is nothing to plan."""
+
+    @dg.sensor(
+        name=stream.named("audio_clips_sensor"),
+        job_name=stream.named(JOB),
+        minimum_interval_seconds=1,
+        default_status=dg.DefaultSensorStatus.RUNNING,
+        description=f"Turns new offsets of topic {stream.topic} into streaming partitions and launches a draining run.",
+    )
+    def audio_clips_sensor(
+        context: dg.SensorEvaluationContext, settings: dg.ResourceParam[Settings], database: dg.ResourceParam[Database]
+    ) -> dg.SensorResult | dg.SkipReason:
+        try:
+            database.check_migrated()
+            state = topic_state(settings, stream.topic)
+            if leases.is_held(database, stream.topic):
+                # The run that holds it takes what arrives.
+                return dg.SkipReason(f"a run is draining {stream.topic}")
+            planned = _plan_new(context, stream, settings, database, state)
+            if not (planned.new or planned.lost) and wait_for_data(settings, stream.topic, state.ends, _LONG_POLL_S):
+                state = topic_state(settings, stream.topic)
+                planned = _plan_new(context, stream, settings, database, state)
+        except GenresError as error:
+            return dg.SkipReason(str(error))
+        attempts = ranges.record_plan(database, planned)
+        if not attempts and not planned.lost:
+            return dg.SkipReason(planned.reason or "nothing new")
+        return _result(stream, database, state, planned, attempts)
+
+    return audio_clips_sensor
 
 
-@dg.sensor(
-    job=stream_job,
-    minimum_interval_seconds=15,
-    default_status=dg.DefaultSensorStatus.RUNNING,
-    description="Launches again what was planned and is not committed; splits ranges that fail to find the clip at "
-    "fault; prunes old partitions.",
-)
-def range_reconciler(
-    context: dg.SensorEvaluationContext,
-    settings: dg.ResourceParam[Settings],
-    database: dg.ResourceParam[Database],
-    mlflow: MlflowResource,
-) -> dg.SensorResult | dg.SkipReason:
-    """Retry, split, give up, prune."""
-    try:
-        database.check_migrated()
-        state = topic_state(settings)
-        known = ranges.known(database, settings.topic)
-        found = plan(known, state, limits(settings), now=datetime.now(UTC), held=_held(context.instance))
-        retry, waiting = _with_champion(found.retry, known, settings, mlflow)
-    except GenresError as error:
-        return dg.SkipReason(str(error))
-    mending = dataclasses.replace(found, new=(), retry=retry)
-    attempts = ranges.record_plan(database, mending)
-    old = _old_partitions(context.instance, database, settings)
-    if not (attempts or mending.poison or mending.split or mending.lost or old):
-        return dg.SkipReason(waiting or "every planned range is committed, in work or young")
-    result = _result(settings, database, state, mending, attempts)
-    prune = [OFFSET_RANGES.build_delete_request(old)] if old else []
-    return result._replace(dynamic_partitions_requests=[*(result.dynamic_partitions_requests or []), *prune])
+def build_range_reconciler(stream: Stream) -> dg.SensorDefinition:
+    """Build the sensor that retries, splits, quarantines and prunes."""
+
+    @dg.sensor(
+        name=stream.named("range_reconciler"),
+        job_name=stream.named(JOB),
+        minimum_interval_seconds=15,
+        default_status=dg.DefaultSensorStatus.RUNNING,
+        description="Launches again what was planned and is not committed; splits ranges that fail to find the clip "
+        "at fault; prunes old partitions.",
+    )
+    def range_reconciler(
+        context: dg.SensorEvaluationContext,
+        settings: dg.ResourceParam[Settings],
+        database: dg.ResourceParam[Database],
+        mlflow: MlflowResource,
+    ) -> dg.SensorResult | dg.SkipReason:
+        try:
+            database.check_migrated()
+            state = topic_state(settings, stream.topic)
+            known = ranges.known(database, stream.topic)
+            held = _held(context.instance, stream)
+            found = plan(known, state, limits(settings), now=datetime.now(UTC), held=held)
+            retry, waiting = _with_champion(found.retry, known, stream, settings, mlflow)
+        except GenresError as error:
+            return dg.SkipReason(str(error))
+        repair = dataclasses.replace(found, new=(), retry=retry)
+        attempts = ranges.record_plan(database, repair)
+        old = _old_partitions(context.instance, stream, database, settings)
+        if not (attempts or repair.poison or repair.split or repair.lost or old):
+            return dg.SkipReason(waiting or "every planned range is committed, in work or young")
+        result = _result(stream, database, state, repair, attempts)
+        prune = [stream.offset_ranges.build_delete_request(old)] if old else []
+        return result._replace(dynamic_partitions_requests=[*(result.dynamic_partitions_requests or []), *prune])
+
+    return range_reconciler
 
 
 def _with_champion(
-    retry: tuple[Attempt, ...], known: list[StreamRange], settings: Settings, mlflow: MlflowResource
+    retry: tuple[Attempt, ...], known: list[StreamRange], stream: Stream, settings: Settings, mlflow: MlflowResource
 ) -> tuple[tuple[Attempt, ...], str]:
     """Leave out the ranges that wait for a champion as long as there is none; say so."""
     reasons = {found.key: found.reason for found in known if (found.reason or "").startswith(NO_CHAMPION)}
     waiting = [attempt for attempt in retry if attempt.key in reasons]
     # MLflow's client is loaded only if a range waits for it.
-    if not waiting or mlflow.open().find_champion(stream_dataset(settings)):
+    if not waiting or mlflow.open().find_champion(stream.dataset(settings)):
         return retry, ""
     clips = sum(len(attempt.key) for attempt in waiting)
     return tuple(attempt for attempt in retry if attempt not in waiting), f"{clips} clips: {reasons[waiting[0].key]}"
 
 
-def _plan_new(context: dg.SensorEvaluationContext, settings: Settings, database: Database, state: TopicState) -> Plan:
-    known = ranges.known(database, settings.topic)
-    found = plan(known, state, limits(settings), now=datetime.now(UTC), held=_held(context.instance))
+def _plan_new(
+    context: dg.SensorEvaluationContext, stream: Stream, settings: Settings, database: Database, state: TopicState
+) -> Plan:
+    known = ranges.known(database, stream.topic)
+    held = _held(context.instance, stream)
+    found = plan(known, state, limits(settings), now=datetime.now(UTC), held=held)
     return dataclasses.replace(found, retry=(), split=(), poison=())
 
 
 def _result(
-    settings: Settings, database: Database, state: TopicState, planned: Plan, attempts: tuple[Attempt, ...]
+    stream: Stream, database: Database, state: TopicState, planned: Plan, attempts: tuple[Attempt, ...]
 ) -> dg.SensorResult:
     requests = [
         dg.RunRequest(
@@ -143,15 +156,15 @@ def _result(
     keys = [str(request.partition_key) for request in requests]
     return dg.SensorResult(
         run_requests=requests,
-        dynamic_partitions_requests=[OFFSET_RANGES.build_add_request(keys)] if keys else [],
+        dynamic_partitions_requests=[stream.offset_ranges.build_add_request(keys)] if keys else [],
         cursor=",".join(f"{partition}={end}" for partition, end in state.ends.items()),
-        asset_events=[_lag(settings, database, state), *_losses(planned)],
+        asset_events=[_lag(stream, database, state), *_losses(stream, planned)],
     )
 
 
-def lag(settings: Settings, database: Database, state: TopicState) -> int:
+def lag(database: Database, state: TopicState) -> int:
     """Count the clips that lie in the topic and are not committed, lost or given up."""
-    known = ranges.progress(database, settings.topic, state.topic_id)
+    known = ranges.progress(database, state.topic, state.topic_id)
     waiting = 0
     for partition, end in state.ends.items():
         first, done = known.get(partition, (state.beginnings[partition], 0))
@@ -159,22 +172,22 @@ def lag(settings: Settings, database: Database, state: TopicState) -> int:
     return waiting
 
 
-def _lag(settings: Settings, database: Database, state: TopicState) -> dg.AssetObservation:
+def _lag(stream: Stream, database: Database, state: TopicState) -> dg.AssetObservation:
     return dg.AssetObservation(
-        audio_clips.key,
+        stream.clips,
         metadata={
-            "lag_clips": lag(settings, database, state),
+            "lag_clips": lag(database, state),
             "end_offsets": dg.MetadataValue.json({str(key): end for key, end in state.ends.items()}),
             "topic_id": state.topic_id,
         },
     )
 
 
-def _losses(planned: Plan) -> list[Any]:
+def _losses(stream: Stream, planned: Plan) -> list[dg.AssetCheckEvaluation]:
     """A loud failed check for each range of offsets that nobody can read any more."""
     return [
         dg.AssetCheckEvaluation(
-            asset_key=audio_clips.key,
+            asset_key=stream.clips,
             check_name="nothing_lost",
             passed=False,
             severity=dg.AssetCheckSeverity.ERROR,
@@ -185,7 +198,7 @@ def _losses(planned: Plan) -> list[Any]:
     ]
 
 
-def _held(instance: dg.DagsterInstance) -> frozenset[str]:
+def _held(instance: dg.DagsterInstance, stream: Stream) -> frozenset[str]:
     """Partitions whose run Dagster has, but has not started yet.
 
     Only for so long: a run whose process was killed before it began is "starting" to Dagster for ever. Should it
@@ -193,17 +206,17 @@ def _held(instance: dg.DagsterInstance) -> frozenset[str]:
     """
     recently = datetime.now(UTC) - timedelta(seconds=_START_S)
     waiting = instance.get_runs(
-        dg.RunsFilter(job_name=stream_job.name, statuses=_NOT_STARTED, created_after=recently), limit=500
+        dg.RunsFilter(job_name=stream.named(JOB), statuses=_NOT_STARTED, created_after=recently), limit=500
     )
     return frozenset(run.tags["dagster/partition"] for run in waiting if "dagster/partition" in run.tags)
 
 
-def _old_partitions(instance: dg.DagsterInstance, database: Database, settings: Settings) -> list[str]:
+def _old_partitions(instance: dg.DagsterInstance, stream: Stream, database: Database, settings: Settings) -> list[str]:
     """The oldest finished partitions beyond the number that is kept; the ledger keeps their history."""
-    keys = instance.get_dynamic_partitions(str(OFFSET_RANGES.name))
+    keys = instance.get_dynamic_partitions(str(stream.offset_ranges.name))
     surplus = len(keys) - settings.keep_partitions
     if surplus <= 0:
         return []
-    finished = ranges.history(database, settings.topic, states={"committed", "lost", "split"})
+    finished = ranges.history(database, stream.topic, states={"committed", "lost", "split"})
     present = set(keys)
     return [str(found.key) for found in finished if str(found.key) in present][:surplus]

@@ -6,11 +6,12 @@ import time
 from collections.abc import Collection, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import dagster as dg
 
-from genres.audio.feature_sets import DEFAULT_FEATURE_SET
+from genres.audio.feature_set import FeatureSet
+from genres.audio.feature_sets import feature_set_named, feature_set_of
 from genres.errors import GenresError
 from genres.settings import Settings
 from genres.store import ledger
@@ -21,13 +22,18 @@ from genres.store.model_registry import RegisteredModel
 from genres.store.stream_ledger import leases, ranges
 from genres.store.stream_ledger.leases import FencedError
 from genres.store.stream_ledger.values import Attempt, PartitionKey, Plan
-from genres_dagster.launch import choose_dataset
 from genres_dagster.partitions import provenance
 from genres_dagster.resources import MlflowResource, SparkResource
-from streaming_sensors import range_work
-from streaming_sensors.names import FEATURES, NO_CHAMPION, OFFSET_RANGES, PREDICTIONS
 from streaming_sensors.offset_plan import Limits, next_range
+from streaming_sensors.range_work import RangeWork, StoredFeatures
+from streaming_sensors.stream import Stream
 from streaming_sensors.topic import TopicState, topic_state, wait_for_data
+
+if TYPE_CHECKING:
+    from spark.scoring import Scorer
+
+NO_CHAMPION = "no champion model"
+"""How the reason of a range begins that waits for a model."""
 
 
 class Output(NamedTuple):
@@ -44,7 +50,8 @@ class _Begun(NamedTuple):
 
     key: PartitionKey
     selected: Collection[dg.AssetKey]
-    features: Future[range_work.StoredFeatures]
+    feature_set: FeatureSet
+    features: Future[StoredFeatures]
 
 
 class StreamRun:
@@ -54,6 +61,8 @@ class StreamRun:
     ----------
     context
         Of the run's step: its id, its log and Dagster's instance.
+    stream
+        The stream that it works for.
     settings, lake, database, mlflow
         Where clips, features, rows and models are.
     spark_stream
@@ -63,6 +72,7 @@ class StreamRun:
     def __init__(
         self,
         context: dg.AssetExecutionContext,
+        stream: Stream,
         settings: Settings,
         lake: Lake,
         database: Database,
@@ -70,6 +80,7 @@ class StreamRun:
         spark_stream: SparkResource,
     ) -> None:
         self.context = context
+        self.stream = stream
         self.settings = settings
         self.lake = lake
         self.database = database
@@ -77,8 +88,8 @@ class StreamRun:
         self._mlflow = mlflow
         self._spark = spark_stream
         self._champion: RegisteredModel | None = None
-        self._dataset: Dataset | None = None
-        self._scorer: range_work.Scorer | None = None
+        self._scorer: Scorer | None = None
+        self._work = RangeWork(settings, lake, database)
         # The model stays in the run's thread: Connect's MLlib knows the session by the thread that opened it.
         self._other = ThreadPoolExecutor(1)
         self._started = time.monotonic()
@@ -86,7 +97,7 @@ class StreamRun:
     @contextlib.contextmanager
     def lease(self, *, drains: bool) -> Iterator[None]:
         """Show signs of life, and hold the topic's lease if this run is to drain and nobody else does."""
-        topic, lease_s, run_id = self.settings.topic, self.settings.lease_s, self.context.run_id
+        topic, lease_s, run_id = self.stream.topic, self.settings.lease_s, self.context.run_id
         if drains:
             self.token = leases.acquire(self.database, topic, run_id, lease_s)
             if self.token is None:
@@ -119,7 +130,7 @@ class StreamRun:
         self._other.shutdown(cancel_futures=True)
 
     def work(self, key: PartitionKey, selected: Collection[dg.AssetKey], attempt: int | None) -> Iterator[Output]:
-        """Do the run's own range and, with the lease, range after range until the topic is quiet or the run is old.
+        """Work on the run's own range and, with the lease, on range after range until all is quiet or the run is old.
 
         While a range is scored and committed, the next one's features are computed already. Whatever goes wrong is
         written down with the range, so that the reconciler knows whose fault it was.
@@ -129,7 +140,7 @@ class StreamRun:
         key
             The run's own range.
         selected
-            Which of ``stream_features`` and ``stream_predictions`` are wanted of it; of further ranges both are made.
+            Which of the stream's features and predictions are wanted of it; of further ranges both are made.
         attempt
             Number of the attempt, if a plan gave it one.
 
@@ -164,7 +175,7 @@ class StreamRun:
     def _begin_ahead(self) -> _Begun | None:
         """Begin a range while another one waits for its commit, which nothing that happens here shall prevent."""
         try:
-            return self._begin_next(topic_state(self.settings)) if self._goes_on() else None
+            return self._begin_next(topic_state(self.settings, self.stream.topic)) if self._goes_on() else None
         except Exception as error:
             self.context.log.warning(f"the next range is not begun yet: {error}")
             return None
@@ -174,10 +185,10 @@ class StreamRun:
         if self.token is None:
             return None
         while self._goes_on():
-            state = topic_state(self.settings)
+            state = topic_state(self.settings, self.stream.topic)
             if (begun := self._begin_next(state)) is not None:
                 return begun
-            if not wait_for_data(self.settings, state.ends, self.settings.drain_quiet_s):
+            if not wait_for_data(self.settings, self.stream.topic, state.ends, self.settings.drain_quiet_s):
                 self.context.log.info(f"the topic was quiet for {self.settings.drain_quiet_s:g} s: done")
                 return None
         self.context.log.info(f"this run is {self.settings.max_run_s:g} s old: the next one goes on")
@@ -186,54 +197,53 @@ class StreamRun:
     def _begin_next(self, state: TopicState) -> _Begun | None:
         """Plan the next range and begin it; None if all of the topic is planned."""
         while True:
-            known = ranges.known(self.database, self.settings.topic)
+            known = ranges.known(self.database, self.stream.topic)
             key = next_range(known, state, limits(self.settings))
             if key is None:
                 return None
             # Whoever was overtaken plans nothing: its ranges would wait until they count as abandoned.
             if ranges.record_plan(self.database, Plan(new=(Attempt(key),)), token=self.token):
                 break  # else another planner was first, which the ledger shows by now
-        self.context.instance.add_dynamic_partitions(str(OFFSET_RANGES.name), [str(key)])
-        return self._begin(key, {FEATURES, PREDICTIONS}, 1)
+        self.context.instance.add_dynamic_partitions(str(self.stream.offset_ranges.name), [str(key)])
+        return self._begin(key, {self.stream.features, self.stream.predictions}, 1)
 
     def _begin(self, key: PartitionKey, selected: Collection[dg.AssetKey], attempt: int | None) -> _Begun | None:
         """Take a range, and let its features be computed or read; None if it has to wait for a champion."""
         with self._blaming(key):
             found = ranges.begin_attempt(self.database, key, self.context.run_id, attempt=attempt)
-            if PREDICTIONS in selected and not self._has_champion(key):
+            if self.stream.predictions in selected and not self._has_champion(key):
                 return None
-            path = found.feature_path if found.feature_version == DEFAULT_FEATURE_SET.feature_version else None
-            if FEATURES in selected or path is None:
-                features = self._other.submit(
-                    range_work.store_features, key, spark=self._session, lake=self.lake, settings=self.settings
-                )
+            feature_set = self._feature_set()
+            path = found.feature_path if found.feature_version == feature_set.feature_version else None
+            if self.stream.features in selected or path is None:
+                features = self._other.submit(self._work.store_features, key, feature_set, spark=self._session)
             else:
-                features = self._other.submit(range_work.read_features, path, lake=self.lake)
-            return _Begun(key, selected, features)
+                features = self._other.submit(self._work.read_features, path)
+            return _Begun(key, selected, feature_set, features)
 
-    def _stored(self, begun: _Begun) -> range_work.StoredFeatures:
+    def _stored(self, begun: _Begun) -> StoredFeatures:
         """Wait for a range's features, and load the run's model meanwhile."""
         with self._blaming(begun.key):
-            if PREDICTIONS in begun.selected:
+            if self.stream.predictions in begun.selected:
                 self._load_scorer()
             return begun.features.result()
 
-    def _finish(self, begun: _Begun, stored: range_work.StoredFeatures) -> Iterator[Output]:
-        """Predict and commit, as far as that is selected; give what was made."""
-        key, selected, _ = begun
+    def _finish(self, begun: _Begun, stored: StoredFeatures) -> Iterator[Output]:
+        """Predict and commit, as far as that is selected; yield what was made."""
+        key, selected, version = begun.key, begun.selected, begun.feature_set.feature_version
         with self._blaming(key):
-            if PREDICTIONS not in selected:
-                ranges.publish_features(self.database, key, stored.path, DEFAULT_FEATURE_SET.feature_version)
-            if FEATURES in selected:
+            if self.stream.predictions not in selected:
+                ranges.publish_features(self.database, key, stored.path, version)
+            if self.stream.features in selected:
                 metadata = {
                     "dagster/row_count": len(stored.table),
                     "clips_refused": len(stored.table) - stored.table["reason"].null_count,
                     "seconds": stored.seconds,
                     "parquet": self.lake.uri(stored.path),
-                    "feature_version": DEFAULT_FEATURE_SET.feature_version,
+                    "feature_version": version,
                 }
-                yield Output(key, FEATURES, metadata, f"{key}-{DEFAULT_FEATURE_SET.feature_version}")
-            if PREDICTIONS in selected:
+                yield Output(key, self.stream.features, metadata, f"{key}-{version}")
+            if self.stream.predictions in selected:
                 yield self._predict(key, stored)
 
     @contextlib.contextmanager
@@ -255,21 +265,13 @@ class StreamRun:
         except GenresError as error:  # it must not hide why the attempt ended
             self.context.log.warning(f"{key}: the ledger does not take down why its attempt ended: {error}")
 
-    def _predict(self, key: PartitionKey, features: range_work.StoredFeatures) -> Output:
+    def _predict(self, key: PartitionKey, features: StoredFeatures) -> Output:
         started = time.monotonic()
         scorer = self._load_scorer()
-        result = range_work.predict_and_commit(
-            key,
-            features,
-            scorer,
-            spark=self._session,
-            lake=self.lake,
-            database=self.database,
-            settings=self.settings,
-            run_id=self.context.run_id,
-            token=self.token,
+        result = self._work.predict_and_commit(
+            key, features, scorer, spark=self._session, run_id=self.context.run_id, token=self.token
         )
-        champion = scorer.champion
+        champion = scorer.model
         self.context.log.info(
             f"{key}: {result.new_predictions} predicted, {result.new_quarantine} quarantined, "
             f"{result.duplicates} known already"
@@ -282,7 +284,7 @@ class StreamRun:
             "model": f"{champion.name} version {champion.version}",
             "seconds": time.monotonic() - started,
         }
-        return Output(key, PREDICTIONS, metadata, f"{key}-{champion.name}-{champion.version}")
+        return Output(key, self.stream.predictions, metadata, f"{key}-{champion.name}-{champion.version}")
 
     @cached_property
     def _session(self) -> Any:
@@ -291,32 +293,44 @@ class StreamRun:
         return session
 
     def _has_champion(self, key: PartitionKey) -> bool:
-        """Resolve the champion, once for the run; say that the range waits if there is none."""
-        if self._champion is None:
-            dataset = stream_dataset(self.settings)
-            champion = self._mlflow.open().find_champion(dataset)
-            if champion is None:
-                reason = f"{NO_CHAMPION} for dataset '{dataset}' yet: the clips wait until there is one"
-                self.context.log.warning(reason)
-                ranges.end_attempt(self.database, key, self.context.run_id, reason=reason, is_clips_fault=False)
-                return False
-            self._champion = champion
-            self._dataset = ledger.registered_dataset(self.database, dataset)
-        return True
+        """Look for the champion; say that the range waits if there is none."""
+        if self._find_champion() is not None:
+            return True
+        reason = f"{NO_CHAMPION} for dataset '{self._dataset_id}' yet: the clips wait until there is one"
+        self.context.log.warning(reason)
+        ranges.end_attempt(self.database, key, self.context.run_id, reason=reason, is_clips_fault=False)
+        return False
 
-    def _load_scorer(self) -> range_work.Scorer:
+    def _find_champion(self) -> RegisteredModel | None:
+        """Resolve the champion, once for the run."""
+        if self._champion is None:
+            self._champion = self._mlflow.open().find_champion(self._dataset_id)
+        return self._champion
+
+    def _feature_set(self) -> FeatureSet:
+        """Return the features that the champion reads or, without one, the dataset's models are trained on."""
+        champion = self._find_champion()
+        return feature_set_of(champion.feature_version) if champion else feature_set_named(self._dataset.feature_set)
+
+    def _load_scorer(self) -> "Scorer":
         """Load the run's champion, once."""
         if self._scorer is None:
-            assert self._champion is not None and self._dataset is not None  # noqa: S101 - `_has_champion` came before
+            from spark.scoring import Scorer
+
+            champion = self._find_champion()
+            assert champion is not None  # noqa: S101 - `_has_champion` came before
             _ = self._session  # the model is loaded into it
-            self._scorer = range_work.Scorer(self._champion, trained_on=self._dataset, lake=self.lake)
-            self.context.log.info(f"{self._champion.name} version {self._champion.version} is loaded")
+            self._scorer = Scorer(champion, trained_on=self._dataset, lake=self.lake)
+            self.context.log.info(f"{champion.name} version {champion.version} is loaded")
         return self._scorer
 
+    @cached_property
+    def _dataset_id(self) -> str:
+        return self.stream.dataset(self.settings)
 
-def stream_dataset(settings: Settings) -> str:
-    """Give the id of the dataset whose champion scores the stream."""
-    return settings.stream_dataset or choose_dataset(settings).dataset
+    @cached_property
+    def _dataset(self) -> Dataset:
+        return ledger.registered_dataset(self.database, self._dataset_id)
 
 
 def limits(settings: Settings, *, max_in_flight: int = 1) -> Limits:

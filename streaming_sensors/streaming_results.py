@@ -1,14 +1,15 @@
-"""``streaming_results``: what the stream predicted, as figures and checks; made anew as predictions arrive."""
+"""``streaming_results``: what a stream predicted, as figures and checks; drawn again as predictions arrive."""
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import dagster as dg
 
-from genres.audio.feature_sets import DEFAULT_FEATURE_SET
+from genres.audio.feature_set import FeatureSet
+from genres.audio.feature_sets import feature_set_of
 from genres.errors import GenresError
 from genres.settings import Settings
 from genres.store import ledger
@@ -21,14 +22,14 @@ from genres_dagster.figures import figure_metadata, new_figure
 from genres_dagster.partitions import OWNERS, provenance
 from genres_dagster.resources import LakeResource
 from streaming_sensors.sensors import lag
-from streaming_sensors.stream_run import stream_dataset
+from streaming_sensors.stream import Stream
 from streaming_sensors.topic import topic_state
 
 if TYPE_CHECKING:
     import pandas as pd
+    from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
     from matplotlib.figure import Figure
 
-_ASSET = "streaming_results"
 _SHOWN_CLIPS = 2000
 _MOST_QUARANTINED = 0.2
 _STALE = timedelta(minutes=10)
@@ -38,83 +39,100 @@ _MOST_DRIFTED = 0.25
 _RECENT_RANGES = 50
 _EVERY_S = 30
 _EVERY_S_WHILE_DRAINING = 120
-"""Figures are drawn more seldom while a run works on clips, whose cores they would take."""
+"""Figures are drawn more rarely while a run works on clips, whose cores they would take."""
+JOB = "streaming_results_job"
 
 
-@dg.asset(
-    name=_ASSET,
-    deps=["stream_predictions"],
-    group_name="streaming",
-    kinds={"python", "matplotlib", "sql"},
-    owners=OWNERS,
-    description="Genres over time, confidence, latency and running accuracy of the newest predictions, with checks of "
-    "lag, freshness, quarantine, labels and drift.",
-    check_specs=[
-        check_spec(_ASSET, "consumer_lag", "The topic holds no more unread clips than two batches."),
-        check_spec(_ASSET, "freshness", "If clips wait, the newest prediction is younger than ten minutes."),
-        check_spec(_ASSET, "quarantine_rate", "At most a fifth of the clips are refused."),
-        check_spec(_ASSET, "label_set", "Only the model's genres are predicted."),
-        check_spec(_ASSET, "feature_drift", "At most a quarter of the features have drifted from the training set."),
-        check_spec(_ASSET, "batch_checks", "No check of a committed range failed."),
-    ],
-)
-def streaming_results(
-    context: dg.AssetExecutionContext,
-    settings: dg.ResourceParam[Settings],
-    lake: LakeResource,
-    database: dg.ResourceParam[Database],
-) -> dg.MaterializeResult:
-    """Draw and check the newest predictions."""
-    import pandas as pd
+def build_streaming_results(stream: Stream) -> dg.AssetsDefinition:
+    """Build the asset that draws and checks the stream's newest predictions."""
+    asset = stream.results
 
-    database.check_migrated()
-    rows = results.predictions(database, limit=_SHOWN_CLIPS)
-    if not rows:
-        raise GenresError("the stream has predicted nothing yet: drop clips in the folder that `genres watch` watches")
-    table = pd.DataFrame(rows)
-    dataset = ledger.registered_dataset(database, stream_dataset(settings))
-    data = provenance(dataset)
-    latencies = table["latency_s"]
-    return dg.MaterializeResult(
-        metadata={
-            "data": data,
-            "dagster/row_count": len(table),
-            "latency_p50_s": float(latencies.quantile(0.5)),
-            "latency_p95_s": float(latencies.quantile(0.95)),
-            "figure": figure_metadata(results_figure(table, data=data)),
-        },
-        check_results=list(_checks(table, settings, database, lake.open())),
+    @dg.asset(
+        key=asset,
+        deps=[stream.predictions],
+        group_name=stream.group,
+        kinds={"python", "matplotlib", "sql"},
+        owners=OWNERS,
+        description="Genres over time, confidence, latency and running accuracy of the newest predictions, with "
+        "checks of lag, freshness, quarantine, labels and drift.",
+        check_specs=[
+            check_spec(asset, "consumer_lag", "The topic holds no more unread clips than two batches."),
+            check_spec(asset, "freshness", "If clips wait, the newest prediction is younger than ten minutes."),
+            check_spec(asset, "quarantine_rate", "At most a fifth of the clips are refused."),
+            check_spec(asset, "label_set", "Only the model's genres are predicted."),
+            check_spec(asset, "feature_drift", "At most a quarter of the features have drifted from the training set."),
+            check_spec(asset, "batch_checks", "No check of a committed range failed."),
+        ],
     )
+    def streaming_results(
+        settings: dg.ResourceParam[Settings], lake: LakeResource, database: dg.ResourceParam[Database]
+    ) -> dg.MaterializeResult:
+        """Draw and check the newest predictions."""
+        import pandas as pd
 
-
-results_job = dg.define_asset_job("streaming_results_job", selection=dg.AssetSelection.assets(streaming_results))
-
-
-@dg.sensor(
-    job=results_job,
-    minimum_interval_seconds=_EVERY_S,
-    default_status=dg.DefaultSensorStatus.RUNNING,
-    description="Makes streaming_results anew when there are new predictions.",
-)
-def streaming_results_sensor(
-    context: dg.SensorEvaluationContext, settings: dg.ResourceParam[Settings], database: dg.ResourceParam[Database]
-) -> dg.SensorResult | dg.SkipReason:
-    """Request a run when the newest prediction is another than at the last request."""
-    try:
         database.check_migrated()
-    except GenresError as error:
-        return dg.SkipReason(str(error))
-    newest = results.predictions(database, limit=1)
-    if not newest:
-        return dg.SkipReason("the stream has predicted nothing yet")
-    mark = str(newest[0]["predicted_at"])
-    if mark == context.cursor:
-        return dg.SkipReason("no prediction since the last figures")
-    drawn = context.instance.get_latest_materialization_event(dg.AssetKey(_ASSET))
-    age_s = time.time() - drawn.timestamp if drawn else math.inf
-    if age_s < _EVERY_S_WHILE_DRAINING and leases.is_held(database, settings.topic):
-        return dg.SkipReason(f"a run is draining {settings.topic}: the figures wait until it is done or they are old")
-    return dg.SensorResult(run_requests=[dg.RunRequest(run_key=mark)], cursor=mark)
+        rows = results.predictions(database, limit=_SHOWN_CLIPS)
+        if not rows:
+            raise GenresError(
+                f"stream {stream.topic} has predicted nothing yet: drop clips in {stream.settings.watch_folder}, which "
+                "`genres watch` watches"
+            )
+        table = pd.DataFrame(rows)
+        dataset = ledger.registered_dataset(database, stream.dataset(settings))
+        data = provenance(dataset)
+        latencies = table["latency_s"]
+        return dg.MaterializeResult(
+            metadata={
+                "data": data,
+                "dagster/row_count": len(table),
+                "latency_p50_s": float(latencies.quantile(0.5)),
+                "latency_p95_s": float(latencies.quantile(0.95)),
+                "figure": figure_metadata(results_figure(table, data=data)),
+            },
+            check_results=list(_checks(table, stream, settings, database, lake.open())),
+        )
+
+    return streaming_results
+
+
+def build_results_job(stream: Stream) -> "UnresolvedAssetJobDefinition":
+    """Build the job of the stream's figures."""
+    return dg.define_asset_job(stream.named(JOB), selection=dg.AssetSelection.assets(stream.results))
+
+
+def build_streaming_results_sensor(stream: Stream) -> dg.SensorDefinition:
+    """Build the sensor that asks for figures when the newest prediction is another than at the last request.
+
+    An automation condition cannot do the same: how often figures are drawn depends on the topic's lease.
+    """
+
+    @dg.sensor(
+        name=stream.named("streaming_results_sensor"),
+        job_name=stream.named(JOB),
+        minimum_interval_seconds=_EVERY_S,
+        default_status=dg.DefaultSensorStatus.RUNNING,
+        description="Draws streaming_results again when there are new predictions.",
+    )
+    def streaming_results_sensor(
+        context: dg.SensorEvaluationContext, database: dg.ResourceParam[Database]
+    ) -> dg.SensorResult | dg.SkipReason:
+        try:
+            database.check_migrated()
+        except GenresError as error:
+            return dg.SkipReason(str(error))
+        newest = results.predictions(database, limit=1)
+        if not newest:
+            return dg.SkipReason("the stream has predicted nothing yet")
+        mark = str(newest[0]["predicted_at"])
+        if mark == context.cursor:
+            return dg.SkipReason("no prediction since the last figures")
+        drawn = context.instance.get_latest_materialization_event(stream.results)
+        age_s = time.time() - drawn.timestamp if drawn else math.inf
+        if age_s < _EVERY_S_WHILE_DRAINING and leases.is_held(database, stream.topic):
+            return dg.SkipReason(f"a run is draining {stream.topic}: the figures wait until it is done or they are old")
+        return dg.SensorResult(run_requests=[dg.RunRequest(run_key=mark)], cursor=mark)
+
+    return streaming_results_sensor
 
 
 def results_figure(table: "pd.DataFrame", *, data: str) -> "Figure":
@@ -149,17 +167,19 @@ def results_figure(table: "pd.DataFrame", *, data: str) -> "Figure":
     return figure
 
 
-def feature_shifts(stream: "pd.DataFrame", training: "pd.DataFrame") -> "pd.Series":
-    """How far each feature's mean has moved, in standard deviations of the training set."""
+def feature_shifts(stream: "pd.DataFrame", training: "pd.DataFrame", columns: Sequence[str]) -> "pd.Series":
+    """How far each column's mean has moved, in standard deviations of the training set."""
     import numpy as np
 
-    columns = list(DEFAULT_FEATURE_SET.columns)
-    spread = training[columns].std().replace(0, np.nan)
-    return ((stream[columns].mean() - training[columns].mean()) / spread).abs().fillna(0)
+    wanted = list(columns)
+    spread = training[wanted].std().replace(0, np.nan)
+    return ((stream[wanted].mean() - training[wanted].mean()) / spread).abs().fillna(0)
 
 
-def _checks(table: "pd.DataFrame", settings: Settings, database: Database, lake: Lake) -> Iterator[dg.AssetCheckResult]:
-    waiting = lag(settings, database, topic_state(settings))
+def _checks(
+    table: "pd.DataFrame", stream: Stream, settings: Settings, database: Database, lake: Lake
+) -> Iterator[dg.AssetCheckResult]:
+    waiting = lag(database, topic_state(settings, stream.topic))
     allowed = 2 * settings.max_clips_per_batch
     yield check(
         "consumer_lag", waiting <= allowed, expected=f"at most {allowed} clips", actual=f"{waiting} clips", warn=True
@@ -184,7 +204,8 @@ def _checks(table: "pd.DataFrame", settings: Settings, database: Database, lake:
     answers = zip(table["predicted_genre"], table["probabilities"], strict=True)
     strange = sorted({genre for genre, probabilities in answers if genre not in probabilities})
     yield check("label_set", not strange, expected="the model's genres", actual=f"others: {strange or 'none'}")
-    yield _drift(settings, database, lake)
+    feature_set = feature_set_of(table["feature_version"].iloc[-1])
+    yield _drift(feature_set, stream, settings, database, lake)
     failed = results.checks(database, failed_only=True)
     yield check(
         "batch_checks",
@@ -197,24 +218,27 @@ def _checks(table: "pd.DataFrame", settings: Settings, database: Database, lake:
     )
 
 
-def _drift(settings: Settings, database: Database, lake: Lake) -> dg.AssetCheckResult:
+def _drift(
+    feature_set: FeatureSet, stream: Stream, settings: Settings, database: Database, lake: Lake
+) -> dg.AssetCheckResult:
+    """Compare the features that the model of the newest prediction reads with those that it was trained on."""
     import pandas as pd
 
-    committed = ranges.history(database, settings.topic, states={"committed"})[-_RECENT_RANGES:]
-    version = DEFAULT_FEATURE_SET.feature_version
+    committed = ranges.history(database, stream.topic, states={"committed"})[-_RECENT_RANGES:]
+    version = feature_set.feature_version
     paths = [found.feature_path for found in committed if found.feature_path and found.feature_version == version]
-    training = BatchTables(lake, database, stream_dataset(settings)).features(version)
-    stream: Any = lake.read_table(paths).to_pandas() if paths else pd.DataFrame(columns=["reason"])
-    stream = stream[stream["reason"].isna()]
-    if stream.empty or training.empty:
+    training = BatchTables(lake, database, stream.dataset(settings)).features(version)
+    arrived = lake.read_table(paths).to_pandas() if paths else pd.DataFrame(columns=["reason"])
+    arrived = arrived[arrived["reason"].isna()]
+    if arrived.empty or training.empty:
         return check("feature_drift", True, expected="features to compare", actual="none yet", warn=True)
-    shifts = feature_shifts(stream, training)
+    shifts = feature_shifts(arrived, training, feature_set.columns)
     drifted = shifts[shifts > _SHIFT].sort_values(ascending=False)
     return check(
         "feature_drift",
         len(drifted) <= _MOST_DRIFTED * len(shifts),
         expected=f"at most {_MOST_DRIFTED:.0%} of the means moved by more than {_SHIFT:g} standard deviations",
-        actual=f"{len(drifted)} of {len(shifts)} did, over {len(stream)} clips",
+        actual=f"{len(drifted)} of {len(shifts)} did, over {len(arrived)} clips",
         warn=True,
         drifted=dg.MetadataValue.json({str(name): round(float(shift), 2) for name, shift in drifted.items()}),
     )

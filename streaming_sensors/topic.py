@@ -44,7 +44,7 @@ def max_message_bytes(settings: Settings) -> int:
     return settings.inline_limit_bytes + ENVELOPE_BYTES
 
 
-def create_topic(settings: Settings, *, timeout_s: float = 10.0) -> None:
+def create_topic(settings: Settings, topic: str, *, timeout_s: float = 10.0) -> None:
     """Make the topic, or fit the existing one to the settings; calling it again changes nothing.
 
     A topic keeps the partitions it has beyond ``topic_partitions``, since Kafka cannot take any away.
@@ -59,7 +59,7 @@ def create_topic(settings: Settings, *, timeout_s: float = 10.0) -> None:
     from kafka.admin import ConfigResource
     from kafka.errors import KafkaError, TopicAlreadyExistsError
 
-    topic, partitions = settings.topic, settings.topic_partitions
+    partitions = settings.topic_partitions
     config = {
         # A clip that was seen twice keeps both its messages: a range of offsets has to stay what it was.
         "cleanup.policy": "delete",
@@ -73,7 +73,7 @@ def create_topic(settings: Settings, *, timeout_s: float = 10.0) -> None:
             except TopicAlreadyExistsError:
                 if _changed(admin, topic, config):
                     admin.alter_configs([ConfigResource("topic", topic, config)])
-                if len(_description(admin, settings)["partitions"]) < partitions:
+                if len(_description(admin, topic, settings)["partitions"]) < partitions:
                     admin.create_partitions({topic: partitions})
             admin.wait_for_topics([topic])
         except KafkaError as error:
@@ -86,7 +86,7 @@ def create_topic(settings: Settings, *, timeout_s: float = 10.0) -> None:
             ) from error
 
 
-def topic_state(settings: Settings, *, timeout_s: float = 5.0) -> TopicState:
+def topic_state(settings: Settings, topic: str, *, timeout_s: float = 5.0) -> TopicState:
     """Ask for the topic's id and for the first and the next offset of each of its partitions.
 
     Raises
@@ -99,16 +99,16 @@ def topic_state(settings: Settings, *, timeout_s: float = 5.0) -> TopicState:
     from kafka.admin import OffsetSpec
 
     with _admin(settings, timeout_s) as admin:
-        description = _description(admin, settings)
+        description = _description(admin, topic, settings)
         return TopicState(
-            settings.topic,
+            topic,
             _url_safe(description["topic_id"]),
             _offsets(admin, description, OffsetSpec.EARLIEST),
             _offsets(admin, description, OffsetSpec.LATEST),
         )
 
 
-def wait_for_data(settings: Settings, after: dict[int, int], timeout_s: float) -> bool:
+def wait_for_data(settings: Settings, topic: str, after: dict[int, int], timeout_s: float) -> bool:
     """Wait until the topic has more than the caller knows of.
 
     Offsets are asked for four times a second over one connection. No payload is fetched: a consumer that polls
@@ -117,7 +117,9 @@ def wait_for_data(settings: Settings, after: dict[int, int], timeout_s: float) -
     Parameters
     ----------
     settings
-        Which topic, and where.
+        Where the topic is.
+    topic
+        Its name.
     after
         The end offsets that are known, by partition; a partition that is left out counts as empty.
     timeout_s
@@ -141,7 +143,7 @@ def wait_for_data(settings: Settings, after: dict[int, int], timeout_s: float) -
     deadline = time.monotonic() + timeout_s
     with _admin(settings, 5.0) as admin:
         while True:
-            ends = _offsets(admin, _description(admin, settings), OffsetSpec.LATEST)
+            ends = _offsets(admin, _description(admin, topic, settings), OffsetSpec.LATEST)
             if any(end != after.get(partition, 0) for partition, end in ends.items()):
                 return True
             left = deadline - time.monotonic()
@@ -185,18 +187,18 @@ def _admin(settings: Settings, timeout_s: float) -> "Iterator[KafkaAdminClient]"
         ) from error
 
 
-def _description(admin: "KafkaAdminClient", settings: Settings) -> dict[str, Any]:
+def _description(admin: "KafkaAdminClient", topic: str, settings: Settings) -> dict[str, Any]:
     from kafka.errors import UnknownTopicOrPartitionError, for_code
 
-    (description,) = admin.describe_topics([settings.topic])
+    (description,) = admin.describe_topics([topic])
     error = for_code(description["error_code"])
     if error is UnknownTopicOrPartitionError:
         raise GenresError(
-            f"Kafka at {settings.bootstrap_servers} has no topic {settings.topic!r}: make it with `genres up`, or "
+            f"Kafka at {settings.bootstrap_servers} has no topic {topic!r}: make it with `genres up`, or "
             "mend GENRES_TOPIC"
         )
     if description["error_code"]:
-        raise error(settings.topic)
+        raise error(topic)
     return description
 
 

@@ -22,7 +22,7 @@ from dagster import DagsterRun, DefaultRunLauncher
 from dagster._core.launcher.base import CheckRunHealthResult, LaunchRunContext, WorkerStatus
 from dagster._grpc.types import ExecuteRunArgs
 
-from streaming_sensors.names import DRAIN_TAG
+from streaming_sensors.run_tags import DRAIN_TAG
 
 PID_TAG = "genres/process"
 """Host, process id and start time of a run that was forked, as another process needs them to look after it."""

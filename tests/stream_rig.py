@@ -27,6 +27,7 @@ from genres.store.ledger import Dataset
 from genres.store.model_registry import ModelRegistry
 from genres.store.stream_ledger import ranges, results
 from genres_dagster.launch import open_instance, register
+from streaming_sensors import stream as streams
 from streaming_sensors.topic import create_topic, topic_state
 
 GENRES = ("blues", "disco", "metal")
@@ -42,6 +43,7 @@ class Stream:
         self.settings = settings
         self.database = Database(settings.database)
         self.lake = Lake.of(settings)
+        self.names = streams.Stream(settings.streams[0])
         self.folder = settings.watch_folder
         self.instance = open_instance(settings)
         self.producer: subprocess.Popen[bytes] | None = None
@@ -97,7 +99,7 @@ class Stream:
 
     def assert_no_overlaps_and_no_holes(self) -> None:
         """Every offset of the topic is in exactly one committed range."""
-        state = topic_state(self.settings, timeout_s=30)
+        state = topic_state(self.settings, self.settings.topic, timeout_s=30)
         live = [found for found in ranges.history(self.database, state.topic) if found.state != "split"]
         assert {found.state for found in live} == {"committed"}
         covered = sorted(
@@ -142,7 +144,7 @@ def running_stream(stack: Settings, folder: Path, topic: str, **variables: str) 
         settings = Settings()
         stream = Stream(settings)
         stream.database.migrate()
-        create_topic(settings)
+        create_topic(settings, settings.topic)
         _ensure_models_without_champion(settings)
         folder.mkdir(exist_ok=True)
         try:
@@ -221,7 +223,7 @@ def _train() -> None:
 
     from genre_assets.champion_model import _publish
     from genres.audio.clip_features import clip_features
-    from genres.audio.feature_sets import DEFAULT_FEATURE_SET
+    from genres.audio.gtzan57 import GTZAN57
     from genres.store.batch_tables import MANIFEST_COLUMNS, BatchTables
     from spark.classifiers import candidates, index_genres, pipeline
     from spark.session import open_session, session_config
@@ -233,7 +235,7 @@ def _train() -> None:
     )
     tables = BatchTables(stream.lake, stream.database, DATASET)
     tables.publish_manifest(pd.DataFrame(columns=list(MANIFEST_COLUMNS)), run_id="tests")
-    feature_set = DEFAULT_FEATURE_SET
+    feature_set = GTZAN57
     rows = []
     for name, data in short_clips(3 * _PIECES, seed=1).items():
         found = clip_features(data, file_suffix=".wav", feature_set=feature_set, max_clip_s=60)

@@ -8,7 +8,14 @@ FEATURE_SETS: dict[str, FeatureSet] = {feature_set.name: feature_set for feature
 """Every feature set by its name."""
 
 
-DEFAULT_FEATURE_SET = GTZAN57
+def every_column() -> tuple[str, ...]:
+    """Return the columns of all feature sets: what a table may have whose dataset is not known yet."""
+    return tuple(dict.fromkeys(column for feature_set in FEATURE_SETS.values() for column in feature_set.columns))
+
+
+def every_version() -> str:
+    """Return the versions of all feature sets in one word, for Dagster to compare."""
+    return "+".join(feature_set.feature_version for feature_set in FEATURE_SETS.values())
 
 
 def feature_set_named(name: str) -> FeatureSet:

@@ -12,7 +12,7 @@ import psutil
 import pytest
 import requests
 
-from genres.audio.feature_sets import DEFAULT_FEATURE_SET
+from genres.audio.gtzan57 import GTZAN57
 from genres.settings import Settings
 from genres.store import ledger, predictions
 from genres.store.batch_tables import BatchTables
@@ -50,7 +50,7 @@ def undisturbed(loaded: Loaded, start_materializing: Callable[..., Any]) -> pd.D
     """The features of a run that nothing happened to."""
     tables = loaded("undisturbed")
     assert start_materializing("audio_features", "undisturbed").wait(300) == 0
-    return tables.features(DEFAULT_FEATURE_SET.feature_version)
+    return tables.features(GTZAN57.feature_version)
 
 
 def test_killed_services_between_assets_lose_nothing(
@@ -66,7 +66,7 @@ def test_killed_services_between_assets_lose_nothing(
     ):
         kill(stack, service)
         assert start_materializing(asset, "killed").wait(600) == 0, f"{asset} after the end of {service}"
-    pd.testing.assert_frame_equal(tables.features(DEFAULT_FEATURE_SET.feature_version), undisturbed)
+    pd.testing.assert_frame_equal(tables.features(GTZAN57.feature_version), undisturbed)
     rows = predictions.batch_predictions(tables.database, "killed")
     assert {row["track_id"] for row in rows} == set(undisturbed["track_id"])
     assert len(rows) == len(undisturbed) == len(tables.split()) == len(GENRES) * CLIPS
@@ -85,10 +85,10 @@ def test_a_step_killed_while_it_computes_is_repaired_by_the_next(
     run.wait()
     assert ledger.published(tables.database, "halved", "audio_features") == []
     assert start_materializing("audio_features", "halved").wait(300) == 0
-    pd.testing.assert_frame_equal(tables.features(DEFAULT_FEATURE_SET.feature_version), undisturbed)
+    pd.testing.assert_frame_equal(tables.features(GTZAN57.feature_version), undisturbed)
     (commit,) = ledger.published(tables.database, "halved", "audio_features")
     assert commit.row_count == len(undisturbed)
-    lying = tables.lake.files.ls(tables.feature_folder(DEFAULT_FEATURE_SET.feature_version), detail=False)
+    lying = tables.lake.files.ls(tables.feature_folder(GTZAN57.feature_version), detail=False)
     assert lying == [commit.path], "what is not published does not lie where tables lie"
 
 

@@ -160,7 +160,7 @@ def worker_of(stream: Stream, run_id: str) -> int | None:
 
 
 def messages(stream: Stream) -> int:
-    return sum(topic_state(stream.settings, timeout_s=30).ends.values())
+    return sum(topic_state(stream.settings, stream.settings.topic, timeout_s=30).ends.values())
 
 
 def broker(stream: Stream) -> int | None:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from genres.audio.feature_sets import DEFAULT_FEATURE_SET
+from genres.audio.gtzan57 import GTZAN57
 from genres.datasets.split import split_tracks
 from genres.datasets.synthetic import SAMPLE_RATE
 from genres.settings import Settings
@@ -108,7 +108,7 @@ def test_a_run_after_the_outage_repairs_everything(
     for asset in ("raw_audio", "audio_features", "track_split"):
         assert start_materializing(asset, "thin").wait(300) == 0, asset
     tables = tables_of(stack, "thin")
-    features = tables.features(DEFAULT_FEATURE_SET.feature_version)
+    features = tables.features(GTZAN57.feature_version)
     assert features["track_id"].is_unique and len(features) == len(tables.split()) == 6
     assert quarantine.refused(tables.database, "thin") == []
 

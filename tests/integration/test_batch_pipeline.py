@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 import requests
 
-from genres.audio.feature_sets import DEFAULT_FEATURE_SET
+from genres.audio.gtzan57 import GTZAN57
 from genres.settings import Settings
 from genres.store import ledger, predictions, quarantine
 from genres.store.batch_tables import BatchTables
@@ -88,11 +88,11 @@ def test_manifest_accounts_for_every_file(tables: BatchTables, folder: Path) -> 
 def test_features_are_complete_and_the_kernels_own(tables: BatchTables, folder: Path) -> None:
     from genres.audio.clip_features import clip_features
 
-    features = tables.features(DEFAULT_FEATURE_SET.feature_version).set_index("track_id")
+    features = tables.features(GTZAN57.feature_version).set_index("track_id")
     assert len(features) == len(GENRES) * CLIPS + 1
     row = features.loc["blues.blues_2"]
     data = (folder / "blues" / "blues_2.wav").read_bytes()
-    alone = clip_features(data, file_suffix=".wav", feature_set=DEFAULT_FEATURE_SET, max_clip_s=60)
+    alone = clip_features(data, file_suffix=".wav", feature_set=GTZAN57, max_clip_s=60)
     np.testing.assert_allclose(row[list(alone.values)].to_numpy(float), list(alone.values.values()), rtol=1e-6)
     assert row["length"] == alone.length == 3 * 22_050
 
@@ -165,7 +165,7 @@ def test_predict_and_features_of_local_files(tables: BatchTables, genres: Genres
         assert row["probability"] == pytest.approx(known["probability"], rel=1e-4)
     written = genres("features", str(folder), "-o", str(tmp_path / "f.csv"))
     table = pd.read_csv(tmp_path / "f.csv")
-    assert list(table.columns) == ["filename", "length", *DEFAULT_FEATURE_SET.columns, "label"]
+    assert list(table.columns) == ["filename", "length", *GTZAN57.columns, "label"]
     assert len(table) == len(GENRES) * CLIPS + 1
     assert "notes.wav" in written.stderr
 

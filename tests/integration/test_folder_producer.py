@@ -41,7 +41,7 @@ def settings(stack: Settings, request: pytest.FixtureRequest, monkeypatch: pytes
     monkeypatch.setenv("GENRES_SETTLE_S", "0.3")
     settings = Settings()
     Database(settings.database).migrate()
-    create_topic(settings)
+    create_topic(settings, settings.topic)
     return settings
 
 
@@ -100,7 +100,9 @@ def test_broker_knows_the_producer_as_idempotent(settings: Settings, tmp_path: P
     for number in range(8):
         write_clip(tmp_path / f"{number}.wav", number)
     run_once(settings, tmp_path)
-    parts = [TopicPartition(settings.topic, part) for part, end in topic_state(settings).ends.items() if end]
+    parts = [
+        TopicPartition(settings.topic, part) for part, end in topic_state(settings, settings.topic).ends.items() if end
+    ]
     admin = KafkaAdminClient(bootstrap_servers=settings.bootstrap_servers)
     try:
         # The broker keeps a producer id and a sequence only for those who send with idempotence.
@@ -121,10 +123,10 @@ def test_growing_file_is_sent_once_and_whole(settings: Settings, tmp_path: Path)
                 file.flush()
                 # Longer than a file has to be settled for: only its header tells that it is not whole.
                 time.sleep(1.3)
-        wait_until(lambda: sum(topic_state(settings).ends.values()) == 1)
+        wait_until(lambda: sum(topic_state(settings, settings.topic).ends.values()) == 1)
         # What comes later is sent later: the slow file has had its turn again by then.
         write_clip(folder / "later.wav", 2)
-        wait_until(lambda: sum(topic_state(settings).ends.values()) >= 2)
+        wait_until(lambda: sum(topic_state(settings, settings.topic).ends.values()) >= 2)
     assert Counter(message.file_name for message in all_messages(settings)) == {"slow.wav": 1, "later.wav": 1}
     assert next(message.data for message in all_messages(settings) if message.file_name == "slow.wav") == content
     assert not (folder / "error").exists()
@@ -139,7 +141,7 @@ def test_refused_while_watching_only_after_its_time(settings: Settings, tmp_path
         wait_until(lambda: (tmp_path / "error" / "bad.1.wav").exists())
     rows = [row for row in results.quarantine(Database(settings.database)) if row["file_name"] == "bad.wav"]
     assert Counter(row["sha256"] for row in rows)[sha256_of(tmp_path / "error" / "bad.wav")] == 1
-    assert sum(topic_state(settings).ends.values()) == 0
+    assert sum(topic_state(settings, settings.topic).ends.values()) == 0
 
 
 def test_nothing_is_lost_when_the_producer_is_killed(settings: Settings, tmp_path: Path) -> None:
@@ -161,7 +163,7 @@ def test_nothing_is_lost_when_the_producer_is_killed(settings: Settings, tmp_pat
     wait_until(lambda: producer.poll() is None and has_sent(producer))
     dropper.start()
     for at_least in (5, 25):
-        wait_until(lambda: sum(topic_state(settings).ends.values()) >= at_least)  # noqa: B023  (called at once)
+        wait_until(lambda: sum(topic_state(settings, settings.topic).ends.values()) >= at_least)  # noqa: B023  (called at once)
         producer.kill()
         assert producer.wait(30) == -signal.SIGKILL
         producer = child(folder)
@@ -198,7 +200,7 @@ def test_watching_starts_without_a_broker_and_ctrl_c_ends_it_with_0(settings: Se
         assert f"Kafka at {settings.bootstrap_servers} does not answer" in producer.stdout.readline()
     finally:
         start_service(settings, "kafka")
-    wait_until(lambda: sum(topic_state(settings).ends.values()) == 1)
+    wait_until(lambda: sum(topic_state(settings, settings.topic).ends.values()) == 1)
     producer.send_signal(signal.SIGINT)
     assert producer.wait(30) == 0
 
@@ -217,13 +219,13 @@ def test_topic_too_small_for_the_clip_is_named(settings: Settings, tmp_path: Pat
 
 
 def test_topic_follows_the_settings(settings: Settings) -> None:
-    first = topic_state(settings)
+    first = topic_state(settings, settings.topic)
     assert set(first.ends) == set(first.beginnings) == {0, 1, 2}
     larger = settings.model_copy(update={"topic_partitions": 5, "inline_limit_bytes": 2**20, "topic_retention_h": 3})
-    create_topic(larger)
-    create_topic(larger)
-    assert set(topic_state(settings).ends) == set(range(5))
-    assert topic_state(settings).topic_id == first.topic_id
+    create_topic(larger, larger.topic)
+    create_topic(larger, larger.topic)
+    assert set(topic_state(settings, settings.topic).ends) == set(range(5))
+    assert topic_state(settings, settings.topic).topic_id == first.topic_id
     admin = KafkaAdminClient(bootstrap_servers=settings.bootstrap_servers)
     try:
         config = admin.describe_configs([ConfigResource("topic", settings.topic)])["topic"][settings.topic]
@@ -233,24 +235,24 @@ def test_topic_follows_the_settings(settings: Settings) -> None:
     finally:
         admin.close()
     wait_until(lambda: is_gone(settings))
-    create_topic(settings)
-    again = topic_state(settings)
+    create_topic(settings, settings.topic)
+    again = topic_state(settings, settings.topic)
     assert again.topic_id != first.topic_id
     assert set(again.ends) == {0, 1, 2}
 
 
 def test_waiting_ends_with_the_first_message(settings: Settings, tmp_path: Path) -> None:
-    known = topic_state(settings).ends
-    assert not wait_for_data(settings, known, 0.5)
+    known = topic_state(settings, settings.topic).ends
+    assert not wait_for_data(settings, settings.topic, known, 0.5)
     heard: list[bool] = []
-    waiter = threading.Thread(target=lambda: heard.append(wait_for_data(settings, known, 120)))
+    waiter = threading.Thread(target=lambda: heard.append(wait_for_data(settings, settings.topic, known, 120)))
     waiter.start()
     write_clip(tmp_path / "a.wav", 1)
     run_once(settings, tmp_path)
     waiter.join()
     assert heard == [True]
     # A recreated topic begins anew, below what was known.
-    assert wait_for_data(settings, {**topic_state(settings).ends, 0: 100}, 60)
+    assert wait_for_data(settings, settings.topic, {**topic_state(settings, settings.topic).ends, 0: 100}, 60)
 
 
 def write_clip(path: Path, number: int, *, clip_s: float = 3.0) -> None:
@@ -310,7 +312,7 @@ def has_sent(producer: subprocess.Popen[str]) -> bool:
 
 def all_messages(settings: Settings) -> list[ClipMessage]:
     """Read the whole topic."""
-    state = topic_state(settings, timeout_s=30)
+    state = topic_state(settings, settings.topic, timeout_s=30)
     parts = [TopicPartition(settings.topic, part) for part in state.ends]
     consumer = KafkaConsumer(bootstrap_servers=settings.bootstrap_servers, group_id=None, enable_auto_commit=False)
     messages = []
@@ -327,7 +329,7 @@ def all_messages(settings: Settings) -> list[ClipMessage]:
 
 def is_gone(settings: Settings) -> bool:
     try:
-        topic_state(settings)
+        topic_state(settings, settings.topic)
     except GenresError:
         return True
     return False

@@ -11,13 +11,13 @@ import sqlalchemy as sa
 from kafka import KafkaProducer
 
 from genres.audio.clip_features import clip_features
-from genres.audio.feature_sets import DEFAULT_FEATURE_SET
+from genres.audio.gtzan57 import GTZAN57
 from genres.settings import Settings
 from genres.store.database import Database
 from genres.store.stream_ledger import leases, ranges, results
 from genres.store.stream_ledger.values import StreamRange
 from genres.store.tables import STREAM_LEASES, STREAM_RANGES
-from streaming_sensors.names import DRAIN_TAG, FEATURES, PREDICTIONS
+from streaming_sensors.run_tags import DRAIN_TAG
 from streaming_sensors.sensors import lag
 from streaming_sensors.topic import topic_state
 from tests.stream_rig import (
@@ -73,7 +73,7 @@ def waiting(stream: Stream) -> Waiting:
         planned = ranges.history(stream.database, TOPIC, states={"planned"})
         return [found for found in planned if found.reason]
 
-    wait_until(lambda: sum(topic_state(stream.settings).ends.values()) == 3)
+    wait_until(lambda: sum(topic_state(stream.settings, stream.settings.topic).ends.values()) == 3)
     wait_until(waits)
     before = Waiting(hashes, waits(), stream.places(hashes)[0])
     set_champion(stream.settings, 1)
@@ -184,7 +184,7 @@ def test_ranges_neither_overlap_nor_leave_holes(stream: Stream, flow: Flow) -> N
 def test_dagster_has_both_materializations_of_every_range(stream: Stream, settled: Flow) -> None:
     keys = {str(found.key) for found in ranges.history(stream.database, TOPIC, states={"committed"})}
     assert keys <= set(stream.instance.get_dynamic_partitions("offset_range"))
-    for asset in (FEATURES, PREDICTIONS):
+    for asset in (stream.names.features, stream.names.predictions):
         materialized = stream.instance.get_materialized_partitions(asset)
         assert {key for key in materialized if key.startswith(f"{TOPIC}:")} == keys
     wait_until(lambda: stream.instance.get_latest_materialization_event(dg.AssetKey("streaming_results")))
@@ -201,9 +201,9 @@ def test_stored_features_are_those_of_the_clips(stream: Stream, flow: Flow) -> N
     table = pd.concat(parts)
     assert set(table["sha256"]) == flow.in_topic
     assert set(table.loc[table["reason"].isna(), "sha256"]) == flow.good
-    columns = list(DEFAULT_FEATURE_SET.columns)
+    columns = list(GTZAN57.columns)
     for data in (flow.large, next(iter(flow.clips.values()))):
-        alone = clip_features(data, file_suffix=".wav", feature_set=DEFAULT_FEATURE_SET, max_clip_s=60)
+        alone = clip_features(data, file_suffix=".wav", feature_set=GTZAN57, max_clip_s=60)
         stored = table[table["sha256"] == alone.sha256].iloc[0]
         np.testing.assert_allclose(stored[columns].to_numpy(float), list(alone.values.values()), rtol=1e-5, atol=1e-6)
         assert stored["length"] == alone.length
@@ -220,7 +220,10 @@ def test_replayed_offsets_change_no_table_and_drain_nothing(stream: Stream, sett
     assert DRAIN_TAG not in run.tags
     events = stream.instance.all_logs(run.run_id, of_type=dg.DagsterEventType.ASSET_MATERIALIZATION)
     made = [event.dagster_event.step_materialization_data.materialization for event in events]
-    assert {(entry.asset_key, entry.partition) for entry in made} == {(FEATURES, key), (PREDICTIONS, key)}
+    assert {(entry.asset_key, entry.partition) for entry in made} == {
+        (stream.names.features, key),
+        (stream.names.predictions, key),
+    }
     assert tables(stream.database) == before
 
 
@@ -228,7 +231,10 @@ def test_the_whole_topic_replayed_from_offset_0_leaves_the_tables_as_they_were(s
     before = tables(stream.database)
     with stream.database.writing() as connection:
         connection.execute(sa.delete(STREAM_RANGES).where(STREAM_RANGES.c.topic == TOPIC))
-    wait_until(lambda: lag(stream.settings, stream.database, topic_state(stream.settings)) == 0, patience_s=300)
+    wait_until(
+        lambda: lag(stream.database, topic_state(stream.settings, stream.settings.topic)) == 0,
+        patience_s=300,
+    )
     after = tables(stream.database)
     for table in ("stream_predictions", "stream_quarantine"):
         assert after[table] == before[table]

@@ -20,8 +20,8 @@ import pytest
 import soundfile
 
 from genres.audio.clip_features import Clip, clip_features, features_of_files, published_table
-from genres.audio.feature_sets import DEFAULT_FEATURE_SET as FEATURES
 from genres.audio.gate import RejectedAudio
+from genres.audio.gtzan57 import GTZAN57 as FEATURES
 from genres.errors import GenresError
 from genres.settings import PROJECT_DIR
 from spark.clip_source import WebHdfsClips

@@ -120,7 +120,7 @@ def test_unreachable_broker_is_named_and_leaves_no_thread(
     with pytest.raises(KafkaUnreachableError, match=f"Kafka at {settings.bootstrap_servers} does not answer"):
         run(settings, tmp_path)
     with pytest.raises(KafkaUnreachableError, match=settings.bootstrap_servers):
-        topic_state(settings, timeout_s=0.5)
+        topic_state(settings, settings.topic, timeout_s=0.5)
     for thread in set(threading.enumerate()) - threads:
         thread.join(10)
     assert set(threading.enumerate()) <= threads

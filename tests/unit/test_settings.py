@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from genres.settings import PORT_BLOCK, PROJECT_DIR, Ports, Settings
 
-OURS = ("genres", "genre_assets", "local_stack", "spark", "store", "streaming_sensors")
+OURS = ("genres", "genres_cli", "genres_dagster", "genre_assets", "local_stack", "spark", "streaming_sensors")
 
 
 @pytest.fixture(autouse=True)

@@ -12,6 +12,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
+from genres.audio.gtzan57 import GTZAN57
 from genres.errors import GenresError
 from genres.settings import Settings
 from genres.store import ledger
@@ -21,10 +22,11 @@ from genres.store.stream_ledger import commits, leases, ranges
 from genres.store.stream_ledger.commits import RangeResult
 from genres.store.stream_ledger.leases import FencedError
 from genres.store.stream_ledger.values import Attempt, PartitionKey, Plan
-from streaming_sensors import range_work, stream_run
-from streaming_sensors.names import FEATURES, PREDICTIONS
+from spark import scoring
+from streaming_sensors import stream_run
 from streaming_sensors.offset_plan import next_range
-from streaming_sensors.range_work import StoredFeatures
+from streaming_sensors.range_work import RangeWork, StoredFeatures
+from streaming_sensors.stream import Stream
 from streaming_sensors.stream_run import StreamRun
 from streaming_sensors.topic import TopicState
 
@@ -34,7 +36,7 @@ FIRST, SECOND, THIRD = (PartitionKey("audio_clips", "A", 0, start, start + 2) fo
 
 
 class Scorer:
-    champion = SimpleNamespace(name="genres-tests", version=1)
+    model = SimpleNamespace(name="genres-tests", version=1, feature_version=GTZAN57.feature_version)
     trained_on = Dataset("tests", Path(), is_synthetic=True, feature_set="gtzan57")
 
     def close(self) -> None:
@@ -52,16 +54,16 @@ class Run:
         self.before_commit: Commit = lambda key: None
         self.topic: Callable[[], TopicState] = lambda: TOPIC
         for place, name, stand_in in (
-            (stream_run, "topic_state", lambda settings: self.topic()),
-            (stream_run, "wait_for_data", lambda settings, ends, timeout_s: False),
+            (stream_run, "topic_state", lambda settings, topic: self.topic()),
+            (stream_run, "wait_for_data", lambda settings, topic, ends, timeout_s: False),
             (ledger, "registered_dataset", lambda database, dataset: Scorer.trained_on),
-            (range_work, "Scorer", lambda champion, trained_on, lake: Scorer()),
-            (range_work, "store_features", self._features),
-            (range_work, "predict_and_commit", self._commit),
+            (scoring, "Scorer", lambda model, trained_on, lake: Scorer()),
+            (RangeWork, "store_features", lambda _, key, feature_set, spark: self._features(key)),
+            (RangeWork, "predict_and_commit", lambda _, *given, **named: self._commit(*given, **named)),
         ):
             monkeypatch.setattr(place, name, stand_in)
 
-    def _features(self, key: PartitionKey, **_: Any) -> StoredFeatures:
+    def _features(self, key: PartitionKey) -> StoredFeatures:
         self.begun[key].set()
         return StoredFeatures(f"/{key}", pa.table({"reason": [None] * len(key)}), 0.0)
 
@@ -77,12 +79,13 @@ class Run:
             log=logging.getLogger("run"),
             instance=SimpleNamespace(add_dynamic_partitions=lambda name, keys: None),
         )
-        mlflow: Any = SimpleNamespace(open=lambda: SimpleNamespace(find_champion=lambda dataset: Scorer.champion))
+        mlflow: Any = SimpleNamespace(open=lambda: SimpleNamespace(find_champion=lambda dataset: Scorer.model))
         lake: Any = SimpleNamespace(uri=lambda path: path)
         spark: Any = SimpleNamespace(spark_session=None)
-        run = StreamRun(context, self.settings, lake, self.database, mlflow, spark)
+        stream = Stream(self.settings.streams[0])
+        run = StreamRun(context, stream, self.settings, lake, self.database, mlflow, spark)
         with run.lease(drains=True), closing(run):
-            for output in run.work(FIRST, {FEATURES, PREDICTIONS}, 1):
+            for output in run.work(FIRST, {stream.features, stream.predictions}, 1):
                 yield output.key, output.asset.to_user_string()
 
     def state_of(self, key: PartitionKey) -> tuple[str, int, str | None]:

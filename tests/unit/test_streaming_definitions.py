@@ -9,7 +9,7 @@ import dagster as dg
 import pytest
 from dagster._core.test_utils import create_run_for_test
 
-from genres.audio.feature_sets import DEFAULT_FEATURE_SET
+from genres.audio.gtzan57 import GTZAN57
 from genres.errors import GenresError
 from genres.settings import Settings
 from genres.store.database import Database
@@ -18,9 +18,9 @@ from genres.store.stream_ledger.commits import RangeResult
 from genres.store.stream_ledger.values import Attempt, Lost, PartitionKey, Plan, Split, StreamRange
 from genres.store.tables import STREAM_PREDICTIONS
 from streaming_sensors.definitions import build_defs
-from streaming_sensors.names import NO_CHAMPION, OFFSET_RANGES
 from streaming_sensors.sensors import _losses, _with_champion, lag
-from streaming_sensors.stream_run import _is_clips_fault
+from streaming_sensors.stream import Stream
+from streaming_sensors.stream_run import NO_CHAMPION, _is_clips_fault
 from streaming_sensors.topic import TopicState
 
 UPSTREAM = {
@@ -41,6 +41,7 @@ CHECKS = {
         for name in ("consumer_lag", "freshness", "quarantine_rate", "label_set", "feature_drift", "batch_checks")
     ),
 }
+STREAM = Stream(Settings(stream_dataset="mine").streams[0])
 HEAVY = (
     *("pyspark.ml", "pyspark.sql.connect", "librosa", "mlflow", "sklearn", "matplotlib", "scipy", "numba", "kafka"),
     *("numpy", "pandas", "pyarrow", "sqlalchemy", "requests", "fsspec"),
@@ -84,7 +85,7 @@ def test_every_asset_says_what_it_is(specs: dict[str, dg.AssetSpec], asset: str)
 
 
 def test_offset_ranges_are_the_partitions(specs: dict[str, dg.AssetSpec]) -> None:
-    partitioned = {name for name, spec in specs.items() if spec.partitions_def == OFFSET_RANGES}
+    partitioned = {name for name, spec in specs.items() if spec.partitions_def == STREAM.offset_ranges}
     assert partitioned == {"stream_features", "stream_predictions"}
 
 
@@ -109,7 +110,7 @@ def test_described_columns_are_the_stored_ones(specs: dict[str, dg.AssetSpec]) -
         return {column.name for column in schema.columns}
 
     assert described("stream_predictions") <= {column.name for column in STREAM_PREDICTIONS.columns}
-    assert set(DEFAULT_FEATURE_SET.columns) < described("stream_features")
+    assert set(GTZAN57.columns) < described("stream_features")
     lineage = specs["stream_predictions"].metadata["dagster/column_lineage"]
     assert set(lineage.deps_by_column) <= described("stream_predictions")
     sources = {source.column_name for deps in lineage.deps_by_column.values() for source in deps}
@@ -148,42 +149,40 @@ def test_every_loss_is_a_loud_failed_check() -> None:
     part = Lost(key(10, 12), "retention took a part")
     whole = Split(key(20, 24), planned=(key(20, 22), key(22, 24)))
     plan = Plan(lost=(gap,), split=(Split(key(10, 15), planned=(key(12, 15),), lost=part), whole))
-    found = _losses(plan)
+    found = _losses(STREAM, plan)
     assert [check.metadata["offsets"].value for check in found] == [str(gap.key), str(part.key)]
     for check, entry in zip(found, (gap, part), strict=True):
         assert (check.passed, check.severity, check.check_name) == (False, dg.AssetCheckSeverity.ERROR, "nothing_lost")
         assert check.description == f"{entry.key}: {entry.reason}"
         assert check.metadata["clips"].value == len(entry.key)
-    assert _losses(Plan()) == []
+    assert _losses(STREAM, Plan()) == []
 
 
-def test_lag_counts_what_is_neither_committed_nor_lost(database: Database, tmp_path: Path) -> None:
-    settings = Settings(state_dir=tmp_path, topic="clips")
-
+def test_lag_counts_what_is_neither_committed_nor_lost(database: Database) -> None:
     def state(beginnings: dict[int, int], ends: dict[int, int], topic_id: str = "A") -> TopicState:
         return TopicState("clips", topic_id, beginnings, ends)
 
-    assert lag(settings, database, state({0: 0, 1: 0}, {0: 0, 1: 0})) == 0
+    assert lag(database, state({0: 0, 1: 0}, {0: 0, 1: 0})) == 0
     both = {0: 5, 1: 0}, {0: 25, 1: 7}
-    assert lag(settings, database, state(*both)) == 27
+    assert lag(database, state(*both)) == 27
 
     first, second = key(5, 15), key(15, 25)
     ranges.record_plan(database, Plan(new=(Attempt(first), Attempt(second))))
-    assert lag(settings, database, state(*both)) == 27, "what is planned is not done"
+    assert lag(database, state(*both)) == 27, "what is planned is not done"
     commits.commit_range(database, RangeResult(first, "run"))
-    assert lag(settings, database, state(*both)) == 17
+    assert lag(database, state(*both)) == 17
 
     # Retention takes what was committed long ago: nothing that waits is gone by that.
-    assert lag(settings, database, state({0: 15, 1: 0}, both[1])) == 17
+    assert lag(database, state({0: 15, 1: 0}, both[1])) == 17
     # It takes three of the second range: those are lost, and wait no longer.
     gone, rest = second.between(15, 18), second.between(18, 25)
     ranges.record_plan(database, Plan(split=(Split(second, planned=(rest,), lost=Lost(gone, "retention")),)))
-    assert lag(settings, database, state({0: 18, 1: 0}, both[1])) == 14
+    assert lag(database, state({0: 18, 1: 0}, both[1])) == 14
     commits.commit_range(database, RangeResult(rest, "run"))
-    assert lag(settings, database, state({0: 18, 1: 0}, both[1])) == 7
+    assert lag(database, state({0: 18, 1: 0}, both[1])) == 7
 
     # A recreated topic begins anew, and a partition that was added counts at once.
-    assert lag(settings, database, state({0: 0, 1: 0, 2: 0}, {0: 1, 1: 2, 2: 3}, topic_id="B")) == 6
+    assert lag(database, state({0: 0, 1: 0, 2: 0}, {0: 1, 1: 2, 2: 3}, topic_id="B")) == 6
 
 
 def key(start: int, end: int) -> PartitionKey:
@@ -200,9 +199,9 @@ def test_a_run_that_never_starts_holds_its_range_only_so_long(monkeypatch: pytes
             status=dg.DagsterRunStatus.STARTING,
             tags={"dagster/partition": "a range"},
         )
-        assert sensors._held(instance) == {"a range"}
+        assert sensors._held(instance, STREAM) == {"a range"}
         monkeypatch.setattr(sensors, "_START_S", -1.0)
-        assert not sensors._held(instance)
+        assert not sensors._held(instance, STREAM)
 
 
 @pytest.mark.parametrize("has_champion", [False, True])
@@ -224,6 +223,6 @@ def test_what_waits_for_a_champion_is_tried_again_when_there_is_one(
         StreamRange(killed, "planned", now, reason=None),
     ]
     retry = (Attempt(waiting, 2), Attempt(killed, 2))
-    left, why = _with_champion(retry, known, settings, Registry())  # type: ignore[arg-type]
+    left, why = _with_champion(retry, known, STREAM, settings, Registry())  # type: ignore[arg-type]
     assert left == (retry if has_champion else retry[1:])
     assert why == ("" if has_champion else f"3 clips: {NO_CHAMPION} for dataset 'mine' yet: the clips wait")

@@ -9,12 +9,12 @@ import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 
-from genres.audio.feature_sets import DEFAULT_FEATURE_SET
+from genres.audio.gtzan57 import GTZAN57
 from genres.store.ledger import Dataset
 from genres_dagster.partitions import provenance
 from streaming_sensors.streaming_results import feature_shifts, results_figure
 
-COLUMNS = list(DEFAULT_FEATURE_SET.columns)
+COLUMNS = list(GTZAN57.columns)
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 
 
@@ -75,7 +75,7 @@ def test_shifts_are_in_standard_deviations_of_the_training_set() -> None:
     moved, constant = COLUMNS[3], COLUMNS[5]
     stream[moved] -= 3 * training[moved].std()
     training[constant], stream[constant] = 4.0, 5.0
-    shifts = feature_shifts(stream.assign(genre="jazz"), training.assign(genre="rock"))
+    shifts = feature_shifts(stream.assign(genre="jazz"), training.assign(genre="rock"), COLUMNS)
     assert shifts[moved] == pytest.approx(3)
     assert shifts[constant] == 0, "what never varied in training has no measure"
     assert (shifts.drop(moved) == 0).all()

@@ -1,0 +1,8 @@
+"""The tags by which sensors, launcher and streaming runs understand each other."""
+
+DRAIN_TAG = "genres/drain"
+"""Only sensors set it: the run goes on with what has arrived since. Without it a run does exactly its range."""
+ATTEMPT_TAG = "genres/attempt"
+"""Number of the attempt at the run's range, as the plan has it."""
+POISON_TAG = "genres/poison"
+"""The run quarantines its single clip instead of trying it again."""
