@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from genres.audio.clip_features import Clip, clip_row
 from genres.audio.feature_set import FeatureSet
+from genres.store import schemas
 from spark.clip_source import ClipSource
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ def extract_features(
         features; a good one has a null reason. What keeps bytes from being fetched fails the task instead.
     """
     extract = functools.partial(feature_batches, source=source, feature_set=feature_set, max_clip_s=max_clip_s)
-    schema = ", ".join(f"{name} {kind}" for name, kind in _columns(source, feature_set).items())
+    schema = ", ".join(f"{column.name} {column.kind}" for column in _columns(source, feature_set))
     return clips.repartition(tasks).mapInArrow(extract, schema)
 
 
@@ -68,25 +69,15 @@ def feature_batches(
     """
     import pyarrow as pa
 
-    arrow_types = {
-        "string": pa.string(),
-        "int": pa.int32(),
-        "long": pa.int64(),
-        "double": pa.float64(),
-        "timestamp": pa.timestamp("us", tz="UTC"),
-    }
-    schema = pa.schema([(name, arrow_types[kind]) for name, kind in _columns(source, feature_set).items()])
+    schema = schemas.arrow_schema(_columns(source, feature_set))
     for rows in row_batches:
         clips = _fetched_ahead(source.clips(rows.to_pylist()))
         table = [clip.about | clip_row(clip, feature_set=feature_set, max_clip_s=max_clip_s) for clip in clips]
         yield pa.RecordBatch.from_pylist(table, schema=schema)
 
 
-def _columns(source: ClipSource, feature_set: FeatureSet) -> dict[str, str]:
-    """Columns of an extraction and their Spark types, in order."""
-    about = dict(column.split() for column in source.columns.split(","))
-    features = dict.fromkeys(feature_set.columns, "double")
-    return {**about, "length": "long", **features, **dict.fromkeys(("sha256", "feature_version", "reason"), "string")}
+def _columns(source: ClipSource, feature_set: FeatureSet) -> tuple[schemas.Column, ...]:
+    return (*source.columns, *schemas.extracted(feature_set.columns))
 
 
 def _fetched_ahead(clips: Iterator[Clip]) -> Iterator[Clip]:
