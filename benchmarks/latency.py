@@ -29,8 +29,8 @@ import sqlalchemy as sa
 from noise_clips import clips_on_hdfs, extraction_s, noise_wav
 
 from genres.settings import PROJECT_DIR, Settings
-from genres.store import stream_ledger
 from genres.store.database import Database
+from genres.store.stream_ledger import leases
 from genres.store.tables import SENT_FILES, STREAM_PREDICTIONS, STREAM_RANGES
 from genres_cli.stream_demo import stream_running, ui_runs
 from genres_dagster.launch import open_instance
@@ -168,7 +168,7 @@ class Bench:
         """No run has held the topic or been alive for a while."""
         alive = [dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.NOT_STARTED]
         for _ in range(int(SETTLED_S / 0.5)):
-            if stream_ledger.lease_is_held(self.database, self.settings.topic):
+            if leases.is_held(self.database, self.settings.topic):
                 return False
             if self.instance.get_runs(dg.RunsFilter(statuses=alive), limit=1):
                 return False

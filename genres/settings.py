@@ -119,7 +119,9 @@ class Settings(BaseSettings):
     )
     dataset: str = Field("", pattern=_ID, description="Dataset id; empty: taken from the folder.")
     feature_set: str = Field(
-        "gtzan57", pattern=r"^\w+$", description="Feature set that models of newly loaded datasets are trained on."
+        "gtzan57",
+        pattern=r"^[a-z0-9][a-z0-9_]{0,39}$",
+        description="Feature set that models of newly loaded datasets are trained on.",
     )
     synthetic_clips_per_genre: int = Field(20, ge=3, description="Clips of each genre in the synthetic dataset.")
     synthetic_clip_s: float = Field(30.0, gt=0.5, description="Length of a synthetic clip, in seconds.")

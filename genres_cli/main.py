@@ -147,9 +147,9 @@ def predictions(dataset: str, as_json: bool, follow: bool) -> None:
     """Show the stored predictions, batch and stream. Of all datasets unless one is named."""
     from genres.settings import Settings
     from genres.store import predictions as stored
-    from genres.store import stream_ledger
     from genres.store.database import Database
     from genres.store.ledger import registered_dataset
+    from genres.store.stream_ledger import results
 
     database = Database(Settings().database)
     database.check_migrated()
@@ -161,7 +161,7 @@ def predictions(dataset: str, as_json: bool, follow: bool) -> None:
         follow_stream(_console(), database)
         return
     batch = stored.batch_predictions(database, dataset or None)
-    stream = [row for row in stream_ledger.stream_predictions(database) if dataset in ("", row["dataset"])]
+    stream = [row for row in results.predictions(database) if dataset in ("", row["dataset"])]
     if as_json:
         rows = [{"table": "batch_predictions", **row} for row in batch]
         rows += [{"table": "stream_predictions", **row} for row in stream]

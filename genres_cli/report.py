@@ -63,10 +63,10 @@ def predictions_table(rows: list[dict[str, Any]], *, name: str) -> Table:
 
 def follow_stream(console: Console, database: "Database") -> None:
     """Show the stream's newest predictions, anew every second, until Ctrl-C."""
-    from genres.store.stream_ledger import stream_predictions
+    from genres.store.stream_ledger import results
 
     with contextlib.suppress(KeyboardInterrupt), Live(console=console, auto_refresh=False) as live:
         while True:
-            rows = stream_predictions(database, limit=max(console.height - 8, 5))
+            rows = results.predictions(database, limit=max(console.height - 8, 5))
             live.update(predictions_table(rows, name="file_name"), refresh=True)
             time.sleep(1)

@@ -40,8 +40,8 @@ def run_stream_demo(console: Console, settings: Settings, instance: "dg.DagsterI
     """
     import pandas as pd
 
-    from genres.store import stream_ledger
     from genres.store.database import Database
+    from genres.store.stream_ledger import results
 
     database = Database(settings.database)
     logs = settings.state_dir / "logs"
@@ -61,8 +61,8 @@ def run_stream_demo(console: Console, settings: Settings, instance: "dg.DagsterI
         with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
             bar = progress.add_task("", total=len(hashes))
             while True:
-                predicted = [row for row in stream_ledger.stream_predictions(database) if row["sha256"] in hashes]
-                refused = [row for row in stream_ledger.stream_quarantine(database) if row["sha256"] in hashes]
+                predicted = [row for row in results.predictions(database) if row["sha256"] in hashes]
+                refused = [row for row in results.quarantine(database) if row["sha256"] in hashes]
                 done = {row["sha256"] for row in [*predicted, *refused]}
                 progress.update(bar, completed=len(done))
                 if done == hashes:
@@ -175,10 +175,10 @@ def _synthetic(settings: Settings, database: Any) -> list[tuple[Path, bytes]]:
     import soundfile
 
     from genres.datasets.synthetic import GENRES, SAMPLE_RATE, synthesise
-    from genres.store import stream_ledger
+    from genres.store.stream_ledger import results
 
     names = list(GENRES)
-    known = len(stream_ledger.stream_predictions(database))
+    known = len(results.predictions(database))
     clips = []
     for number in range(_CLIPS):
         genre = names[number % len(names)]

@@ -63,7 +63,7 @@ def choose_dataset(settings: Settings) -> Dataset:
     Raises
     ------
     GenresError
-        If the folder holds nothing that can be worked with, or its id is taken.
+        If the folder holds nothing that can be worked with, its id is taken, or there is no such feature set.
     """
     feature_set = feature_set_named(settings.feature_set).name
     if settings.audio is None:

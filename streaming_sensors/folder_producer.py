@@ -34,7 +34,9 @@ from genres.audio.gate import MAX_CHANNELS, SAMPLE_RATES, SUFFIXES, RejectedAudi
 from genres.errors import GenresError
 from genres.settings import Settings
 from genres.store.database import Database
-from genres.store.stream_ledger import QuarantinedClip, SentFile, add_stream_quarantine, remember_sent, sent
+from genres.store.stream_ledger import commits, sent_files
+from genres.store.stream_ledger.commits import QuarantinedClip
+from genres.store.stream_ledger.sent_files import SentFile
 from streaming_sensors.envelope import ClipMessage, encode
 from streaming_sensors.topic import KafkaUnreachableError, max_message_bytes, topic_state
 
@@ -302,7 +304,7 @@ class _FolderProducer:
             return
         waiting = self._waiting.get(path)
         if waiting is None:
-            before = sent(self._database, _key(path))
+            before = sent_files.last_sent(self._database, _key(path))
             if before and (before.size, before.mtime_ns, before.topic) == (*stamp, self._settings.topic):
                 self._done[path] = stamp
                 self._known += 1
@@ -410,7 +412,7 @@ class _FolderProducer:
         """Quarantine the file and move it out of the way; the row comes first, so that a crash repeats both."""
         with path.open("rb") as file:
             sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-        add_stream_quarantine(self._database, QuarantinedClip(sha256, _text(path.name), "producer", reason))
+        commits.quarantine_clip(self._database, QuarantinedClip(sha256, _text(path.name), "producer", reason))
         del self._waiting[path]
         self._done[path] = stamp
         self._refused += 1
@@ -429,7 +431,7 @@ class _FolderProducer:
         clip = delivery.clip
         self._outlet.landed(clip)
         if delivery.error is None:
-            remember_sent(
+            sent_files.remember(
                 self._database,
                 SentFile(
                     _key(clip.path),

@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from genres.store.stream_ranges import Attempt, Lost, PartitionKey, Plan, Split, StreamRange
+from genres.store.stream_ledger.values import Attempt, Lost, PartitionKey, Plan, Split, StreamRange
 
 if TYPE_CHECKING:
     from streaming_sensors.topic import TopicState
@@ -47,7 +47,7 @@ def plan(
     ----------
     known
         At least the planned ranges, and of every (topic id, Kafka partition) the range that ends last, as
-        `genres.store.stream_ledger.ranges` gives them.
+        `genres.store.stream_ledger.ranges.known` returns them.
     state
         Kafka's side: topic id, beginning and end offset of every Kafka partition.
     now

@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from genres.audio.feature_set import FeatureSet
 from genres.errors import GenresError
 from genres.settings import Settings
-from genres.store import stream_ledger
 from genres.store.database import Database
 from genres.store.lake import Lake
-from genres.store.stream_ledger import CommitResult, QuarantinedClip, RangeCheck
-from genres.store.stream_ranges import PartitionKey
+from genres.store.stream_ledger import commits, ranges
+from genres.store.stream_ledger.commits import CommitResult, QuarantinedClip, RangeCheck, RangeResult
+from genres.store.stream_ledger.values import PartitionKey
 from streaming_sensors.kafka_clips import KafkaClips
 from streaming_sensors.topic import topic_state
 
@@ -148,26 +148,28 @@ class RangeWork:
             )
             for clip in refused.to_pylist()
         ]
-        return stream_ledger.commit_range(
+        return commits.commit_range(
             self._database,
-            key,
-            run_id=run_id,
+            RangeResult(
+                key,
+                run_id,
+                predictions=predictions,
+                quarantine=quarantine,
+                checks=_checks(key, predictions, quarantine, scorer.genres),
+                feature_path=features.path,
+                feature_version=scorer.model.feature_version,
+                model_name=scorer.model.name,
+                model_version=scorer.model.version,
+            ),
             token=token,
-            predictions=predictions,
-            quarantine=quarantine,
-            checks=_checks(key, predictions, quarantine, scorer.genres),
-            feature_path=features.path,
-            feature_version=scorer.model.feature_version,
-            model_name=scorer.model.name,
-            model_version=scorer.model.version,
         )
 
     def quarantine_poison(self, key: PartitionKey) -> None:
         """Quarantine a single clip that broke every attempt: keep its bytes, say so, and let the topic go on."""
         clip = self._message(key, key.start_offset)
         sha256 = hashlib.sha256(clip.data).hexdigest()
-        reason = stream_ledger.find_range(self._database, key).reason or "every attempt ended without a word"
-        stream_ledger.quarantine_poison(
+        reason = ranges.find(self._database, key).reason or "every attempt ended without a word"
+        commits.quarantine_poison(
             self._database,
             key,
             [

@@ -11,9 +11,9 @@ import dagster as dg
 
 from genres.errors import GenresError
 from genres.settings import Settings
-from genres.store import stream_ledger
 from genres.store.database import Database
-from genres.store.stream_ranges import Attempt, Plan, StreamRange
+from genres.store.stream_ledger import leases, ranges
+from genres.store.stream_ledger.values import Attempt, Plan, StreamRange
 from genres_dagster.resources import MlflowResource
 from streaming_sensors.offset_plan import plan
 from streaming_sensors.run_tags import ATTEMPT_TAG, DRAIN_TAG, POISON_TAG
@@ -61,7 +61,7 @@ def build_audio_clips_sensor(stream: Stream) -> dg.SensorDefinition:
         try:
             database.check_migrated()
             state = topic_state(settings, stream.topic)
-            if stream_ledger.lease_is_held(database, stream.topic):
+            if leases.is_held(database, stream.topic):
                 # The run that holds it takes what arrives.
                 return dg.SkipReason(f"a run is draining {stream.topic}")
             planned = _plan_new(context, stream, settings, database, state)
@@ -70,7 +70,7 @@ def build_audio_clips_sensor(stream: Stream) -> dg.SensorDefinition:
                 planned = _plan_new(context, stream, settings, database, state)
         except GenresError as error:
             return dg.SkipReason(str(error))
-        attempts = stream_ledger.record_plan(database, planned)
+        attempts = ranges.record_plan(database, planned)
         if not attempts and not planned.lost:
             return dg.SkipReason(planned.reason or "nothing new")
         return _result(stream, database, state, planned, attempts)
@@ -98,14 +98,14 @@ def build_range_reconciler(stream: Stream) -> dg.SensorDefinition:
         try:
             database.check_migrated()
             state = topic_state(settings, stream.topic)
-            known = stream_ledger.ranges(database, stream.topic)
+            known = ranges.known(database, stream.topic)
             held = _held(context.instance, stream)
             found = plan(known, state, limits(settings), now=datetime.now(UTC), held=held)
             retry, waiting = _with_champion(found.retry, known, stream, settings, mlflow)
         except GenresError as error:
             return dg.SkipReason(str(error))
         repair = dataclasses.replace(found, new=(), retry=retry)
-        attempts = stream_ledger.record_plan(database, repair)
+        attempts = ranges.record_plan(database, repair)
         old = _old_partitions(context.instance, stream, database, settings)
         if not (attempts or repair.poison or repair.split or repair.lost or old):
             return dg.SkipReason(waiting or "every planned range is committed, in work or young")
@@ -132,7 +132,7 @@ def _with_champion(
 def _plan_new(
     context: dg.SensorEvaluationContext, stream: Stream, settings: Settings, database: Database, state: TopicState
 ) -> Plan:
-    known = stream_ledger.ranges(database, stream.topic)
+    known = ranges.known(database, stream.topic)
     held = _held(context.instance, stream)
     found = plan(known, state, limits(settings), now=datetime.now(UTC), held=held)
     return dataclasses.replace(found, retry=(), split=(), poison=())
@@ -164,7 +164,7 @@ def _result(
 
 def lag(database: Database, state: TopicState) -> int:
     """Count the clips that lie in the topic and are not committed, lost or given up."""
-    known = stream_ledger.progress(database, state.topic, state.topic_id)
+    known = ranges.progress(database, state.topic, state.topic_id)
     waiting = 0
     for partition, end in state.ends.items():
         first, done = known.get(partition, (state.beginnings[partition], 0))
@@ -217,6 +217,6 @@ def _old_partitions(instance: dg.DagsterInstance, stream: Stream, database: Data
     surplus = len(keys) - settings.keep_partitions
     if surplus <= 0:
         return []
-    finished = stream_ledger.history(database, stream.topic, states={"committed", "lost", "split"})
+    finished = ranges.history(database, stream.topic, states={"committed", "lost", "split"})
     present = set(keys)
     return [str(found.key) for found in finished if str(found.key) in present][:surplus]

@@ -7,9 +7,9 @@ import dagster as dg
 
 from genres.audio.feature_sets import every_column, every_version
 from genres.settings import Settings
-from genres.store import stream_ledger
 from genres.store.database import Database
-from genres.store.stream_ranges import PartitionKey
+from genres.store.stream_ledger import ranges
+from genres.store.stream_ledger.values import PartitionKey
 from genres_dagster.columns import column_lineage, column_schema
 from genres_dagster.partitions import OWNERS
 from genres_dagster.resources import LakeResource, MlflowResource, SparkResource
@@ -65,7 +65,7 @@ def build_nothing_lost(stream: Stream) -> dg.AssetChecksDefinition:
         description="Retention and recreated topics took no clip that nobody had read.",
     )
     def nothing_lost(settings: dg.ResourceParam[Settings], database: dg.ResourceParam[Database]) -> dg.AssetCheckResult:
-        lost = stream_ledger.history(database, stream.topic, states={"lost"})
+        lost = ranges.history(database, stream.topic, states={"lost"})
         return dg.AssetCheckResult(
             passed=not lost,
             metadata={

@@ -14,13 +14,14 @@ from genres.audio.feature_set import FeatureSet
 from genres.audio.feature_sets import feature_set_named, feature_set_of
 from genres.errors import GenresError
 from genres.settings import Settings
-from genres.store import ledger, stream_ledger
+from genres.store import ledger
 from genres.store.database import Database
 from genres.store.lake import Lake
 from genres.store.ledger import Dataset
 from genres.store.model_registry import RegisteredModel
-from genres.store.stream_ledger import FencedError
-from genres.store.stream_ranges import Attempt, PartitionKey, Plan
+from genres.store.stream_ledger import leases, ranges
+from genres.store.stream_ledger.leases import FencedError
+from genres.store.stream_ledger.values import Attempt, PartitionKey, Plan
 from genres_dagster.partitions import provenance
 from genres_dagster.resources import MlflowResource, SparkResource
 from streaming_sensors.offset_plan import Limits, next_range
@@ -98,7 +99,7 @@ class StreamRun:
         """Show signs of life, and hold the topic's lease if this run is to drain and nobody else does."""
         topic, lease_s, run_id = self.stream.topic, self.settings.lease_s, self.context.run_id
         if drains:
-            self.token = stream_ledger.acquire_lease(self.database, topic, run_id, lease_s)
+            self.token = leases.acquire(self.database, topic, run_id, lease_s)
             if self.token is None:
                 self.context.log.info("another run drains the topic: this one does its own range only")
         done = threading.Event()
@@ -107,9 +108,9 @@ class StreamRun:
             while not done.wait(lease_s / 3):
                 # A lost lease shows at the next commit, a locked database at the next beat.
                 with contextlib.suppress(GenresError):
-                    stream_ledger.heartbeat(self.database, run_id)
+                    ranges.heartbeat(self.database, run_id)
                     if self.token is not None:
-                        stream_ledger.renew_lease(self.database, topic, self.token, lease_s)
+                        leases.renew(self.database, topic, self.token, lease_s)
 
         beating = threading.Thread(target=beat, name="heartbeat", daemon=True)
         beating.start()
@@ -119,7 +120,7 @@ class StreamRun:
             done.set()
             beating.join()
             if self.token is not None:
-                stream_ledger.release_lease(self.database, topic, self.token)
+                leases.release(self.database, topic, self.token)
 
     def close(self) -> None:
         """Let go of the model, and wait for what Spark is still at."""
@@ -196,12 +197,12 @@ class StreamRun:
     def _begin_next(self, state: TopicState) -> _Begun | None:
         """Plan the next range and begin it; None if all of the topic is planned."""
         while True:
-            known = stream_ledger.ranges(self.database, self.stream.topic)
+            known = ranges.known(self.database, self.stream.topic)
             key = next_range(known, state, limits(self.settings))
             if key is None:
                 return None
             # Whoever was overtaken plans nothing: its ranges would wait until they count as abandoned.
-            if stream_ledger.record_plan(self.database, Plan(new=(Attempt(key),)), token=self.token):
+            if ranges.record_plan(self.database, Plan(new=(Attempt(key),)), token=self.token):
                 break  # else another planner was first, which the ledger shows by now
         self.context.instance.add_dynamic_partitions(str(self.stream.offset_ranges.name), [str(key)])
         return self._begin(key, {self.stream.features, self.stream.predictions}, 1)
@@ -209,7 +210,7 @@ class StreamRun:
     def _begin(self, key: PartitionKey, selected: Collection[dg.AssetKey], attempt: int | None) -> _Begun | None:
         """Take a range, and let its features be computed or read; None if it has to wait for a champion."""
         with self._blaming(key):
-            found = stream_ledger.begin_attempt(self.database, key, self.context.run_id, attempt=attempt)
+            found = ranges.begin_attempt(self.database, key, self.context.run_id, attempt=attempt)
             if self.stream.predictions in selected and not self._has_champion(key):
                 return None
             feature_set = self._feature_set()
@@ -232,7 +233,7 @@ class StreamRun:
         key, selected, version = begun.key, begun.selected, begun.feature_set.feature_version
         with self._blaming(key):
             if self.stream.predictions not in selected:
-                stream_ledger.publish_features(self.database, key, stored.path, version)
+                ranges.publish_features(self.database, key, stored.path, version)
             if self.stream.features in selected:
                 metadata = {
                     "dagster/row_count": len(stored.table),
@@ -260,7 +261,7 @@ class StreamRun:
     def _end_attempt(self, key: PartitionKey, reason: str, *, is_clips_fault: bool) -> None:
         run_id = self.context.run_id
         try:
-            stream_ledger.end_attempt(self.database, key, run_id, reason=reason[:500], is_clips_fault=is_clips_fault)
+            ranges.end_attempt(self.database, key, run_id, reason=reason[:500], is_clips_fault=is_clips_fault)
         except GenresError as error:  # it must not hide why the attempt ended
             self.context.log.warning(f"{key}: the ledger does not take down why its attempt ended: {error}")
 
@@ -297,7 +298,7 @@ class StreamRun:
             return True
         reason = f"{NO_CHAMPION} for dataset '{self._dataset_id}' yet: the clips wait until there is one"
         self.context.log.warning(reason)
-        stream_ledger.end_attempt(self.database, key, self.context.run_id, reason=reason, is_clips_fault=False)
+        ranges.end_attempt(self.database, key, self.context.run_id, reason=reason, is_clips_fault=False)
         return False
 
     def _find_champion(self) -> RegisteredModel | None:

@@ -12,10 +12,11 @@ from genres.audio.feature_set import FeatureSet
 from genres.audio.feature_sets import feature_set_of
 from genres.errors import GenresError
 from genres.settings import Settings
-from genres.store import ledger, stream_ledger
+from genres.store import ledger
 from genres.store.batch_tables import BatchTables
 from genres.store.database import Database
 from genres.store.lake import Lake
+from genres.store.stream_ledger import leases, ranges, results
 from genres_dagster.checks import check, check_spec
 from genres_dagster.figures import figure_metadata, new_figure
 from genres_dagster.partitions import OWNERS, provenance
@@ -70,7 +71,7 @@ def build_streaming_results(stream: Stream) -> dg.AssetsDefinition:
         import pandas as pd
 
         database.check_migrated()
-        rows = stream_ledger.stream_predictions(database, limit=_SHOWN_CLIPS)
+        rows = results.predictions(database, topic=stream.topic, limit=_SHOWN_CLIPS)
         if not rows:
             raise GenresError(
                 f"stream {stream.topic} has predicted nothing yet: drop clips in {stream.settings.watch_folder}, which "
@@ -119,7 +120,7 @@ def build_streaming_results_sensor(stream: Stream) -> dg.SensorDefinition:
             database.check_migrated()
         except GenresError as error:
             return dg.SkipReason(str(error))
-        newest = stream_ledger.stream_predictions(database, limit=1)
+        newest = results.predictions(database, topic=stream.topic, limit=1)
         if not newest:
             return dg.SkipReason("the stream has predicted nothing yet")
         mark = str(newest[0]["predicted_at"])
@@ -127,7 +128,7 @@ def build_streaming_results_sensor(stream: Stream) -> dg.SensorDefinition:
             return dg.SkipReason("no prediction since the last figures")
         drawn = context.instance.get_latest_materialization_event(stream.results)
         age_s = time.time() - drawn.timestamp if drawn else math.inf
-        if age_s < _EVERY_S_WHILE_DRAINING and stream_ledger.lease_is_held(database, stream.topic):
+        if age_s < _EVERY_S_WHILE_DRAINING and leases.is_held(database, stream.topic):
             return dg.SkipReason(f"a run is draining {stream.topic}: the figures wait until it is done or they are old")
         return dg.SensorResult(run_requests=[dg.RunRequest(run_key=mark)], cursor=mark)
 
@@ -191,7 +192,7 @@ def _checks(
         actual=f"{age} old, {waiting} clips wait",
         warn=True,
     )
-    refused = len(stream_ledger.stream_quarantine(database))
+    refused = len(results.quarantine(database, topic=stream.topic))
     rate = refused / (refused + table["sha256"].nunique())
     yield check(
         "quarantine_rate",
@@ -205,7 +206,7 @@ def _checks(
     yield check("label_set", not strange, expected="the model's genres", actual=f"others: {strange or 'none'}")
     feature_set = feature_set_of(table["feature_version"].iloc[-1])
     yield _drift(feature_set, stream, settings, database, lake)
-    failed = stream_ledger.stream_checks(database, failed_only=True)
+    failed = results.checks(database, topic=stream.topic, failed_only=True)
     yield check(
         "batch_checks",
         not failed,
@@ -223,7 +224,7 @@ def _drift(
     """Compare the features that the model of the newest prediction reads with those that it was trained on."""
     import pandas as pd
 
-    committed = stream_ledger.history(database, stream.topic, states={"committed"})[-_RECENT_RANGES:]
+    committed = ranges.history(database, stream.topic, states={"committed"})[-_RECENT_RANGES:]
     version = feature_set.feature_version
     paths = [found.feature_path for found in committed if found.feature_path and found.feature_version == version]
     training = BatchTables(lake, database, stream.dataset(settings)).features(version)

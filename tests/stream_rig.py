@@ -21,11 +21,11 @@ import soundfile
 
 from genres.datasets.synthetic import SAMPLE_RATE, synthesise
 from genres.settings import PROJECT_DIR, Settings
-from genres.store import stream_ledger
 from genres.store.database import Database
 from genres.store.lake import Lake
 from genres.store.ledger import Dataset
 from genres.store.model_registry import ModelRegistry
+from genres.store.stream_ledger import ranges, results
 from genres_dagster.launch import open_instance, register
 from streaming_sensors import stream as streams
 from streaming_sensors.topic import create_topic, topic_state
@@ -77,8 +77,8 @@ class Stream:
 
     def places(self, hashes: set[str]) -> tuple[set[str], set[str]]:
         """Those of the hashes that were predicted, and those that are in quarantine."""
-        predicted = {row["sha256"] for row in stream_ledger.stream_predictions(self.database)}
-        quarantined = {row["sha256"] for row in stream_ledger.stream_quarantine(self.database)}
+        predicted = {row["sha256"] for row in results.predictions(self.database)}
+        quarantined = {row["sha256"] for row in results.quarantine(self.database)}
         return predicted & hashes, quarantined & hashes
 
     def wait_for(self, hashes: set[str], *, patience_s: float = 300) -> None:
@@ -100,7 +100,7 @@ class Stream:
     def assert_no_overlaps_and_no_holes(self) -> None:
         """Every offset of the topic is in exactly one committed range."""
         state = topic_state(self.settings, self.settings.topic, timeout_s=30)
-        live = [found for found in stream_ledger.history(self.database, state.topic) if found.state != "split"]
+        live = [found for found in ranges.history(self.database, state.topic) if found.state != "split"]
         assert {found.state for found in live} == {"committed"}
         covered = sorted(
             (found.key.kafka_partition, offset)

@@ -54,7 +54,7 @@ class BatchTables:
         return self._read_latest("raw_audio")
 
     def has_manifest(self) -> bool:
-        """Tell whether a manifest was ever published."""
+        """Return whether a manifest was ever published."""
         return bool(ledger.published(self.database, self.dataset, "raw_audio"))
 
     def accepted(self) -> "pd.DataFrame":

@@ -58,7 +58,7 @@ class Database:
 
     @contextmanager
     def reading(self) -> Iterator[sa.Connection]:
-        """Give a connection for reading; it takes no write lock."""
+        """Yield a connection for reading; it takes no write lock."""
         with (
             self._clearly(),
             self.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection,
@@ -67,7 +67,7 @@ class Database:
 
     @contextmanager
     def writing(self) -> Iterator[sa.Connection]:
-        """Give a connection inside one transaction, committed at the end or rolled back on an error."""
+        """Yield a connection inside one transaction, committed at the end or rolled back on an error."""
         with self._clearly(), self.engine.begin() as connection:
             yield connection
 
@@ -139,7 +139,7 @@ def _make_room(path: str) -> None:
         Path(path).parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise GenresError(
-            f"there can be no database {path}: {error.filename}: {error.strerror}; mend GENRES_DATABASE_URL or "
+            f"there can be no database {path}: {error.filename}: {error.strerror}; fix GENRES_DATABASE_URL or "
             "GENRES_STATE_DIR"
         ) from error
 

@@ -12,13 +12,13 @@ from genres.store.sql import sa, tables
 
 
 class Dataset(NamedTuple):
-    """A labelled dataset: the folder its clips come from, and whether they are synthesised."""
+    """A labelled dataset: where its clips come from, what they are, and which features its models read."""
 
     dataset: str
     source_folder: Path
     is_synthetic: bool
     feature_set: str
-    """Name of the feature set that its models are trained on."""
+    """Name of the feature set that the dataset's models are trained on."""
 
 
 class Commit(NamedTuple):
@@ -36,7 +36,7 @@ def fingerprint(lines: Iterable[str]) -> str:
 
 
 def register_dataset(database: Database, entry: Dataset) -> None:
-    """Add a dataset, or let its clips come from another folder from now on."""
+    """Add a dataset, or change its folder or its feature set from now on."""
     values = {
         **entry._asdict(),
         "source_folder": str(entry.source_folder),
@@ -63,7 +63,7 @@ def registered_dataset(database: Database, dataset: str) -> Dataset:
             raise GenresError(
                 f"there is no dataset '{dataset}' (known: {known}): load a folder with `genres load <folder>`"
             )
-    return Dataset(row.dataset, Path(row.source_folder), row.is_synthetic, row.feature_set)
+    return Dataset(**row._mapping)._replace(source_folder=Path(row.source_folder))
 
 
 def publish(database: Database, dataset: str, table_name: str, commit: Commit) -> None:

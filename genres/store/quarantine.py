@@ -18,7 +18,7 @@ class RefusedClip(NamedTuple):
 
 
 def replace(database: Database, dataset: str, stage: str, clips: Iterable[RefusedClip], *, run_id: str) -> int:
-    """Make the clips the dataset's quarantine for a stage: what was mended since leaves it.
+    """Make the clips the dataset's quarantine for a stage: what was fixed since leaves it.
 
     Returns
     -------

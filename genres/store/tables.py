@@ -18,7 +18,7 @@ class UtcDateTime(sa.TypeDecorator[datetime]):
         return value and value.astimezone(UTC)
 
     def process_result_value(self, value: datetime | None, dialect: sa.Dialect) -> datetime | None:
-        """Give the time its zone."""
+        """Return the time with its zone."""
         return value and (value.astimezone(UTC) if value.tzinfo else value.replace(tzinfo=UTC))
 
 
@@ -30,6 +30,7 @@ DATASETS = sa.Table(
     sa.Column("dataset", sa.String(40), primary_key=True),
     sa.Column("source_folder", sa.Text, nullable=False),
     sa.Column("is_synthetic", sa.Boolean, nullable=False),
+    sa.Column("feature_set", sa.String(40), nullable=False),
     sa.Column("registered_at", _UTC, nullable=False),
     comment="The labelled datasets; one partition of the batch assets each.",
 )
@@ -141,8 +142,8 @@ STREAM_PREDICTIONS = sa.Table(
     "stream_predictions",
     METADATA,
     sa.Column("sha256", sa.String(64), primary_key=True),
+    sa.Column("model_name", sa.Text, primary_key=True),
     sa.Column("model_version", sa.Integer, primary_key=True),
-    sa.Column("model_name", sa.Text, nullable=False),
     sa.Column("dataset", sa.String(40), nullable=False),
     sa.Column("file_name", sa.Text, nullable=False),
     sa.Column("genre", sa.Text),
@@ -161,6 +162,7 @@ STREAM_PREDICTIONS = sa.Table(
     sa.Column("predicted_at", _UTC, nullable=False),
     sa.Column("latency_s", sa.Float, nullable=False),
     sa.Index("ix_stream_predictions_predicted_at", "predicted_at"),
+    sa.Index("ix_stream_predictions_topic_predicted_at", "topic", "predicted_at"),
     comment="The champion's prediction for each distinct clip of the stream.",
 )
 

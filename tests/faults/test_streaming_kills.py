@@ -11,8 +11,8 @@ import psutil
 import pytest
 
 from genres.settings import Settings
-from genres.store import stream_ledger
-from genres.store.stream_ranges import PartitionKey
+from genres.store.stream_ledger import ranges, results
+from genres.store.stream_ledger.values import PartitionKey
 from local_stack.stack import status
 from streaming_sensors.topic import topic_state
 from streaming_sensors.warm_launcher import PID_TAG, process_of
@@ -52,7 +52,7 @@ def test_killed_run_worker(stream: Stream) -> None:
 
     all_arrive(stream, 22, kill)
     ((key, run_id),) = killed
-    assert stream_ledger.find_range(stream.database, key).attempts > 1, "what the killed run was at was tried again"
+    assert ranges.find(stream.database, key).attempts > 1, "what the killed run was at was tried again"
     # Run monitoring looks every twenty seconds.
     wait_until(lambda: stream.instance.get_run_by_id(run_id).status == dg.DagsterRunStatus.FAILURE)
 
@@ -116,22 +116,22 @@ def all_arrive(stream: Stream, seed: int, kill: Callable[[], None]) -> None:
     assert len(hashes) == CLIPS
     stream.wait_for(hashes, patience_s=480)
     assert stream.places(hashes) == (hashes, set())
-    rows = [row["sha256"] for row in stream_ledger.stream_predictions(stream.database) if row["topic"] == TOPIC]
+    rows = [row["sha256"] for row in results.predictions(stream.database) if row["topic"] == TOPIC]
     assert len(rows) == len(set(rows))
-    wait_until(lambda: not stream_ledger.history(stream.database, TOPIC, states={"planned"}))
+    wait_until(lambda: not ranges.history(stream.database, TOPIC, states={"planned"}))
     stream.assert_no_overlaps_and_no_holes()
 
 
 def kill_worker_at_work(stream: Stream, killed: list[tuple[PartitionKey, str]]) -> bool:
     """Kill the process of a run that has begun a range and not committed it, and note the range; False: no such run."""
-    for found in stream_ledger.history(stream.database, TOPIC, states={"planned"}):
+    for found in ranges.history(stream.database, TOPIC, states={"planned"}):
         pid = found.run_id and worker_of(stream, found.run_id)
         if not pid:
             continue
         worker = psutil.Process(pid)
         # Stopped first, so that it cannot commit between the look at the ledger and its end.
         worker.suspend()
-        now = stream_ledger.find_range(stream.database, found.key)
+        now = ranges.find(stream.database, found.key)
         if (now.state, now.run_id) == ("planned", found.run_id):
             worker.kill()
             killed.append((found.key, found.run_id))

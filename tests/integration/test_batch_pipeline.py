@@ -14,11 +14,12 @@ import requests
 
 from genres.audio.gtzan57 import GTZAN57
 from genres.settings import Settings
-from genres.store import ledger, predictions, quarantine, stream_ledger
+from genres.store import ledger, predictions, quarantine
 from genres.store.batch_tables import BatchTables
 from genres.store.database import Database
 from genres.store.lake import Lake
 from genres.store.model_registry import ModelRegistry, directory_digest
+from genres.store.stream_ledger import results
 
 GENRES = ("blues", "metal", "disco")
 CLIPS = 8
@@ -117,9 +118,9 @@ def test_predictions_are_a_row_a_track(stack: Settings, tables: BatchTables, gen
 def test_dropped_clips_became_rows(tables: BatchTables) -> None:
     split = tables.split()
     test_part = set(split[split["part"] == "test"]["sha256"])
-    rows = stream_ledger.stream_predictions(tables.database)
+    rows = results.predictions(tables.database)
     assert test_part <= {row["sha256"] for row in rows if row["dataset"] == tables.dataset}
-    assert "notes.wav" in {row["file_name"] for row in stream_ledger.stream_quarantine(tables.database)}
+    assert "notes.wav" in {row["file_name"] for row in results.quarantine(tables.database)}
     batch = {row["track_id"]: row for row in predictions.batch_predictions(tables.database, tables.dataset)}
     names = dict(zip(split["sha256"], split["track_id"], strict=True))
     for row in rows:

@@ -24,7 +24,7 @@ from genres.errors import GenresError
 from genres.settings import Settings
 from genres.store.database import Database
 from genres.store.hdfs import Hdfs
-from genres.store.stream_ledger import sent, stream_quarantine
+from genres.store.stream_ledger import results, sent_files
 from local_stack.stack import start_service, stop_service
 from streaming_sensors.envelope import ClipMessage, decode
 from streaming_sensors.folder_producer import WatchReport, watch
@@ -78,7 +78,7 @@ def test_every_file_is_sent_or_refused(settings: Settings, tmp_path: Path) -> No
     hdfs = Hdfs(settings.webhdfs, user=settings.hdfs_user)
     assert hdfs.cat_file(claim_path) == before[tmp_path / "long.wav"]
 
-    rows = {row["sha256"]: row for row in stream_quarantine(Database(settings.database)) if row["sha256"] in bad}
+    rows = {row["sha256"]: row for row in results.quarantine(Database(settings.database)) if row["sha256"] in bad}
     assert {sha256: row["file_name"] for sha256, row in rows.items()} == bad
     assert {row["stage"] for row in rows.values()} == {"producer"}
     assert all(row["reason"] for row in rows.values())
@@ -91,7 +91,7 @@ def test_every_file_is_sent_or_refused(settings: Settings, tmp_path: Path) -> No
     # A changed file is another clip under an old name.
     write_clip(tmp_path / "two.WAV", 6)
     assert run_once(settings, tmp_path).sent == 1
-    remembered = sent(Database(settings.database), str(tmp_path / "two.WAV"))
+    remembered = sent_files.last_sent(Database(settings.database), str(tmp_path / "two.WAV"))
     assert remembered is not None
     assert remembered.sha256 == hashlib.sha256((tmp_path / "two.WAV").read_bytes()).hexdigest()
 
@@ -139,7 +139,7 @@ def test_refused_while_watching_only_after_its_time(settings: Settings, tmp_path
         # The same bytes once more: moved again, under another name, and still one row.
         (tmp_path / "bad.wav").write_bytes((tmp_path / "error" / "bad.wav").read_bytes())
         wait_until(lambda: (tmp_path / "error" / "bad.1.wav").exists())
-    rows = [row for row in stream_quarantine(Database(settings.database)) if row["file_name"] == "bad.wav"]
+    rows = [row for row in results.quarantine(Database(settings.database)) if row["file_name"] == "bad.wav"]
     assert Counter(row["sha256"] for row in rows)[sha256_of(tmp_path / "error" / "bad.wav")] == 1
     assert sum(topic_state(settings, settings.topic).ends.values()) == 0
 
@@ -173,7 +173,7 @@ def test_nothing_is_lost_when_the_producer_is_killed(settings: Settings, tmp_pat
     wait_until(lambda: has_sent(producer))
     producer.send_signal(signal.SIGTERM)
     assert producer.wait(30) == 0
-    remembered = {sent(Database(settings.database), str(folder / clip.name)) for clip in clips}
+    remembered = {sent_files.last_sent(Database(settings.database), str(folder / clip.name)) for clip in clips}
     assert {row.sha256 for row in remembered if row} == expected
     assert run_once(settings, folder).sent == 0
 

@@ -82,8 +82,8 @@ def test_the_model_carries_its_feature_set(settings: Settings, tables: BatchTabl
 
 
 def test_the_stream_computes_what_the_champion_reads(settings: Settings, tables: BatchTables) -> None:
-    from genres.store import stream_ledger
-    from genres.store.stream_ranges import Attempt, PartitionKey, Plan
+    from genres.store.stream_ledger import ranges, results
+    from genres.store.stream_ledger.values import Attempt, PartitionKey, Plan
     from streaming_sensors.folder_producer import watch
     from streaming_sensors.run_tags import ATTEMPT_TAG, DRAIN_TAG
     from streaming_sensors.topic import create_topic, topic_state
@@ -98,7 +98,7 @@ def test_the_stream_computes_what_the_champion_reads(settings: Settings, tables:
     state = topic_state(settings, settings.topic)
     number = next(partition for partition, end in state.ends.items() if end)
     key = PartitionKey(settings.topic, state.topic_id, number, 0, state.ends[number])
-    stream_ledger.record_plan(tables.database, Plan(new=(Attempt(key),)))
+    ranges.record_plan(tables.database, Plan(new=(Attempt(key),)))
     instance = dg.DagsterInstance.get()
     instance.add_dynamic_partitions("offset_range", [str(key)])
     job = build_streaming(settings=settings.model_copy(update={"drain_quiet_s": 0.5})).resolve_job_def(
@@ -106,10 +106,10 @@ def test_the_stream_computes_what_the_champion_reads(settings: Settings, tables:
     )
     tags = {DRAIN_TAG: "true", ATTEMPT_TAG: "1"}
     assert job.execute_in_process(partition_key=str(key), instance=instance, tags=tags).success
-    rows = [row for row in stream_ledger.stream_predictions(tables.database) if row["dataset"] == DATASET]
+    rows = [row for row in results.predictions(tables.database) if row["dataset"] == DATASET]
     assert {row["sha256"] for row in rows} == set(accepted["sha256"][:3])
     assert {row["feature_version"] for row in rows} == {TINY.feature_version}
     stored = tables.lake.read_table(
-        [found.feature_path for found in stream_ledger.history(tables.database, settings.topic, states={"committed"})]
+        [found.feature_path for found in ranges.history(tables.database, settings.topic, states={"committed"})]
     ).to_pandas()
     np.testing.assert_allclose(stored["tiny_seconds"], 3.0, atol=1e-4)

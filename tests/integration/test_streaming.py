@@ -13,9 +13,9 @@ from kafka import KafkaProducer
 from genres.audio.clip_features import clip_features
 from genres.audio.gtzan57 import GTZAN57
 from genres.settings import Settings
-from genres.store import stream_ledger
 from genres.store.database import Database
-from genres.store.stream_ranges import StreamRange
+from genres.store.stream_ledger import leases, ranges, results
+from genres.store.stream_ledger.values import StreamRange
 from genres.store.tables import STREAM_LEASES, STREAM_RANGES
 from streaming_sensors.run_tags import DRAIN_TAG
 from streaming_sensors.sensors import lag
@@ -70,7 +70,7 @@ def waiting(stream: Stream) -> Waiting:
     hashes = stream.drop(short_clips(3, seed=2))
 
     def waits() -> list[StreamRange]:
-        planned = stream_ledger.history(stream.database, TOPIC, states={"planned"})
+        planned = ranges.history(stream.database, TOPIC, states={"planned"})
         return [found for found in planned if found.reason]
 
     wait_until(lambda: sum(topic_state(stream.settings, stream.settings.topic).ends.values()) == 3)
@@ -100,10 +100,8 @@ def flow(stream: Stream, waiting: Waiting) -> Flow:
     everything = stream.drop(shuffled({**good, **copies, **broken, "large.wav": large}))
     everything |= {sha256_of(FOREIGN)} | waiting.hashes
     stream.wait_for(everything)
-    wait_until(lambda: not stream_ledger.history(stream.database, TOPIC, states={"planned"}))
-    refused_by_producer = {
-        row["sha256"] for row in stream_ledger.stream_quarantine(stream.database) if row["stage"] == "producer"
-    }
+    wait_until(lambda: not ranges.history(stream.database, TOPIC, states={"planned"}))
+    refused_by_producer = {row["sha256"] for row in results.quarantine(stream.database) if row["stage"] == "producer"}
     return Flow(
         good | copies | {"large.wav": large},
         set(map(sha256_of, good.values())) | {sha256_of(large)} | waiting.hashes,
@@ -116,7 +114,7 @@ def flow(stream: Stream, waiting: Waiting) -> Flow:
 @pytest.fixture(scope="module")
 def settled(stream: Stream, flow: Flow) -> Flow:
     """The flow, once no run of the stream is at work any more."""
-    wait_until(lambda: not stream_ledger.lease_is_held(stream.database, TOPIC))
+    wait_until(lambda: not leases.is_held(stream.database, TOPIC))
     started = dg.RunsFilter(statuses=[dg.DagsterRunStatus.STARTED])
     wait_until(
         lambda: (
@@ -141,9 +139,9 @@ def test_clips_wait_for_a_champion_and_are_scored_then(stream: Stream, waiting: 
 def test_each_distinct_clip_ends_in_exactly_one_place(stream: Stream, flow: Flow) -> None:
     bad = set(map(sha256_of, flow.broken.values())) | {sha256_of(FOREIGN)}
     assert stream.places(flow.good | bad) == (flow.good, bad)
-    predictions = [row for row in stream_ledger.stream_predictions(stream.database) if row["topic"] == TOPIC]
+    predictions = [row for row in results.predictions(stream.database) if row["topic"] == TOPIC]
     assert sorted(row["sha256"] for row in predictions) == sorted(flow.good)
-    quarantine = {row["sha256"]: row for row in stream_ledger.stream_quarantine(stream.database)}
+    quarantine = {row["sha256"]: row for row in results.quarantine(stream.database)}
     for row in (quarantine[sha256] for sha256 in bad):
         assert row["reason"]
         if row["stage"] == "stream":
@@ -159,7 +157,7 @@ def test_rows_say_where_clips_come_from_and_what_was_found(stream: Stream, flow:
     by_hash: dict[str, set[str]] = {}
     for name, data in flow.clips.items():
         by_hash.setdefault(sha256_of(data), set()).add(name)
-    for row in stream_ledger.stream_predictions(stream.database):
+    for row in results.predictions(stream.database):
         if row["topic"] != TOPIC or row["sha256"] not in by_hash:
             continue
         names = by_hash[row["sha256"]]
@@ -175,16 +173,16 @@ def test_rows_say_where_clips_come_from_and_what_was_found(stream: Stream, flow:
 
 def test_ranges_neither_overlap_nor_leave_holes(stream: Stream, flow: Flow) -> None:
     stream.assert_no_overlaps_and_no_holes()
-    committed = stream_ledger.history(stream.database, TOPIC, states={"committed"})
+    committed = ranges.history(stream.database, TOPIC, states={"committed"})
     assert all(len(found.key) <= 16 for found in committed)
     for found in committed:
         assert found.clip_count == len(found.key)
         assert found.clip_count == found.predicted_count + found.quarantined_count + found.duplicate_count
-    assert stream_ledger.stream_checks(stream.database, failed_only=True) == []
+    assert results.checks(stream.database, failed_only=True) == []
 
 
 def test_dagster_has_both_materializations_of_every_range(stream: Stream, settled: Flow) -> None:
-    keys = {str(found.key) for found in stream_ledger.history(stream.database, TOPIC, states={"committed"})}
+    keys = {str(found.key) for found in ranges.history(stream.database, TOPIC, states={"committed"})}
     assert keys <= set(stream.instance.get_dynamic_partitions("offset_range"))
     for asset in (stream.names.features, stream.names.predictions):
         materialized = stream.instance.get_materialized_partitions(asset)
@@ -193,7 +191,7 @@ def test_dagster_has_both_materializations_of_every_range(stream: Stream, settle
 
 
 def test_stored_features_are_those_of_the_clips(stream: Stream, flow: Flow) -> None:
-    committed = stream_ledger.history(stream.database, TOPIC, states={"committed"})
+    committed = ranges.history(stream.database, TOPIC, states={"committed"})
     parts = []
     for found in committed:
         part = stream.lake.read_table([found.feature_path]).to_pandas()
@@ -212,7 +210,7 @@ def test_stored_features_are_those_of_the_clips(stream: Stream, flow: Flow) -> N
 
 
 def test_replayed_offsets_change_no_table_and_drain_nothing(stream: Stream, settled: Flow) -> None:
-    committed = stream_ledger.history(stream.database, TOPIC, states={"committed"})
+    committed = ranges.history(stream.database, TOPIC, states={"committed"})
     found = max(committed, key=lambda found: min(found.quarantined_count, found.predicted_count))
     assert found.quarantined_count and found.predicted_count
     before = tables(stream.database)
@@ -244,9 +242,7 @@ def test_the_whole_topic_replayed_from_offset_0_leaves_the_tables_as_they_were(s
 
 
 def test_a_new_champion_scores_stored_features_again(stream: Stream, settled: Flow) -> None:
-    found = max(
-        stream_ledger.history(stream.database, TOPIC, states={"committed"}), key=lambda found: found.predicted_count
-    )
+    found = max(ranges.history(stream.database, TOPIC, states={"committed"}), key=lambda found: found.predicted_count)
     before = tables(stream.database)["stream_predictions"]
     set_champion(stream.settings, 2)
     stream.materialize("stream_predictions", str(found.key))
@@ -256,7 +252,7 @@ def test_a_new_champion_scores_stored_features_again(stream: Stream, settled: Fl
     assert {row["model_version"] for row in added} == {2}
     stored = stream.lake.read_table([found.feature_path]).to_pandas()
     assert {row["sha256"] for row in added} == set(stored.loc[stored["reason"].isna(), "sha256"])
-    again = stream_ledger.find_range(stream.database, found.key)
+    again = ranges.find(stream.database, found.key)
     assert (again.feature_path, again.model_version) == (found.feature_path, 2)
 
 

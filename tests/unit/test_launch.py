@@ -54,13 +54,18 @@ def test_an_error_without_words_gives_its_name() -> None:
 
 def test_without_a_folder_the_clips_are_synthetic(tmp_path: Path) -> None:
     dataset = choose_dataset(Settings(state_dir=tmp_path))
-    assert (dataset.dataset, dataset.is_synthetic) == ("synthetic", True)
+    assert (dataset.dataset, dataset.is_synthetic, dataset.feature_set) == ("synthetic", True, "gtzan57")
+
+
+def test_a_feature_set_that_there_is_not_is_named(tmp_path: Path) -> None:
+    with pytest.raises(GenresError, match="no feature set 'gtzan58': set GENRES_FEATURE_SET to one of gtzan57"):
+        choose_dataset(Settings(state_dir=tmp_path, feature_set="gtzan58"))
 
 
 def test_a_folder_is_its_own_dataset(tmp_path: Path, write_clips: Callable[..., None]) -> None:
     folder = tmp_path / "My Music"
     write_clips(folder, ("blues", "metal"), 3)
-    assert choose_dataset(Settings(audio=folder))[:] == ("my_music", folder, False)
+    assert choose_dataset(Settings(audio=folder))[:] == ("my_music", folder, False, "gtzan57")
     assert choose_dataset(Settings(audio=folder, dataset="mine")).dataset == "mine"
     with pytest.raises(GenresError, match=r"'synthetic' is .* name .* with GENRES_DATASET"):
         choose_dataset(Settings(audio=folder, dataset="synthetic"))

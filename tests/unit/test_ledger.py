@@ -12,10 +12,9 @@ from genres.store.ledger import Commit, Dataset
 
 
 @pytest.fixture
-def database(tmp_path: Path) -> Database:
-    database = Database(f"sqlite:///{tmp_path / 'genres.db'}")
-    database.migrate()
-    return database
+def database(empty_database: Database) -> Database:
+    empty_database.migrate()
+    return empty_database
 
 
 def test_parts_come_back_in_the_order_of_publishing(database: Database) -> None:
@@ -50,6 +49,8 @@ def test_a_dataset_may_move_to_another_folder(database: Database) -> None:
         "mine", Path("/second"), is_synthetic=False, feature_set="gtzan57"
     )
     assert ledger.registered_dataset(database, "synthetic").is_synthetic is True
+    ledger.register_dataset(database, Dataset("mine", Path("/second"), is_synthetic=False, feature_set="other"))
+    assert ledger.registered_dataset(database, "mine").feature_set == "other"
 
 
 def test_an_unknown_dataset_is_named_with_those_that_there_are(database: Database) -> None:

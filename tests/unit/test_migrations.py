@@ -1,7 +1,7 @@
 """The migrations: what they create is what the code expects, and what a database holds survives them."""
 
 from datetime import UTC, datetime
-from pathlib import Path
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
@@ -11,12 +11,12 @@ from alembic.runtime.migration import MigrationContext
 
 from genres.errors import GenresError
 from genres.store.database import Database, _alembic_config
-from genres.store.tables import DATASETS, METADATA
+from genres.store.tables import DATASETS, METADATA, STREAM_PREDICTIONS, UtcDateTime
 
 
 @pytest.fixture
-def database(tmp_path: Path) -> Database:
-    return Database(f"sqlite:///{tmp_path / 'genres.db'}")
+def database(empty_database: Database) -> Database:
+    return empty_database
 
 
 def upgrade(database: Database, revision: str) -> None:
@@ -42,24 +42,82 @@ def test_primary_keys_and_empty_columns_are_those_of_the_code(database: Database
         assert {c.name: c.nullable for c in made.tables[name].columns} == {c.name: c.nullable for c in table.columns}
 
 
-def test_rows_of_the_batch_half_survive_the_upgrade(database: Database) -> None:
-    upgrade(database, "0001")
-    row = {
-        "dataset": "gtzan",
-        "source_folder": "/audio",
-        "is_synthetic": False,
-        "registered_at": datetime(2026, 1, 2, 3, tzinfo=UTC),
-    }
-    with database.writing() as connection:
-        connection.execute(sa.insert(DATASETS).values(row))
-    with pytest.raises(GenresError, match="at version 0001, this code wants"):
+def row_of(table: sa.Table, number: int) -> dict[str, Any]:
+    """Make a row that no other number gives, with a value in every column."""
+    kinds = {sa.Integer: number, sa.BigInteger: 2**40 + number, sa.Float: number + 0.125, sa.Boolean: number % 2 == 0}
+    kinds |= {sa.JSON: {"jazz": 0.75, "rock": number}, UtcDateTime: datetime(2026, 1, 2, 3, 4, 5, number, tzinfo=UTC)}
+
+    def value(column: sa.Column[Any]) -> Any:
+        length = getattr(column.type, "length", None)
+        return kinds.get(type(column.type), f"{column.name} {number}"[:length])
+
+    return {column.name: value(column) for column in table.columns}
+
+
+def old_tables(database: Database) -> list[sa.Table]:
+    """The tables that the database has now, with the types of this code's columns."""
+    made = sa.MetaData()
+    made.reflect(database.engine)
+    tables = [made.tables[name] for name in METADATA.tables if name in made.tables]
+    for table in tables:
+        for column in table.columns:
+            column.type = METADATA.tables[table.name].c[column.name].type
+    return tables
+
+
+@pytest.mark.parametrize("revision", ["0001", "0002"])
+def test_rows_of_every_table_survive_the_upgrade(database: Database, revision: str) -> None:
+    upgrade(database, revision)
+    before = {}
+    for table in old_tables(database):
+        before[table.name] = [row_of(table, number) for number in (1, 2)]
+        with database.writing() as connection:
+            connection.execute(sa.insert(table), before[table.name])
+    assert len(before) == {"0001": 4, "0002": 10}[revision]
+    with pytest.raises(GenresError, match=f"at version {revision}, this code wants"):
         database.check_migrated()
 
     database.migrate()
 
     database.check_migrated()
+    for row in before["datasets"]:
+        row["feature_set"] = "gtzan57"
     with database.reading() as connection:
-        assert [dict(found._mapping) for found in connection.execute(sa.select(DATASETS))] == [row]
+        for name, rows in before.items():
+            query = sa.select(METADATA.tables[name]).order_by(METADATA.tables[name].primary_key.columns[0])
+            assert [dict(row._mapping) for row in connection.execute(query)] == rows
+
+
+def test_a_clip_has_a_row_of_each_model_and_version(database: Database) -> None:
+    upgrade(database, "0002")
+    old = row_of(STREAM_PREDICTIONS, 1)
+    with database.writing() as connection:
+        connection.execute(sa.insert(STREAM_PREDICTIONS).values(old))
+    database.migrate()
+    rows = [{**old, "model_name": "another"}, {**old, "model_version": 2}, old]
+    with database.writing() as connection:
+        assert database.insert_new(connection, STREAM_PREDICTIONS, rows) == 2
+
+
+def test_who_registers_a_dataset_says_which_features_it_has(database: Database) -> None:
+    database.migrate()
+    row = row_of(DATASETS, 1)
+    del row["feature_set"]
+    with pytest.raises(sa.exc.IntegrityError), database.writing() as connection:
+        connection.execute(sa.insert(DATASETS).values(row))
+
+
+def test_results_are_found_by_their_topic(database: Database) -> None:
+    database.migrate()
+    columns = STREAM_PREDICTIONS.c
+    query = sa.select(columns.sha256).where(columns.topic == "clips").order_by(columns.predicted_at.desc()).limit(10)
+    explain = "EXPLAIN QUERY PLAN" if database.engine.dialect.name == "sqlite" else "EXPLAIN"
+    with database.writing() as connection:
+        if database.engine.dialect.name == "postgresql":
+            connection.exec_driver_sql("SET LOCAL enable_seqscan = off")  # on an empty table it costs nothing
+        text = str(query.compile(database.engine, compile_kwargs={"literal_binds": True}))
+        plan = str(connection.exec_driver_sql(f"{explain} {text}").all())
+    assert "ix_stream_predictions_topic_predicted_at" in plan
 
 
 def test_migrating_twice_changes_nothing(database: Database) -> None:

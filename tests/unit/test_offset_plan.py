@@ -14,9 +14,10 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from genres.errors import GenresError
-from genres.store import stream_ledger
 from genres.store.database import Database
-from genres.store.stream_ranges import Attempt, Lost, PartitionKey, Plan, RangeState, Split, StreamRange
+from genres.store.stream_ledger import commits, ranges
+from genres.store.stream_ledger.commits import RangeResult
+from genres.store.stream_ledger.values import Attempt, Lost, PartitionKey, Plan, RangeState, Split, StreamRange
 from streaming_sensors.offset_plan import Limits, next_range, plan
 from streaming_sensors.topic import TopicState
 
@@ -122,20 +123,20 @@ def test_new_ranges_go_on_where_the_last_range_ends_whatever_became_of_it() -> N
 
 
 def test_partitions_take_turns_the_longest_waiting_first() -> None:
-    ranges = [
+    planned = [
         known(0, 4, "committed", partition=0, planned_at=NOW),
         known(0, 4, "committed", partition=1, planned_at=LONG_AGO),
     ]
     state = kafka((0, 40), (0, 40), (0, 3))
-    made = plan(ranges, state, LIMITS, now=NOW)
+    made = plan(planned, state, LIMITS, now=NOW)
     assert [attempt.key for attempt in made.new] == [key(0, 3, 2), key(4, 12, 1), key(4, 12, 0), key(12, 20, 1)]
-    assert next_range(ranges, state, LIMITS) == key(0, 3, 2)
+    assert next_range(planned, state, LIMITS) == key(0, 3, 2)
 
 
 def test_ranges_in_flight_count_against_the_limit() -> None:
-    ranges = [known(0, 4, planned_at=NOW), known(4, 8, planned_at=NOW)]
+    planned = [known(0, 4, planned_at=NOW), known(4, 8, planned_at=NOW)]
     limits = replace(LIMITS, max_in_flight=2)
-    made = plan(ranges, kafka((0, 40)), limits, now=NOW)
+    made = plan(planned, kafka((0, 40)), limits, now=NOW)
     assert made.is_empty
     assert made.reason == "32 new clips wait; ranges in flight: 2, waiting for another attempt: 0"
 
@@ -146,8 +147,8 @@ def test_ranges_in_flight_count_against_the_limit() -> None:
 )
 def test_a_range_that_is_tried_again_keeps_no_new_one_waiting(tried_again: StreamRange) -> None:
     limits = replace(LIMITS, max_in_flight=1)
-    ranges = [tried_again, known(4, 8)]
-    made = plan(ranges, kafka((0, 9)), limits, now=NOW)
+    planned = [tried_again, known(4, 8)]
+    made = plan(planned, kafka((0, 9)), limits, now=NOW)
     assert made.new == (Attempt(key(8, 9)),)
     assert not made.retry
 
@@ -196,8 +197,8 @@ def test_a_range_that_nobody_was_asked_for_is_launched_at_once() -> None:
 
 def test_a_range_that_outages_stop_again_and_again_keeps_no_other_one_waiting() -> None:
     limits = replace(LIMITS, max_in_flight=1)
-    ranges = [known(0, 5, attempts=9, heartbeat_at=LONG_AGO + timedelta(minutes=9)), known(5, 6, attempts=2)]
-    assert plan(ranges, kafka((0, 6)), limits, now=NOW).retry == (Attempt(key(5, 6), attempt=3),)
+    planned = [known(0, 5, attempts=9, heartbeat_at=LONG_AGO + timedelta(minutes=9)), known(5, 6, attempts=2)]
+    assert plan(planned, kafka((0, 6)), limits, now=NOW).retry == (Attempt(key(5, 6), attempt=3),)
 
 
 def test_a_range_that_used_up_its_attempts_is_split_in_halves() -> None:
@@ -243,11 +244,11 @@ def test_only_the_clips_that_break_every_attempt_become_poison(poison: set[int])
 
 def test_offsets_that_retention_took_before_they_were_planned_are_lost() -> None:
     state = kafka((9, 12))
-    ranges = [known(0, 5, "committed")]
-    made = plan(ranges, state, LIMITS, now=NOW)
+    planned = [known(0, 5, "committed")]
+    made = plan(planned, state, LIMITS, now=NOW)
     assert made.lost == (Lost(key(5, 9), "Kafka's retention took it: the partition begins at offset 9 now"),)
     assert made.new == (Attempt(key(9, 12)),)
-    assert next_range(ranges, state, LIMITS) is None, "a draining run leaves it to the sensor to say what is lost"
+    assert next_range(planned, state, LIMITS) is None, "a draining run leaves it to the sensor to say what is lost"
 
 
 def test_retention_that_took_only_what_is_done_loses_nothing() -> None:
@@ -271,8 +272,8 @@ def test_a_live_run_may_have_read_what_retention_took_since() -> None:
 
 
 def test_a_recreated_topic_starts_afresh_and_gives_up_what_the_old_one_left() -> None:
-    ranges = [known(0, 5, "committed"), known(5, 9), known(9, 12, heartbeat_at=NOW)]
-    made = plan(ranges, kafka((0, 2), topic_id="B"), LIMITS, now=NOW)
+    planned = [known(0, 5, "committed"), known(5, 9), known(9, 12, heartbeat_at=NOW)]
+    made = plan(planned, kafka((0, 2), topic_id="B"), LIMITS, now=NOW)
     assert made == Plan(
         new=(Attempt(key(0, 2, topic_id="B")),),
         lost=(Lost(key(5, 9), "topic 'audio_clips' was recreated (its id is B now)"),),
@@ -281,9 +282,9 @@ def test_a_recreated_topic_starts_afresh_and_gives_up_what_the_old_one_left() ->
 
 
 def test_a_partition_that_ends_before_what_is_planned_waits_and_says_so() -> None:
-    ranges = [known(0, 5), known(5, 9)]
+    planned = [known(0, 5), known(5, 9)]
     state = kafka((0, 7), (0, 1))
-    made = plan(ranges, state, LIMITS, now=NOW)
+    made = plan(planned, state, LIMITS, now=NOW)
     assert made.retry == (Attempt(key(0, 5), attempt=2),), "what can be read is"
     assert made.new == (Attempt(key(0, 1, partition=1)),)
     assert "partition 0 ends at offset 7, but offsets up to 9 are planned already" in made.reason
@@ -355,25 +356,25 @@ class SqlLedger:
 
     @property
     def rows(self) -> dict[PartitionKey, StreamRange]:
-        return {row.key: row for row in stream_ledger.history(self.database, TOPIC)}
+        return {row.key: row for row in ranges.history(self.database, TOPIC)}
 
     def known(self) -> list[StreamRange]:
-        return stream_ledger.ranges(self.database, TOPIC)
+        return ranges.known(self.database, TOPIC)
 
     def record(self, made: Plan, now: datetime) -> tuple[Attempt, ...]:
-        return stream_ledger.record_plan(self.database, made, now=now)
+        return ranges.record_plan(self.database, made, now=now)
 
     def begin(self, key: PartitionKey, attempt: int, now: datetime) -> None:
-        stream_ledger.begin_attempt(self.database, key, str(key), attempt=attempt, now=now)
+        ranges.begin_attempt(self.database, key, str(key), attempt=attempt, now=now)
 
     def excuse(self, key: PartitionKey, now: datetime) -> None:
-        stream_ledger.end_attempt(self.database, key, str(key), reason="outage", is_clips_fault=False, now=now)
+        ranges.end_attempt(self.database, key, str(key), reason="outage", is_clips_fault=False, now=now)
 
     def beat(self, key: PartitionKey, now: datetime) -> None:
-        stream_ledger.heartbeat(self.database, str(key), now=now)
+        ranges.heartbeat(self.database, str(key), now=now)
 
     def commit(self, key: PartitionKey) -> None:
-        stream_ledger.commit_range(self.database, key, run_id=str(key))
+        commits.commit_range(self.database, RangeResult(key, str(key)))
 
 
 class PlannerMachine(RuleBasedStateMachine):

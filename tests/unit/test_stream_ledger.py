@@ -5,16 +5,18 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta, timezone
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from genres.errors import GenresError
-from genres.store import stream_ledger as ledger
 from genres.store.database import Database
-from genres.store.stream_ledger import CommitResult, FencedError, QuarantinedClip, RangeCheck, RangeCount, SentFile
-from genres.store.stream_ranges import Attempt, Lost, PartitionKey, Plan, Split
+from genres.store.stream_ledger import commits, leases, ranges, results, sent_files
+from genres.store.stream_ledger.commits import CommitResult, QuarantinedClip, RangeCheck, RangeResult
+from genres.store.stream_ledger.leases import FencedError
+from genres.store.stream_ledger.ranges import RangeCount
+from genres.store.stream_ledger.sent_files import SentFile
+from genres.store.stream_ledger.values import Attempt, Lost, PartitionKey, Plan, Split
 
 TOPIC = "audio_clips"
 NOW = datetime(2026, 1, 2, 3, 4, 5, 678901, tzinfo=UTC)
@@ -22,10 +24,9 @@ LATER = NOW + timedelta(seconds=90)
 
 
 @pytest.fixture
-def database(tmp_path: Path) -> Database:
-    made = Database(f"sqlite:///{tmp_path / 'genres.db'}")
-    made.migrate()
-    return made
+def database(empty_database: Database) -> Database:
+    empty_database.migrate()
+    return empty_database
 
 
 def key(start: int, end: int, partition: int = 0, topic_id: str = "A") -> PartitionKey:
@@ -33,7 +34,7 @@ def key(start: int, end: int, partition: int = 0, topic_id: str = "A") -> Partit
 
 
 def plan_new(database: Database, *keys: PartitionKey, now: datetime = NOW) -> tuple[Attempt, ...]:
-    return ledger.record_plan(database, Plan(new=tuple(map(Attempt, keys))), now=now)
+    return ranges.record_plan(database, Plan(new=tuple(map(Attempt, keys))), now=now)
 
 
 def prediction(sha256: str, offset: int = 0, model_version: int = 1, **other: Any) -> dict[str, Any]:
@@ -61,11 +62,11 @@ def refused(sha256: str, reason: str = "not audio") -> QuarantinedClip:
 
 
 def predicted(database: Database) -> list[tuple[str, int]]:
-    return [(row["sha256"], row["model_version"]) for row in ledger.stream_predictions(database)]
+    return [(row["sha256"], row["model_version"]) for row in results.predictions(database)]
 
 
 def quarantined(database: Database) -> list[str]:
-    return [row["sha256"] for row in ledger.stream_quarantine(database)]
+    return [row["sha256"] for row in results.quarantine(database)]
 
 
 # ---------------------------------------------------------------------------------------------------------- ranges
@@ -74,7 +75,7 @@ def quarantined(database: Database) -> list[str]:
 def test_a_planned_range_is_read_back_with_its_times(database: Database) -> None:
     elsewhere = NOW.astimezone(timezone(timedelta(hours=5)))
     assert plan_new(database, key(0, 5), now=elsewhere) == (Attempt(key(0, 5)),)
-    found = ledger.find_range(database, key(0, 5))
+    found = ranges.find(database, key(0, 5))
     assert (found.key, found.state, found.attempts, found.failures) == (key(0, 5), "planned", 1, 0)
     assert found.planned_at == NOW
     assert found.planned_at.utcoffset() == timedelta(0)
@@ -89,10 +90,10 @@ def test_the_same_plan_twice_gives_the_same_rows(database: Database) -> None:
         split=(Split(key(4, 8), planned=(key(6, 8),), lost=Lost(key(4, 6), "gone")),),
         lost=(Lost(key(8, 12), "gone"), Lost(key(12, 15), "gone")),
     )
-    assert ledger.record_plan(database, plan, now=NOW) == (Attempt(key(15, 20)), Attempt(key(0, 4), 2))
-    rows = ledger.history(database, TOPIC)
-    assert ledger.record_plan(database, plan, now=LATER) == ()
-    assert ledger.history(database, TOPIC) == rows
+    assert ranges.record_plan(database, plan, now=NOW) == (Attempt(key(15, 20)), Attempt(key(0, 4), 2))
+    rows = ranges.history(database, TOPIC)
+    assert ranges.record_plan(database, plan, now=LATER) == ()
+    assert ranges.history(database, TOPIC) == rows
     assert {(row.key, row.state, row.attempts, row.parent_key) for row in rows} == {
         (key(0, 4), "planned", 2, None),
         (key(4, 8), "split", 1, None),
@@ -102,7 +103,7 @@ def test_the_same_plan_twice_gives_the_same_rows(database: Database) -> None:
         (key(12, 15), "lost", 0, None),
         (key(15, 20), "planned", 1, None),
     }
-    assert ledger.range_counts(database, TOPIC) == {
+    assert ranges.counts(database, TOPIC) == {
         "planned": RangeCount(3, 11),
         "split": RangeCount(1, 4),
         "lost": RangeCount(3, 9),
@@ -114,19 +115,19 @@ def test_of_two_planners_the_first_wins_and_nothing_overlaps(database: Database)
     assert plan_new(database, key(0, 6), key(6, 9)) == ()
     assert plan_new(database, key(5, 9)) == (), "a hole"
     assert plan_new(database, key(4, 6)) == (Attempt(key(4, 6)),)
-    assert [row.key for row in ledger.ranges(database, TOPIC)] == [key(0, 4), key(4, 6)]
+    assert [row.key for row in ranges.known(database, TOPIC)] == [key(0, 4), key(4, 6)]
 
 
 def test_planners_at_the_same_time_leave_neither_overlaps_nor_holes(database: Database) -> None:
     def plan_away(step: int) -> list[Attempt]:
         made: list[Attempt] = []
-        while (position := max((row.key.end_offset for row in ledger.ranges(database, TOPIC)), default=0)) < 60:
+        while (position := max((row.key.end_offset for row in ranges.known(database, TOPIC)), default=0)) < 60:
             made += plan_new(database, key(position, position + step))
         return made
 
     with ThreadPoolExecutor(4) as pool:
         made = sorted(attempt.key for attempts in pool.map(plan_away, (2, 3, 5, 7)) for attempt in attempts)
-    assert made == sorted(row.key for row in ledger.ranges(database, TOPIC))
+    assert made == sorted(row.key for row in ranges.known(database, TOPIC))
     assert made[0].start_offset == 0
     assert all(a.end_offset == b.start_offset for a, b in itertools.pairwise(made))
 
@@ -134,64 +135,64 @@ def test_planners_at_the_same_time_leave_neither_overlaps_nor_holes(database: Da
 def test_the_planner_is_given_the_planned_ranges_and_the_last_of_each_partition(database: Database) -> None:
     plan_new(database, key(0, 4), key(4, 8), key(8, 9), key(0, 2, partition=1), key(0, 3, topic_id="B"))
     for done in (key(0, 4), key(8, 9), key(0, 2, partition=1), key(0, 3, topic_id="B")):
-        ledger.commit_range(database, done, run_id="r")
+        commits.commit_range(database, RangeResult(done, "r"))
     plan_new(database, key(9, 11))
-    ledger.commit_range(database, key(9, 11), run_id="r")
-    given = {row.key for row in ledger.ranges(database, TOPIC)}
+    commits.commit_range(database, RangeResult(key(9, 11), "r"))
+    given = {row.key for row in ranges.known(database, TOPIC)}
     assert given == {key(4, 8), key(9, 11), key(0, 2, partition=1), key(0, 3, topic_id="B")}
-    assert ledger.ranges(database, "other_topic") == []
-    assert len(ledger.history(database, TOPIC, states={"committed"})) == 5
+    assert ranges.known(database, "other_topic") == []
+    assert len(ranges.history(database, TOPIC, states={"committed"})) == 5
 
 
 def test_an_attempt_is_numbered_and_counted_when_it_begins(database: Database) -> None:
     plan_new(database, key(0, 4))
-    begun = ledger.begin_attempt(database, key(0, 4), "run-1", attempt=1, now=LATER)
+    begun = ranges.begin_attempt(database, key(0, 4), "run-1", attempt=1, now=LATER)
     assert (begun.attempts, begun.failures, begun.run_id, begun.heartbeat_at) == (1, 1, "run-1", LATER)
-    begun = ledger.begin_attempt(database, key(0, 4), "from-the-ui", now=LATER)
+    begun = ranges.begin_attempt(database, key(0, 4), "from-the-ui", now=LATER)
     assert (begun.attempts, begun.failures) == (2, 2)
 
 
 def test_an_outage_is_not_counted_and_its_reason_is_kept(database: Database) -> None:
     plan_new(database, key(0, 4))
-    ledger.begin_attempt(database, key(0, 4), "run-1", attempt=1)
-    ledger.end_attempt(database, key(0, 4), "run-1", reason="no champion yet", is_clips_fault=False, now=LATER)
-    found = ledger.find_range(database, key(0, 4))
+    ranges.begin_attempt(database, key(0, 4), "run-1", attempt=1)
+    ranges.end_attempt(database, key(0, 4), "run-1", reason="no champion yet", is_clips_fault=False, now=LATER)
+    found = ranges.find(database, key(0, 4))
     assert (found.attempts, found.failures, found.reason, found.heartbeat_at) == (1, 0, "no champion yet", LATER)
-    ledger.begin_attempt(database, key(0, 4), "run-2")
-    ledger.end_attempt(database, key(0, 4), "run-2", reason="crash", is_clips_fault=True)
-    ledger.end_attempt(database, key(0, 4), "run-1", reason="late word of a zombie", is_clips_fault=False)
-    found = ledger.find_range(database, key(0, 4))
+    ranges.begin_attempt(database, key(0, 4), "run-2")
+    ranges.end_attempt(database, key(0, 4), "run-2", reason="crash", is_clips_fault=True)
+    ranges.end_attempt(database, key(0, 4), "run-1", reason="late word of a zombie", is_clips_fault=False)
+    found = ranges.find(database, key(0, 4))
     assert (found.attempts, found.failures, found.reason) == (2, 1, "crash")
 
 
 def test_a_heartbeat_reaches_the_ranges_of_its_run_only(database: Database) -> None:
     plan_new(database, key(0, 4), key(4, 8))
-    ledger.begin_attempt(database, key(0, 4), "run-1", now=NOW)
-    ledger.begin_attempt(database, key(4, 8), "run-2", now=NOW)
-    ledger.heartbeat(database, "run-1", now=LATER)
-    assert ledger.find_range(database, key(0, 4)).heartbeat_at == LATER
-    assert ledger.find_range(database, key(4, 8)).heartbeat_at == NOW
+    ranges.begin_attempt(database, key(0, 4), "run-1", now=NOW)
+    ranges.begin_attempt(database, key(4, 8), "run-2", now=NOW)
+    ranges.heartbeat(database, "run-1", now=LATER)
+    assert ranges.find(database, key(0, 4)).heartbeat_at == LATER
+    assert ranges.find(database, key(4, 8)).heartbeat_at == NOW
 
 
 def test_a_plan_that_comes_late_does_not_touch_what_is_committed(database: Database) -> None:
     plan_new(database, key(0, 4))
-    ledger.commit_range(database, key(0, 4), run_id="r", predictions=[prediction("a")])
-    before = ledger.history(database, TOPIC)
+    commits.commit_range(database, RangeResult(key(0, 4), "r", predictions=[prediction("a")]))
+    before = ranges.history(database, TOPIC)
     for late in (
         Plan(retry=(Attempt(key(0, 4), 2),)),
         Plan(lost=(Lost(key(0, 4), "gone"),)),
         Plan(split=(Split(key(0, 4), planned=(key(0, 2), key(2, 4))),)),
     ):
-        assert ledger.record_plan(database, late) == ()
-    ledger.begin_attempt(database, key(0, 4), "run-2")
-    assert ledger.history(database, TOPIC) == before
+        assert ranges.record_plan(database, late) == ()
+    ranges.begin_attempt(database, key(0, 4), "run-2")
+    assert ranges.history(database, TOPIC) == before
 
 
 def test_a_range_that_was_never_planned_is_named(database: Database) -> None:
     calls: list[Callable[[], object]] = [
-        lambda: ledger.find_range(database, key(0, 4)),
-        lambda: ledger.begin_attempt(database, key(0, 4), "r"),
-        lambda: ledger.commit_range(database, key(0, 4), run_id="r", predictions=[prediction("a")]),
+        lambda: ranges.find(database, key(0, 4)),
+        lambda: ranges.begin_attempt(database, key(0, 4), "r"),
+        lambda: commits.commit_range(database, RangeResult(key(0, 4), "r", predictions=[prediction("a")])),
     ]
     for call in calls:
         with pytest.raises(GenresError, match="no range 'audio_clips:A:0:0-4'"):
@@ -204,42 +205,42 @@ def test_a_range_that_was_never_planned_is_named(database: Database) -> None:
 
 def test_a_lease_has_one_holder_and_its_token_grows(database: Database) -> None:
     def acquire(holder: str, seconds: float) -> int | None:
-        return ledger.acquire_lease(database, TOPIC, holder, 30, now=NOW + timedelta(seconds=seconds))
+        return leases.acquire(database, TOPIC, holder, 30, now=NOW + timedelta(seconds=seconds))
 
     assert acquire("a", 0) == 1
     assert acquire("b", 29) is None
     assert acquire("a", 29) == 1, "its own holder renews it"
     assert acquire("b", 58) is None
     assert acquire("b", 59) == 2, "it expired"
-    ledger.renew_lease(database, TOPIC, 2, 30, now=NOW + timedelta(seconds=80))
+    leases.renew(database, TOPIC, 2, 30, now=NOW + timedelta(seconds=80))
     assert acquire("a", 109) is None
-    ledger.release_lease(database, TOPIC, 1, now=NOW + timedelta(seconds=109))
+    leases.release(database, TOPIC, 1, now=NOW + timedelta(seconds=109))
     assert acquire("a", 109) is None, "only the holder's token releases"
-    ledger.release_lease(database, TOPIC, 2, now=NOW + timedelta(seconds=109))
+    leases.release(database, TOPIC, 2, now=NOW + timedelta(seconds=109))
     assert acquire("b", 109) == 3, "who comes back after a release is a new holder"
-    assert ledger.acquire_lease(database, "other_topic", "a", 30, now=NOW) == 1
+    assert leases.acquire(database, "other_topic", "a", 30, now=NOW) == 1
 
 
 def test_a_holder_that_was_overtaken_is_fenced(database: Database) -> None:
     plan_new(database, key(0, 4))
-    old = ledger.acquire_lease(database, TOPIC, "a", 30, now=NOW)
-    new = ledger.acquire_lease(database, TOPIC, "b", 30, now=LATER)
+    old = leases.acquire(database, TOPIC, "a", 30, now=NOW)
+    new = leases.acquire(database, TOPIC, "b", 30, now=LATER)
     assert old is not None
     with pytest.raises(FencedError, match=r"token 1, now 2"):
-        ledger.renew_lease(database, TOPIC, old, 30)
+        leases.renew(database, TOPIC, old, 30)
     with pytest.raises(FencedError):
-        ledger.commit_range(database, key(0, 4), run_id="a", token=old, predictions=[prediction("a")])
+        commits.commit_range(database, RangeResult(key(0, 4), "a", predictions=[prediction("a")]), token=old)
     assert predicted(database) == []
-    assert ledger.find_range(database, key(0, 4)).state == "planned"
-    ledger.commit_range(database, key(0, 4), run_id="b", token=new, predictions=[prediction("a")])
+    assert ranges.find(database, key(0, 4)).state == "planned"
+    commits.commit_range(database, RangeResult(key(0, 4), "b", predictions=[prediction("a")]), token=new)
     assert predicted(database) == [("a", 1)]
 
 
 def test_a_lease_that_only_expired_still_commits(database: Database) -> None:
     plan_new(database, key(0, 4))
-    token = ledger.acquire_lease(database, TOPIC, "a", 30, now=NOW)
-    ledger.commit_range(database, key(0, 4), run_id="a", token=token, now=LATER)
-    assert ledger.find_range(database, key(0, 4)).state == "committed"
+    token = leases.acquire(database, TOPIC, "a", 30, now=NOW)
+    commits.commit_range(database, RangeResult(key(0, 4), "a"), token=token, now=LATER)
+    assert ranges.find(database, key(0, 4)).state == "committed"
 
 
 def test_racing_for_a_lease_gives_one_token(database: Database) -> None:
@@ -247,7 +248,7 @@ def test_racing_for_a_lease_gives_one_token(database: Database) -> None:
 
     def race(number: int) -> int | None:
         start.wait()
-        return ledger.acquire_lease(database, TOPIC, f"holder-{number}", 30, now=NOW)
+        return leases.acquire(database, TOPIC, f"holder-{number}", 30, now=NOW)
 
     with ThreadPoolExecutor(8) as pool:
         tokens = list(pool.map(race, range(8)))
@@ -259,31 +260,33 @@ def test_racing_for_a_lease_gives_one_token(database: Database) -> None:
 
 def test_a_commit_stores_rows_checks_and_range_together(database: Database) -> None:
     plan_new(database, key(10, 13, partition=2))
-    result = ledger.commit_range(
+    result = commits.commit_range(
         database,
-        key(10, 13, partition=2),
-        run_id="run-1",
-        predictions=[prediction("a", 10, genre="rock"), prediction("a", 11)],
-        quarantine=[refused("b")],
-        checks=[RangeCheck("clips_accounted_for", True, "3", "3")],
-        feature_path="/genres/stream/x",
-        feature_version="gtzan57-1",
-        model_name="genres-gtzan",
-        model_version=1,
+        RangeResult(
+            key(10, 13, partition=2),
+            "run-1",
+            predictions=[prediction("a", 10, genre="rock"), prediction("a", 11)],
+            quarantine=[refused("b")],
+            checks=[RangeCheck("clips_accounted_for", True, "3", "3")],
+            feature_path="/genres/stream/x",
+            feature_version="gtzan57-1",
+            model_name="genres-gtzan",
+            model_version=1,
+        ),
         now=LATER,
     )
     assert result == CommitResult(1, 1, 1, was_already_committed=False)
     where = {"topic": TOPIC, "kafka_partition": 2, "partition_key": str(key(10, 13, 2)), "run_id": "run-1"}
-    assert ledger.stream_predictions(database) == [
+    assert results.predictions(database) == [
         {**prediction("a", 10, genre="rock"), **where, "predicted_at": LATER, "latency_s": 90.0}
     ]
-    assert ledger.stream_quarantine(database) == [
+    assert results.quarantine(database) == [
         {**refused("b")._asdict(), **where, "quarantined_at": LATER},
     ]
     check = {"check_name": "clips_accounted_for", "passed": True, "expected": "3", "actual": "3"}
-    assert ledger.stream_checks(database) == [{**check, "partition_key": str(key(10, 13, 2)), "checked_at": LATER}]
-    assert ledger.stream_checks(database, failed_only=True) == []
-    found = ledger.find_range(database, key(10, 13, 2))
+    assert results.checks(database) == [{**check, "partition_key": str(key(10, 13, 2)), "checked_at": LATER}]
+    assert results.checks(database, failed_only=True) == []
+    found = ranges.find(database, key(10, 13, 2))
     assert (found.state, found.committed_at, found.run_id) == ("committed", LATER, "run-1")
     assert (found.clip_count, found.predicted_count, found.quarantined_count, found.duplicate_count) == (3, 1, 1, 1)
     assert (found.feature_path, found.model_name, found.model_version) == ("/genres/stream/x", "genres-gtzan", 1)
@@ -292,72 +295,96 @@ def test_a_commit_stores_rows_checks_and_range_together(database: Database) -> N
 def test_a_commit_that_fails_leaves_nothing(database: Database) -> None:
     plan_new(database, key(0, 4))
     twice = [RangeCheck("x", True), RangeCheck(None, True)]  # type: ignore[arg-type]
-    with pytest.raises(Exception, match="NOT NULL"):
-        ledger.commit_range(
-            database, key(0, 4), run_id="r", predictions=[prediction("a")], quarantine=[refused("b")], checks=twice
+    with pytest.raises(Exception, match=r"(?i)not.null"):
+        commits.commit_range(
+            database,
+            RangeResult(key(0, 4), "r", predictions=[prediction("a")], quarantine=[refused("b")], checks=twice),
         )
-    assert (predicted(database), quarantined(database), ledger.stream_checks(database)) == ([], [], [])
-    assert ledger.find_range(database, key(0, 4)).state == "planned"
+    assert (predicted(database), quarantined(database), results.checks(database)) == ([], [], [])
+    assert ranges.find(database, key(0, 4)).state == "planned"
 
 
 def test_a_replay_changes_nothing(database: Database) -> None:
     plan_new(database, key(0, 4))
     rows = [prediction("a"), prediction("b")]
-    ledger.commit_range(database, key(0, 4), run_id="r", predictions=rows, quarantine=[refused("c")], now=NOW)
-    before = ledger.stream_predictions(database), ledger.stream_quarantine(database), ledger.history(database, TOPIC)
-    again = ledger.commit_range(database, key(0, 4), run_id="s", predictions=rows, quarantine=[refused("c", "late")])
+    commits.commit_range(database, RangeResult(key(0, 4), "r", predictions=rows, quarantine=[refused("c")]), now=NOW)
+    before = results.predictions(database), results.quarantine(database), ranges.history(database, TOPIC)
+    again = commits.commit_range(
+        database, RangeResult(key(0, 4), "s", predictions=rows, quarantine=[refused("c", "late")])
+    )
     assert again == CommitResult(0, 0, 3, was_already_committed=True)
-    after = ledger.stream_predictions(database), ledger.stream_quarantine(database), ledger.history(database, TOPIC)
+    after = results.predictions(database), results.quarantine(database), ranges.history(database, TOPIC)
     assert after == before
 
 
 def test_another_model_version_is_added_to_a_committed_range(database: Database) -> None:
     plan_new(database, key(0, 4))
     common: dict[str, Any] = {"feature_path": "/f", "feature_version": "1", "model_name": "genres-gtzan"}
-    ledger.commit_range(
-        database, key(0, 4), run_id="r", predictions=[prediction("a")], model_version=1, now=NOW, **common
+    commits.commit_range(
+        database, RangeResult(key(0, 4), "r", predictions=[prediction("a")], model_version=1, **common), now=NOW
     )
-    result = ledger.commit_range(
+    result = commits.commit_range(
         database,
-        key(0, 4),
-        run_id="s",
-        predictions=[prediction("a", model_version=2)],
-        model_version=2,
+        RangeResult(
+            key(0, 4),
+            "s",
+            predictions=[prediction("a", model_version=2)],
+            model_version=2,
+            **{**common, "feature_path": "/another/attempt"},
+        ),
         now=LATER,
-        **{**common, "feature_path": "/another/attempt"},
     )
     assert result == CommitResult(1, 0, 0, was_already_committed=True)
     assert predicted(database) == [("a", 1), ("a", 2)]
-    found = ledger.find_range(database, key(0, 4))
+    found = ranges.find(database, key(0, 4))
     assert (found.state, found.committed_at, found.run_id, found.predicted_count) == ("committed", NOW, "r", 1)
     assert (found.model_version, found.feature_path) == (2, "/f")
 
-    ledger.commit_range(
-        database, key(0, 4), run_id="t", model_version=1, feature_path="/g", feature_version="2", model_name="x"
+    commits.commit_range(
+        database,
+        RangeResult(key(0, 4), "t", model_version=1, feature_path="/g", feature_version="2", model_name="genres-gtzan"),
     )
-    found = ledger.find_range(database, key(0, 4))
+    found = ranges.find(database, key(0, 4))
     assert (found.model_version, found.feature_path, found.feature_version) == (2, "/g", "2")
+
+
+def test_another_model_predicts_the_same_clips_whatever_its_version(database: Database) -> None:
+    plan_new(database, key(0, 4))
+    commits.commit_range(
+        database,
+        RangeResult(key(0, 4), "r", [prediction("a", model_version=7)], model_name="genres-gtzan", model_version=7),
+    )
+    other = RangeResult(
+        key(0, 4), "s", [prediction("a", model_name="genres-own")], model_name="genres-own", model_version=1
+    )
+    assert commits.commit_range(database, other) == CommitResult(1, 0, 0, was_already_committed=True)
+    assert commits.commit_range(database, other) == CommitResult(0, 0, 1, was_already_committed=True)
+    stored = {(row["sha256"], row["model_name"], row["model_version"]) for row in results.predictions(database)}
+    assert stored == {("a", "genres-gtzan", 7), ("a", "genres-own", 1)}
+    found = ranges.find(database, key(0, 4))
+    assert (found.model_name, found.model_version) == ("genres-own", 1)
 
 
 def test_a_clip_is_predicted_or_quarantined_whichever_came_first(database: Database) -> None:
     plan_new(database, key(0, 4), key(4, 8))
-    assert ledger.add_stream_quarantine(database, QuarantinedClip("q", "q.wav", "producer", "empty"))
-    ledger.commit_range(database, key(0, 4), run_id="r", predictions=[prediction("p")])
-    result = ledger.commit_range(
-        database, key(4, 8), run_id="r", predictions=[prediction("q"), prediction("q", 5, 2)], quarantine=[refused("p")]
+    assert commits.quarantine_clip(database, QuarantinedClip("q", "q.wav", "producer", "empty"))
+    commits.commit_range(database, RangeResult(key(0, 4), "r", predictions=[prediction("p")]))
+    result = commits.commit_range(
+        database,
+        RangeResult(key(4, 8), "r", predictions=[prediction("q"), prediction("q", 5, 2)], quarantine=[refused("p")]),
     )
     assert result == CommitResult(0, 0, 3, was_already_committed=False)
-    assert not ledger.add_stream_quarantine(database, QuarantinedClip("p", "p.wav", "producer", "empty"))
-    assert not ledger.add_stream_quarantine(database, QuarantinedClip("q", "other.wav", "producer", "again"))
+    assert not commits.quarantine_clip(database, QuarantinedClip("p", "p.wav", "producer", "empty"))
+    assert not commits.quarantine_clip(database, QuarantinedClip("q", "other.wav", "producer", "again"))
     assert predicted(database) == [("p", 1)]
-    assert [(row["sha256"], row["file_name"]) for row in ledger.stream_quarantine(database)] == [("q", "q.wav")]
+    assert [(row["sha256"], row["file_name"]) for row in results.quarantine(database)] == [("q", "q.wav")]
 
 
 def test_poison_is_quarantined_and_counts_as_committed(database: Database) -> None:
     plan_new(database, key(0, 1))
-    ledger.begin_attempt(database, key(0, 1), "run-1", attempt=1)
-    ledger.quarantine_poison(database, key(0, 1), [refused("a", "breaks every attempt")])
-    found = ledger.find_range(database, key(0, 1))
+    ranges.begin_attempt(database, key(0, 1), "run-1", attempt=1)
+    commits.quarantine_poison(database, key(0, 1), [refused("a", "breaks every attempt")])
+    found = ranges.find(database, key(0, 1))
     assert (found.state, found.run_id, found.reason) == (
         "committed",
         "run-1",
@@ -369,20 +396,20 @@ def test_poison_is_quarantined_and_counts_as_committed(database: Database) -> No
 def test_what_a_zombie_commits_of_a_split_or_lost_range_is_kept_once(database: Database) -> None:
     plan_new(database, key(0, 4), key(4, 8))
     halves = key(0, 2), key(2, 4)
-    ledger.record_plan(database, Plan(split=(Split(key(0, 4), planned=halves),), lost=(Lost(key(4, 8), "gone"),)))
-    ledger.commit_range(database, key(0, 4), run_id="zombie", predictions=[prediction("a"), prediction("b", 3)])
-    ledger.commit_range(database, key(4, 8), run_id="zombie", predictions=[prediction("c", 4)])
-    states = {row.key: row.state for row in ledger.history(database, TOPIC)}
+    ranges.record_plan(database, Plan(split=(Split(key(0, 4), planned=halves),), lost=(Lost(key(4, 8), "gone"),)))
+    commits.commit_range(database, RangeResult(key(0, 4), "zombie", predictions=[prediction("a"), prediction("b", 3)]))
+    commits.commit_range(database, RangeResult(key(4, 8), "zombie", predictions=[prediction("c", 4)]))
+    states = {row.key: row.state for row in ranges.history(database, TOPIC)}
     assert states == {key(0, 4): "split", key(4, 8): "committed", halves[0]: "planned", halves[1]: "planned"}
-    result = ledger.commit_range(database, halves[0], run_id="r", predictions=[prediction("a")])
+    result = commits.commit_range(database, RangeResult(halves[0], "r", predictions=[prediction("a")]))
     assert result == CommitResult(0, 0, 1, was_already_committed=False)
 
 
 def test_a_check_of_a_range_is_replaced_by_its_newest_result(database: Database) -> None:
     plan_new(database, key(0, 4))
     for passed in (True, False):
-        ledger.commit_range(database, key(0, 4), run_id="r", checks=[RangeCheck("labels", passed)])
-    assert [row["passed"] for row in ledger.stream_checks(database, failed_only=True)] == [False]
+        commits.commit_range(database, RangeResult(key(0, 4), "r", checks=[RangeCheck("labels", passed)]))
+    assert [row["passed"] for row in results.checks(database, failed_only=True)] == [False]
 
 
 def test_writers_that_commit_the_same_clips_store_each_once(database: Database) -> None:
@@ -394,47 +421,67 @@ def test_writers_that_commit_the_same_clips_store_each_once(database: Database) 
         # Every range, with clips that the others also have and that some of them refuse, over connections of its own.
         own = Database(database.url.render_as_string(hide_password=False))
         start.wait()
-        results = []
+        outcomes = []
         for step in range(len(keys)):
             chosen = keys[(step + seed * 3) % len(keys)]
             clips = [f"clip-{(chosen.start_offset + n) % 25}" for n in range(8)]
             bad = clips[::3] if seed % 2 == 0 else []
             rows = [prediction(clip, n) for n, clip in enumerate(clips) if clip not in bad]
-            results.append(
-                ledger.commit_range(
-                    own, chosen, run_id=f"writer-{seed}", predictions=rows, quarantine=list(map(refused, bad))
+            outcomes.append(
+                commits.commit_range(
+                    own, RangeResult(chosen, f"writer-{seed}", predictions=rows, quarantine=list(map(refused, bad)))
                 )
             )
         own.engine.dispose()
-        return results
+        return outcomes
 
     with ThreadPoolExecutor(4) as pool:
-        results = [result for mine in pool.map(commit_all, range(4)) for result in mine]
+        outcomes = [result for mine in pool.map(commit_all, range(4)) for result in mine]
     everywhere = [clip for clip, _ in predicted(database)] + quarantined(database)
     assert sorted(everywhere) == sorted(f"clip-{n}" for n in range(25)), "each clip in exactly one place, once"
-    assert sum(result.new_predictions + result.new_quarantine for result in results) == 25
-    assert sum(not result.was_already_committed for result in results) == len(keys)
-    assert {row.state for row in ledger.history(database, TOPIC)} == {"committed"}
+    assert sum(result.new_predictions + result.new_quarantine for result in outcomes) == 25
+    assert sum(not result.was_already_committed for result in outcomes) == len(keys)
+    assert {row.state for row in ranges.history(database, TOPIC)} == {"committed"}
 
 
-# --------------------------------------------------------------------------------------------- results and producer
+# --------------------------------------------------------------------------------------------- outcomes and producer
 
 
 def test_a_live_table_goes_on_where_it_was(database: Database) -> None:
     plan_new(database, key(0, 2), key(2, 4))
-    ledger.commit_range(database, key(0, 2), run_id="r", predictions=[prediction("a", 0), prediction("b", 1)], now=NOW)
-    shown = ledger.stream_predictions(database)
-    ledger.commit_range(database, key(2, 4), run_id="r", predictions=[prediction("c", 2)], now=LATER)
+    commits.commit_range(
+        database, RangeResult(key(0, 2), "r", predictions=[prediction("a", 0), prediction("b", 1)]), now=NOW
+    )
+    shown = results.predictions(database)
+    commits.commit_range(database, RangeResult(key(2, 4), "r", predictions=[prediction("c", 2)]), now=LATER)
     assert [row["sha256"] for row in shown] == ["a", "b"]
-    assert [row["sha256"] for row in ledger.stream_predictions(database, since=shown[-1]["predicted_at"])] == ["c"]
-    assert [row["sha256"] for row in ledger.stream_predictions(database, limit=2)] == ["b", "c"]
+    assert [row["sha256"] for row in results.predictions(database, since=shown[-1]["predicted_at"])] == ["c"]
+    assert [row["sha256"] for row in results.predictions(database, limit=2)] == ["b", "c"]
+
+
+def test_a_topic_shows_its_own_results_only(database: Database) -> None:
+    for topic, clip in ((TOPIC, "a"), ("audio_clips_2", "b")):
+        own = PartitionKey(topic, "A", 0, 0, 2)
+        plan_new(database, own)
+        refusals, found = [refused(f"{clip}-refused")], [RangeCheck("labels", False), RangeCheck("complete", True)]
+        commits.commit_range(database, RangeResult(own, "r", [prediction(clip)], refusals, found))
+    commits.quarantine_clip(database, QuarantinedClip("c", "c.wav", "producer", "empty"))
+    for topic, clip in ((TOPIC, "a"), ("audio_clips_2", "b")):
+        assert [row["sha256"] for row in results.predictions(database, topic=topic)] == [clip]
+        assert [row["sha256"] for row in results.quarantine(database, topic=topic)] == [f"{clip}-refused"]
+        names = [(row["partition_key"], row["check_name"]) for row in results.checks(database, topic=topic)]
+        assert names == [(f"{topic}:A:0:0-2", "complete"), (f"{topic}:A:0:0-2", "labels")]
+        assert [row["check_name"] for row in results.checks(database, topic=topic, failed_only=True)] == ["labels"]
+    assert results.predictions(database, topic="audio") == []
+    assert (len(results.predictions(database)), len(results.quarantine(database))) == (2, 3)
+    assert len(results.checks(database)) == 4
 
 
 def test_a_sent_file_is_remembered_and_remembered_anew(database: Database) -> None:
     row = SentFile("/drop/a.wav", 5_000_000_000, 1_767_322_445_123_456_789, "a" * 64, TOPIC, 1, 2**40, NOW)
-    assert ledger.sent(database, row.path) is None
-    ledger.remember_sent(database, row)
-    assert ledger.sent(database, row.path) == row
+    assert sent_files.last_sent(database, row.path) is None
+    sent_files.remember(database, row)
+    assert sent_files.last_sent(database, row.path) == row
     changed = row._replace(size=1, sha256="b" * 64, sent_at=LATER)
-    ledger.remember_sent(database, changed)
-    assert ledger.sent(database, row.path) == changed
+    sent_files.remember(database, changed)
+    assert sent_files.last_sent(database, row.path) == changed

@@ -15,11 +15,13 @@ import pytest
 from genres.audio.gtzan57 import GTZAN57
 from genres.errors import GenresError
 from genres.settings import Settings
-from genres.store import ledger, stream_ledger
+from genres.store import ledger
 from genres.store.database import Database
 from genres.store.ledger import Dataset
-from genres.store.stream_ledger import FencedError
-from genres.store.stream_ranges import Attempt, PartitionKey, Plan
+from genres.store.stream_ledger import commits, leases, ranges
+from genres.store.stream_ledger.commits import RangeResult
+from genres.store.stream_ledger.leases import FencedError
+from genres.store.stream_ledger.values import Attempt, PartitionKey, Plan
 from spark import scoring
 from streaming_sensors import stream_run
 from streaming_sensors.offset_plan import next_range
@@ -67,11 +69,11 @@ class Run:
 
     def _commit(self, key: PartitionKey, features: StoredFeatures, scorer: Scorer, **given: Any) -> Any:
         self.before_commit(key)
-        return stream_ledger.commit_range(self.database, key, run_id=given["run_id"], token=given["token"])
+        return commits.commit_range(self.database, RangeResult(key, given["run_id"]), token=given["token"])
 
     def __call__(self) -> Iterator[tuple[PartitionKey, str]]:
         """Work from the first range on; give the outputs' keys and assets."""
-        stream_ledger.record_plan(self.database, Plan(new=(Attempt(FIRST),)))
+        ranges.record_plan(self.database, Plan(new=(Attempt(FIRST),)))
         context: Any = SimpleNamespace(
             run_id="run",
             log=logging.getLogger("run"),
@@ -87,7 +89,7 @@ class Run:
                 yield output.key, output.asset.to_user_string()
 
     def state_of(self, key: PartitionKey) -> tuple[str, int, str | None]:
-        found = stream_ledger.find_range(self.database, key)
+        found = ranges.find(self.database, key)
         return found.state, found.failures, found.reason
 
 
@@ -125,7 +127,7 @@ def test_a_range_that_fails_is_blamed_and_the_one_begun_with_it_is_not(run: Run)
     assert run.state_of(FIRST)[0] == "committed"
     assert run.state_of(SECOND) == ("planned", 1, "a worker died of a clip")
     assert run.state_of(THIRD) == ("planned", 0, f"its run ended with {SECOND}")
-    assert not stream_ledger.lease_is_held(run.database, "audio_clips")
+    assert not leases.is_held(run.database, "audio_clips")
 
 
 def test_a_run_whose_outputs_nobody_takes_any_more_gives_the_begun_range_back(run: Run) -> None:
@@ -160,21 +162,21 @@ def test_an_interrupt_is_nobodys_clip(run: Run) -> None:
 def test_a_run_that_was_overtaken_plans_and_commits_nothing_more(run: Run) -> None:
     def overtaken() -> TopicState:
         later = datetime.now(UTC) + timedelta(seconds=run.settings.lease_s + 1)
-        assert stream_ledger.acquire_lease(run.database, "audio_clips", "another run", 60, now=later)
+        assert leases.acquire(run.database, "audio_clips", "another run", 60, now=later)
         return TOPIC
 
     run.topic = overtaken
     with pytest.raises(FencedError):
         list(run())
     assert run.state_of(FIRST)[0] == "planned"
-    assert [found.key for found in stream_ledger.history(run.database, "audio_clips")] == [FIRST]
+    assert [found.key for found in ranges.history(run.database, "audio_clips")] == [FIRST]
 
 
 def test_a_run_goes_on_behind_a_range_that_another_planner_took(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     def beaten_to(*given: Any) -> PartitionKey | None:
         key = next_range(*given)
         if key == SECOND:
-            stream_ledger.record_plan(run.database, Plan(new=(Attempt(SECOND),)))
+            ranges.record_plan(run.database, Plan(new=(Attempt(SECOND),)))
         return key
 
     monkeypatch.setattr(stream_run, "next_range", beaten_to)

@@ -12,9 +12,10 @@ from dagster._core.test_utils import create_run_for_test
 from genres.audio.gtzan57 import GTZAN57
 from genres.errors import GenresError
 from genres.settings import Settings
-from genres.store import stream_ledger
 from genres.store.database import Database
-from genres.store.stream_ranges import Attempt, Lost, PartitionKey, Plan, Split, StreamRange
+from genres.store.stream_ledger import commits, ranges
+from genres.store.stream_ledger.commits import RangeResult
+from genres.store.stream_ledger.values import Attempt, Lost, PartitionKey, Plan, Split, StreamRange
 from genres.store.tables import STREAM_PREDICTIONS
 from streaming_sensors.definitions import build_defs
 from streaming_sensors.sensors import _losses, _with_champion, lag
@@ -166,18 +167,18 @@ def test_lag_counts_what_is_neither_committed_nor_lost(database: Database) -> No
     assert lag(database, state(*both)) == 27
 
     first, second = key(5, 15), key(15, 25)
-    stream_ledger.record_plan(database, Plan(new=(Attempt(first), Attempt(second))))
+    ranges.record_plan(database, Plan(new=(Attempt(first), Attempt(second))))
     assert lag(database, state(*both)) == 27, "what is planned is not done"
-    stream_ledger.commit_range(database, first, run_id="run")
+    commits.commit_range(database, RangeResult(first, "run"))
     assert lag(database, state(*both)) == 17
 
     # Retention takes what was committed long ago: nothing that waits is gone by that.
     assert lag(database, state({0: 15, 1: 0}, both[1])) == 17
     # It takes three of the second range: those are lost, and wait no longer.
     gone, rest = second.between(15, 18), second.between(18, 25)
-    stream_ledger.record_plan(database, Plan(split=(Split(second, planned=(rest,), lost=Lost(gone, "retention")),)))
+    ranges.record_plan(database, Plan(split=(Split(second, planned=(rest,), lost=Lost(gone, "retention")),)))
     assert lag(database, state({0: 18, 1: 0}, both[1])) == 14
-    stream_ledger.commit_range(database, rest, run_id="run")
+    commits.commit_range(database, RangeResult(rest, "run"))
     assert lag(database, state({0: 18, 1: 0}, both[1])) == 7
 
     # A recreated topic begins anew, and a partition that was added counts at once.

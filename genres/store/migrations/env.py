@@ -7,7 +7,7 @@ from genres.store.tables import METADATA
 context.configure(
     connection=context.config.attributes["connection"],
     target_metadata=METADATA,
-    render_as_batch=True,  # SQLite changes a column by making the table anew
+    render_as_batch=True,  # SQLite changes a column by rebuilding the table
 )
 with context.begin_transaction():
     context.run_migrations()

@@ -60,16 +60,16 @@ class PartitionKey:
         GenresError
             If the text isn't exactly what a key is written as.
         """
-        found = _KEY.fullmatch(text)
-        if found is None:
+        match = _KEY.fullmatch(text)
+        if match is None:
             raise GenresError(
                 f"'{text}' is no partition key of the stream: write <topic>:<topic id>:<Kafka partition>:<start>-<end>"
             )
-        topic, topic_id, *numbers = found.groups()
+        topic, topic_id, *numbers = match.groups()
         return cls(topic, topic_id, *map(int, numbers))
 
     def between(self, start_offset: int, end_offset: int) -> "PartitionKey":
-        """Give another range of the same Kafka partition."""
+        """Return another range of the same Kafka partition."""
         return PartitionKey(self.topic, self.topic_id, self.kafka_partition, start_offset, end_offset)
 
 
@@ -144,7 +144,7 @@ class Plan:
     """Known ranges without a live run: the same key under the next attempt's number."""
     split: tuple[Split, ...] = ()
     poison: tuple[PartitionKey, ...] = ()
-    """Single offsets that used up their attempts: for `genres.store.stream_ledger.quarantine_poison`."""
+    """Single offsets that used up their attempts: for `genres.store.stream_ledger.commits.quarantine_poison`."""
     lost: tuple[Lost, ...] = ()
     reason: str = ""
     """For people: why there is nothing to do, or what is odd."""

@@ -1,0 +1,201 @@
+"""Commits: how clips get their rows, a range's all at once, and what is noted of the range with them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, NamedTuple
+
+from genres.store.database import Database
+from genres.store.sql import sa, tables
+from genres.store.stream_ledger import leases, ranges
+from genres.store.stream_ledger.transaction import RANGE, read_range, writing
+from genres.store.stream_ledger.values import PartitionKey, StreamRange
+
+
+class QuarantinedClip(NamedTuple):
+    """A refused clip: a row of ``stream_quarantine`` without the time."""
+
+    sha256: str
+    file_name: str
+    stage: str
+    """``producer`` or ``stream``."""
+    reason: str
+    topic: str | None = None
+    kafka_partition: int | None = None
+    kafka_offset: int | None = None
+    kept_path: str | None = None
+    """Where on HDFS its bytes are kept."""
+    partition_key: str | None = None
+    run_id: str | None = None
+
+
+class RangeCheck(NamedTuple):
+    """What a check of a range found: a row of ``stream_checks``."""
+
+    check_name: str
+    passed: bool
+    expected: str | None = None
+    actual: str | None = None
+
+
+@dataclass(frozen=True)
+class RangeResult:
+    """What a run made of a range: all that one commit stores."""
+
+    key: PartitionKey
+    run_id: str
+    predictions: Sequence[dict[str, Any]] = ()
+    """Rows of ``stream_predictions`` without topic, kafka_partition, partition_key, run_id, predicted_at and latency_s,
+    which are filled in: a row counts as predicted when it is stored."""
+    quarantine: Sequence[QuarantinedClip] = ()
+    """Refused clips; topic, Kafka partition, key and run are filled in."""
+    checks: Sequence[RangeCheck] = ()
+    feature_path: str | None = None
+    feature_version: str | None = None
+    model_name: str | None = None
+    model_version: int | None = None
+    reason: str | None = None
+    """For people: what is out of the ordinary with this range."""
+
+
+class CommitResult(NamedTuple):
+    """What a commit added."""
+
+    new_predictions: int
+    new_quarantine: int
+    duplicates: int
+    """Rows given for clips that had theirs already."""
+    was_already_committed: bool
+
+
+def commit_range(
+    database: Database, result: RangeResult, *, token: int | None = None, now: datetime | None = None
+) -> CommitResult:
+    """Store a range's results and commit it, in one transaction.
+
+    Parameters
+    ----------
+    token
+        The draining run's fencing token; None for a run that does exactly its range and holds no lease.
+
+    Returns
+    -------
+    CommitResult
+        A range may be committed again: predictions of another model or version are added, the model's newest version
+        or another model is noted, features of another version replace the path, and counts and time stay those of the
+        first commit. A range that was split or given up as lost keeps its results too: a lost one becomes committed, a
+        split one stays replaced by its children, for which these clips are duplicates.
+
+    Raises
+    ------
+    FencedError
+        If the lease has moved on; nothing is written.
+    GenresError
+        If the range was never planned.
+    """
+    key = result.key
+    where: dict[str, Any] = {"topic": key.topic, "kafka_partition": key.kafka_partition, "partition_key": str(key)}
+    with writing(database) as connection:
+        # Within the lock: rows that are stored later are also predicted later, so readers can follow by time.
+        now = now or datetime.now(UTC)
+        if token is not None:
+            leases.check_fence(connection, key.topic, token)
+        current = read_range(connection, key)
+        predicted = _add_predictions(
+            database,
+            connection,
+            [
+                {
+                    **row,
+                    **where,
+                    "run_id": result.run_id,
+                    "predicted_at": now,
+                    "latency_s": (now - row["event_time"]).total_seconds(),
+                }
+                for row in result.predictions
+            ],
+        )
+        quarantined = _add_quarantine(
+            database, connection, [clip._replace(**where, run_id=result.run_id) for clip in result.quarantine], now
+        )
+        clips = len(result.predictions) + len(result.quarantine)
+        added = CommitResult(
+            new_predictions=predicted,
+            new_quarantine=quarantined,
+            duplicates=clips - predicted - quarantined,
+            was_already_committed=current.state == "committed",
+        )
+        _write_checks(connection, key, result.checks, now)
+        changes = _model_and_features(current, result)
+        if current.state in {"planned", "lost"}:
+            changes |= {
+                "state": "committed",
+                "committed_at": now,
+                "run_id": result.run_id,
+                "clip_count": clips,
+                "predicted_count": predicted,
+                "quarantined_count": quarantined,
+                "duplicate_count": added.duplicates,
+                "reason": result.reason,
+            }
+        if changes:
+            connection.execute(sa.update(tables.STREAM_RANGES).where(RANGE.partition_key == str(key)).values(changes))
+        return added
+
+
+def quarantine_poison(
+    database: Database, key: PartitionKey, clips: Sequence[QuarantinedClip], *, now: datetime | None = None
+) -> CommitResult:
+    """Commit a range whose clips break every attempt with quarantine rows only."""
+    current = ranges.find(database, key)
+    reason = f"given up as poison after {current.failures} failed attempts"
+    return commit_range(database, RangeResult(key, current.run_id or "", quarantine=clips, reason=reason), now=now)
+
+
+def quarantine_clip(database: Database, row: QuarantinedClip, *, now: datetime | None = None) -> bool:
+    """Quarantine a clip that reached no range; False if it is quarantined or predicted already."""
+    with writing(database) as connection:
+        return _add_quarantine(database, connection, [row], now or datetime.now(UTC)) == 1
+
+
+def _model_and_features(current: StreamRange, result: RangeResult) -> dict[str, Any]:
+    changes: dict[str, Any] = {}
+    if current.state == "split":
+        return changes
+    # Versions of two models cannot be compared: the one that scored the range last is noted.
+    is_newer = result.model_name != current.model_name or (result.model_version or 0) > (current.model_version or 0)
+    if result.model_version is not None and is_newer:
+        changes |= {"model_name": result.model_name, "model_version": result.model_version}
+    if result.feature_version is not None and result.feature_version != current.feature_version:
+        changes |= {"feature_path": result.feature_path, "feature_version": result.feature_version}
+    return changes
+
+
+def _add_predictions(database: Database, connection: sa.Connection, rows: list[dict[str, Any]]) -> int:
+    refused = _known_clips(connection, tables.STREAM_QUARANTINE, [row["sha256"] for row in rows])
+    return database.insert_new(
+        connection, tables.STREAM_PREDICTIONS, [row for row in rows if row["sha256"] not in refused]
+    )
+
+
+def _add_quarantine(
+    database: Database, connection: sa.Connection, clips: Sequence[QuarantinedClip], now: datetime
+) -> int:
+    predicted = _known_clips(connection, tables.STREAM_PREDICTIONS, [clip.sha256 for clip in clips])
+    rows = [{**clip._asdict(), "quarantined_at": now} for clip in clips if clip.sha256 not in predicted]
+    return database.insert_new(connection, tables.STREAM_QUARANTINE, rows)
+
+
+def _known_clips(connection: sa.Connection, table: sa.Table, hashes: list[str]) -> set[str]:
+    return set(connection.scalars(sa.select(table.c.sha256).where(table.c.sha256.in_(hashes))))
+
+
+def _write_checks(connection: sa.Connection, key: PartitionKey, checks: Sequence[RangeCheck], now: datetime) -> None:
+    columns = tables.STREAM_CHECKS.c
+    for check in checks:
+        same = (columns.partition_key == str(key)) & (columns.check_name == check.check_name)
+        connection.execute(sa.delete(tables.STREAM_CHECKS).where(same))
+        row = {"partition_key": str(key), "checked_at": now, **check._asdict()}
+        connection.execute(sa.insert(tables.STREAM_CHECKS).values(row))

@@ -1,0 +1,91 @@
+"""Leases: which run drains a topic, and what keeps one that was overtaken from writing."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from genres.errors import GenresError
+from genres.store.database import Database
+from genres.store.sql import OnFirstUse, sa, tables
+from genres.store.stream_ledger.transaction import writing
+
+_LEASE: Any = OnFirstUse(lambda: tables.STREAM_LEASES.c)
+
+
+class FencedError(GenresError):
+    """The run has lost its lease to another one, which does its work: it must stop, and has written nothing."""
+
+
+def acquire(database: Database, topic: str, holder: str, lease_s: float, *, now: datetime | None = None) -> int | None:
+    """Take the topic's lease, if it is free, expired or the holder's own.
+
+    Returns
+    -------
+    int | None
+        The fencing token, larger with every new holder; None if another one holds the lease.
+    """
+    now = now or datetime.now(UTC)
+    with writing(database) as connection:
+        lease = connection.execute(sa.select(tables.STREAM_LEASES).where(_LEASE.topic == topic)).one_or_none()
+        if lease is not None and lease.holder != holder and lease.expires_at > now:
+            return None
+        if lease is None:
+            token = 1
+        else:
+            token = lease.token if lease.holder == holder else lease.token + 1
+            connection.execute(sa.delete(tables.STREAM_LEASES).where(_LEASE.topic == topic))
+        connection.execute(
+            sa.insert(tables.STREAM_LEASES).values(
+                topic=topic, holder=holder, token=token, expires_at=now + timedelta(seconds=lease_s)
+            )
+        )
+        return token
+
+
+def is_held(database: Database, topic: str, *, now: datetime | None = None) -> bool:
+    """Return whether a run holds the topic's lease now."""
+    held = (_LEASE.topic == topic) & (_LEASE.holder != "") & (_LEASE.expires_at > (now or datetime.now(UTC)))
+    with database.reading() as connection:
+        return connection.execute(sa.select(tables.STREAM_LEASES).where(held)).one_or_none() is not None
+
+
+def renew(database: Database, topic: str, token: int, lease_s: float, *, now: datetime | None = None) -> None:
+    """Hold the lease for another `lease_s` seconds from now.
+
+    Raises
+    ------
+    FencedError
+        If another holder has taken it over. One that only expired is still good.
+    """
+    now = now or datetime.now(UTC)
+    with writing(database) as connection:
+        check_fence(connection, topic, token)
+        until = now + timedelta(seconds=lease_s)
+        connection.execute(sa.update(tables.STREAM_LEASES).where(_LEASE.topic == topic).values(expires_at=until))
+
+
+def release(database: Database, topic: str, token: int, *, now: datetime | None = None) -> None:
+    """Let the next holder in at once; nothing happens if there is one already."""
+    mine = (_LEASE.topic == topic) & (_LEASE.token == token)
+    with writing(database) as connection:
+        # Without a holder, the same run coming back is a new one too and gets a new token.
+        connection.execute(
+            sa.update(tables.STREAM_LEASES).where(mine).values(holder="", expires_at=now or datetime.now(UTC))
+        )
+
+
+def check_fence(connection: sa.Connection, topic: str, token: int) -> None:
+    """Refuse a run that was overtaken, within the transaction that it writes in.
+
+    Raises
+    ------
+    FencedError
+        If the lease on the topic has another token.
+    """
+    current = connection.scalar(sa.select(_LEASE.token).where(_LEASE.topic == topic))
+    if current != token:
+        raise FencedError(
+            f"the lease on topic '{topic}' has moved on (token {token}, now {current}): another run took over, "
+            "this one writes nothing more; nothing is to be done"
+        )

@@ -1,0 +1,256 @@
+"""Ranges: which offsets are planned and what has become of them, as planner, runs and reconciler write it down."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import asdict
+from datetime import UTC, datetime
+from typing import Any, NamedTuple
+
+from genres.store.database import Database
+from genres.store.sql import sa, tables
+from genres.store.stream_ledger import leases
+from genres.store.stream_ledger.transaction import RANGE, read_range, read_ranges, writing
+from genres.store.stream_ledger.values import Attempt, PartitionKey, Plan, RangeState, Split, StreamRange
+
+
+class RangeCount(NamedTuple):
+    """Ranges in one state."""
+
+    ranges: int
+    offsets: int
+
+
+class Progress(NamedTuple):
+    """How far the ledger is with a Kafka partition."""
+
+    first_offset: int
+    done: int
+    """Offsets that are committed or lost."""
+
+
+def known(database: Database, topic: str) -> list[StreamRange]:
+    """Read what the planner needs to know: the planned ranges, and of every Kafka partition the one that ends last.
+
+    Of every topic id, since uncommitted ranges of a topic that was recreated have to be given up. The rest of the
+    ledger's history, which only grows, is left out.
+    """
+    partition = (RANGE.topic_id, RANGE.kafka_partition)
+    ends = sa.select(*partition, sa.func.max(RANGE.end_offset)).where(RANGE.topic == topic).group_by(*partition)
+    with database.reading() as connection:
+        # Each condition whole, so that each is found by its index; the history only grows.
+        last = [
+            (RANGE.topic == topic)
+            & (RANGE.topic_id == topic_id)
+            & (RANGE.kafka_partition == number)
+            & (RANGE.end_offset == end)
+            for topic_id, number, end in connection.execute(ends)
+        ]
+        planned = (RANGE.topic == topic) & (RANGE.state == "planned")
+        return read_ranges(connection, sa.or_(planned, *last))
+
+
+def find(database: Database, key: PartitionKey) -> StreamRange:
+    """Look one range up.
+
+    Raises
+    ------
+    GenresError
+        If it was never planned.
+    """
+    with database.reading() as connection:
+        return read_range(connection, key)
+
+
+def history(database: Database, topic: str, *, states: Collection[RangeState] | None = None) -> list[StreamRange]:
+    """Read all ranges of a topic in these states (None: in any), in the order they were planned."""
+    chosen = sa.true() if states is None else RANGE.state.in_(states)
+    with database.reading() as connection:
+        return read_ranges(connection, RANGE.topic == topic, chosen)
+
+
+def counts(database: Database, topic: str) -> dict[RangeState, RangeCount]:
+    """Count the topic's ranges and their offsets by state."""
+    offsets = sa.func.sum(RANGE.end_offset - RANGE.start_offset)
+    query = sa.select(RANGE.state, sa.func.count(), offsets).where(RANGE.topic == topic).group_by(RANGE.state)
+    with database.reading() as connection:
+        return {state: RangeCount(count, int(total)) for state, count, total in connection.execute(query)}
+
+
+def progress(database: Database, topic: str, topic_id: str) -> dict[int, Progress]:
+    """Return, for each Kafka partition that has ranges, where the first begins and how many offsets are done."""
+    done = sa.case((RANGE.state.in_(("committed", "lost")), RANGE.end_offset - RANGE.start_offset), else_=0)
+    query = (
+        sa.select(RANGE.kafka_partition, sa.func.min(RANGE.start_offset), sa.func.sum(done))
+        .where(RANGE.topic == topic, RANGE.topic_id == topic_id)
+        .group_by(RANGE.kafka_partition)
+    )
+    with database.reading() as connection:
+        return {partition: Progress(first, int(total)) for partition, first, total in connection.execute(query)}
+
+
+def record_plan(
+    database: Database, plan: Plan, *, token: int | None = None, now: datetime | None = None
+) -> tuple[Attempt, ...]:
+    """Write a plan down, except its poison; what another planner wrote first stands.
+
+    A new range counts only where it begins at its Kafka partition's position, and a change of a range only while
+    that is still planned, so that plans made from a state that has passed change nothing, and the same plan twice
+    leads to the same rows.
+
+    Parameters
+    ----------
+    token
+        Fencing token of a draining run that plans its next range; None for the sensors, which hold no lease.
+
+    Returns
+    -------
+    tuple[Attempt, ...]
+        The attempts, new and retried, that this call wrote down: the runs to launch. An attempt that is written
+        down and never launched is found again after the grace time.
+
+    Raises
+    ------
+    FencedError
+        If the lease has moved on; nothing is written.
+    """
+    now = now or datetime.now(UTC)
+    with writing(database) as connection:
+        if token is not None:
+            for attempt in plan.new:
+                leases.check_fence(connection, attempt.key.topic, token)
+        for entry in plan.lost:
+            if not _change_planned(connection, entry.key, state="lost", reason=entry.reason):
+                _insert_at_position(connection, entry.key, state="lost", reason=entry.reason, planned_at=now)
+        for split in plan.split:
+            _replace_split(connection, split, now)
+        begun = [
+            attempt
+            for attempt in plan.new
+            if _insert_at_position(connection, attempt.key, state="planned", attempts=1, planned_at=now)
+        ]
+        again = [
+            attempt
+            for attempt in plan.retry
+            if _change_planned(
+                connection,
+                attempt.key,
+                RANGE.attempts == attempt.attempt - 1,
+                attempts=attempt.attempt,
+                heartbeat_at=now,
+            )
+        ]
+        return (*begun, *again)
+
+
+def begin_attempt(
+    database: Database, key: PartitionKey, run_id: str, *, attempt: int | None = None, now: datetime | None = None
+) -> StreamRange:
+    """Record that a run works on a range; its failure is counted beforehand, since a killed run can't do it afterwards.
+
+    Parameters
+    ----------
+    attempt
+        The attempt's number, for a run that `record_plan` gave one; None (launched from the UI, a backfill): the
+        next number.
+
+    Returns
+    -------
+    StreamRange
+        The range as it is now. Only a planned one is changed by this.
+
+    Raises
+    ------
+    GenresError
+        If the range was never planned.
+    """
+    with writing(database) as connection:
+        current = read_range(connection, key)
+        number = max(current.attempts, attempt or current.attempts + 1)
+        _change_planned(
+            connection,
+            key,
+            attempts=number,
+            failures=current.failures + 1,
+            run_id=run_id,
+            heartbeat_at=now or datetime.now(UTC),
+            reason=None,
+        )
+        return read_range(connection, key)
+
+
+def end_attempt(
+    database: Database,
+    key: PartitionKey,
+    run_id: str,
+    *,
+    reason: str,
+    is_clips_fault: bool,
+    now: datetime | None = None,
+) -> None:
+    """Record why an attempt ended without a commit.
+
+    Parameters
+    ----------
+    is_clips_fault
+        False for whatever would stop any range (no champion yet, HDFS or Spark down): the failure isn't counted,
+        so that an outage never makes poison of good clips.
+    """
+    with writing(database) as connection:
+        _change_planned(
+            connection,
+            key,
+            RANGE.run_id == run_id,
+            failures=RANGE.failures - (0 if is_clips_fault else 1),
+            heartbeat_at=now or datetime.now(UTC),
+            reason=reason,
+        )
+
+
+def heartbeat(database: Database, run_id: str, *, now: datetime | None = None) -> None:
+    """Record that a run is alive, for the ranges it began."""
+    mine = (RANGE.run_id == run_id) & (RANGE.state == "planned")
+    with writing(database) as connection:
+        connection.execute(sa.update(tables.STREAM_RANGES).where(mine).values(heartbeat_at=now or datetime.now(UTC)))
+
+
+def publish_features(database: Database, key: PartitionKey, feature_path: str, feature_version: str) -> None:
+    """Note where a range's features lie, without committing it: they are predicted from later."""
+    values = {"feature_path": feature_path, "feature_version": feature_version}
+    with writing(database) as connection:
+        connection.execute(sa.update(tables.STREAM_RANGES).where(RANGE.partition_key == str(key)).values(values))
+
+
+def _change_planned(
+    connection: sa.Connection, key: PartitionKey, *conditions: sa.ColumnElement[bool], **values: Any
+) -> bool:
+    planned = RANGE.state == "planned"
+    statement = (
+        sa.update(tables.STREAM_RANGES).where(RANGE.partition_key == str(key), planned, *conditions).values(values)
+    )
+    return connection.execute(statement).rowcount == 1
+
+
+def _insert_at_position(connection: sa.Connection, key: PartitionKey, **values: Any) -> bool:
+    neighbours = sa.select(sa.func.max(RANGE.end_offset)).where(
+        RANGE.topic == key.topic, RANGE.topic_id == key.topic_id, RANGE.kafka_partition == key.kafka_partition
+    )
+    if connection.scalar(neighbours) not in {None, key.start_offset}:
+        return False
+    connection.execute(sa.insert(tables.STREAM_RANGES).values(_range_row(key, **values)))
+    return True
+
+
+def _replace_split(connection: sa.Connection, split: Split, now: datetime) -> None:
+    if _change_planned(connection, split.parent, state="split"):
+        parent = str(split.parent)
+        rows = [_range_row(key, state="planned", planned_at=now, parent_key=parent) for key in split.planned]
+        if split.lost:
+            lost = split.lost
+            rows.append(_range_row(lost.key, state="lost", planned_at=now, parent_key=parent, reason=lost.reason))
+        for row in rows:
+            connection.execute(sa.insert(tables.STREAM_RANGES).values(row))
+
+
+def _range_row(key: PartitionKey, **values: Any) -> dict[str, Any]:
+    return {"partition_key": str(key), **asdict(key), "attempts": 0, "failures": 0, **values}

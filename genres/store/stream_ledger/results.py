@@ -1,0 +1,73 @@
+"""What the stream has predicted, refused and checked, read for people and programs."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from genres.store.database import Database
+from genres.store.sql import sa, tables
+from genres.store.stream_ledger.transaction import RANGE
+
+
+def predictions(
+    database: Database, *, topic: str | None = None, since: datetime | None = None, limit: int | None = None
+) -> list[dict[str, Any]]:
+    """Stored predictions as plain dictionaries, oldest first.
+
+    Parameters
+    ----------
+    topic
+        Only this topic's; None for all.
+    since
+        Only those predicted after this time; the last row's ``predicted_at`` continues a live table without gaps,
+        since a range's rows appear together and carry one time.
+    limit
+        Only so many of the newest.
+    """
+    columns = tables.STREAM_PREDICTIONS.c
+    newest_first = (column.desc() for column in (columns.predicted_at, columns.partition_key, columns.kafka_offset))
+    query = sa.select(tables.STREAM_PREDICTIONS).order_by(*newest_first).limit(limit)
+    if topic is not None:
+        query = query.where(columns.topic == topic)
+    if since is not None:
+        query = query.where(columns.predicted_at > since)
+    return _rows(database, query)[::-1]
+
+
+def quarantine(database: Database, *, topic: str | None = None) -> list[dict[str, Any]]:
+    """Quarantined clips of the stream as plain dictionaries, oldest first.
+
+    Parameters
+    ----------
+    topic
+        Only this topic's; None for all, those too that were refused without a word about their topic.
+    """
+    columns = tables.STREAM_QUARANTINE.c
+    query = sa.select(tables.STREAM_QUARANTINE).order_by(columns.quarantined_at, columns.sha256)
+    if topic is not None:
+        query = query.where(columns.topic == topic)
+    return _rows(database, query)
+
+
+def checks(database: Database, *, topic: str | None = None, failed_only: bool = False) -> list[dict[str, Any]]:
+    """Checks of the ranges as plain dictionaries, oldest first.
+
+    Parameters
+    ----------
+    topic
+        Only those of this topic's ranges; None for all.
+    """
+    columns = tables.STREAM_CHECKS.c
+    query = sa.select(tables.STREAM_CHECKS).order_by(columns.checked_at, columns.partition_key, columns.check_name)
+    if topic is not None:
+        query = query.join(tables.STREAM_RANGES, RANGE.partition_key == columns.partition_key)
+        query = query.where(RANGE.topic == topic)
+    if failed_only:
+        query = query.where(~columns.passed)
+    return _rows(database, query)
+
+
+def _rows(database: Database, query: sa.Select[Any]) -> list[dict[str, Any]]:
+    with database.reading() as connection:
+        return [dict(row._mapping) for row in connection.execute(query)]
