@@ -27,7 +27,7 @@ from genres.store.hdfs import Hdfs
 from genres.store.stream_ledger import sent, stream_quarantine
 from local_stack.stack import start_service, stop_service
 from streaming_sensors.envelope import ClipMessage, decode
-from streaming_sensors.folder_producer import WatchReport, watch
+from streaming_sensors.folder_producer.producer import WatchReport, watch
 from streaming_sensors.topic import create_topic, max_message_bytes, topic_state, wait_for_data
 
 INLINE_LIMIT = 200_000
