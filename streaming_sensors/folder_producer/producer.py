@@ -17,7 +17,6 @@ import signal
 import stat
 import threading
 import time
-import unicodedata
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -32,6 +31,7 @@ from rich.progress import Progress, SpinnerColumn, TextColumn
 
 from genres.audio.gate import MAX_CHANNELS, SAMPLE_RATES, SUFFIXES, RejectedAudio, inspect
 from genres.errors import GenresError
+from genres.file_names import display_path, unicode_name
 from genres.settings import Settings
 from genres.store.database import Database
 from genres.store.stream_ledger import QuarantinedClip, SentFile, add_stream_quarantine, remember_sent, sent
@@ -234,8 +234,8 @@ class _FolderProducer:
         self._display.say(f"{self._counts()} in {seconds:.1f} s ({self._sent_bytes / 1e6:.1f} MB)")
         if self._once and self._complained and not self._stop.is_set():
             raise GenresError(
-                f"{len(self._complained)} file(s) or folder(s) in {_shown(self._root)} could not be read, "
-                f"{_shown(next(iter(self._complained)))} for one: give this user the right to, and run again"
+                f"{len(self._complained)} file(s) or folder(s) in {display_path(self._root)} could not be read, "
+                f"{display_path(next(iter(self._complained)))} for one: give this user the right to, and run again"
             )
         return report
 
@@ -271,7 +271,7 @@ class _FolderProducer:
                 self._settle(item)
             elif isinstance(item, Exception):
                 raise GenresError(
-                    f"cannot watch {_shown(self._root)}: {item}; check that it is there and that this user may have "
+                    f"cannot watch {display_path(self._root)}: {item}; check that it is there and that this user may have "
                     "more inotify watches (fs.inotify.max_user_watches)"
                 ) from item
             elif _is_clip(item, self._root):
@@ -331,7 +331,9 @@ class _FolderProducer:
             except FileNotFoundError:
                 del self._waiting[path]
             except OSError as error:
-                self._postpone(path, f"{_shown(path)} cannot be read ({error.strerror}): give this user the right to")
+                self._postpone(
+                    path, f"{display_path(path)} cannot be read ({error.strerror}): give this user the right to"
+                )
         return all(waiting.not_before > time.monotonic() for waiting in self._waiting.values())
 
     def _offer(self, path: Path, waiting: _Waiting) -> None:
@@ -361,11 +363,11 @@ class _FolderProducer:
         sha256 = hashlib.sha256(data).hexdigest()
         message = ClipMessage(
             sha256,
-            file_name=_text(path.name),
+            file_name=unicode_name(path.name),
             suffix=path.suffix.lower(),
             size=len(data),
             created_at=created_at,
-            genre=_text(path.parent.name) if path.parent != self._root else None,
+            genre=unicode_name(path.parent.name) if path.parent != self._root else None,
             data=data,
         )
         if len(data) > self._settings.inline_limit_bytes:
@@ -374,7 +376,7 @@ class _FolderProducer:
             except (GenresError, OSError, RuntimeError) as error:
                 if self._once:
                     raise
-                self._postpone(path, f"{_shown(path)} waits for HDFS: {error}")
+                self._postpone(path, f"{display_path(path)} waits for HDFS: {error}")
                 return
         # Out of the waiting ones first: if sending fails, the outlet's answer puts it back.
         del self._waiting[path]
@@ -410,7 +412,7 @@ class _FolderProducer:
         """Quarantine the file and move it out of the way; the row comes first, so that a crash repeats both."""
         with path.open("rb") as file:
             sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-        add_stream_quarantine(self._database, QuarantinedClip(sha256, _text(path.name), "producer", reason))
+        add_stream_quarantine(self._database, QuarantinedClip(sha256, unicode_name(path.name), "producer", reason))
         del self._waiting[path]
         self._done[path] = stamp
         self._refused += 1
@@ -418,9 +420,13 @@ class _FolderProducer:
             moved = _move_aside(path, self._root / ERROR_FOLDER)
         except OSError as error:
             # It stays, and is not looked at again until it changes or the producer is started anew.
-            self._display.say(f"refused {_shown(path)}: {reason}; it cannot be moved to {ERROR_FOLDER}/ ({error})")
+            self._display.say(
+                f"refused {display_path(path)}: {reason}; it cannot be moved to {ERROR_FOLDER}/ ({error})"
+            )
         else:
-            self._display.say(f"refused {_shown(path)}: {reason}; it is in {_shown(moved.relative_to(self._root))}")
+            self._display.say(
+                f"refused {display_path(path)}: {reason}; it is in {display_path(moved.relative_to(self._root))}"
+            )
 
     def _settle(self, delivery: _Delivery) -> None:
         """Remember a confirmed clip; let one that failed wait again."""
@@ -450,7 +456,7 @@ class _FolderProducer:
             return
         if isinstance(delivery.error, (MessageSizeTooLargeError, AuthorizationError)):
             raise GenresError(
-                f"Kafka at {self._settings.bootstrap_servers} refuses {_shown(clip.path)} "
+                f"Kafka at {self._settings.bootstrap_servers} refuses {display_path(clip.path)} "
                 f"({type(delivery.error).__name__}): run `genres up` to fit topic {self._settings.topic!r} to "
                 "GENRES_INLINE_LIMIT_BYTES, and check that this user may write to it"
             ) from delivery.error
@@ -662,11 +668,11 @@ class _Display:
 def _watchable(folder: Path) -> Path:
     """Give the folder's real path, or say what is wrong with it."""
     if not folder.exists():
-        raise GenresError(f"folder {_shown(folder)} does not exist: make it, or name another to watch")
+        raise GenresError(f"folder {display_path(folder)} does not exist: make it, or name another to watch")
     if not folder.is_dir():
-        raise GenresError(f"{_shown(folder)} is a file: name the folder that it is in")
+        raise GenresError(f"{display_path(folder)} is a file: name the folder that it is in")
     if not os.access(folder, os.R_OK | os.X_OK):
-        raise GenresError(f"folder {_shown(folder)} cannot be listed: give this user the right to")
+        raise GenresError(f"folder {display_path(folder)} cannot be listed: give this user the right to")
     return folder.resolve()
 
 
@@ -676,7 +682,7 @@ def _clips(root: Path, complain: Any) -> Iterator[Path]:
         entries = sorted(root.iterdir())
     except OSError as error:
         raise GenresError(
-            f"folder {_shown(root)} cannot be listed any more ({error.strerror}): bring it back and start again"
+            f"folder {display_path(root)} cannot be listed any more ({error.strerror}): bring it back and start again"
         ) from error
     for entry in entries:
         if _is_clip(entry, root):
@@ -686,7 +692,8 @@ def _clips(root: Path, complain: Any) -> Iterator[Path]:
                 inside = sorted(entry.iterdir())
             except OSError as error:
                 complain(
-                    entry, f"folder {_shown(entry)} cannot be listed ({error.strerror}): give this user the right to"
+                    entry,
+                    f"folder {display_path(entry)} cannot be listed ({error.strerror}): give this user the right to",
                 )
                 continue
             yield from (path for path in inside if _is_clip(path, root))
@@ -743,14 +750,3 @@ def _move_aside(path: Path, folder: Path) -> Path:
 def _key(path: Path) -> str:
     r"""Spell a path as text for the ledger; bytes that are not UTF-8 become ``\xff``."""
     return os.fsencode(path).decode("utf-8", "backslashreplace")
-
-
-def _text(name: str) -> str:
-    """Make a name from the file system valid, composed Unicode, as ``genres.datasets.folder`` does."""
-    return unicodedata.normalize("NFC", os.fsencode(name).decode("utf-8", "backslashreplace"))
-
-
-def _shown(path: Path) -> str:
-    """Spell a path on one line."""
-    text = _text(str(path))
-    return text if text.isprintable() else repr(text)

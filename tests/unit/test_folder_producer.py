@@ -11,6 +11,7 @@ import pytest
 from rich.console import Console
 
 from genres.errors import GenresError
+from genres.file_names import display_path, unicode_name
 from genres.settings import Settings
 from genres.store.database import Database
 from streaming_sensors.folder_producer import producer
@@ -89,9 +90,9 @@ def test_age_counts_from_the_arrival_not_from_the_recording(tmp_path: Path) -> N
 
 def test_any_file_name_is_text_on_one_line(tmp_path: Path) -> None:
     path = Path(os.fsdecode(b"/drop/a\xff\nb.wav"))
-    assert producer._text(path.name) == "a\\xff\nb.wav"
+    assert unicode_name(path.name) == "a\\xff\nb.wav"
     assert producer._key(path) == "/drop/a\\xff\nb.wav"
-    assert "\n" not in producer._shown(path)
+    assert "\n" not in display_path(path)
 
 
 @pytest.mark.parametrize(
