@@ -188,7 +188,7 @@ def watch(folder: Path | None, once: bool) -> None:
         folder = settings.watch_folder
         folder.mkdir(parents=True, exist_ok=True)
     with producer.stop_on_signals() as stop:
-        producer.watch(settings, folder, once=once, console=_console(), stop=stop)
+        producer.watch(settings, folder, settings.topic, once=once, console=_console(), stop=stop)
 
 
 @app.command()

@@ -41,13 +41,15 @@ class Outlet:
     Parameters
     ----------
     settings
-        Topic, addresses and limits.
+        Addresses and limits.
+    topic
+        The Kafka topic, which has to be there.
     on_delivery
         Called with the broker's answer for each clip that was sent, from the client's own thread: it must not wait.
     """
 
-    def __init__(self, settings: Settings, *, on_delivery: Callable[[Delivery], None]) -> None:
-        self._settings, self._on_delivery = settings, on_delivery
+    def __init__(self, settings: Settings, topic: str, *, on_delivery: Callable[[Delivery], None]) -> None:
+        self._settings, self._topic, self._on_delivery = settings, topic, on_delivery
         self._producer: Any = None
         self._carried: dict[Path, ClipInFlight] = {}
         self._carried_bytes = 0
@@ -80,7 +82,7 @@ class Outlet:
         from kafka import KafkaProducer
         from kafka.errors import KafkaError
 
-        topic_state(self._settings, self._settings.topic, timeout_s=timeout_s)
+        topic_state(self._settings, self._topic, timeout_s=timeout_s)
         try:
             self._producer = KafkaProducer(
                 bootstrap_servers=self._settings.bootstrap_servers, **producer_config(self._settings)
@@ -101,7 +103,7 @@ class Outlet:
         key, value, headers = encode(message)
         try:
             # No timestamp: Kafka counts retention from it, and a clip may have been created long ago.
-            future = self._producer.send(self._settings.topic, key=key, value=value, headers=headers)
+            future = self._producer.send(self._topic, key=key, value=value, headers=headers)
         except KafkaError as error:
             self._on_delivery(Delivery(clip, -1, -1, error))
             return

@@ -65,8 +65,10 @@ class WatchReport(NamedTuple):
     """Files that were neither: still being written, unreadable, or not confirmed before the end."""
 
 
-def watch(settings: Settings, folder: Path, *, once: bool, console: Console, stop: threading.Event) -> WatchReport:
-    """Send the clips of a folder to the topic, those that are there and those that come.
+def watch(
+    settings: Settings, folder: Path, topic: str, *, once: bool, console: Console, stop: threading.Event
+) -> WatchReport:
+    """Send the clips of a folder to a topic, those that are there and those that come.
 
     A clip is a regular, visible file with a suffix that the audio gate reads, in the folder itself or in a sub-folder,
     whose name is then the genre. It is sent when its size and time have not changed for ``settle_s`` and its header
@@ -79,9 +81,11 @@ def watch(settings: Settings, folder: Path, *, once: bool, console: Console, sto
     Parameters
     ----------
     settings
-        Topic, limits and addresses.
+        Limits and addresses.
     folder
         The folder to watch. Files that were sent stay where they are.
+    topic
+        The Kafka topic, which has to be there.
     once
         Send what is there and end, instead of waiting for more.
     console
@@ -106,7 +110,7 @@ def watch(settings: Settings, folder: Path, *, once: bool, console: Console, sto
     database = Database(settings.database)
     database.check_migrated()
     with Display(console) as display:
-        return _FolderProducer(settings, root, database, display, once=once, stop=stop).run()
+        return _FolderProducer(settings, root, topic, database, display, once=once, stop=stop).run()
 
 
 @contextmanager
@@ -154,16 +158,18 @@ class _FolderProducer:
         self,
         settings: Settings,
         root: Path,
+        topic: str,
         database: Database,
         display: Display,
         *,
         once: bool,
         stop: threading.Event,
     ) -> None:
-        self._settings, self._root, self._database, self._display = settings, root, database, display
+        self._settings, self._root, self._topic = settings, root, topic
+        self._database, self._display = database, display
         self._once, self._stop = once, stop
         self._inbox: _Inbox = queue.SimpleQueue()
-        self._outlet = Outlet(settings, on_delivery=self._inbox.put)
+        self._outlet = Outlet(settings, topic, on_delivery=self._inbox.put)
         self._claim_checks = ClaimChecks(settings)
         self._max_clip_bytes = int(settings.max_clip_s * SAMPLE_RATES[1] * MAX_CHANNELS * 8) + 2**20
         self._waiting: dict[Path, _Waiting] = {}
@@ -274,7 +280,7 @@ class _FolderProducer:
         waiting = self._waiting.get(path)
         if waiting is None:
             before = sent(self._database, ledger_key(path))
-            if before and (before.size, before.mtime_ns, before.topic) == (*stamp, self._settings.topic):
+            if before and (before.size, before.mtime_ns, before.topic) == (*stamp, self._topic):
                 self._done[path] = stamp
                 self._known += 1
                 return
@@ -385,7 +391,7 @@ class _FolderProducer:
                     ledger_key(clip.path),
                     *clip.stamp,
                     clip.sha256,
-                    self._settings.topic,
+                    self._topic,
                     delivery.partition,
                     delivery.offset,
                     datetime.now(UTC),
@@ -401,7 +407,7 @@ class _FolderProducer:
         if isinstance(delivery.error, (MessageSizeTooLargeError, AuthorizationError)):
             raise GenresError(
                 f"Kafka at {self._settings.bootstrap_servers} refuses {display_path(clip.path)} "
-                f"({type(delivery.error).__name__}): run `genres up` to fit topic {self._settings.topic!r} to "
+                f"({type(delivery.error).__name__}): run `genres up` to fit topic {self._topic!r} to "
                 "GENRES_INLINE_LIMIT_BYTES, and check that this user may write to it"
             ) from delivery.error
         # Whatever state the client is in now, a new one has none of it.

@@ -38,7 +38,7 @@ def settings(tmp_path: Path) -> Settings:
 
 def run(settings: Settings, folder: Path) -> WatchReport:
     console = Console(file=io.StringIO())
-    return watch(settings, folder, once=True, console=console, stop=threading.Event())
+    return watch(settings, folder, settings.topic, once=True, console=console, stop=threading.Event())
 
 
 def found(folder: Path) -> list[str]:
