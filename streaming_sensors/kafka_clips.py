@@ -27,8 +27,8 @@ _STALLED_S = 60.0
 class KafkaClips:
     """Clips by offsets: rows of ``topic, kafka_partition, start_offset, end_offset``, end exclusive.
 
-    Every offset of a range gives exactly one clip; a message that is no envelope gives one with its reason. Build it
-    with `of`.
+    Every offset of a range becomes exactly one clip; a message that is no envelope becomes one with its reason. Build
+    it with `of`.
     """
 
     bootstrap_servers: str
@@ -52,7 +52,7 @@ class KafkaClips:
         Raises
         ------
         GenresError
-            If the broker does not have a range, or gives nothing of it for a minute.
+            If the broker does not have a range, or returns nothing of it for a minute.
         """
         from genres.store.hdfs import Hdfs
 
@@ -76,7 +76,7 @@ class KafkaClips:
                 group_id=None,
                 enable_auto_commit=False,
                 auto_offset_reset="none",  # 'earliest' would jump over lost clips in silence
-                # At the default every fetch would give a single clip; much more would be fetched and thrown away,
+                # At the default every fetch would return a single clip; much more would be fetched and thrown away,
                 # since a fetch knows no end offset. A larger message comes all the same, alone.
                 max_partition_fetch_bytes=_FETCH_BYTES,
                 fetch_max_bytes=_FETCH_BYTES,
