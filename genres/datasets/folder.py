@@ -15,6 +15,7 @@ from pathlib import Path
 from genres.datasets import gtzan
 from genres.datasets.split import MIN_CLIPS_PER_GENRE
 from genres.errors import GenresError
+from genres.file_names import display_path, unicode_name
 
 AUDIO_SUFFIXES = (".wav", ".au", ".flac", ".mp3")
 """What counts as audio, in upper or lower case."""
@@ -87,7 +88,7 @@ def scan(folder: Path) -> FolderScan:
     try:
         files, ignored = _walk(folder)
     except PermissionError as error:
-        unreadable = _shown(Path(error.filename))
+        unreadable = display_path(Path(error.filename))
         raise GenresError(f"cannot read {unreadable}: give this user the right to list its folder") from None
     _complain(folder, files, ignored)
     return FolderScan(sorted(files, key=lambda file: file.track_id), dict(sorted(ignored.items())))
@@ -152,9 +153,9 @@ _SAFE_CHARACTERS = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwx
 def _walk(folder: Path) -> tuple[list[LabelledFile], Counter[str]]:
     """Give the clips, and how many entries were ignored for which reason."""
     if not folder.exists():
-        raise GenresError(f"audio folder {_shown(folder)} does not exist: check the path, and {_LAYOUT}")
+        raise GenresError(f"audio folder {display_path(folder)} does not exist: check the path, and {_LAYOUT}")
     if not folder.is_dir():
-        raise GenresError(f"audio folder {_shown(folder)} is a file: name the folder that holds the genres")
+        raise GenresError(f"audio folder {display_path(folder)} is a file: name the folder that holds the genres")
     root = folder.resolve()
     ignored: Counter[str] = Counter()
     files: list[LabelledFile] = []
@@ -193,15 +194,15 @@ def _is_audio(path: Path) -> bool:
 
 
 def _label(path: Path) -> LabelledFile:
-    genre, stem = _text(path.parent.name), _text(path.stem)
+    genre, stem = unicode_name(path.parent.name), unicode_name(path.stem)
     named_by_genre = stem.startswith((f"{genre}.", f"{SYNTHETIC_PREFIX}{genre}."))
     track_id = safe_name(stem) if named_by_genre else f"{safe_name(genre)}.{safe_name(stem)}"
-    return LabelledFile(track_id, genre, path, _text(path.name))
+    return LabelledFile(track_id, genre, path, unicode_name(path.name))
 
 
 def _complain(folder: Path, files: list[LabelledFile], ignored: Counter[str]) -> None:
     """Raise the one error that says what is wrong with the whole folder, if anything is."""
-    where = f"audio folder {_shown(folder)}"
+    where = f"audio folder {display_path(folder)}"
     if not files:
         if ignored[_OUTSIDE]:
             raise GenresError(f"{where} holds {ignored[_OUTSIDE]} audio file(s) but no genre folders: {_LAYOUT}")
@@ -232,20 +233,8 @@ def _complain(folder: Path, files: list[LabelledFile], ignored: Counter[str]) ->
             )
 
 
-def _text(name: str) -> str:
-    r"""Make a name from the file system valid, composed Unicode; bytes that are not UTF-8 become ``\xff``."""
-    readable = name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
-    return unicodedata.normalize("NFC", readable)
-
-
 def _relative(file: LabelledFile) -> str:
     return repr(f"{file.genre}/{file.file_name}")
-
-
-def _shown(path: Path) -> str:
-    """Spell a path on one line, with quotes only if it has characters that need them."""
-    text = _text(str(path))
-    return text if text.isprintable() else repr(text)
 
 
 def _digest(text: str) -> str:
