@@ -36,8 +36,8 @@ status: install ## show the stack
 down: ## stop the stack; its data stays
 	@if [ -x $(BIN)/genres ]; then $(BIN)/genres down; fi
 
-lint: install ## ruff and mypy
-	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
+lint: install ## ruff, mypy and the import rules
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports --no-cache --no-logo
 unit: lint ## lint, types and the tests that need no daemons
 	@$(BIN)/python -m pytest tests/unit
 test: lint ## lint, types, and every test, on daemons of its own
