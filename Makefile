@@ -7,14 +7,30 @@ PACKAGES := genres genres_cli genres_dagster spark genre_assets streaming_sensor
 PYTHON ?= $(shell for found in python3.13 python3.12 python3.11 python3; do \
 	$$found -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null && echo $$found && break; done)
 
-.PHONY: help install demo up ui down status test unit lint lock clean-state
+# An interpreter that somebody asked for, by make PYTHON=… or in the environment: .venv is rebuilt if it is of another one.
+WHICH := -c 'import sys; print(*sys.version_info[:3], sys.base_prefix)'
+ifneq ($(filter command environment,$(firstword $(origin PYTHON))),)
+ASKED := $(shell $(PYTHON) $(WHICH) 2>/dev/null)
+ifeq ($(ASKED),)
+$(error genres: there is no Python at $(PYTHON): make PYTHON=/path/to/python3.11, or leave it out)
+endif
+ifeq ($(filter 3.11 3.12 3.13,$(word 1,$(ASKED)).$(word 2,$(ASKED))),)
+$(error genres: $(PYTHON) is Python $(word 1,$(ASKED)).$(word 2,$(ASKED)): 3.11, 3.12 or 3.13 is needed)
+endif
+ifneq ($(ASKED),$(shell $(BIN)/python $(WHICH) 2>/dev/null))
+OTHER_PYTHON := other-python
+endif
+endif
+
+.PHONY: other-python help install demo up ui down status test unit lint lock clean-state
 help: ## say what there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/make \1\t\2/' | expand -t 20
 
 install: $(VENV)/installed ## build .venv from the hash-locked requirements
-$(VENV)/installed: requirements.txt pyproject.toml
+$(VENV)/installed: requirements.txt pyproject.toml $(OTHER_PYTHON)
 	@if [ -z "$(PYTHON)" ]; then echo "genres: no Python 3.11, 3.12 or 3.13 found: install one, or make PYTHON=/path/to/python3.11" >&2; exit 1; fi
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { echo "genres: $(PYTHON) has no venv: install it (apt install python3-venv)" >&2; exit 1; }
+	@if [ -n "$(OTHER_PYTHON)" ]; then rm -rf $(VENV); fi
 	@echo "installing into $(VENV) ..."
 	@$(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r requirements.txt
@@ -36,8 +52,8 @@ status: install ## show the stack
 down: ## stop the stack; its data stays
 	@if [ -x $(BIN)/genres ]; then $(BIN)/genres down; fi
 
-lint: install ## ruff and mypy
-	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
+lint: install ## ruff, mypy and the import rules
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports --no-cache --no-logo
 unit: lint ## lint, types and the tests that need no daemons
 	@$(BIN)/python -m pytest tests/unit
 test: lint ## lint, types, and every test, on daemons of its own

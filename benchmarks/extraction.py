@@ -7,7 +7,6 @@ processes as there are cores, and give their rows back to this process; they tak
 
 import argparse
 import multiprocessing
-import os
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -15,7 +14,7 @@ from multiprocessing.pool import Pool
 from statistics import median
 from threading import Event, Thread
 
-from genres.audio.thread_pools import single_threaded
+from genres.audio.thread_pools import single_threaded, usable_cores
 
 single_threaded()  # the pools of the libraries read their size when they are imported, here and in the processes
 
@@ -37,7 +36,7 @@ CLIP_S = 30.0
 SKEWED_S = np.geomspace(0.6, 60.0, 10)
 MAX_CLIP_S = 600.0
 MIB = 2**20
-CORES = len(os.sched_getaffinity(0))
+CORES = usable_cores()
 
 
 def main() -> None:

@@ -18,6 +18,7 @@ import sqlalchemy as sa
 
 from genres.audio.clip_features import Clip
 from genres.audio.gtzan57 import GTZAN57
+from genres.audio.thread_pools import usable_cores
 from genres.settings import PROJECT_DIR, Settings
 from genres.store.lake import Lake
 from genres.store.model_registry import ModelRegistry
@@ -72,7 +73,7 @@ def main(folder: str, checkpoints: str) -> None:
         source=FileContents(),
         feature_set=GTZAN57,
         max_clip_s=settings.max_clip_s,
-        tasks=len(os.sched_getaffinity(0)),
+        tasks=usable_cores(),
     )
     query = features.writeStream.foreachBatch(commit).option("checkpointLocation", checkpoint_uri).start()
     print(json.dumps({"ready": True}), flush=True)

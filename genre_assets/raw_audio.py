@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
-from genres.datasets import gtzan
+from genres.datasets import published_datasets
 from genres.datasets.folder import LabelledFile, scan
 from genres.errors import GenresError
 from genres.settings import Settings
@@ -35,7 +35,12 @@ _SEED = 0
     description="The labelled clips in HDFS and their manifest. Uploads only what is new or changed.",
     metadata={"dagster/column_schema": column_schema(schemas.RAW_AUDIO)},
     check_specs=[
-        check_spec("raw_audio", "gtzan_checksums", "Files with GTZAN's names are the original ones."),
+        *(
+            check_spec(
+                "raw_audio", f"{known.name}_checksums", f"Files with {known.title}'s names are the original ones."
+            )
+            for known in published_datasets.PUBLISHED
+        ),
         check_spec("raw_audio", "class_balance", "No genre has fewer than half the clips of the largest."),
         check_spec("raw_audio", "exact_duplicates", "No two accepted clips are byte for byte the same."),
         check_spec("raw_audio", "quarantined", "No clip was refused by the audio gate."),
@@ -184,19 +189,35 @@ def _bring(
     return row, not is_there
 
 
-def _checks(manifest: "pd.DataFrame", accepted: "pd.DataFrame") -> Iterator[dg.AssetCheckResult]:
-    if gtzan.is_gtzan(zip(manifest["track_id"], manifest["genre"], strict=True)):
-        found = gtzan.validate(dict(zip(manifest["track_id"], manifest["md5"], strict=True)))
+def published_checksums(manifest: "pd.DataFrame") -> Iterator[dg.AssetCheckResult]:
+    """Compare clips with the originals of the published dataset whose names they have: a check for each that is known.
+
+    Parameters
+    ----------
+    manifest
+        Columns ``track_id``, ``genre`` and ``md5``.
+    """
+    recognised = published_datasets.published_dataset(zip(manifest["track_id"], manifest["genre"], strict=True))
+    for known in published_datasets.PUBLISHED:
+        title = known.title
+        if known is not recognised:
+            actual = f"the names are not {title}'s"
+            yield check(f"{known.name}_checksums", True, expected=f"only for {title}'s names", actual=actual)
+            continue
+        found = known.validate(dict(zip(manifest["track_id"], manifest["md5"], strict=True)))
+        in_all = len(known.read_tracks())
         yield check(
-            "gtzan_checksums",
+            f"{known.name}_checksums",
             not found.different,
-            expected="every file is GTZAN's original",
-            actual=f"{len(found.different)} differ, {len(found.missing)} of GTZAN's 1000 are not here",
+            expected=f"every file is {title}'s original",
+            actual=f"{len(found.different)} differ, {len(found.missing)} of {title}'s {in_all} are not here",
             warn=True,
             different=dg.MetadataValue.json(found.different[:50]),
         )
-    else:
-        yield check("gtzan_checksums", True, expected="only for GTZAN's names", actual="the names are not GTZAN's")
+
+
+def _checks(manifest: "pd.DataFrame", accepted: "pd.DataFrame") -> Iterator[dg.AssetCheckResult]:
+    yield from published_checksums(manifest)
     counts = accepted["genre"].value_counts()
     yield check(
         "class_balance",

@@ -1,10 +1,11 @@
 """The one door for settings: every address, path, port and limit, typed, with defaults for a laptop.
 
 Values come, later ones winning, from the defaults below, from ``<state_dir>/stack.env`` (the port block that
-``genres up`` chose for this folder), from ``.env`` in the project's folder and from ``GENRES_*`` environment
-variables. Nothing else in the project reads the environment.
+``genres up`` chose for this folder), from ``.env`` in `PROJECT_DIR` and from ``GENRES_*`` environment variables.
+Nothing else in the project reads the environment.
 """
 
+import os
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple, Self
@@ -19,8 +20,14 @@ from pydantic_settings import (
 
 from genres.errors import GenresError
 
-PROJECT_DIR = Path(__file__).resolve().parent.parent
-"""The checkout: where ``.env``, ``workspace.yaml`` and, by default, the state folder are."""
+_CODE_DIR = Path(__file__).resolve().parent.parent
+
+CHECKOUT: Path | None = _CODE_DIR if (_CODE_DIR / "workspace.yaml").is_file() else None
+"""The checkout that this code runs from; None where it is installed from a wheel."""
+
+# Not Path.home(), which raises where a container's user has no home.
+PROJECT_DIR = CHECKOUT or Path(os.path.expanduser("~/.genres"))  # noqa: PTH111
+"""Where ``.env`` is, and where processes are started: the checkout, or ``~/.genres`` for an installed wheel."""
 
 PORT_BLOCK = 100
 """Ports a stack may use, from ``port_base`` on."""
@@ -98,7 +105,8 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="GENRES_", env_file=PROJECT_DIR / ".env", extra="ignore", frozen=True)
 
     state_dir: Path = Field(
-        PROJECT_DIR / ".genres", description="Data, logs and sockets of the embedded stack; DAGSTER_HOME."
+        CHECKOUT / ".genres" if CHECKOUT else PROJECT_DIR,
+        description="Data, logs and sockets of the embedded stack; DAGSTER_HOME.",
     )
     port_base: int = Field(18000, ge=1024, le=65400, description="First port of the embedded stack's block.")
     start_timeout_s: float = Field(120, gt=0, description="How long one service may take to become healthy.")
@@ -119,7 +127,9 @@ class Settings(BaseSettings):
     )
     dataset: str = Field("", pattern=_ID, description="Dataset id; empty: taken from the folder.")
     feature_set: str = Field(
-        "gtzan57", pattern=r"^\w+$", description="Feature set that models of newly loaded datasets are trained on."
+        "gtzan57",
+        pattern=r"^[a-z0-9][a-z0-9_]{0,39}$",
+        description="Feature set that models of newly loaded datasets are trained on.",
     )
     synthetic_clips_per_genre: int = Field(20, ge=3, description="Clips of each genre in the synthetic dataset.")
     synthetic_clip_s: float = Field(30.0, gt=0.5, description="Length of a synthetic clip, in seconds.")
@@ -172,6 +182,12 @@ class Settings(BaseSettings):
             else:
                 values.pop(name, None)
         return values
+
+    @property
+    def path_variables(self) -> dict[str, str]:
+        """The variables that make these settings' paths mean the same in a process with another working folder."""
+        paths = {"state_dir": self.state_dir, "audio": self.audio, "watch_folder": self.watch_folder}
+        return {f"GENRES_{name.upper()}": str(path) for name, path in paths.items() if path is not None}
 
     @classmethod
     def settings_customise_sources(
@@ -261,7 +277,7 @@ class Settings(BaseSettings):
 
     @property
     def dagster_home(self) -> Path:
-        """Where Dagster keeps its instance; ``dagster.yaml`` in the checkout is linked there."""
+        """Where Dagster keeps its instance; the project's ``dagster.yaml`` is linked there."""
         return self.state_dir / "dagster"
 
     @model_validator(mode="after")

@@ -21,7 +21,7 @@ from rich.table import Table
 
 from genres.addresses import require_addresses
 from genres.errors import GenresError
-from genres.settings import PROJECT_DIR, Settings
+from genres.settings import Settings
 from genres_cli.stream_demo import producers_running, run_stream_demo, ui_runs
 
 if TYPE_CHECKING:
@@ -46,6 +46,7 @@ def start(console: Console) -> Settings:
     Database(settings.database).migrate()
     up(settings, on_progress=lambda line: console.print(f"  {escape(line)}"))
     settings = Settings()
+    os.environ |= settings.path_variables  # what is started from here has other working folders
     for stream in settings.streams:
         create_topic(settings, stream.topic)
     console.print(f"local stack is up ({time.monotonic() - started:.1f} s)")
@@ -119,6 +120,8 @@ def open_dagster(console: Console) -> None:
     GenresError
         If they run already: two daemons would work against each other.
     """
+    from genres_dagster.launch import WORKSPACE
+
     settings = Settings()
     if ui_runs(settings):
         raise GenresError(
@@ -128,20 +131,12 @@ def open_dagster(console: Console) -> None:
     _registered(settings, _chosen(settings))
     _print_addresses(console, settings)
     command = shutil.which("dg", path=str(Path(sys.executable).parent)) or "dg"
-    arguments = [
-        "dev",
-        "-w",
-        str(PROJECT_DIR / "workspace.yaml"),
-        "--host",
-        "127.0.0.1",
-        "--port",
-        str(settings.ports.dagster),
-    ]
+    arguments = ["dev", "-w", str(WORKSPACE), "--host", "127.0.0.1", "--port", str(settings.ports.dagster)]
     folders = ", ".join(escape(str(stream.watch_folder)) for stream in settings.streams)
     console.print(f"drop .wav files in {folders}; Ctrl-C closes Dagster, the stack stays")
     signal.signal(signal.SIGINT, signal.default_int_handler)
     with producers_running(settings):
-        # In the checkout Dagster would warn that it does not read the dagster.yaml there, but the one linked to it.
+        # Not in the user's folder, which may hold another project of Dagster's.
         dagster = subprocess.Popen([command, *arguments], cwd=settings.dagster_home)
         # A shell starts background jobs deaf to SIGINT, which children inherit; Dagster ends in order by it alone.
         signal.signal(signal.SIGTERM, lambda *_: dagster.send_signal(signal.SIGINT))

@@ -11,7 +11,7 @@ from rich.progress import track
 
 from genres.audio.feature_set import FeatureSet
 from genres.audio.feature_sets import feature_set_named, feature_set_of
-from genres.datasets.folder import AUDIO_SUFFIXES
+from genres.audio.gate import SUFFIXES
 from genres.errors import GenresError
 from genres.settings import Settings
 
@@ -110,9 +110,9 @@ def _audio_files(paths: Sequence[Path]) -> list[Path]:
     files: list[Path] = []
     for path in paths:
         if path.is_dir():
-            found = sorted(file for file in path.rglob("*") if file.suffix.lower() in AUDIO_SUFFIXES)
+            found = sorted(file for file in path.rglob("*") if file.suffix.lower() in SUFFIXES)
             if not found:
-                raise GenresError(f"folder {path} holds no audio ({', '.join(AUDIO_SUFFIXES)})")
+                raise GenresError(f"folder {path} holds no audio ({', '.join(SUFFIXES)})")
             files += found
         elif path.exists():
             files.append(path)

@@ -182,15 +182,15 @@ def watch(folder: Path | None, name: str, once: bool) -> None:
     FOLDER is by default the stream's watch_folder; audio in genre folders in it is sent with its genre.
     """
     from genres.settings import Settings
-    from streaming_sensors import folder_producer
+    from streaming_sensors.folder_producer import producer
 
     settings = Settings()
     stream = settings.stream(name)
     if folder is None:
         folder = stream.watch_folder
         folder.mkdir(parents=True, exist_ok=True)
-    with folder_producer.stop_on_signals() as stop:
-        folder_producer.watch(settings, folder, once=once, console=_console(), stop=stop)
+    with producer.stop_on_signals() as stop:
+        producer.watch(settings, folder, stream.topic, once=once, console=_console(), stop=stop)
 
 
 @app.command()

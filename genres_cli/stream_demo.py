@@ -97,8 +97,10 @@ def stream_running(settings: Settings, instance: "dg.DagsterInstance") -> Iterat
     GenresError
         If the sensors do not start within two minutes.
     """
+    from genres_dagster.launch import WORKSPACE
+
     log = settings.state_dir / "logs" / "dagster_daemon.log"
-    daemon = [sys.executable, "-m", "dagster._daemon", "run", "-w", str(PROJECT_DIR / "workspace.yaml")]
+    daemon = [sys.executable, "-m", "dagster._daemon", "run", "-w", str(WORKSPACE)]
     with _running(daemon, log), producers_running(settings):
         _wait_for_sensors(instance, log)
         yield

@@ -26,6 +26,10 @@ from genres_dagster.partitions import DATASETS
 SYNTHETIC = "synthetic"
 """The id of the dataset that the project synthesises; no folder of a user's gets it."""
 
+WORKSPACE = Path(__file__).with_name("workspace.yaml")
+"""The code locations that Dagster loads."""
+
+_INSTANCE = Path(__file__).with_name("dagster.yaml")
 
 _RESERVED = {SYNTHETIC, "stream"}  # the second is the stream's folder in the lake
 
@@ -46,13 +50,19 @@ class BatchRun:
 
 
 def open_instance(settings: Settings) -> dg.DagsterInstance:
-    """Open the Dagster instance that the UI shows as well, with the project's ``dagster.yaml``."""
+    """Open the Dagster instance that the UI shows as well, with the project's ``dagster.yaml``.
+
+    A file of the user's own in its place is left alone.
+    """
     home = settings.dagster_home
     home.mkdir(parents=True, exist_ok=True)
+    PROJECT_DIR.mkdir(parents=True, exist_ok=True)
     link = home / "dagster.yaml"
-    if not link.exists():
-        link.unlink(missing_ok=True)
-        link.symlink_to(PROJECT_DIR / "dagster.yaml")
+    # Another checkout or virtual environment may have made the link, and may be gone.
+    if not link.exists() or (link.is_symlink() and link.resolve() != _INSTANCE.resolve()):
+        fresh = home / f"dagster.yaml.{os.getpid()}"
+        fresh.symlink_to(_INSTANCE)
+        fresh.replace(link)
     os.environ["DAGSTER_HOME"] = str(home)
     return dg.DagsterInstance.get()
 

@@ -2,8 +2,8 @@
 
 import sys
 
-from genres.settings import PROJECT_DIR, Settings
-from local_stack.program import Program
+from genres.settings import Settings
+from local_stack.program import PYTHON_PATH, Program
 
 
 def mlflow_programs(settings: Settings) -> list[Program]:
@@ -18,7 +18,7 @@ def mlflow_programs(settings: Settings) -> list[Program]:
             ],
             folder,
             {
-                "PYTHONPATH": str(PROJECT_DIR),
+                **PYTHON_PATH,
                 "MLFLOW_DISABLE_TELEMETRY": "true",
                 "DO_NOT_TRACK": "true",
                 # Background jobs are for judging language models, and ``mlflow_process`` starts no runner.

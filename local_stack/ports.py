@@ -44,7 +44,9 @@ def require_free_ports(service: Service) -> None:
         if _is_free(port):
             continue
         holder = _holder(port)
-        who = f"by {holder}" if holder else f"by a process you may not see (look with: ss -ltnp 'sport = :{port}')"
+        # Where only root may ask who listens, as on macOS, there is no ss either.
+        look = f"lsof -nP -iTCP:{port} -sTCP:LISTEN" if psutil.MACOS else f"ss -ltnp 'sport = :{port}'"
+        who = f"by {holder}" if holder else f"by a process you may not see (look with: {look})"
         raise GenresError(
             f"port {port}, which {service.name} needs for {purpose}, is taken {who}; "
             "end that process, or set GENRES_PORT_BASE to another block of ports"

@@ -4,6 +4,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from genres.settings import CHECKOUT
+
+PYTHON_PATH = {"PYTHONPATH": str(CHECKOUT)} if CHECKOUT else {}
+"""How a daemon's Python finds our packages in a checkout; where they are installed it finds them by itself."""
+
 JAVA_OPTIONS = (
     # One small heap and few compiler threads: the daemons share a laptop with the work itself.
     "-XX:+UseSerialGC",

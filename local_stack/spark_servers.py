@@ -5,8 +5,8 @@ import os
 import sys
 from pathlib import Path
 
-from genres.settings import PROJECT_DIR, Settings
-from local_stack.program import JAVA_OPTIONS, Program
+from genres.settings import Settings
+from local_stack.program import JAVA_OPTIONS, PYTHON_PATH, Program
 
 
 def spark_programs(settings: Settings, java_home: Path) -> list[Program]:
@@ -24,8 +24,8 @@ def spark_programs(settings: Settings, java_home: Path) -> list[Program]:
         "SPARK_LOCAL_IP": "127.0.0.1",
         "HADOOP_USER_NAME": settings.hdfs_user,
         "PYSPARK_PYTHON": sys.executable,
-        # The workers import the feature kernel from the checkout.
-        "PYTHONPATH": str(PROJECT_DIR),
+        # The workers import the feature kernel.
+        **PYTHON_PATH,
     }
     return [
         Program(

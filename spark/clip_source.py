@@ -6,19 +6,17 @@ workers and fetches there, so that audio never passes through the JVM. Reading o
 
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any, Protocol
-from urllib.parse import quote
 
 from genres.audio.clip_features import Clip
 from genres.errors import GenresError
 from genres.store.schemas import GENRE, TRACK_ID, Column
 
 if TYPE_CHECKING:
-    import requests
-
-_READ_BYTES = 2**20
+    from genres.store.hdfs import Hdfs
 
 
 class ClipSource(Protocol):
@@ -51,7 +49,7 @@ class WebHdfsClips:
     user: str
     """User name sent to HDFS."""
     give_up_after_s: float = 60.0
-    """How long a clip's fetch is tried again while HDFS does not answer or answers with an error."""
+    """How long a clip's fetch is tried again while HDFS does not answer or is not ready."""
     columns: tuple[Column, ...] = (TRACK_ID, GENRE)
 
     def clips(self, rows: Iterable[Mapping[str, Any]]) -> Iterator[Clip]:
@@ -60,18 +58,15 @@ class WebHdfsClips:
         Raises
         ------
         GenresError
-            If HDFS does not give the file in time, or gives other bytes than the manifest's.
+            If HDFS does not return the file in time, or returns other bytes than the manifest's.
         """
-        with hdfs_session() as session:
+        from genres.store.hdfs import Hdfs
+
+        # Here, not in the source, which is pickled: a file system holds connections.
+        with closing(Hdfs(self.webhdfs_url, user=self.user, patience_s=self.give_up_after_s)) as hdfs:
             for row in rows:
                 path = row["path"]
-                data = fetch_from_hdfs(
-                    session,
-                    path,
-                    webhdfs_url=self.webhdfs_url,
-                    user=self.user,
-                    give_up_after_s=self.give_up_after_s,
-                )
+                data = fetch_from_hdfs(hdfs, path)
                 if hashlib.sha256(data).hexdigest() != row["sha256"]:
                     raise GenresError(
                         f"{path} on HDFS is not the file in the manifest (sha256 {row['sha256'][:12]}…); "
@@ -81,55 +76,19 @@ class WebHdfsClips:
                 yield Clip(about, PurePosixPath(path).suffix, data)
 
 
-def fetch_from_hdfs(
-    session: "requests.Session", path: str, *, webhdfs_url: str, user: str, give_up_after_s: float
-) -> bytes:
-    """Read a whole file of HDFS over WebHDFS.
+def fetch_from_hdfs(hdfs: "Hdfs", path: str) -> bytes:
+    """Return the bytes of a clip on HDFS.
 
     Raises
     ------
     GenresError
-        If HDFS does not give the file within `give_up_after_s` seconds, or has no such file.
+        If HDFS has no such file, does not answer in time or refuses: whatever it is, no fault of the clip's.
     """
-    import requests
-    from tenacity import retry, retry_if_exception_type, stop_after_delay, wait_exponential
-
-    @retry(
-        retry=retry_if_exception_type(requests.RequestException),
-        stop=stop_after_delay(give_up_after_s),
-        wait=wait_exponential(multiplier=0.2, max=5),
-        reraise=True,
-    )
-    def fetch() -> bytes | None:
-        # The NameNode answers with a redirect to a DataNode that has the block.
-        with session.get(
-            f"{webhdfs_url}/webhdfs/v1{quote(path)}",
-            params={"op": "OPEN", "user.name": user},
-            timeout=(5, 60),
-            stream=True,
-        ) as response:
-            if response.status_code == requests.codes.not_found:
-                return None
-            response.raise_for_status()
-            # Left to itself, requests reads ten kilobytes at a time.
-            return b"".join(response.iter_content(_READ_BYTES))
-
     try:
-        data = fetch()
-    except requests.RequestException as error:
-        raise GenresError(
-            f"HDFS at {webhdfs_url} does not give {path}: {error}; is it up? See `genres status`"
-        ) from error
-    if data is None:
-        raise GenresError(f"HDFS at {webhdfs_url} has no {path}, which the manifest or a message names")
-    return data
-
-
-def hdfs_session() -> "requests.Session":
-    """Open a session for `fetch_from_hdfs`."""
-    import requests
-
-    session = requests.Session()
-    # The user's proxy settings are not for the cluster's own nodes.
-    session.trust_env = False
-    return session
+        return hdfs.cat_file(path)
+    except FileNotFoundError as error:
+        raise GenresError(f"HDFS at {hdfs.address} has no {path}, which the manifest or a message names") from error
+    except GenresError as error:
+        raise GenresError(f"HDFS at {hdfs.address} does not give {path}: {error}") from error
+    except (OSError, RuntimeError, ValueError) as error:  # an answer that fsspec has no better word for
+        raise GenresError(f"HDFS at {hdfs.address} does not give {path}: {error}; see `genres status`") from error

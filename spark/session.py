@@ -13,6 +13,7 @@ from urllib.parse import unquote, urlsplit
 from uuid import UUID
 
 from genres.errors import GenresError
+from genres.retrying import retried
 from genres.settings import Settings
 
 _PATIENCE_S = 30.0
@@ -148,19 +149,12 @@ def _wait_for_server(remote: str) -> None:
     # Left to itself the Connect client retries for minutes without a word.
     import socket
 
-    from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_exponential
-
     address = urlsplit(remote)
     if address.scheme != "sc" or not address.hostname:
         raise GenresError(f"'{remote}' is no Spark Connect address: set GENRES_SPARK_REMOTE to sc://<host>:<port>")
-    retrying = Retrying(
-        retry=retry_if_exception_type(OSError),
-        stop=stop_after_delay(_PATIENCE_S),
-        wait=wait_exponential(multiplier=0.2, max=3),
-        reraise=True,
-    )
+    server = (address.hostname, address.port or 15002)
     try:
-        retrying(socket.create_connection, (address.hostname, address.port or 15002), timeout=5).close()
+        retried(lambda: socket.create_connection(server, timeout=5), on=OSError, patience_s=_PATIENCE_S).close()
     except OSError as error:
         raise GenresError(
             f"Spark Connect does not answer at {address.hostname}:{address.port or 15002}: start the stack with "

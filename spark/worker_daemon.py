@@ -22,16 +22,16 @@ def warm_up() -> None:
     import pandas
     import pyarrow
     import pyspark.worker
-    import requests
     import soundfile
     import soxr
     import tenacity
 
     from genres.audio.compile_kernels import run_kernel
     from genres.audio.feature_sets import FEATURE_SETS
+    from genres.store import hdfs
     from spark import extraction
 
-    _ = kafka, pandas, pyarrow, pyspark, requests, soundfile, soxr, tenacity, extraction
+    _ = kafka, pandas, pyarrow, pyspark, soundfile, soxr, tenacity, hdfs, extraction
     for feature_set in FEATURE_SETS.values():
         run_kernel(feature_set)
     # After each task a reused worker collects garbage (pyspark.daemon). Nothing that is here now ever becomes any;

@@ -3,31 +3,33 @@
 import hashlib
 import time
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import closing
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from genres.audio.clip_features import Clip
 from genres.errors import GenresError
 from genres.store.schemas import STREAM_CLIP, Column
-from spark.clip_source import fetch_from_hdfs, hdfs_session
-from streaming_sensors.envelope import BadEnvelopeError, ClipMessage, decode
+from spark.clip_source import fetch_from_hdfs
+from streaming_sensors.envelope import BadEnvelopeError, decode
 
 if TYPE_CHECKING:
     from genres.settings import Settings
+    from genres.store.hdfs import Hdfs
 
 _FETCH_BYTES = 4 * 2**20
 _spoken: dict[str, Any] = {}
 """Versions of the protocol that brokers have told this process, by their addresses."""
 _STALLED_S = 60.0
-"""How long a broker may give nothing of a range that it should have, in seconds."""
+"""How long a broker may return nothing of a range that it should have, or HDFS not a claimed clip, in seconds."""
 
 
 @dataclass(frozen=True)
 class KafkaClips:
     """Clips by offsets: rows of ``topic, kafka_partition, start_offset, end_offset``, end exclusive.
 
-    Every offset of a range gives exactly one clip; a message that is no envelope gives one with its reason. Build it
-    with `of`.
+    Every offset of a range becomes exactly one clip; a message that is no envelope becomes one with its reason. Build
+    it with `of`.
     """
 
     bootstrap_servers: str
@@ -47,14 +49,16 @@ class KafkaClips:
         Raises
         ------
         GenresError
-            If the broker does not have a range, or gives nothing of it for a minute.
+            If the broker does not have a range, or returns nothing of it for a minute.
         """
-        with hdfs_session() as session:
+        from genres.store.hdfs import Hdfs
+
+        with closing(Hdfs(self.webhdfs_url, user=self.hdfs_user, patience_s=_STALLED_S)) as hdfs:
             for row in rows:
                 for record in self._records(
                     row["topic"], row["kafka_partition"], row["start_offset"], row["end_offset"]
                 ):
-                    yield self._clip(record, session)
+                    yield self._clip(record, hdfs)
 
     def _records(self, topic: str, kafka_partition: int, start_offset: int, end_offset: int) -> Iterator[Any]:
         from kafka import KafkaConsumer, TopicPartition
@@ -69,7 +73,7 @@ class KafkaClips:
                 group_id=None,
                 enable_auto_commit=False,
                 auto_offset_reset="none",  # 'earliest' would jump over lost clips in silence
-                # At the default every fetch would give a single clip; much more would be fetched and thrown away,
+                # At the default every fetch would return a single clip; much more would be fetched and thrown away,
                 # since a fetch knows no end offset. A larger message comes all the same, alone.
                 max_partition_fetch_bytes=_FETCH_BYTES,
                 fetch_max_bytes=_FETCH_BYTES,
@@ -105,7 +109,7 @@ class KafkaClips:
             if consumer is not None:
                 consumer.close()
 
-    def _clip(self, record: Any, session: Any) -> Clip:
+    def _clip(self, record: Any, hdfs: "Hdfs") -> Clip:
         about = {
             "kafka_partition": record.partition,
             "kafka_offset": record.offset,
@@ -124,17 +128,8 @@ class KafkaClips:
             "created_at": message.created_at,
             "suffix": message.suffix,
         }
-        data = message.data if message.claim_path is None else self._claimed(message, session)
+        data = message.data if message.claim_path is None else fetch_from_hdfs(hdfs, message.claim_path)
         rejection = None
         if hashlib.sha256(data or b"").hexdigest() != message.sha256:
             rejection = "the bytes behind the claim check are not those that were sent"
         return Clip(about, message.suffix, data or b"", rejection)
-
-    def _claimed(self, message: ClipMessage, session: Any) -> bytes:
-        return fetch_from_hdfs(
-            session,
-            str(message.claim_path),
-            webhdfs_url=self.webhdfs_url,
-            user=self.hdfs_user,
-            give_up_after_s=_STALLED_S,
-        )

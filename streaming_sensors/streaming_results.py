@@ -71,7 +71,7 @@ def build_streaming_results(stream: Stream) -> dg.AssetsDefinition:
         import pandas as pd
 
         database.check_migrated()
-        rows = results.predictions(database, limit=_SHOWN_CLIPS)
+        rows = results.predictions(database, topic=stream.topic, limit=_SHOWN_CLIPS)
         if not rows:
             raise GenresError(
                 f"stream {stream.topic} has predicted nothing yet: drop clips in {stream.settings.watch_folder}, which "
@@ -120,7 +120,7 @@ def build_streaming_results_sensor(stream: Stream) -> dg.SensorDefinition:
             database.check_migrated()
         except GenresError as error:
             return dg.SkipReason(str(error))
-        newest = results.predictions(database, limit=1)
+        newest = results.predictions(database, topic=stream.topic, limit=1)
         if not newest:
             return dg.SkipReason("the stream has predicted nothing yet")
         mark = str(newest[0]["predicted_at"])
@@ -192,7 +192,7 @@ def _checks(
         actual=f"{age} old, {waiting} clips wait",
         warn=True,
     )
-    refused = len(results.quarantine(database))
+    refused = len(results.quarantine(database, topic=stream.topic))
     rate = refused / (refused + table["sha256"].nunique())
     yield check(
         "quarantine_rate",
@@ -206,7 +206,7 @@ def _checks(
     yield check("label_set", not strange, expected="the model's genres", actual=f"others: {strange or 'none'}")
     feature_set = feature_set_of(table["feature_version"].iloc[-1])
     yield _drift(feature_set, stream, settings, database, lake)
-    failed = results.checks(database, failed_only=True)
+    failed = results.checks(database, topic=stream.topic, failed_only=True)
     yield check(
         "batch_checks",
         not failed,

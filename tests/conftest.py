@@ -11,11 +11,16 @@ from pathlib import Path
 
 import pytest
 import soundfile
+from hypothesis import settings as hypothesis_settings
 
 from genres.datasets.synthetic import SAMPLE_RATE, synthesise
 from genres.settings import PORT_BLOCK, PROJECT_DIR, Settings
 from local_stack.ports import is_free_block
 from local_stack.stack import down, up
+
+# A slow machine is not a failure: no test is timed.
+hypothesis_settings.register_profile("genres", deadline=None)
+hypothesis_settings.load_profile("genres")
 
 WriteClips = Callable[[Path, Iterable[str], int], None]
 RunGenres = Callable[..., subprocess.CompletedProcess[str]]

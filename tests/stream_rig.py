@@ -26,7 +26,7 @@ from genres.store.lake import Lake
 from genres.store.ledger import Dataset
 from genres.store.model_registry import ModelRegistry
 from genres.store.stream_ledger import ranges, results
-from genres_dagster.launch import open_instance, register
+from genres_dagster.launch import WORKSPACE, open_instance, register
 from streaming_sensors import stream as streams
 from streaming_sensors.topic import create_topic, topic_state
 
@@ -55,8 +55,7 @@ class Stream:
     def start_daemon(self) -> None:
         """Start daemon and sensors, and wait until the sensor has ticked."""
         began = time.time()
-        workspace = str(PROJECT_DIR / "workspace.yaml")
-        self.daemon = self._start("dagster_daemon", "-m", "dagster._daemon", "run", "-w", workspace)
+        self.daemon = self._start("dagster_daemon", "-m", "dagster._daemon", "run", "-w", str(WORKSPACE))
         wait_until(lambda: self._ticked_since(began))
 
     def stop(self) -> None:

@@ -12,12 +12,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from genres.datasets import gtzan
+from genres.audio.gate import SUFFIXES
+from genres.datasets import published_datasets
 from genres.datasets.split import MIN_CLIPS_PER_GENRE
 from genres.errors import GenresError
+from genres.file_names import display_path, unicode_name
 
-AUDIO_SUFFIXES = (".wav", ".au", ".flac", ".mp3")
-"""What counts as audio, in upper or lower case."""
+SYNTHETIC = "synthetic"
+"""The id of every dataset that the synthesiser made."""
 
 SYNTHETIC_MARKER = "synthetic.json"
 """The file that says a folder's clips are synthetic; it holds what they were made from."""
@@ -61,7 +63,7 @@ class FolderScan:
 def scan(folder: Path) -> FolderScan:
     """Find the labelled clips of a folder, in the same order everywhere.
 
-    A clip is a regular file with a suffix of `AUDIO_SUFFIXES` directly in a sub-folder, whose name is the
+    A clip is a regular file with a suffix of `genres.audio.gate.SUFFIXES` directly in a sub-folder, whose name is the
     genre. Its track id is the file's stem, if that begins with the genre as in ``blues/blues.00000.wav``, and
     ``<genre>.<stem>`` otherwise, both through `safe_name`. Ignored: hidden entries, links that lead out of the
     folder or nowhere, other suffixes, and audio at any other depth.
@@ -87,7 +89,7 @@ def scan(folder: Path) -> FolderScan:
     try:
         files, ignored = _walk(folder)
     except PermissionError as error:
-        unreadable = _shown(Path(error.filename))
+        unreadable = display_path(Path(error.filename))
         raise GenresError(f"cannot read {unreadable}: give this user the right to list its folder") from None
     _complain(folder, files, ignored)
     return FolderScan(sorted(files, key=lambda file: file.track_id), dict(sorted(ignored.items())))
@@ -106,22 +108,24 @@ def dataset_id(folder: Path, files: Sequence[LabelledFile]) -> str:
     Returns
     -------
     str
-        ``synthetic`` if the folder carries the synthesiser's marker file; ``gtzan`` if every clip has the name
-        and genre of a GTZAN track; otherwise the folder's name in lower-case letters, digits and underscores,
-        at most 40 of them. A folder that is merely called ``gtzan`` or ``synthetic`` is ``own_gtzan`` or
-        ``own_synthetic``, and a name without any Latin letter or digit becomes ``audio_`` and eight digits of
-        its hash. Two folders of the same name share an id unless the user sets one.
+        ``synthetic`` if the folder carries the synthesiser's marker file; a published dataset's name, such as
+        ``gtzan``, if every clip has the name and genre of one of its tracks; otherwise the folder's name in lower-case
+        letters, digits and underscores, at most 40 of them. A folder that is merely called ``gtzan`` or ``synthetic``
+        is ``own_gtzan`` or ``own_synthetic``, and a name without any Latin letter or digit becomes ``audio_`` and eight
+        digits of its hash. Two folders of the same name share an id unless the user sets one.
     """
     if (folder / SYNTHETIC_MARKER).is_file():
-        return "synthetic"
-    if gtzan.is_gtzan((file.track_id, file.genre) for file in files):
-        return "gtzan"
+        return SYNTHETIC
+    published = published_datasets.published_dataset((file.track_id, file.genre) for file in files)
+    if published is not None:
+        return published.name
     name = folder.resolve().name
     ascii_name = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode().lower()
     slug = re.sub(r"[^a-z0-9]+", "_", ascii_name).strip("_")[:40]
     if not slug:
         return f"audio_{_digest(name)[:8]}"
-    return f"own_{slug}" if slug in ("gtzan", "synthetic") else slug
+    taken = {SYNTHETIC, *(known.name for known in published_datasets.PUBLISHED)}
+    return f"own_{slug}" if slug in taken else slug
 
 
 def safe_name(name: str) -> str:
@@ -150,11 +154,11 @@ _SAFE_CHARACTERS = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwx
 
 
 def _walk(folder: Path) -> tuple[list[LabelledFile], Counter[str]]:
-    """Give the clips, and how many entries were ignored for which reason."""
+    """Return the clips, and how many entries were ignored for which reason."""
     if not folder.exists():
-        raise GenresError(f"audio folder {_shown(folder)} does not exist: check the path, and {_LAYOUT}")
+        raise GenresError(f"audio folder {display_path(folder)} does not exist: check the path, and {_LAYOUT}")
     if not folder.is_dir():
-        raise GenresError(f"audio folder {_shown(folder)} is a file: name the folder that holds the genres")
+        raise GenresError(f"audio folder {display_path(folder)} is a file: name the folder that holds the genres")
     root = folder.resolve()
     ignored: Counter[str] = Counter()
     files: list[LabelledFile] = []
@@ -189,26 +193,26 @@ def _entries(folder: Path, root: Path, ignored: Counter[str]) -> Iterator[Path]:
 
 
 def _is_audio(path: Path) -> bool:
-    return path.suffix.lower() in AUDIO_SUFFIXES
+    return path.suffix.lower() in SUFFIXES
 
 
 def _label(path: Path) -> LabelledFile:
-    genre, stem = _text(path.parent.name), _text(path.stem)
+    genre, stem = unicode_name(path.parent.name), unicode_name(path.stem)
     named_by_genre = stem.startswith((f"{genre}.", f"{SYNTHETIC_PREFIX}{genre}."))
     track_id = safe_name(stem) if named_by_genre else f"{safe_name(genre)}.{safe_name(stem)}"
-    return LabelledFile(track_id, genre, path, _text(path.name))
+    return LabelledFile(track_id, genre, path, unicode_name(path.name))
 
 
 def _complain(folder: Path, files: list[LabelledFile], ignored: Counter[str]) -> None:
     """Raise the one error that says what is wrong with the whole folder, if anything is."""
-    where = f"audio folder {_shown(folder)}"
+    where = f"audio folder {display_path(folder)}"
     if not files:
         if ignored[_OUTSIDE]:
             raise GenresError(f"{where} holds {ignored[_OUTSIDE]} audio file(s) but no genre folders: {_LAYOUT}")
         if not ignored:
             raise GenresError(f"{where} is empty: {_LAYOUT}")
         seen = ", ".join(f"{reason}: {count}" for reason, count in sorted(ignored.items()))
-        raise GenresError(f"{where} holds no {'/'.join(AUDIO_SUFFIXES)} files in genre folders ({seen}): {_LAYOUT}")
+        raise GenresError(f"{where} holds no {'/'.join(SUFFIXES)} files in genre folders ({seen}): {_LAYOUT}")
 
     clips = Counter(file.genre for file in files)
     if len(clips) == 1:
@@ -232,20 +236,8 @@ def _complain(folder: Path, files: list[LabelledFile], ignored: Counter[str]) ->
             )
 
 
-def _text(name: str) -> str:
-    r"""Make a name from the file system valid, composed Unicode; bytes that are not UTF-8 become ``\xff``."""
-    readable = name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
-    return unicodedata.normalize("NFC", readable)
-
-
 def _relative(file: LabelledFile) -> str:
     return repr(f"{file.genre}/{file.file_name}")
-
-
-def _shown(path: Path) -> str:
-    """Spell a path on one line, with quotes only if it has characters that need them."""
-    text = _text(str(path))
-    return text if text.isprintable() else repr(text)
 
 
 def _digest(text: str) -> str:

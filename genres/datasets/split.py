@@ -5,9 +5,10 @@ What belongs here: who goes where and why. A pure function of a table; storing t
 
 import hashlib
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
-from genres.datasets import gtzan
+from genres.datasets import published_datasets
+from genres.datasets.published_dataset import PublishedDataset
 from genres.errors import GenresError
 
 if TYPE_CHECKING:
@@ -22,6 +23,9 @@ EXCLUDED = "excluded"
 MIN_CLIPS_PER_GENRE = len(PARTS)
 """Different clips that each genre needs, one for each part."""
 
+STRATIFIED = "stratified"
+"""The method for tracks that no published split is for."""
+
 VALID_SHARE = TEST_SHARE = 0.2
 """Shares of a genre's tracks in the stratified split; the rest is for training."""
 
@@ -35,7 +39,8 @@ class TrackSplit:
     A row for each track given, sorted by ``track_id``: ``track_id, genre, sha256``, ``part`` (one of `PARTS` or
     `EXCLUDED`) and ``reason`` (why a track is excluded, else empty).
     """
-    method: Literal["fault-filtered", "stratified"]
+    method: str
+    """The published split's name, such as ``fault-filtered``, or `STRATIFIED`."""
     why: str
     """A sentence: what the method is and why it was taken."""
 
@@ -43,13 +48,13 @@ class TrackSplit:
 def split_tracks(tracks: "pd.DataFrame") -> TrackSplit:
     """Split accepted tracks into train, valid and test.
 
-    If all names are GTZAN's, the published fault-filtered split [1]_ is taken, provided that the tracks at hand
-    leave every genre in each of its parts. Otherwise each genre is split 60/20/20 in the order of a hash of the
-    audio, so that neither names nor the order of rows matter.
+    If all names are those of a published dataset, its split is taken, for GTZAN the fault-filtered one [1]_, provided
+    that the tracks at hand leave every genre in each of its parts. Otherwise each genre is split 60/20/20 in the order
+    of a hash of the audio, so that neither names nor the order of rows matter.
 
     Identical audio is one track: the first by ``track_id`` stays and its copies are excluded. If the labels of
-    identical audio disagree nobody knows which is right, and all of it is excluded. In the fault-filtered split
-    this applies to the tracks that its lists name; they name no audio twice in the original files.
+    identical audio disagree nobody knows which is right, and all of it is excluded. In a published split
+    this applies to the tracks that its lists name; GTZAN's name no audio twice in the original files.
 
     Parameters
     ----------
@@ -78,25 +83,28 @@ def split_tracks(tracks: "pd.DataFrame") -> TrackSplit:
         held = f"one genre only, {genres[0]!r}" if genres else "no accepted track"
         raise GenresError(f"the split got {held}: a classifier needs two genres; add audio of others")
 
-    if not gtzan.is_gtzan(zip(table["track_id"], table["genre"], strict=True)):
-        why = "Stratified by genre, 60/20/20 by a hash of the audio: the tracks are not GTZAN's."
-        return TrackSplit(_stratified(table), "stratified", why)
+    published = published_datasets.published_dataset(zip(table["track_id"], table["genre"], strict=True))
+    if published is None:
+        owners = " or ".join(f"{known.title}'s" for known in published_datasets.PUBLISHED)
+        why = f"Stratified by genre, 60/20/20 by a hash of the audio: the tracks are not {owners}."
+        return TrackSplit(_stratified(table), STRATIFIED, why)
 
-    filtered = _fault_filtered(table)
+    listed = _as_published(table, published)
     gaps = [
         f"{genre} has no {part} track"
         for genre in genres
         for part in PARTS
-        if not ((filtered["genre"] == genre) & (filtered["part"] == part)).any()
+        if not ((listed["genre"] == genre) & (listed["part"] == part)).any()
     ]
     if gaps:
         why = (
-            "Stratified by genre, 60/20/20 by a hash of the audio: of the GTZAN tracks at hand, the fault-filtered "
-            f"split would leave {len(gaps)} gaps, the first being that {gaps[0]}."
+            f"Stratified by genre, 60/20/20 by a hash of the audio: of the {published.title} tracks at hand, the "
+            f"{published.split_name} split would leave {len(gaps)} gaps, the first being that {gaps[0]}."
         )
-        return TrackSplit(_stratified(table), "stratified", why)
-    why = "GTZAN's published fault-filtered split: all names are GTZAN's and every genre is in every part."
-    return TrackSplit(filtered, "fault-filtered", why)
+        return TrackSplit(_stratified(table), STRATIFIED, why)
+    title = published.title
+    why = f"{title}'s published {published.split_name} split: all names are {title}'s and every genre is in every part."
+    return TrackSplit(listed, published.split_name, why)
 
 
 def fingerprint(table: "pd.DataFrame") -> str:
@@ -117,10 +125,10 @@ def fingerprint(table: "pd.DataFrame") -> str:
     return _digest("\n".join(repr(row) for row in rows))
 
 
-def _fault_filtered(table: "pd.DataFrame") -> "pd.DataFrame":
-    listed = [gtzan.tracks()[track_id].filtered_part for track_id in table["track_id"]]
-    table = table.assign(part=[part or EXCLUDED for part in listed], reason="")
-    table.loc[table["part"] == EXCLUDED, "reason"] = "left out by the fault-filtered split"
+def _as_published(table: "pd.DataFrame", published: PublishedDataset) -> "pd.DataFrame":
+    known = published.read_tracks()
+    table = table.assign(part=[known[track_id].part or EXCLUDED for track_id in table["track_id"]], reason="")
+    table.loc[table["part"] == EXCLUDED, "reason"] = f"left out by the {published.split_name} split"
     return _exclude_repeated_audio(table)
 
 
@@ -142,7 +150,7 @@ def _stratified(table: "pd.DataFrame") -> "pd.DataFrame":
 
 
 def _parts(n: int) -> list[str]:
-    """Give the parts of a genre's `n` tracks, each part at least once."""
+    """Return the parts of a genre's `n` tracks, each part at least once."""
     n_valid, n_test = max(1, round(VALID_SHARE * n)), max(1, round(TEST_SHARE * n))
     return ["train"] * (n - n_valid - n_test) + ["valid"] * n_valid + ["test"] * n_test
 

@@ -9,12 +9,13 @@ from urllib.parse import SplitResult, urlsplit
 
 import requests
 from fsspec.implementations.webhdfs import WebHDFile, WebHDFS
-from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_exponential
 
 from genres.errors import GenresError
+from genres.retrying import retried
 
 _CONNECT_TIMEOUT_S = 5
 _READ_TIMEOUT_S = 120
+_READ_BYTES = 2**20
 # What a daemon answers while it, or one that it asks, restarts: the remote exception's name ...
 _PASSING = {
     *("SafeModeException", "RetriableException", "StandbyException", "BlockMissingException"),
@@ -24,7 +25,6 @@ _PASSING = {
 # ... or, where it is only an IOException, its message.
 _PASSING_MESSAGES = ("could only be written to 0", "Failed to find datanode")
 _NO_ANSWER = (requests.ConnectionError, requests.Timeout, requests.exceptions.ChunkedEncodingError)
-
 
 _Answer = TypeVar("_Answer")
 
@@ -79,7 +79,18 @@ class Hdfs(WebHDFS):
         # fsspec hands on an answer's message, but not the exception's name.
         self.session.hooks["response"].append(_raise_if_passing)
         send = self.session.request
-        self.session.request = lambda *a, **k: send(*a, **{"timeout": (_CONNECT_TIMEOUT_S, _READ_TIMEOUT_S), **k})
+
+        def request(*arguments: Any, **options: Any) -> requests.Response:
+            # What a file holds is left to `cat_file`: requests itself would read it ten kilobytes at a time.
+            is_open = options.get("params", {}).get("op") == "OPEN"
+            defaults = {"timeout": (_CONNECT_TIMEOUT_S, _READ_TIMEOUT_S), "stream": is_open}
+            return send(*arguments, **{**defaults, **options})
+
+        self.session.request = request
+
+    def close(self) -> None:
+        """Close the connections that are kept alive; the next call opens new ones."""
+        self.session.close()
 
     def _call(self, op: str, method: str = "get", path: str | None = None, **kwargs: Any) -> requests.Response:
         return self.patiently(lambda: self._call_once(op, method, path, **kwargs))
@@ -89,24 +100,19 @@ class Hdfs(WebHDFS):
             return super()._call(op, method, path, **kwargs)
         except PermissionError as error:
             raise GenresError(
-                f"HDFS at {self.address}: {str(error).splitlines()[0]}: give the user that right, or mend "
+                f"HDFS at {self.address}: {str(error).splitlines()[0]}: give the user that right, or fix "
                 "GENRES_HDFS_USER or GENRES_LAKE_PATH"
             ) from error
 
     def patiently(self, attempt: Callable[[], _Answer]) -> _Answer:
-        """Repeat `attempt` while it fails in ways that pass; give what it gives."""
+        """Return the result of `attempt`, which is repeated while it fails in ways that pass."""
         try:
-            return Retrying(
-                retry=retry_if_exception_type((*_NO_ANSWER, HdfsUnavailableError)),
-                stop=stop_after_delay(self.patience_s),
-                wait=wait_exponential(multiplier=0.2, max=3),
-                reraise=True,
-            )(attempt)
+            return retried(attempt, on=(*_NO_ANSWER, HdfsUnavailableError), patience_s=self.patience_s)
         except HdfsUnavailableError as error:
             raise GenresError(f"HDFS at {self.address} is not ready: {error}; see `genres status`") from error
         except _NO_ANSWER as error:
             raise GenresError(
-                f"HDFS does not answer at {self.address}: start the stack with `genres up`, or mend GENRES_WEBHDFS_URL"
+                f"HDFS does not answer at {self.address}: start the stack with `genres up`, or fix GENRES_WEBHDFS_URL"
             ) from error
 
     def pipe_file(self, path: str, value: bytes, mode: str = "overwrite", **kwargs: Any) -> None:
@@ -120,7 +126,13 @@ class Hdfs(WebHDFS):
         self.patiently(put)
 
     def cat_file(self, path: str, start: int | None = None, end: int | None = None, **kwargs: Any) -> bytes:
-        """Read a file, or its bytes from `start` to `end`, with a single OPEN."""
+        """Read a file, or its bytes from `start` to `end`, with a single OPEN.
+
+        Raises
+        ------
+        FileNotFoundError
+            If there is no such file.
+        """
         window: dict[str, int] = {}
         if start is not None:
             window["offset"] = start
@@ -128,20 +140,27 @@ class Hdfs(WebHDFS):
             window["length"] = end - (start or 0)
 
         def get() -> bytes:
-            return self._call_once("OPEN", "GET", path, **window).content
+            try:
+                with self._call_once("OPEN", "GET", path, **window) as answer:
+                    return b"".join(answer.iter_content(_READ_BYTES))
+            except requests.HTTPError as error:
+                # A proxy, or a gateway, that does not speak WebHDFS's own words for it.
+                if error.response.status_code == requests.codes.not_found:
+                    raise FileNotFoundError(path) from error
+                raise
 
         return self.patiently(get)
 
     def exists(self, path: str, **kwargs: Any) -> bool:
-        """Tell whether there is a file or folder at `path`."""
+        """Return whether there is a file or folder at `path`."""
         return self._type(path) is not None
 
     def isfile(self, path: str) -> bool:
-        """Tell whether there is a file at `path`."""
+        """Return whether there is a file at `path`."""
         return self._type(path) == "file"
 
     def isdir(self, path: str) -> bool:
-        """Tell whether there is a folder at `path`."""
+        """Return whether there is a folder at `path`."""
         return self._type(path) == "directory"
 
     def _type(self, path: str) -> str | None:
@@ -204,7 +223,7 @@ def _raise_unless_ok(answer: requests.Response, path: str) -> None:
 
 
 def _raise_if_passing(answer: requests.Response, *_: Any, **__: Any) -> None:
-    """Tell an answer that will change when the daemons are up again from one that is final."""
+    """Raise `HdfsUnavailableError` for an answer that will change when the daemons are up again."""
     if answer.ok:
         return
     try:

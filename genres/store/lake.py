@@ -69,7 +69,7 @@ class Lake:
         return {path: info["size"] for path, info in self.files.find(folder, detail=True).items()}
 
     def attempt_path(self, place: str) -> str:
-        """Give a fresh temporary path for one attempt to write what will lie at or in `place`."""
+        """Return a fresh temporary path for one attempt to write what will lie at or in `place`."""
         folder = posixpath.join(self.root, "_tmp", place.removeprefix(self.root).strip("/").replace("/", "-"))
         self._sweep(folder)
         return posixpath.join(folder, uuid4().hex)
@@ -86,7 +86,7 @@ class Lake:
                     self.files.rm(entry["name"], recursive=True)
 
     def write_table(self, table: "pa.Table", folder: str, *, name: str = "") -> str:
-        """Write a small table as one new Parquet file in `folder`, complete or not at all, and give its path.
+        """Write a small table as one new Parquet file in `folder`, complete or not at all, and return its path.
 
         The file's name is unique; it begins with `name`, if there is one.
         """

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from genres.errors import GenresError
+from genres.retrying import retried
 
 _PATIENCE_S = 30.0
 _MODEL = "model"
@@ -228,21 +229,15 @@ def directory_digest(folder: Path) -> str:
 def _wait_for_server(tracking_uri: str) -> None:
     # MLflow's own client retries for minutes, and says nothing until it gives up.
     import requests
-    from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_exponential
 
     if not tracking_uri.startswith(("http://", "https://")):
         raise GenresError(
             f"'{tracking_uri}' is no MLflow address: set GENRES_MLFLOW_TRACKING_URI to http://<host>:<port>"
         )
-    retrying = Retrying(
-        retry=retry_if_exception_type((requests.ConnectionError, requests.Timeout)),
-        stop=stop_after_delay(_PATIENCE_S),
-        wait=wait_exponential(multiplier=0.2, max=3),
-        reraise=True,
-    )
+    health, no_answer = f"{tracking_uri.rstrip('/')}/health", (requests.ConnectionError, requests.Timeout)
     try:
-        retrying(requests.get, f"{tracking_uri.rstrip('/')}/health", timeout=5)
-    except (requests.ConnectionError, requests.Timeout) as error:
+        retried(lambda: requests.get(health, timeout=5), on=no_answer, patience_s=_PATIENCE_S)
+    except no_answer as error:
         raise GenresError(
             f"MLflow does not answer at {tracking_uri}: start the stack with `genres up`, "
             "or mend GENRES_MLFLOW_TRACKING_URI"

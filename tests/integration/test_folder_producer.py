@@ -27,7 +27,7 @@ from genres.store.hdfs import Hdfs
 from genres.store.stream_ledger import results, sent_files
 from local_stack.stack import start_service, stop_service
 from streaming_sensors.envelope import ClipMessage, decode
-from streaming_sensors.folder_producer import WatchReport, watch
+from streaming_sensors.folder_producer.producer import WatchReport, watch
 from streaming_sensors.topic import create_topic, max_message_bytes, topic_state, wait_for_data
 
 INLINE_LIMIT = 200_000
@@ -206,10 +206,9 @@ def test_watching_starts_without_a_broker_and_ctrl_c_ends_it_with_0(settings: Se
 
 
 def test_missing_topic_is_named(settings: Settings, tmp_path: Path) -> None:
-    other = settings.model_copy(update={"topic": "nobody_made_it"})
     for once in (True, False):
         with pytest.raises(GenresError, match="no topic 'nobody_made_it': make it with `genres up`"):
-            watch(other, tmp_path, once=once, console=quiet(), stop=threading.Event())
+            watch(settings, tmp_path, "nobody_made_it", once=once, console=quiet(), stop=threading.Event())
 
 
 def test_topic_too_small_for_the_clip_is_named(settings: Settings, tmp_path: Path) -> None:
@@ -277,7 +276,7 @@ def quiet() -> Console:
 
 
 def run_once(settings: Settings, folder: Path) -> WatchReport:
-    return watch(settings, folder, once=True, console=quiet(), stop=threading.Event())
+    return watch(settings, folder, settings.topic, once=True, console=quiet(), stop=threading.Event())
 
 
 @contextmanager
@@ -286,7 +285,7 @@ def watching(settings: Settings, folder: Path) -> Iterator[None]:
     stop = threading.Event()
     reports: list[WatchReport] = []
     thread = threading.Thread(
-        target=lambda: reports.append(watch(settings, folder, once=False, console=quiet(), stop=stop))
+        target=lambda: reports.append(watch(settings, folder, settings.topic, once=False, console=quiet(), stop=stop))
     )
     thread.start()
     try:

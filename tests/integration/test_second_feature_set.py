@@ -84,7 +84,7 @@ def test_the_model_carries_its_feature_set(settings: Settings, tables: BatchTabl
 def test_the_stream_computes_what_the_champion_reads(settings: Settings, tables: BatchTables) -> None:
     from genres.store.stream_ledger import ranges, results
     from genres.store.stream_ledger.values import Attempt, PartitionKey, Plan
-    from streaming_sensors.folder_producer import watch
+    from streaming_sensors.folder_producer.producer import watch
     from streaming_sensors.run_tags import ATTEMPT_TAG, DRAIN_TAG
     from streaming_sensors.topic import create_topic, topic_state
 

@@ -8,6 +8,8 @@ import pytest
 
 from genres.datasets import gtzan
 from genres.datasets.folder import dataset_id, scan
+from genres.datasets.gtzan import GTZAN
+from genres.datasets.published_dataset import Validation
 from genres.settings import PROJECT_DIR
 
 SAMPLE_AUDIO = PROJECT_DIR.parent / "shared" / "data" / "gtzan" / "sample_audio"
@@ -27,7 +29,7 @@ def test_a_thousand_tracks_of_ten_genres() -> None:
 
 
 def test_sizes_of_the_fault_filtered_split() -> None:
-    parts = Counter(track.filtered_part for track in gtzan.tracks().values())
+    parts = Counter(track.part for track in gtzan.tracks().values())
     assert parts == {"train": 443, "valid": 197, "test": 290, "": 70}
 
 
@@ -41,33 +43,33 @@ def test_fourteen_identical_pairs() -> None:
 
 def test_the_fault_filtered_split_lists_one_of_each_identical_pair() -> None:
     tracks = gtzan.tracks()
-    listed = [[bool(tracks[track].filtered_part) for track in pair] for pair in gtzan.identical_pairs()]
+    listed = [[bool(tracks[track].part) for track in pair] for pair in gtzan.identical_pairs()]
     assert listed == [[False, True]] * 14
 
 
 def test_validate_tells_missing_different_and_unknown() -> None:
     md5 = {track_id: track.md5 for track_id, track in gtzan.tracks().items()}
-    assert gtzan.validate(md5) == gtzan.Validation(missing=[], different=[], unknown=[])
+    assert GTZAN.validate(md5) == Validation(missing=[], different=[], unknown=[])
     del md5["rock.00099"], md5["blues.00000"]
     md5["jazz.00054"] = "0" * 32
     md5["polka.00000"] = "0" * 32
-    assert gtzan.validate(md5) == gtzan.Validation(
+    assert GTZAN.validate(md5) == Validation(
         missing=["blues.00000", "rock.00099"], different=["jazz.00054"], unknown=["polka.00000"]
     )
 
 
 def test_gtzan_takes_name_and_genre() -> None:
-    assert gtzan.is_gtzan([("blues.00000", "blues")])
-    assert not gtzan.is_gtzan([("blues.00000", "blues"), ("blues.00100", "blues")])
-    assert not gtzan.is_gtzan([("blues.00000", "jazz")])
-    assert not gtzan.is_gtzan([])
+    assert GTZAN.recognises([("blues.00000", "blues")])
+    assert not GTZAN.recognises([("blues.00000", "blues"), ("blues.00100", "blues")])
+    assert not GTZAN.recognises([("blues.00000", "jazz")])
+    assert not GTZAN.recognises([])
 
 
 @real_clips
 def test_real_clips_are_the_originals() -> None:
     files = scan(SAMPLE_AUDIO).files
     assert dataset_id(SAMPLE_AUDIO, files) == "gtzan"
-    found = gtzan.validate(
+    found = GTZAN.validate(
         {file.track_id: hashlib.md5(Path(file.path).read_bytes()).hexdigest() for file in files}  # noqa: S324
     )
     assert (len(found.missing), found.different, found.unknown) == (1000 - len(files), [], [])

@@ -139,9 +139,7 @@ def test_gtzan_copies_across_parts_are_excluded() -> None:
 def test_gtzan_without_a_genres_test_tracks_is_stratified_and_says_so() -> None:
     tracks = gtzan_table()
     known = gtzan.tracks()
-    lacks_test = [
-        known[track_id].genre == "pop" and known[track_id].filtered_part == "test" for track_id in tracks["track_id"]
-    ]
+    lacks_test = [known[track_id].genre == "pop" and known[track_id].part == "test" for track_id in tracks["track_id"]]
     split = split_tracks(tracks[[not lacks for lacks in lacks_test]])
     assert split.method == "stratified"
     assert "pop has no test track" in split.why

@@ -2,6 +2,7 @@
 
 import hashlib
 import http.server
+import json
 import math
 import pickle
 import subprocess
@@ -175,6 +176,20 @@ def test_a_file_that_is_gone_or_changed_fails() -> None:
     with answering((404, b"")) as url, pytest.raises(GenresError, match=r"has no /lake/blues/a b\.wav"):
         list(WebHdfsClips(url, "genres").clips(manifest(b"the bytes")))
     with answering((200, b"other bytes")) as url, pytest.raises(GenresError, match="is not the file in the manifest"):
+        list(WebHdfsClips(url, "genres").clips(manifest(b"the bytes")))
+
+
+@pytest.mark.parametrize(
+    ("status", "exception", "line"),
+    [
+        (403, "AccessControlException", "Permission denied: user=genres"),
+        (500, "IOException", "no such codec"),
+        (400, "IllegalArgumentException", "no such offset"),
+    ],
+)
+def test_what_hdfs_refuses_is_said_at_once_and_is_no_fault_of_the_clip(status: int, exception: str, line: str) -> None:
+    body = json.dumps({"RemoteException": {"exception": exception, "message": line, "javaClassName": ""}}).encode()
+    with answering((status, body), (200, b"the bytes")) as url, pytest.raises(GenresError, match=f"does not.*{line}"):
         list(WebHdfsClips(url, "genres").clips(manifest(b"the bytes")))
 
 

@@ -11,10 +11,13 @@ import pytest
 from rich.console import Console
 
 from genres.errors import GenresError
+from genres.file_names import display_path, unicode_name
 from genres.settings import Settings
 from genres.store.database import Database
-from streaming_sensors import folder_producer
-from streaming_sensors.folder_producer import stop_on_signals, watch
+from streaming_sensors.folder_producer import producer
+from streaming_sensors.folder_producer.folder import clips, find_stamp, is_clip, ledger_key, move_aside
+from streaming_sensors.folder_producer.outlet import producer_config
+from streaming_sensors.folder_producer.producer import WatchReport, stop_on_signals, watch
 from streaming_sensors.topic import KafkaUnreachableError, max_message_bytes, topic_state
 
 
@@ -33,13 +36,14 @@ def settings(tmp_path: Path) -> Settings:
     return settings
 
 
-def run(settings: Settings, folder: Path) -> folder_producer.WatchReport:
-    return watch(settings, folder, once=True, console=Console(file=io.StringIO()), stop=threading.Event())
+def run(settings: Settings, folder: Path) -> WatchReport:
+    console = Console(file=io.StringIO())
+    return watch(settings, folder, settings.topic, once=True, console=console, stop=threading.Event())
 
 
 def found(folder: Path) -> list[str]:
     complaints: list[Path] = []
-    paths = folder_producer._clips(folder, lambda path, _why: complaints.append(path))
+    paths = clips(folder, lambda path, _why: complaints.append(path))
     return [str(path.relative_to(folder)) for path in paths]
 
 
@@ -65,14 +69,14 @@ def test_links_out_of_the_folder_and_pipes_are_no_clips(tmp_path: Path) -> None:
     (folder / "twin.wav").symlink_to(folder / "rock" / "own.wav")
     os.mkfifo(folder / "pipe.wav")
     assert found(folder) == ["rock/own.wav", "twin.wav"]
-    assert not folder_producer._is_clip(folder / "jazz" / "secret.wav", folder)
+    assert not is_clip(folder / "jazz" / "secret.wav", folder)
 
 
 def test_refused_file_replaces_none_that_was_refused_before(tmp_path: Path) -> None:
     names = []
     for content in (b"1", b"2", b"3"):
         (tmp_path / "a.wav").write_bytes(content)
-        names.append(folder_producer._move_aside(tmp_path / "a.wav", tmp_path / "error").name)
+        names.append(move_aside(tmp_path / "a.wav", tmp_path / "error").name)
     assert names == ["a.wav", "a.1.wav", "a.2.wav"]
     assert (tmp_path / "error" / "a.1.wav").read_bytes() == b"2"
 
@@ -81,7 +85,7 @@ def test_age_counts_from_the_arrival_not_from_the_recording(tmp_path: Path) -> N
     path = tmp_path / "a.wav"
     path.write_bytes(b"x")
     os.utime(path, (0, 0))
-    stamp = folder_producer._stamp(path)
+    stamp = find_stamp(path)
     assert stamp is not None
     assert stamp[0].mtime_ns == 0
     assert stamp[1] < 3600
@@ -89,9 +93,9 @@ def test_age_counts_from_the_arrival_not_from_the_recording(tmp_path: Path) -> N
 
 def test_any_file_name_is_text_on_one_line(tmp_path: Path) -> None:
     path = Path(os.fsdecode(b"/drop/a\xff\nb.wav"))
-    assert folder_producer._text(path.name) == "a\\xff\nb.wav"
-    assert folder_producer._key(path) == "/drop/a\\xff\nb.wav"
-    assert "\n" not in folder_producer._shown(path)
+    assert unicode_name(path.name) == "a\\xff\nb.wav"
+    assert ledger_key(path) == "/drop/a\\xff\nb.wav"
+    assert "\n" not in display_path(path)
 
 
 @pytest.mark.parametrize(
@@ -115,7 +119,7 @@ def test_missing_tables_are_named_before_anything_is_sent(settings: Settings, tm
 def test_unreachable_broker_is_named_and_leaves_no_thread(
     settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(folder_producer, "_TRY_AGAIN_S", 0.5)
+    monkeypatch.setattr(producer, "_TRY_AGAIN_S", 0.5)
     threads = set(threading.enumerate())
     with pytest.raises(KafkaUnreachableError, match=f"Kafka at {settings.bootstrap_servers} does not answer"):
         run(settings, tmp_path)
@@ -137,6 +141,6 @@ def test_stop_signal_sets_the_event_once_and_is_given_back() -> None:
 
 
 def test_producer_takes_the_largest_inline_clip_and_refuses_weaker_delivery(settings: Settings) -> None:
-    config = folder_producer.producer_config(settings)
+    config = producer_config(settings)
     assert config["enable_idempotence"] is True and config["acks"] == "all"
     assert config["max_request_size"] == max_message_bytes(settings) > settings.inline_limit_bytes

@@ -12,6 +12,7 @@ import pytest
 
 from genres.audio.clip_features import Clip
 from genres.settings import Settings
+from genres.store.hdfs import Hdfs
 from spark.clip_source import ClipSource
 from streaming_sensors.envelope import ClipMessage, encode
 from streaming_sensors.kafka_clips import KafkaClips
@@ -96,4 +97,4 @@ def record(**changes: Any) -> SimpleNamespace:
 
 
 def clip_of(message: SimpleNamespace) -> Clip:
-    return KafkaClips.of(SETTINGS)._clip(message, session=None)
+    return KafkaClips.of(SETTINGS)._clip(message, Hdfs(SETTINGS.webhdfs, user=SETTINGS.hdfs_user))

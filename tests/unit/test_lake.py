@@ -7,6 +7,8 @@ import json
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from socket import socket
+from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import pandas as pd
@@ -41,6 +43,11 @@ class FakeWebHdfs(ThreadingHTTPServer):
         self.always_down = False
         self.renames_are_refused = False
         self.operations: list[str] = []
+        self.connections = 0
+
+    def get_request(self) -> tuple[socket, Any]:
+        self.connections += 1
+        return super().get_request()
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -163,6 +170,18 @@ def test_bytes_come_back(hdfs: Hdfs) -> None:
     with hdfs.open("/a", "rb") as file:
         file.seek(4)
         assert file.read() == b"456789"
+
+
+def test_one_connection_serves_clip_after_clip(server: FakeWebHdfs, hdfs: Hdfs) -> None:
+    server.files["/a"] = bytes(3 * 2**20 + 1)
+    for _ in range(3):
+        assert hdfs.cat_file("/a") == server.files["/a"]
+        with pytest.raises(FileNotFoundError):
+            hdfs.cat_file("/b")
+    assert server.connections == 1
+    hdfs.close()
+    assert hdfs.cat_file("/a", 0, 1) == b"\0"
+    assert server.connections == 2
 
 
 @pytest.mark.parametrize(

@@ -6,12 +6,14 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import yaml
 
 from genres.errors import GenresError
-from genres.settings import Settings
+from genres.settings import PROJECT_DIR, Settings
 from genres.store import ledger
 from genres.store.database import Database
-from genres_dagster.launch import _reason, choose_dataset, open_instance, register
+from genres_dagster import launch
+from genres_dagster.launch import WORKSPACE, _reason, choose_dataset, open_instance, register
 
 
 def error(cls_name: str, message: str, cause: Any = None) -> Any:
@@ -69,6 +71,41 @@ def test_a_folder_is_its_own_dataset(tmp_path: Path, write_clips: Callable[..., 
     assert choose_dataset(Settings(audio=folder, dataset="mine")).dataset == "mine"
     with pytest.raises(GenresError, match=r"'synthetic' is .* name .* with GENRES_DATASET"):
         choose_dataset(Settings(audio=folder, dataset="synthetic"))
+
+
+@pytest.mark.parametrize("before", ["nothing", "a link to another checkout", "a link that leads nowhere"])
+def test_the_instance_follows_the_code_that_opens_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, before: str
+) -> None:
+    monkeypatch.setenv("DAGSTER_HOME", "")
+    settings = Settings(state_dir=tmp_path / "state")
+    settings.dagster_home.mkdir(parents=True)
+    link = settings.dagster_home / "dagster.yaml"
+    if before == "a link to another checkout":
+        (tmp_path / "dagster.yaml").write_text("telemetry: {enabled: true}\n")
+    if before != "nothing":
+        link.symlink_to(tmp_path / "dagster.yaml")
+    with open_instance(settings) as instance:
+        assert not instance.telemetry_enabled
+    assert link.resolve() == Path(launch.__file__).with_name("dagster.yaml")
+    assert not list(settings.dagster_home.glob("dagster.yaml.*"))
+
+
+def test_a_dagster_yaml_of_the_users_own_is_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DAGSTER_HOME", "")
+    settings = Settings(state_dir=tmp_path / "state")
+    settings.dagster_home.mkdir(parents=True)
+    mine = settings.dagster_home / "dagster.yaml"
+    mine.write_text("telemetry: {enabled: false}\n")
+    open_instance(settings).dispose()
+    assert mine.read_text() == "telemetry: {enabled: false}\n"
+    assert not mine.is_symlink()
+
+
+def test_the_workspace_of_the_command_is_that_of_the_checkout() -> None:
+    ours, top = (yaml.safe_load(path.read_text()) for path in (WORKSPACE, PROJECT_DIR / "workspace.yaml"))
+    assert ours == top
+    assert len(ours["load_from"]) == 2
 
 
 def test_a_registered_dataset_is_a_row_and_a_partition(

@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from genres.settings import PORT_BLOCK, PROJECT_DIR, Ports, Settings
 
-OURS = ("genres", "genres_cli", "genres_dagster", "genre_assets", "local_stack", "spark", "streaming_sensors")
+OURS = ("genres", "genre_assets", "genres_cli", "genres_dagster", "local_stack", "spark", "streaming_sensors")
 
 
 @pytest.fixture(autouse=True)
@@ -85,6 +85,11 @@ def test_relative_paths_mean_the_same_from_everywhere(monkeypatch: pytest.Monkey
     settings = Settings()
     assert (settings.audio, settings.state_dir) == (tmp_path / "music", tmp_path / "state")
     assert settings.port_base == 20000
+    assert settings.path_variables == {
+        "GENRES_AUDIO": str(tmp_path / "music"),
+        "GENRES_STATE_DIR": str(tmp_path / "state"),
+        "GENRES_WATCH_FOLDER": str(tmp_path / "state" / "drop"),
+    }
     monkeypatch.setenv("HOME", str(tmp_path))
     assert Settings(audio=Path("~/music")).audio == tmp_path / "music"
 

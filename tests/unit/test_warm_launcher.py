@@ -46,7 +46,7 @@ def test_a_process_is_found_by_host_number_and_start() -> None:
 
 def test_nothing_of_the_projects_own_is_preloaded_but_how_mlflow_is_imported() -> None:
     """Edited code would not be seen by the runs, and settings would be those of the fork server's start."""
-    own = {"genres", "spark", "store", "genre_assets", "streaming_sensors", "local_stack"}
+    own = {"genres", "genres_cli", "genres_dagster", "spark", "genre_assets", "streaming_sensors", "local_stack"}
     assert [module for module in PRELOADED if module.split(".")[0] in own] == ["genres.store.mlflow_quiet"]
 
 

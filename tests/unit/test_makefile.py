@@ -1,0 +1,58 @@
+"""Which interpreter `make` installs into ``.venv``, and what it says of one that it cannot use; none is installed."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from genres.settings import PROJECT_DIR
+
+pytestmark = pytest.mark.skipif(shutil.which("make") is None, reason="there is no make")
+REBUILD = 'if [ -n "other-python" ]; then rm -rf .venv; fi'
+
+
+def make(folder: Path, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    # Not what a `make` around the tests hands to those that it starts.
+    ours = {name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "MFLAGS", "PYTHON"))}
+    command = ["make", "-C", str(folder), "--no-print-directory", *arguments]
+    return subprocess.run(command, env=ours | variables, capture_output=True, text=True, check=False)
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    for name in ("Makefile", "requirements.txt", "pyproject.toml"):
+        shutil.copy(PROJECT_DIR / name, tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize("target", ["help", "install", "test"])
+def test_a_python_that_is_not_there_is_named_in_one_line(checkout: Path, target: str) -> None:
+    for done in (make(checkout, target, "PYTHON=/nope"), make(checkout, target, PYTHON="/nope")):
+        assert done.returncode != 0
+        (line,) = done.stderr.splitlines()
+        assert "there is no Python at /nope" in line
+    assert not (checkout / ".venv").exists()
+
+
+def test_a_python_of_another_version_is_refused_in_one_line(checkout: Path) -> None:
+    old = checkout / "python"
+    old.write_text("#!/bin/sh\necho 3 10 13 /usr\n")
+    old.chmod(0o755)
+    (line,) = make(checkout, "install", f"PYTHON={old}").stderr.splitlines()
+    assert "is Python 3.10: 3.11, 3.12 or 3.13 is needed" in line
+
+
+def test_the_environment_is_rebuilt_only_for_another_python_that_was_asked_for(checkout: Path) -> None:
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(checkout / ".venv")], check=True)
+    (checkout / ".venv" / "installed").touch()
+    for name in ("requirements.txt", "pyproject.toml"):
+        os.utime(checkout / name, (0, 0))
+    other = checkout / "python"
+    other.write_text("#!/bin/sh\necho 3 12 99 /elsewhere\n")
+    other.chmod(0o755)
+    assert REBUILD not in make(checkout, "-n", "install").stdout
+    assert REBUILD not in make(checkout, "-n", "install", f"PYTHON={sys.executable}").stdout
+    assert REBUILD in make(checkout, "-n", "install", f"PYTHON={other}").stdout
