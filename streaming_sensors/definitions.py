@@ -33,4 +33,7 @@ def build_defs(*, settings: Settings) -> dg.Definitions:
     )
 
 
-defs = build_defs(settings=Settings())
+@dg.definitions
+def defs() -> dg.Definitions:
+    """Build the streaming half from the environment's settings, when Dagster loads the location."""
+    return build_defs(settings=Settings())
