@@ -65,4 +65,7 @@ def build_defs(*, settings: Settings) -> dg.Definitions:
     )
 
 
-defs = build_defs(settings=Settings())
+@dg.definitions
+def defs() -> dg.Definitions:
+    """Build the batch half from the environment's settings, when Dagster loads the location."""
+    return build_defs(settings=Settings())

@@ -162,6 +162,7 @@ def test_loading_the_location_is_light(monkeypatch: pytest.MonkeyPatch, tmp_path
     monkeypatch.setenv("GENRES_STATE_DIR", str(tmp_path))
     program = (
         "import sys, genre_assets.definitions\n"
+        "genre_assets.definitions.defs()\n"
         f"print([name for name in {HEAVY!r} if name in sys.modules], file=sys.stderr)"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
