@@ -38,7 +38,7 @@ CHECKS = {
     ("audio_clips", "nothing_lost"),
     *(
         ("streaming_results", name)
-        for name in ("consumer_lag", "freshness", "quarantine_rate", "label_set", "feature_drift", "batch_checks")
+        for name in ("consumer_lag", "quarantine_rate", "label_set", "feature_drift", "batch_checks")
     ),
 }
 STREAM = Stream(Settings(stream_dataset="mine").streams[0])
@@ -95,6 +95,15 @@ def test_every_sensor_says_what_it_does_and_is_on(definitions: dg.Definitions, s
     assert found.description and len(found.description) > 20
     assert found.default_status == dg.DefaultSensorStatus.RUNNING
     assert found.job_name == SENSORS[sensor]
+
+
+def test_predictions_have_a_freshness_policy_which_the_daemon_watches(specs: dict[str, dg.AssetSpec]) -> None:
+    assert [name for name, spec in specs.items() if spec.freshness_policy] == ["stream_predictions"]
+
+
+def test_a_backfill_of_many_ranges_is_one_run(definitions: dg.Definitions) -> None:
+    batch = definitions.resolve_assets_def("stream_predictions")
+    assert batch.backfill_policy == dg.BackfillPolicy.single_run()
 
 
 def test_a_run_may_make_either_output_alone(definitions: dg.Definitions) -> None:
