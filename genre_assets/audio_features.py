@@ -199,7 +199,7 @@ def _checks(
     finite = np.isfinite(table.reindex(columns=feature_set.columns).to_numpy(dtype=float))
     yield check(
         "finite",
-        finite.all(),
+        bool(finite.all()),
         expected="every value finite",
         actual=f"{int((~finite).sum())} of {finite.size} values are not",
         tracks=dg.MetadataValue.json(table.loc[~finite.all(axis=1), "track_id"].tolist()[:50]),

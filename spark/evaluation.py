@@ -47,7 +47,7 @@ def metrics(confusion: npt.NDArray[np.int64], genres: Sequence[str], *, part: st
     recall = _ratio(hits, confusion.sum(axis=1))
     f1 = _ratio(2 * precision * recall, precision + recall)
     named = {
-        f"{part}_accuracy": float(hits.sum() / max(confusion.sum(), 1)),
+        f"{part}_accuracy": float(hits.sum()) / max(float(confusion.sum()), 1.0),
         f"{part}_macro_f1": float(f1.mean()),
         f"{part}_rows": float(confusion.sum()),
     }
