@@ -10,7 +10,7 @@ from genres.errors import GenresError
 from genres.store import ledger, predictions
 from genres.store.batch_tables import BatchTables
 from genres.store.database import Database
-from genres.store.model_registry import RegisteredModel
+from genres.store.model_facts import RegisteredModel
 from genres_dagster.checks import check, check_spec
 from genres_dagster.columns import TRACK_COLUMNS, column_lineage, column_schema
 from genres_dagster.partitions import DATASETS, OWNERS, provenance

@@ -81,7 +81,7 @@ def predict_files(console: Console, paths: Sequence[Path], settings: Settings, d
     rows = _features(console, files, settings)
     good = rows[rows["reason"].isna()]
     lake = Lake.of(settings)
-    spark = open_session(session_config("connect", settings, app_name="genres predict"))
+    spark = open_session(session_config(settings, app_name="genres predict"))
     try:
         model = load_model(lake.uri(champion.spark_model_path))
         genres = model_genres(model)

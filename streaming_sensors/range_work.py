@@ -17,7 +17,7 @@ from genres.store import stream_ledger
 from genres.store.database import Database
 from genres.store.lake import Lake
 from genres.store.ledger import Dataset
-from genres.store.model_registry import RegisteredModel
+from genres.store.model_facts import RegisteredModel
 from genres.store.stream_ledger import CommitResult, QuarantinedClip, RangeCheck
 from genres.store.stream_ranges import PartitionKey
 from streaming_sensors.kafka_clips import KafkaClips

@@ -17,7 +17,7 @@ from genres.store import ledger, stream_ledger
 from genres.store.database import Database
 from genres.store.lake import Lake
 from genres.store.ledger import Dataset
-from genres.store.model_registry import RegisteredModel
+from genres.store.model_facts import RegisteredModel
 from genres.store.stream_ledger import FencedError
 from genres.store.stream_ranges import Attempt, PartitionKey, Plan
 from genres_dagster.launch import choose_dataset

@@ -26,6 +26,8 @@ MANIFEST_COLUMNS = {
 }
 """The manifest's columns, with Arrow's names for their types."""
 
+_CANDIDATES = "candidates"
+
 SPLIT_COLUMNS = dict.fromkeys(("track_id", "genre", "sha256", "part"), "string")
 
 
@@ -105,6 +107,30 @@ class BatchTables:
         wanted = None if columns is None else [*key, *columns]
         stored = self.lake.read_table(paths, columns=wanted).to_pandas().drop_duplicates(key)
         return stored.merge(accepted, on=key).sort_values("track_id", ignore_index=True)
+
+    def candidate_path(self, training: str, run: str) -> str:
+        """Path of a candidate's native Spark directory: ``<dataset>/candidates/<training>/<run>``.
+
+        It is there from the candidate's training on, so that champion_model need not fetch the best one from MLflow.
+        What is older than a day goes when a later training of the dataset is complete (`sweep_candidates`).
+
+        Parameters
+        ----------
+        training
+            MLflow's id of the training's run.
+        run
+            MLflow's id of the candidate's own run.
+        """
+        return self.lake.path(self.dataset, _CANDIDATES, training, run)
+
+    def candidate_attempt(self) -> str:
+        """Return a fresh temporary path to save a candidate at, before it is renamed to its own path."""
+        return self.lake.attempt_path(self.lake.path(self.dataset, _CANDIDATES))
+
+    def sweep_candidates(self, *, training: str) -> None:
+        """Delete the candidates of other trainings than this one that are older than a day."""
+        folder = self.lake.path(self.dataset, _CANDIDATES)
+        self.lake.sweep(folder, keep=f"{folder}/{training}")
 
     def _publish_whole(
         self, table_name: str, rows: "pd.DataFrame", columns: Mapping[str, str], *, run_id: str
