@@ -47,7 +47,7 @@ def main(folder: str, checkpoints: str) -> None:
     """Run until the process is ended."""
     settings = Settings()
     champion = ModelRegistry(settings.tracking_uri).champion(stream_dataset(settings))
-    config = session_config("classic", settings, app_name="resident stream")
+    config = session_config(settings, app_name="resident stream")
     os.environ |= {"PYTHONPATH": str(PROJECT_DIR), "PYSPARK_PYTHON": sys.executable}
     spark = open_session(config | {"spark.python.daemon.module": "spark.worker_daemon"})
     lake = Lake.of(settings)

@@ -74,7 +74,7 @@ def train(form: str, features: str) -> dict[str, Any]:
 
     columns, seconds, macro_f1, took = GTZAN57.columns, {}, {}, {}
     with tempfile.TemporaryDirectory() as folder:
-        config = session_config("classic", Settings(state_dir=Path(folder)), app_name="training benchmark")
+        config = session_config(Settings(state_dir=Path(folder)), app_name="training benchmark")
         del config["spark.hadoop.fs.defaultFS"]
         if "C1" in form:
             config["spark.driver.extraJavaOptions"] += " -XX:TieredStopAtLevel=1"

@@ -11,7 +11,7 @@ from genres.store import ledger, predictions, schemas
 from genres.store.batch_tables import BatchTables
 from genres.store.database import Database
 from genres.store.ledger import Dataset
-from genres.store.model_registry import RegisteredModel
+from genres.store.model_facts import RegisteredModel
 from genres_dagster.checks import check, check_spec
 from genres_dagster.columns import column_lineage, column_schema
 from genres_dagster.outages import TRY_AGAIN, final_if_a_persons

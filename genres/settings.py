@@ -45,7 +45,6 @@ class Ports(NamedTuple):
     kafka_controller: int
     spark_connect: int
     spark_ui: int
-    spark_history: int
     mlflow: int
     dagster: int
 
@@ -62,7 +61,6 @@ class Ports(NamedTuple):
             kafka_controller=base + 93,
             spark_connect=base + 2,
             spark_ui=base + 40,
-            spark_history=base + 80,
             mlflow=base + 50,
             dagster=base + 30,
         )
@@ -117,8 +115,7 @@ class Settings(BaseSettings):
     lake_path: str = Field("/genres", pattern=r"^/[\w./-]*$", description="The lake's folder on HDFS.")
     kafka_bootstrap_servers: str = Field("", description="host:port[,host:port…] of the brokers.")
     spark_remote: str = Field("", description="sc://host:port of the Spark Connect server.")
-    spark_master: str = Field("local[*]", description="Master of classic sessions (training): local[*], spark://….")
-    spark_driver_memory: str = Field("1g", pattern=r"^\d+[gm]$", description="Heap of the embedded Spark JVMs.")
+    spark_driver_memory: str = Field("1g", pattern=r"^\d+[gm]$", description="Heap of the Spark Connect server.")
     mlflow_tracking_uri: str = Field("", description="http://host:port of the MLflow server.")
     database_url: SecretStr = Field(SecretStr(""), description="SQLAlchemy URL: sqlite:///… or postgresql+psycopg://….")
 

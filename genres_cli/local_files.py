@@ -78,7 +78,7 @@ def predict_files(console: Console, paths: Sequence[Path], settings: Settings, d
     feature_set = feature_set_of(champion.feature_version)
     features = _features(console, files, feature_set, settings)
     good = features[features["reason"].isna()]
-    spark = open_session(session_config("connect", settings, app_name="genres predict"))
+    spark = open_session(session_config(settings, app_name="genres predict"))
     try:
         with Scorer(champion, trained_on=entry, lake=Lake.of(settings)) as scorer:
             # Two folders may hold the same file name; the row's number tells them apart.

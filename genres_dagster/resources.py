@@ -85,6 +85,5 @@ def resources(settings: Settings) -> dict[str, Any]:
         # Not a ConfigurableResource: the UI shows their configuration, and the address may hold a password.
         "database": dg.ResourceDefinition(lambda _: database()),
         "mlflow": MlflowResource(tracking_uri=settings.tracking_uri),
-        "spark_connect": SparkResource(spark_config=session_config("connect", settings, app_name="genres batch")),
-        "spark_classic": SparkResource(spark_config=session_config("classic", settings, app_name="genres training")),
+        "spark_connect": SparkResource(spark_config=session_config(settings, app_name="genres batch")),
     }

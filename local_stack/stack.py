@@ -28,7 +28,7 @@ from local_stack.mlflow_server import mlflow_programs
 from local_stack.ports import require_free_ports, reserve_ports
 from local_stack.program import Program
 from local_stack.services import Service, services
-from local_stack.spark_servers import spark_programs
+from local_stack.spark_server import spark_programs
 from local_stack.supervision import ProcessState, Supervisor, tail
 
 State = Literal["running", "starting", "stopped", "unhealthy", "external"]

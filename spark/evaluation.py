@@ -7,25 +7,29 @@ import numpy as np
 import numpy.typing as npt
 
 
-def confusion_matrix(predictions: Any, genres: Sequence[str]) -> npt.NDArray[np.int64]:
-    """Count predictions by true and predicted genre.
+def confusion_matrices(
+    predictions: Any, genres: Sequence[str], *, parts: Sequence[str]
+) -> dict[str, npt.NDArray[np.int64]]:
+    """Count the predictions of each part of the split by true and predicted genre, in one job.
 
     Parameters
     ----------
     predictions
-        Spark DataFrame with ``genre`` and ``predicted_genre``.
+        Spark DataFrame with ``part``, ``genre`` and ``predicted_genre``.
     genres
         The genres, in the wanted order.
+    parts
+        The parts that are wanted; one without rows counts nothing.
 
     Returns
     -------
-    ndarray, shape (n_genres, n_genres)
-        Row: true genre; column: predicted genre.
+    dict of ndarray, shape (n_genres, n_genres)
+        By part. Row: true genre; column: predicted genre.
     """
     place = {genre: index for index, genre in enumerate(genres)}
-    counts = np.zeros((len(genres), len(genres)), dtype=np.int64)
-    for row in predictions.groupBy("genre", "predicted_genre").count().collect():
-        counts[place[row["genre"]], place[row["predicted_genre"]]] = row["count"]
+    counts = {part: np.zeros((len(genres), len(genres)), dtype=np.int64) for part in parts}
+    for row in predictions.groupBy("part", "genre", "predicted_genre").count().collect():
+        counts[row["part"]][place[row["genre"]], place[row["predicted_genre"]]] = row["count"]
     return counts
 
 
@@ -38,7 +42,7 @@ def metrics(confusion: npt.NDArray[np.int64], genres: Sequence[str], *, part: st
     Parameters
     ----------
     confusion
-        From `confusion_matrix`.
+        From `confusion_matrices`.
     part
         Prefix of the names: ``valid`` gives ``valid_accuracy``, ``valid_macro_f1``, ``valid_f1_blues`` …
     """

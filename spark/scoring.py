@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Self
 from genres.audio.feature_sets import feature_set_of
 from genres.store.lake import Lake
 from genres.store.ledger import Dataset
-from genres.store.model_registry import RegisteredModel
+from genres.store.model_facts import RegisteredModel
 
 if TYPE_CHECKING:
     from pyspark.ml import PipelineModel

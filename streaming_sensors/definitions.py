@@ -44,7 +44,7 @@ def build_defs(*, settings: Settings) -> dg.Definitions:
     settings
         Addresses, paths and limits of everything that the assets and sensors touch.
     """
-    stream_session = session_config("connect", settings, app_name="genres stream")
+    stream_session = session_config(settings, app_name="genres stream")
     common = resources(settings)
     location = dg.Definitions(
         resources={

@@ -18,7 +18,7 @@ from genres.store import ledger
 from genres.store.database import Database
 from genres.store.lake import Lake
 from genres.store.ledger import Dataset
-from genres.store.model_registry import RegisteredModel
+from genres.store.model_facts import RegisteredModel
 from genres.store.stream_ledger import leases, ranges
 from genres.store.stream_ledger.leases import FencedError
 from genres.store.stream_ledger.values import Attempt, PartitionKey, Plan

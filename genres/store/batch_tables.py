@@ -10,6 +10,8 @@ from genres.store.lake import Lake
 if TYPE_CHECKING:
     import pandas as pd
 
+_CANDIDATES = "candidates"
+
 
 class BatchTables:
     """One dataset's tables.
@@ -87,6 +89,30 @@ class BatchTables:
         wanted = None if columns is None else [*key, *columns]
         stored = self.lake.read_table(paths, columns=wanted).to_pandas().drop_duplicates(key)
         return stored.merge(accepted, on=key).sort_values("track_id", ignore_index=True)
+
+    def candidate_path(self, training: str, run: str) -> str:
+        """Path of a candidate's native Spark directory: ``<dataset>/candidates/<training>/<run>``.
+
+        It is there from the candidate's training on, so that champion_model need not fetch the best one from MLflow.
+        What is older than a day goes when a later training of the dataset is complete (`sweep_candidates`).
+
+        Parameters
+        ----------
+        training
+            MLflow's id of the training's run.
+        run
+            MLflow's id of the candidate's own run.
+        """
+        return self.lake.path(self.dataset, _CANDIDATES, training, run)
+
+    def candidate_attempt(self) -> str:
+        """Return a fresh temporary path to save a candidate at, before it is renamed to its own path."""
+        return self.lake.attempt_path(self.lake.path(self.dataset, _CANDIDATES))
+
+    def sweep_candidates(self, *, training: str) -> None:
+        """Delete the candidates of other trainings than this one that are older than a day."""
+        folder = self.lake.path(self.dataset, _CANDIDATES)
+        self.lake.sweep(folder, keep=f"{folder}/{training}")
 
     def _publish_whole(self, table: schemas.Table, rows: "pd.DataFrame", *, run_id: str) -> ledger.Commit:
         import pyarrow as pa
