@@ -7,6 +7,7 @@ Connect and saved by the server, so that all there is to log is a directory. Wha
 
 import shutil
 from collections.abc import Sequence
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +43,6 @@ def save_model(
         _PythonEnv,
     )
     from mlflow.utils.yaml_utils import write_yaml
-    from pyspark.version import __version__
 
     folder = Path(path)
     shutil.copytree(spark_directory, folder / _DATA)
@@ -50,7 +50,7 @@ def save_model(
     mlflow_model.model_size_bytes = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
     mlflow_model.add_flavor(
         FLAVOR_NAME,
-        pyspark_version=__version__,
+        pyspark_version=version("pyspark"),
         model_data=_DATA,
         code=None,
         model_class="pyspark.ml.pipeline.PipelineModel",
