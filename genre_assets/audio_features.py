@@ -1,8 +1,8 @@
 """``audio_features``: librosa features computed in Spark, as Parquet on HDFS, a row for each accepted clip."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import dagster as dg
 
@@ -21,6 +21,8 @@ from genres_dagster.resources import LakeResource, SparkResource
 
 if TYPE_CHECKING:
     import pandas as pd
+    from pyspark.sql import SparkSession
+    from pyspark.sql.connect.shell.progress import StageInfo
 
 _CLIPS_PER_COMMIT = 256
 """A killed run loses at most the commit it was at; a commit costs about a second."""
@@ -106,7 +108,7 @@ def compute_features(
     context: dg.AssetExecutionContext,
     clips: "pd.DataFrame",
     tables: BatchTables,
-    spark: Any,
+    spark: "SparkSession",
     feature_set: FeatureSet,
     settings: Settings,
 ) -> list[quarantine.RefusedClip]:
@@ -163,24 +165,25 @@ def compute_features(
 
 
 @contextmanager
-def _progress_logged(context: dg.AssetExecutionContext, spark: Any) -> Iterator[None]:
+def _progress_logged(context: dg.AssetExecutionContext, spark: "SparkSession") -> Iterator[None]:
     """Log the share of finished Spark tasks every tenth of the way."""
     logged = 0
 
-    def report(stages: Any, inflight_tasks: int, **_: object) -> None:
+    def report(stages: "Iterable[StageInfo] | None", inflight_tasks: int, operation_id: str | None, done: bool) -> None:
         nonlocal logged
-        total = sum(stage.num_tasks for stage in stages or [])
-        finished = sum(stage.num_completed_tasks for stage in stages or [])
+        stages = list(stages or ())
+        total = sum(stage.num_tasks for stage in stages)
+        finished = sum(stage.num_completed_tasks for stage in stages)
         tenths = 10 * finished // total if total else 0
         if tenths > logged:
             logged = tenths
             context.log.info(f"Spark: {finished} of {total} tasks done, {inflight_tasks} at work")
 
-    spark.registerProgressHandler(report)
+    spark.registerProgressHandler(report)  # type: ignore[arg-type]  # a function will do
     try:
         yield
     finally:
-        spark.removeProgressHandler(report)
+        spark.removeProgressHandler(report)  # type: ignore[arg-type]
 
 
 def _checks(

@@ -1,7 +1,7 @@
 """``batch_predictions``: the champion's prediction for each track, in the SQL table of that name."""
 
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
@@ -17,6 +17,9 @@ from genres_dagster.columns import column_lineage, column_schema
 from genres_dagster.outages import TRY_AGAIN, final_if_a_persons
 from genres_dagster.partitions import DATASETS, OWNERS, provenance
 from genres_dagster.resources import LakeResource, MlflowResource, SparkResource
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
 
 _FROM_FEATURES = [("audio_features", name) for name in every_column()]
 
@@ -100,7 +103,9 @@ def batch_predictions(
     )
 
 
-def _scored(champion: RegisteredModel, dataset: Dataset, tables: BatchTables, spark: Any) -> list[dict[str, Any]]:
+def _scored(
+    champion: RegisteredModel, dataset: Dataset, tables: BatchTables, spark: "SparkSession"
+) -> list[dict[str, Any]]:
     from spark.labelled_features import labelled_features
     from spark.scoring import Scorer
 

@@ -3,7 +3,7 @@
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import dagster as dg
 
@@ -16,6 +16,9 @@ from genres.store.model_facts import ModelFacts, RegisteredModel
 from genres.store.model_registry import directory_digest
 from genres_dagster.partitions import DATASETS, OWNERS, provenance
 from genres_dagster.resources import LakeResource, MlflowResource, SparkResource
+
+if TYPE_CHECKING:
+    from mlflow.entities import Run
 
 
 class Verdict(NamedTuple):
@@ -125,7 +128,7 @@ def judge(*, valid_macro_f1: float, baseline: float, present: float | None) -> V
 
 
 def _present_f1(
-    present: RegisteredModel, parent: Any, dataset: Dataset, tables: BatchTables, spark_connect: SparkResource
+    present: RegisteredModel, parent: "Run", dataset: Dataset, tables: BatchTables, spark_connect: SparkResource
 ) -> float | None:
     """Macro-F1 of the present champion on the validation tracks that the candidates were judged on."""
     if present.fingerprint == parent.data.tags["dataset_fingerprint"]:
@@ -149,7 +152,7 @@ def _present_f1(
     return metrics(confusions["valid"], genres, part="valid")["valid_macro_f1"]
 
 
-def publish(run: Any, version: int, tables: BatchTables) -> tuple[str, str]:
+def publish(run: "Run", version: int, tables: BatchTables) -> tuple[str, str]:
     """Copy a candidate's native Spark directory to the place of a registered version.
 
     Parameters

@@ -4,7 +4,7 @@ import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import dagster as dg
 
@@ -24,6 +24,9 @@ from spark.classifiers import Candidate
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
+    from matplotlib.figure import Figure
+    from mlflow.entities import Metric
+    from pyspark.sql import SparkSession
 
     from spark.classifiers import Prepared
 
@@ -127,7 +130,7 @@ def genre_classifiers(
     )
 
 
-def _training_data(tables: BatchTables, feature_set: FeatureSet, spark: Any) -> TrainingData:
+def _training_data(tables: BatchTables, feature_set: FeatureSet, spark: "SparkSession") -> TrainingData:
     import numpy as np
 
     from spark.classifiers import index_genres, prepare
@@ -201,7 +204,7 @@ def _train(
     return found
 
 
-def _confusion_figure(name: str, part: str, confusion: "npt.NDArray[np.int64]", genres: list[str]) -> Any:
+def _confusion_figure(name: str, part: str, confusion: "npt.NDArray[np.int64]", genres: list[str]) -> "Figure":
     from genres_dagster.figures import draw_confusion, new_figure
 
     figure, axes = new_figure(6, 5.4, title=f"{name}, {part} part", data="rows: true genre; columns: predicted genre")
@@ -209,7 +212,7 @@ def _confusion_figure(name: str, part: str, confusion: "npt.NDArray[np.int64]", 
     return figure
 
 
-def _as_metrics(values: dict[str, float]) -> list[Any]:
+def _as_metrics(values: dict[str, float]) -> "list[Metric]":
     from mlflow.entities import Metric
 
     now = int(time.time() * 1000)

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.markup import escape
@@ -22,6 +22,7 @@ from genres.settings import PROJECT_DIR, Settings
 if TYPE_CHECKING:
     import dagster as dg
 
+    from genres.store.database import Database
     from genres.store.ledger import Dataset
 
 _CLIPS = 20
@@ -160,7 +161,7 @@ def _wait_for_sensors(instance: "dg.DagsterInstance", log: Path) -> None:
     raise GenresError(f"the Dagster daemon's sensors did not start within two minutes; {log} may say why")
 
 
-def _drop(folder: Path, settings: Settings, database: Any, dataset: "Dataset") -> set[str]:
+def _drop(folder: Path, settings: Settings, database: "Database", dataset: "Dataset") -> set[str]:
     """Drop clips kept out of training, and a text file named .wav; give the hashes of all."""
     clips = _synthetic(settings, database) if dataset.is_synthetic else _test_part(settings, database, dataset)
     clips.append((folder / "notes.wav", b"a text file named .wav, to be quarantined"))
@@ -170,7 +171,7 @@ def _drop(folder: Path, settings: Settings, database: Any, dataset: "Dataset") -
     return {hashlib.sha256(data).hexdigest() for _, data in clips}
 
 
-def _synthetic(settings: Settings, database: Any) -> list[tuple[Path, bytes]]:
+def _synthetic(settings: Settings, database: "Database") -> list[tuple[Path, bytes]]:
     """Synthesise clips beyond those of the dataset; others each time, as known ones would be told apart."""
     import io
 
@@ -192,7 +193,7 @@ def _synthetic(settings: Settings, database: Any) -> list[tuple[Path, bytes]]:
     return clips
 
 
-def _test_part(settings: Settings, database: Any, dataset: "Dataset") -> list[tuple[Path, bytes]]:
+def _test_part(settings: Settings, database: "Database", dataset: "Dataset") -> list[tuple[Path, bytes]]:
     """Take the test part's clips from the lake: no model was trained on or chosen by them."""
     from genres.store.batch_tables import BatchTables
     from genres.store.lake import Lake

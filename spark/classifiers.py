@@ -6,11 +6,16 @@ genre is indexed outside, by ``index_genres``, and named again by the pipeline's
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from genres.errors import GenresError
+
+if TYPE_CHECKING:
+    from pyspark.ml import Estimator, Pipeline, PipelineModel, Transformer
+    from pyspark.ml.classification import Classifier
+    from pyspark.sql import DataFrame
 
 
 class Candidate(BaseModel):
@@ -23,7 +28,7 @@ class Candidate(BaseModel):
     gives_probability: ClassVar[bool] = True
     """Whether the model gives probabilities; the others give raw scores only."""
 
-    def estimator(self, *, features: int, genres: int) -> Any:
+    def estimator(self, *, features: int, genres: int) -> "Estimator":
         """Return the unfitted MLlib estimator for vectors of `features` numbers and so many `genres`."""
         raise NotImplementedError
 
@@ -35,7 +40,7 @@ class LogisticRegression(Candidate):
     maxIter: int = Field(100, ge=1, description="Most iterations of the optimiser.")
     regParam: float = Field(0.01, ge=0, description="Strength of the L2 penalty.")
 
-    def estimator(self, *, features: int, genres: int) -> Any:
+    def estimator(self, *, features: int, genres: int) -> "Estimator":
         """Return ``pyspark.ml.classification.LogisticRegression``."""
         from pyspark.ml import classification
 
@@ -49,7 +54,7 @@ class DecisionTree(Candidate):
     maxDepth: int = Field(8, ge=0, le=30, description="Depth of the tree.")
     seed: int = Field(0, description="Of its random choices.")
 
-    def estimator(self, *, features: int, genres: int) -> Any:
+    def estimator(self, *, features: int, genres: int) -> "Estimator":
         """Return ``pyspark.ml.classification.DecisionTreeClassifier``."""
         from pyspark.ml import classification
 
@@ -64,7 +69,7 @@ class RandomForest(Candidate):
     maxDepth: int = Field(8, ge=0, le=30, description="Depth of each tree.")
     seed: int = Field(0, description="Of its random choices.")
 
-    def estimator(self, *, features: int, genres: int) -> Any:
+    def estimator(self, *, features: int, genres: int) -> "Estimator":
         """Return ``pyspark.ml.classification.RandomForestClassifier``."""
         from pyspark.ml import classification
 
@@ -80,7 +85,7 @@ class OneVsRestLinearSVC(Candidate):
     regParam: float = Field(0.01, ge=0, description="Strength of the L2 penalty.")
     tol: float = Field(1e-3, ge=0, description="Relative improvement below which the optimiser stops.")
 
-    def estimator(self, *, features: int, genres: int) -> Any:
+    def estimator(self, *, features: int, genres: int) -> "Estimator":
         """Return ``pyspark.ml.classification.OneVsRest`` of ``LinearSVC``."""
         from pyspark.ml import classification
 
@@ -96,7 +101,7 @@ class OneVsRestGBT(Candidate):
     maxDepth: int = Field(3, ge=0, le=30, description="Depth of each tree.")
     seed: int = Field(0, description="Of its random choices.")
 
-    def estimator(self, *, features: int, genres: int) -> Any:
+    def estimator(self, *, features: int, genres: int) -> "Estimator":
         """Return ``pyspark.ml.classification.OneVsRest`` of ``GBTClassifier``."""
         from pyspark.ml import classification
 
@@ -111,7 +116,7 @@ class MultilayerPerceptron(Candidate):
     hidden: int = Field(64, ge=1, description="Units of the hidden layer.")
     seed: int = Field(0, description="Of the first weights.")
 
-    def estimator(self, *, features: int, genres: int) -> Any:
+    def estimator(self, *, features: int, genres: int) -> "Estimator":
         """Return ``pyspark.ml.classification.MultilayerPerceptronClassifier``."""
         from pyspark.ml import classification
 
@@ -146,7 +151,7 @@ def choose(names: Sequence[str], *, among: Sequence[Candidate] = CANDIDATES) -> 
     return [candidate for candidate in among if candidate.name in names or not names]
 
 
-def pipeline(candidate: Candidate, *, columns: Sequence[str], genres: Sequence[str]) -> Any:
+def pipeline(candidate: Candidate, *, columns: Sequence[str], genres: Sequence[str]) -> "Pipeline":
     """Build the unfitted pipeline: assemble a vector, standardise it, classify, name the genre.
 
     Parameters
@@ -171,16 +176,16 @@ def pipeline(candidate: Candidate, *, columns: Sequence[str], genres: Sequence[s
 class Prepared:
     """A dataset standardised by what its training part is like: what all candidates have in common."""
 
-    train: Any
+    train: "DataFrame"
     """Checkpointed DataFrame of the training part: ``genre``, ``part``, ``label`` and the vector ``features``."""
-    judged: Any
+    judged: "DataFrame"
     """The same of the other parts."""
     columns: tuple[str, ...]
     genres: list[str]
-    stages: list[Any]
+    stages: "list[Transformer]"
     """The fitted stages that lead from the feature columns to the vector."""
 
-    def fit(self, candidate: Candidate) -> tuple[Any, Any]:
+    def fit(self, candidate: Candidate) -> "tuple[PipelineModel, PipelineModel]":
         """Fit a candidate to the training part.
 
         Returns
@@ -196,7 +201,7 @@ class Prepared:
         return PipelineModel([*self.stages, *classifying.stages]), classifying
 
 
-def prepare(rows: Any, *, columns: Sequence[str], genres: Sequence[str]) -> Prepared:
+def prepare(rows: "DataFrame", *, columns: Sequence[str], genres: Sequence[str]) -> Prepared:
     """Assemble and standardise the rows once, for all candidates.
 
     A fit runs dozens of small jobs; with the assembled vector they no longer plan, compile and read 57 columns each.
@@ -217,21 +222,21 @@ def prepare(rows: Any, *, columns: Sequence[str], genres: Sequence[str]) -> Prep
     return Prepared(train, judged, tuple(columns), list(genres), model.stages)
 
 
-def _preparing(columns: Sequence[str]) -> list[Any]:
+def _preparing(columns: Sequence[str]) -> "list[Estimator | Transformer]":
     from pyspark.ml.feature import StandardScaler, VectorAssembler
 
     assembler = VectorAssembler(inputCols=list(columns), outputCol="vector")
     return [assembler, StandardScaler(inputCol="vector", outputCol="features", withMean=True, withStd=True)]
 
 
-def _classifying(candidate: Candidate, features: int, genres: Sequence[str]) -> list[Any]:
+def _classifying(candidate: Candidate, features: int, genres: Sequence[str]) -> "list[Estimator | Transformer]":
     from pyspark.ml.feature import IndexToString
 
     name = IndexToString(inputCol="prediction", outputCol="predicted_genre", labels=list(genres))
     return [candidate.estimator(features=features, genres=len(genres)), name]
 
 
-def index_genres(labelled: Any) -> tuple[Any, list[str]]:
+def index_genres(labelled: "DataFrame") -> "tuple[DataFrame, list[str]]":
     """Add the column ``label``: the genre's index in alphabetical order.
 
     Parameters
@@ -252,7 +257,7 @@ def index_genres(labelled: Any) -> tuple[Any, list[str]]:
     return model.transform(labelled), list(model.labels)
 
 
-def _one_vs_rest(binary: Any) -> Any:
+def _one_vs_rest(binary: "Classifier") -> "Estimator":
     from pyspark.ml.classification import OneVsRest
 
     return OneVsRest(classifier=binary, parallelism=2)

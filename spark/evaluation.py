@@ -1,14 +1,17 @@
 """Evaluation: confusion counted in Spark, figures of merit from the counts."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame
+
 
 def confusion_matrices(
-    predictions: Any, genres: Sequence[str], *, parts: Sequence[str]
+    predictions: "DataFrame", genres: Sequence[str], *, parts: Sequence[str]
 ) -> dict[str, npt.NDArray[np.int64]]:
     """Count the predictions of each part of the split by true and predicted genre, in one job.
 
@@ -73,5 +76,5 @@ def majority_confusion(train_counts: npt.NDArray[np.int64], counts: npt.NDArray[
     return confusion
 
 
-def _ratio(part: npt.NDArray[Any], whole: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+def _ratio(part: npt.NDArray[np.number], whole: npt.NDArray[np.number]) -> npt.NDArray[np.float64]:
     return np.divide(part, whole, out=np.zeros(len(part)), where=whole > 0)

@@ -5,13 +5,16 @@ Every session talks to a Connect server, whose engine is warm and whose UI stays
 
 import hashlib
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 from uuid import UUID
 
 from genres.errors import GenresError
 from genres.retrying import retried
 from genres.settings import Settings
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
 
 _PATIENCE_S = 30.0
 _GENERATIONS = 50
@@ -37,7 +40,7 @@ def session_config(settings: Settings, *, app_name: str) -> dict[str, str]:
     }
 
 
-def open_session(config: dict[str, str], *, shared_as: str = "") -> Any:
+def open_session(config: dict[str, str], *, shared_as: str = "") -> "SparkSession":
     """Open the session that a configuration asks for.
 
     Parameters
@@ -62,7 +65,7 @@ def open_session(config: dict[str, str], *, shared_as: str = "") -> Any:
     return _open_shared(config, shared_as) if shared_as else _build(config)
 
 
-def _build(config: dict[str, str]) -> Any:
+def _build(config: dict[str, str]) -> "SparkSession":
     from pyspark.sql import SparkSession
 
     builder = SparkSession.builder
@@ -71,7 +74,7 @@ def _build(config: dict[str, str]) -> Any:
     return builder.getOrCreate()
 
 
-def _open_shared(config: dict[str, str], name: str) -> Any:
+def _open_shared(config: dict[str, str], name: str) -> "SparkSession":
     """Open the first of the name's sessions today that the server has not closed; a closed id is never opened again."""
     from pyspark.errors import PySparkException
 
@@ -87,7 +90,7 @@ def _open_shared(config: dict[str, str], name: str) -> Any:
             if "SESSION_CLOSED" not in str(error):
                 raise
         else:
-            session.release_session_on_close = False
+            session.release_session_on_close = False  # type: ignore[attr-defined]
             return session
     raise GenresError(
         f"the Spark Connect server at {remote.split('/;')[0]} closed {_GENERATIONS} sessions of '{name}' today; "

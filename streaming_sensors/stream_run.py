@@ -30,6 +30,8 @@ from streaming_sensors.stream import Stream
 from streaming_sensors.topic import TopicState, topic_state, wait_for_data
 
 if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
     from spark.scoring import Scorer
 
 NO_CHAMPION = "no champion model"
@@ -287,7 +289,7 @@ class StreamRun:
         return Output(key, self.stream.predictions, metadata, f"{key}-{champion.name}-{champion.version}")
 
     @cached_property
-    def _session(self) -> Any:
+    def _session(self) -> "SparkSession":
         session = self._spark.spark_session
         self.context.log.info("the Spark session is open")
         return session

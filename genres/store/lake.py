@@ -10,11 +10,12 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Self
 from uuid import uuid4
 
 if TYPE_CHECKING:
     import pyarrow as pa
+    import pyarrow.compute as pc
 
     from genres.settings import Settings
     from genres.store.hdfs import Hdfs
@@ -136,7 +137,9 @@ class Lake:
         self.files.rename(temporary, path)
         return path
 
-    def read_table(self, paths: Sequence[str], *, columns: list[str] | None = None, filter: Any = None) -> "pa.Table":
+    def read_table(
+        self, paths: Sequence[str], *, columns: list[str] | None = None, filter: "pc.Expression | None" = None
+    ) -> "pa.Table":
         """Read published Parquet files and folders (Hive-partitioned by genre) into one table.
 
         Raises

@@ -9,14 +9,22 @@ import shutil
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from mlflow.models import Model, ModelSignature
 
 FLAVOR_NAME = "spark"
 _DATA = "sparkml"
 
 
 def save_model(
-    path: str, mlflow_model: Any, *, spark_directory: Path, signature: Any, pip_requirements: Sequence[str]
+    path: str,
+    mlflow_model: "Model",
+    *,
+    spark_directory: Path,
+    signature: "ModelSignature",
+    pip_requirements: Sequence[str],
 ) -> None:
     """Write an MLflow model of a native Spark directory into a new folder.
 
@@ -63,7 +71,7 @@ def save_model(
         python_env=_PYTHON_ENV_FILE_NAME,
     )
     mlflow_model.save(str(folder / MLMODEL_FILE_NAME))
-    conda_env, requirements, _ = _process_pip_requirements(None, list(pip_requirements))
-    write_yaml(path, _CONDA_ENV_FILE_NAME, conda_env)
+    conda_env, requirements, _ = _process_pip_requirements(None, list(pip_requirements))  # type: ignore[no-untyped-call]
+    write_yaml(path, _CONDA_ENV_FILE_NAME, conda_env)  # type: ignore[no-untyped-call]
     (folder / _REQUIREMENTS_FILE_NAME).write_text("\n".join(requirements))
-    _PythonEnv.current().to_yaml(str(folder / _PYTHON_ENV_FILE_NAME))
+    _PythonEnv.current().to_yaml(str(folder / _PYTHON_ENV_FILE_NAME))  # type: ignore[no-untyped-call]

@@ -1,11 +1,14 @@
 """What is known of a registered model version: typed facts, kept as the version's tags in MLflow."""
 
 from collections.abc import Mapping
-from typing import Any, Self
+from typing import TYPE_CHECKING, Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from genres.errors import GenresError
+
+if TYPE_CHECKING:
+    from mlflow.entities.model_registry import ModelVersion
 
 
 class ModelFacts(BaseModel):
@@ -48,7 +51,7 @@ class RegisteredModel(ModelFacts):
     run_id: str
 
     @classmethod
-    def of(cls, version: Any) -> Self:
+    def of(cls, version: "ModelVersion") -> Self:
         """Read a version as MLflow's client returns it.
 
         Raises

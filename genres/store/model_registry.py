@@ -6,11 +6,15 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from genres.errors import GenresError
 from genres.retrying import retried
 from genres.store.model_facts import ModelFacts, RegisteredModel
+
+if TYPE_CHECKING:
+    from mlflow import ActiveRun
+    from mlflow.entities import Run
 
 _PATIENCE_S = 30.0
 _MODEL = "model"
@@ -45,8 +49,8 @@ class ModelRegistry:
 
     @contextmanager
     def run(
-        self, dataset: str, *, run_name: str, stage: str, tags: dict[str, str], parent: Any = None
-    ) -> Iterator[Any]:
+        self, dataset: str, *, run_name: str, stage: str, tags: dict[str, str], parent: "Run | None" = None
+    ) -> "Iterator[ActiveRun]":
         """Open an MLflow run in the dataset's experiment and close it, as failed if an error passes through.
 
         Parameters
@@ -65,7 +69,7 @@ class ModelRegistry:
         with mlflow.start_run(run_name=run_name, parent_run_id=parent_id, tags=labels) as active:
             yield active
 
-    def latest_run(self, dataset: str, *, stage: str) -> Any:
+    def latest_run(self, dataset: str, *, stage: str) -> "Run":
         """Find the newest finished top-level run of a stage.
 
         Raises
@@ -84,7 +88,7 @@ class ModelRegistry:
             raise GenresError(f"dataset '{dataset}' has no finished {stage} run in MLflow: materialize {stage} first")
         return found[0]
 
-    def child_runs(self, parent: Any) -> list[Any]:
+    def child_runs(self, parent: "Run") -> "list[Run]":
         """List the finished children of a run, the best validation macro-F1 first; equals in order of their names."""
         return list(
             self.client.search_runs(
@@ -120,13 +124,13 @@ class ModelRegistry:
             pip_requirements=[f"pyspark=={version('pyspark')}"],
         )
 
-    def read_json(self, run: Any, artifact_path: str) -> Any:
+    def read_json(self, run: "Run", artifact_path: str) -> Any:
         """Read a JSON artifact of a run."""
         from mlflow.artifacts import load_dict
 
         return load_dict(f"runs:/{run.info.run_id}/{artifact_path}")
 
-    def register(self, dataset: str, *, run: Any) -> int:
+    def register(self, dataset: str, *, run: "Run") -> int:
         """Register a run's model as the next version of the dataset's model, and return the version."""
         import mlflow
 
