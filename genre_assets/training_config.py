@@ -69,5 +69,5 @@ class TrainingConfig(dg.Config):
         GenresError
             If `default` names a candidate that there isn't.
         """
-        names = [name.value for name in self.classifiers] or default.split(",") if default else []
+        names = [name.value for name in self.classifiers] or [name for name in default.split(",") if name]
         return classifiers.choose(names, among=[candidate for _, candidate in self.hyperparameters])
