@@ -7,8 +7,7 @@ from dataclasses import dataclass, field
 from itertools import accumulate
 from typing import Any, BinaryIO
 
-_ID3V1_BYTES = 128
-"""Decoders of MPEG audio look for an ID3v1 tag in so many bytes at the end of a file."""
+from genres.audio.containers.tags import ID3V1_BYTES
 
 
 @dataclass(frozen=True)
@@ -87,7 +86,7 @@ class _Spliced(io.RawIOBase):
         index = bisect.bisect_right(self._ends, self._at)
         if index < len(self._parts):
             part = self._parts[index][self._at - self._ends[index] :]
-        elif self._at >= self._size - _ID3V1_BYTES:
+        elif self._at >= self._size - ID3V1_BYTES:  # where a decoder looks for a tag, and takes offence if it cannot
             part = memoryview(bytes(max(0, self._size - self._at)))
         else:
             return 0

@@ -1,7 +1,7 @@
 """From the bytes of a clip that passed the gate to mono samples: what ``librosa.load`` gives for a path.
 
-Only decoding belongs here; whether the bytes may be decoded at all is `genres.audio.gate`'s to say. It is done in blocks, so
-that a file that is small and long takes no more memory than its samples at the rate that is wanted.
+Only decoding belongs here; whether the bytes may be decoded at all is `genres.audio.gate`'s to say. It is done in
+blocks, so that a clip takes no more memory than its mono samples at the rate that is wanted.
 """
 
 import functools
@@ -101,7 +101,7 @@ class _Mono:
         """Take the next block of samples, of shape (frames, channels)."""
         import numpy as np
 
-        mono = block[:, 0] if block.shape[1] == 1 else block.mean(axis=1)
+        mono = _mix(block)
         self.read += len(mono)
         # NaN if one of them is.
         self._peak = np.maximum(self._peak, np.maximum(mono.max(), -mono.min()))
@@ -131,6 +131,20 @@ class _Mono:
         self._written = end
 
 
+def _mix(block: "np.ndarray") -> "np.ndarray":
+    """Return the mean of the channels, to the bit what ``block.mean(axis=1)`` is, many times as fast."""
+    channels = block.shape[1]
+    if channels == 1:
+        return block[:, 0]
+    if channels >= 8:  # numpy no longer adds one after the other
+        return block.mean(axis=1)
+    mono = block[:, 0] + block[:, 1]
+    for channel in range(2, channels):
+        mono += block[:, channel]
+    mono /= channels
+    return mono
+
+
 def _goes_on(file: "soundfile.SoundFile", block: "np.ndarray") -> bool:
     """Return whether there is more sound in a file. What follows it may be anything."""
     import soundfile
@@ -150,7 +164,7 @@ def _stream(file: BinaryIO) -> "soundfile.SoundFile":
 def _stream_class() -> type["soundfile.SoundFile"]:
     import soundfile
 
-    class Stream(soundfile.SoundFile):  # type: ignore[misc]
+    class Stream(soundfile.SoundFile):
         """A file that cannot seek: soundfile seeks after each block if it can, and lossy codecs then start again."""
 
         def seekable(self) -> bool:

@@ -41,7 +41,7 @@ class Reason(Enum):
     CUT_SHORT = "{container} header says {promised:,} bytes, the file has {present:,}"
     TRUNCATED = "header promises {promised} s, the file holds {present} s"
     ENDS_IN_A_PAGE = "the last Ogg page is cut off: the end of the file is missing"
-    MORE_BEHIND = "header promises {promised} s of data, but {more:,} bytes that are no chunk follow"
+    MORE_BEHIND = "header promises {promised} s of data, but {more:,} bytes follow"
     LONGER_THAN_HEADER = "header promises {promised} s, the file goes on"
     UNKNOWN_LENGTH = "neither the header nor the last frame says how long it is"
     SEVERAL_STREAMS = "{streams} streams in one Ogg file; one is read"

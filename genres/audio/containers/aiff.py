@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from genres.audio.clip_header import ClipHeader, Source
 from genres.audio.containers.layout import check_layout
-from genres.audio.containers.lengths import Chunk, check_rest, data_size, is_chunk_run, is_placeholder
+from genres.audio.containers.lengths import MAX_CHUNKS, Chunk, check_rest, data_size, is_chunk_run, is_placeholder
 from genres.audio.containers.sndfile import sndfile_header
 from genres.audio.rejections import Reason, RejectedAudio
 
@@ -47,7 +47,9 @@ def aiff_header(data: bytes, at: int) -> ClipHeader:
 
 
 def _chunks(data: bytes, at: int) -> Iterator[Chunk]:
-    while at + 8 <= len(data):
+    for _ in range(MAX_CHUNKS):
+        if at + 8 > len(data):
+            return
         name, size = struct.unpack_from(">4sI", data, at)
         yield Chunk(name, at + 8, size)
         at += 8 + size + size % 2
@@ -79,9 +81,7 @@ def _measured(data: bytes, at: int, common: bytes, sound: Chunk, total: int) -> 
         raise RejectedAudio(Reason.NO_SAMPLES)
     # Zero sound is a placeholder here too, though its chunk has eight bytes.
     promised = sound.size if is_placeholder(sound.size) else max(sound.size - 8 - offset, 0)
-    size = data_size(
-        promised, len(data) - start, container="AIFF", total=total, file_size=len(data), bytes_per_s=bytes_per_s
-    )
+    size = data_size(data, start, promised, container="AIFF", total=total, bytes_per_s=bytes_per_s)
     if size == promised:
         check_rest(data, behind, _chunks(data, behind + sound.size % 2), size=size, bytes_per_s=bytes_per_s)
     if kind == _IMA and size < frame_bytes:

@@ -39,7 +39,7 @@ def au_header(data: bytes, at: int) -> ClipHeader:
     frame_bytes = block * channels if block else channels * _BYTES[encoding]
     bytes_per_s = rate * frame_bytes / (120 if block else 1)
     # Unlike RIFF, the format has no second length to compare with; 0xFFFFFFFF stands for one that is not known.
-    size = data_size(promised, len(data) - start, container="AU", total=0, file_size=len(data), bytes_per_s=bytes_per_s)
+    size = data_size(data, start, promised, container="AU", total=0, bytes_per_s=bytes_per_s)
     check_rest(data, start + size, iter(()), size=size, bytes_per_s=bytes_per_s)
     if size < frame_bytes and block:
         raise RejectedAudio(Reason.LESS_THAN_A_BLOCK, encoding=f"AU encoding {encoding}", size=size, block=frame_bytes)

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 from genres.audio.clip_header import ClipHeader, Source
 from genres.audio.containers.layout import check_layout
-from genres.audio.containers.lengths import Chunk, check_rest, data_size
+from genres.audio.containers.lengths import MAX_CHUNKS, Chunk, check_rest, data_size
 from genres.audio.rejections import Reason, RejectedAudio
 
 MAGIC = b"caff"
@@ -34,7 +34,9 @@ def caf_header(data: bytes, at: int) -> ClipHeader:
 
 
 def _chunks(data: bytes, at: int) -> Iterator[Chunk]:
-    while at + 12 <= len(data):
+    for _ in range(MAX_CHUNKS):
+        if at + 12 > len(data):
+            return
         name, size = struct.unpack_from(">4sq", data, at)
         yield Chunk(name, at + 12, size)
         at += 12 + max(size, 0)
@@ -55,9 +57,8 @@ def _measured(data: bytes, at: int, description: bytes, chunk: Chunk) -> ClipHea
 
     start = chunk.start + 4  # behind the number of the edit
     bytes_per_s = rate * frame_bytes
-    present = max(len(data) - start, 0)
     # -1 is the format's own word for a length that is not known.
-    size = data_size(chunk.size - 4, present, container="CAF", total=0, file_size=len(data), bytes_per_s=bytes_per_s)
+    size = data_size(data, start, chunk.size - 4, container="CAF", total=0, bytes_per_s=bytes_per_s)
     behind = start + size
     check_rest(data, behind, _chunks(data, behind), size=size, bytes_per_s=bytes_per_s)
     size -= size % frame_bytes

@@ -3,10 +3,13 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from genres.audio.containers.tags import ID3V1_BYTES
 from genres.audio.rejections import Reason, RejectedAudio, truncated
 
 HEADER_BYTES = 8
 """Writers often forget to count a container's first eight bytes, or count them twice: that much is no contradiction."""
+MAX_CHUNKS = 10_000
+"""Chunks that are looked at in one file."""
 _TAGS = (b"ID3", b"TAG", b"APETAGEX", b"LYRICSBEGIN")
 
 
@@ -24,27 +27,27 @@ class Chunk:
 def is_placeholder(size: int) -> bool:
     """Return whether a size was written by a program that could not know it: none, or near 2 or 4 GiB.
 
-    Programs that write into a pipe fill in 0, 0xFFFFFFFF (ffmpeg), 0x7FFFF000 (SoX) or 0x80000000 (arecord), some less a
-    header.
+    Programs that write into a pipe fill in 0, 0xFFFFFFFF (ffmpeg), 0x7FFFF000 (SoX) or 0x80000000 (arecord), some of
+    them less a header.
     """
     return size <= 0 or abs(size - 2**31) <= 2**16 or 2**32 - 2**16 <= size <= 2**32 or size >= 2**63 - 2**16
 
 
-def data_size(promised: int, present: int, *, container: str, total: int, file_size: int, bytes_per_s: float) -> int:
+def data_size(data: bytes, start: int, promised: int, *, container: str, total: int, bytes_per_s: float) -> int:
     """Return how many bytes of data to read.
 
     Parameters
     ----------
+    data
+        The file.
+    start
+        Where its data begin.
     promised
         Bytes of data, after the header.
-    present
-        Bytes of the file from the beginning of the data on.
     container
         Its name, for the reason.
     total
         Bytes of the file, after the header; 0 if the container has no such length or it is a placeholder.
-    file_size
-        Bytes of the file.
     bytes_per_s
         Bytes in a second of sound.
 
@@ -53,14 +56,15 @@ def data_size(promised: int, present: int, *, container: str, total: int, file_s
     RejectedAudio
         If the end of the file is missing: it holds less than promised, and nothing contradicts the promise.
     """
+    present = max(len(data) - start, 0)
     if is_placeholder(promised):
-        return present
+        return present - (ID3V1_BYTES if present > ID3V1_BYTES and data[-ID3V1_BYTES:].startswith(b"TAG") else 0)
     if promised <= present:
         return promised
     if total == 0:
         raise truncated(promised / bytes_per_s, present / bytes_per_s)
-    if total > file_size + HEADER_BYTES:
-        raise RejectedAudio(Reason.CUT_SHORT, container=container, promised=total, present=file_size)
+    if total > len(data) + HEADER_BYTES:
+        raise RejectedAudio(Reason.CUT_SHORT, container=container, promised=total, present=len(data))
     return present
 
 

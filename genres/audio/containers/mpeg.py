@@ -1,8 +1,8 @@
 """MPEG audio, layers I to III (ISO/IEC 11172-3 and 13818-3): frames without a file around them.
 
-How long a stream is, only its frames know. The first one of layer III may be silent and carry a count of the others (Xing's,
-LAME's and Fraunhofer's headers); without it, decoders guess from the size of the file and the first frames. So the frames are
-walked here, and a stream without a right count is handed to the decoder behind one.
+How long a stream is, only its frames know. The first one of layer III may be silent and carry a count of the others
+(Xing's, LAME's and Fraunhofer's headers); without it, decoders guess from the size of the file and the first frames. So
+the frames are walked over here, and the decoder is made to take all of them.
 """
 
 import re
@@ -34,13 +34,15 @@ _SAMPLES = {(True, _LAYER_1): 384, (False, _LAYER_1): 384, (True, _LAYER_2): 115
 _SAMPLES |= {(True, _LAYER_3): 1152, (False, _LAYER_3): 576}
 
 _LAYER_BYTES = b"\xe2-\xe7\xf2-\xf7\xfa-\xff"
-_RATE_BYTES = b"".join(b"\\x%x0-\\x%xb" % (high, high) for high in range(1, 15))
+_RATE_BYTES = b"".join(b"\\x%x0-\\x%xb" % (high, high) for high in range(15))
 _HEADER = re.compile(rb"\xff[" + _LAYER_BYTES + b"][" + _RATE_BYTES + b"]", re.DOTALL)
-"""The first three bytes of a frame's header: neither reserved values nor a free bit rate, which no decoder can skip."""
+"""The first three bytes of a frame's header: no reserved values."""
 _SEARCHED = 1 << 20
 """How far behind the tags the first frame is looked for, in bytes."""
 _SPARE = 8
 """Frames more than there are, for which the file seems to have room: so that one that was not counted is noticed."""
+_SHORTEST, _LONGEST = 24, 8_192
+"""Bytes of a frame of free bit rate."""
 _RESYNC = 1_000
 """Bytes of garbage that libsndfile's decoder finds its way over by itself, in any version of it."""
 _TRIED = 100_000
@@ -119,6 +121,8 @@ class _Walk:
     spans: tuple[tuple[int, int], ...]
     """Where runs of frames begin and end; between them is something else."""
     frames: int
+    first: int
+    """Bytes of the first frame."""
     largest: int
     """Bytes of the largest frame."""
     is_cut: bool
@@ -128,11 +132,6 @@ class _Walk:
 def find_mpeg(data: bytes, at: int) -> int | None:
     """Return where the first frame is, in what follows byte `at`, or None if it is not MPEG audio."""
     return _find(data, at, at + _SEARCHED)
-
-
-def starts_mpeg(data: bytes, at: int) -> bool:
-    """Return whether frames begin at byte `at`."""
-    return _HEADER.match(data, at) is not None and _is_chain(data, at)
 
 
 def mpeg_header(data: bytes, at: int) -> ClipHeader:
@@ -159,7 +158,10 @@ def mpeg_header(data: bytes, at: int) -> ClipHeader:
         raise RejectedAudio(Reason.NO_SAMPLES)
     # Some programs count the silent frame as well, some forget the last one.
     if promised is not None and counted < promised - (not walk.is_cut):
-        raise truncated(promised * kind.samples / kind.rate, counted * kind.samples / kind.rate)
+        # In samples as the decoder counts them, without those that LAME says to leave out.
+        whole = sndfile_header(data, "MP3", Source(spans=walk.spans)).frames
+        missing = (promised - counted) * kind.samples
+        raise truncated(whole / kind.rate, max(whole - missing, 0) / kind.rate)
     if promised is not None and abs(counted - promised) <= 1:
         header = sndfile_header(data, "MP3", Source(spans=walk.spans))
         # LAME says how many samples to leave out at both ends, in twelve bits each.
@@ -170,7 +172,7 @@ def mpeg_header(data: bytes, at: int) -> ClipHeader:
     # a stream of constant bit rate: so the file has to seem large enough.
     spans = walk.spans
     if promised is not None:
-        spans = ((at + _SIZES[data[at + 1] << 8 | data[at + 2]], spans[0][1]), *spans[1:])
+        spans = ((at + walk.first, spans[0][1]), *spans[1:])
     source = Source(spans=spans, apparent_size=(counted + _SPARE) * walk.largest)
     return ClipHeader("MP3", kind.rate, 1 if kind.is_mono else 2, counted * kind.samples, source)
 
@@ -179,17 +181,38 @@ def _kind(data: bytes, at: int) -> _Kind:
     return _Kind(data[at + 1] & 0xFE, data[at + 2] >> 2 & 3, data[at + 3] >> 6 == 3)
 
 
+def _sizes(data: bytes, at: int) -> dict[int, int]:
+    """Return the sizes of the frames of the stream that begins at byte `at`, by the second and third byte of a header.
+
+    Where the header says "free", all frames are as long as the first one, give or take the padding.
+    """
+    if data[at + 2] >> 4:
+        return _SIZES
+    second, third = data[at + 1], data[at + 2] & ~0x02
+    slot = 4 if second >> 1 & 3 == _LAYER_1 else 1
+    headers = [bytes((0xFF, second, third | padding)) for padding in (0, 2)]
+    ends = [found for header in headers if (found := data.find(header, at + _SHORTEST, at + _LONGEST)) >= 0]
+    if not ends:
+        return _SIZES
+    size = min(ends) - at - (slot if data[at + 2] & 0x02 else 0)
+    return {second << 8 | third | padding: size + slot * bool(padding) for padding in (0, 2)}
+
+
 def _is_chain(data: bytes, at: int) -> bool:
-    """Return whether frames of one kind follow each other from byte `at` on, up to the end of the file if it is near."""
-    kind = None
+    """Return whether some frames of one kind follow each other from byte `at` on, or all up to the end of the file."""
+    kind, sizes = None, _SIZES
     for _ in range(_CHAIN):
         if at + 4 > len(data) or _HEADER.match(data, at) is None:
             return False
         if kind is None:
             kind = _kind(data, at)
+            sizes = _sizes(data, at)
         elif kind != _kind(data, at):
             return False
-        at += _SIZES[data[at + 1] << 8 | data[at + 2]]
+        size = sizes.get(data[at + 1] << 8 | data[at + 2])
+        if size is None:
+            return False
+        at += size
         if at >= len(data):
             return at == len(data)
     return True
@@ -208,8 +231,8 @@ def _find(data: bytes, at: int, stop: int) -> int | None:
 def _walk(data: bytes, at: int, kind: _Kind) -> _Walk:
     """Walk over the frames from byte `at` on."""
     second, rate, mono = kind.second, kind.rate_index << 2, kind.is_mono
-    sizes, end = _SIZES, len(data) - 3
-    spans, start, frames, largest, is_cut = [], at, 0, 0, False
+    sizes, end = _sizes(data, at), len(data) - 3
+    spans, start, frames, first, largest, is_cut = [], at, 0, 0, 0, False
     while True:
         size = 0
         if at < end and data[at] == 0xFF and data[at + 1] & 0xFE == second:
@@ -219,6 +242,7 @@ def _walk(data: bytes, at: int, kind: _Kind) -> _Walk:
         if size and at + size <= len(data):
             frames += 1
             at += size
+            first = first or size
             if size > largest:
                 largest = size
             continue
@@ -234,7 +258,7 @@ def _walk(data: bytes, at: int, kind: _Kind) -> _Walk:
             spans.append((start, at))
             start = found
         at = found
-    return _Walk(kind, tuple(spans), frames, largest, is_cut)
+    return _Walk(kind, tuple(spans), frames, first, largest, is_cut)
 
 
 def _promised_frames(data: bytes, at: int, kind: _Kind) -> int | None:

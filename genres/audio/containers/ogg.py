@@ -1,6 +1,7 @@
-"""Ogg (RFC 3533) with one stream of Vorbis, Opus or FLAC in it.
+"""Ogg (RFC 3533) with one stream of Vorbis or Opus in it, or of FLAC where libsndfile opens it.
 
-Pages say where their last sample stands in the stream. libsndfile believes the last one, so they must not contradict each other.
+Pages say where their last sample stands in the stream. libsndfile believes the last one, so they must not contradict
+each other.
 """
 
 import struct
@@ -57,9 +58,7 @@ def ogg_header(data: bytes, at: int) -> ClipHeader:
     head = data[first.start : first.end]
     codec = next((name for mark, name in _CODECS.items() if head.startswith(mark)), None)
     if codec is None:
-        raise RejectedAudio(
-            Reason.UNREAD_ENCODING, encoding=f"Ogg stream {head[:8]!r}", read=", ".join(_CODECS.values())
-        )
+        raise RejectedAudio(Reason.UNREAD_ENCODING, encoding=f"Ogg stream {head[:8]!r}", read="Vorbis and Opus")
     if not has_end and len(data) > end:
         raise RejectedAudio(Reason.ENDS_IN_A_PAGE)
     # Up to three packets are headers, and the first one after them only gets the decoder going.

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from genres.audio.clip_header import ClipHeader, Source
 from genres.audio.containers.layout import check_layout
-from genres.audio.containers.lengths import Chunk, check_rest, data_size, is_chunk_run, is_placeholder
+from genres.audio.containers.lengths import MAX_CHUNKS, Chunk, check_rest, data_size, is_chunk_run, is_placeholder
 from genres.audio.containers.sndfile import sndfile_header
 from genres.audio.rejections import Reason, RejectedAudio
 
@@ -83,7 +83,9 @@ def riff_header(data: bytes, at: int) -> ClipHeader:
                 total, promised = ds64
             # Some writers count the padding byte of an odd last chunk, some forget it: that is in the tolerance.
             total = 0 if is_placeholder(total) else at + total + 8
-            return _measured(data, form, fact, order, Chunk(b"data", chunk.start, promised), total, is_plain=is_plain)
+            return _measured(
+                data, "RIFF", form, fact, order, Chunk(b"data", chunk.start, promised), total, is_plain=is_plain
+            )
     raise RejectedAudio(Reason.NO_DATA)
 
 
@@ -98,14 +100,16 @@ def wave64_header(data: bytes, at: int) -> ClipHeader:
         elif chunk.name == b"data":
             if form is None:
                 raise RejectedAudio(Reason.NO_FORMAT)
-            return _measured(data, form, b"", "<", chunk, total, is_plain=False)
+            return _measured(data, "Wave64", form, b"", "<", chunk, total, is_plain=False)
     raise RejectedAudio(Reason.NO_DATA)
 
 
 def _chunks(data: bytes, at: int, order: str) -> Iterator[Chunk]:
     """Walk over the chunks of a RIFF file from byte `at` on."""
     header = struct.Struct(order + "4sI")
-    while at + 8 <= len(data):
+    for _ in range(MAX_CHUNKS):
+        if at + 8 > len(data):
+            return
         name, size = header.unpack_from(data, at)
         yield Chunk(name, at + 8, size)
         at += 8 + size
@@ -116,7 +120,9 @@ def _chunks(data: bytes, at: int, order: str) -> Iterator[Chunk]:
 
 def _wave64_chunks(data: bytes, at: int) -> Iterator[Chunk]:
     """Walk over the chunks of a Wave64 file: a GUID, a size that counts the header, contents padded to eight bytes."""
-    while at + 24 <= len(data):
+    for _ in range(MAX_CHUNKS):
+        if at + 24 > len(data):
+            return
         name, size = struct.unpack_from("<4s12xQ", data, at)
         yield Chunk(name, at + 24, max(size - 24, 0))
         at += max(24, size + -size % 8)
@@ -156,16 +162,21 @@ def _format(chunk: bytes, order: str) -> _Format:
 
 
 def _measured(
-    data: bytes, form: _Format, fact: bytes, order: str, chunk: Chunk, total: int, *, is_plain: bool
+    data: bytes,
+    container: str,
+    form: _Format,
+    fact: bytes,
+    order: str,
+    chunk: Chunk,
+    total: int,
+    *,
+    is_plain: bool,
 ) -> ClipHeader:
     """Say how long the data are and how a decoder gets at them."""
-    present = max(len(data) - chunk.start, 0)
     behind = chunk.start + chunk.size
     if chunk.size == 0 and is_chunk_run(data, _chunks(data, behind, order)):
         raise RejectedAudio(Reason.NO_SAMPLES)
-    size = data_size(
-        chunk.size, present, container="RIFF", total=total, file_size=len(data), bytes_per_s=form.byte_rate
-    )
+    size = data_size(data, chunk.start, chunk.size, container=container, total=total, bytes_per_s=form.byte_rate)
     if size == chunk.size:
         following = _chunks(data, behind + size % 2, order)
         is_plain &= check_rest(data, behind, following, size=size, bytes_per_s=form.byte_rate)

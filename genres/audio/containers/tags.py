@@ -1,4 +1,7 @@
-"""ID3v2 tags in front of a file, which some programs write before any container."""
+"""ID3 tags around a file, which some programs put around any container."""
+
+ID3V1_BYTES = 128
+"""Size of a tag of version 1, at the end of a file; it begins with ``TAG``."""
 
 
 def skip_id3v2(data: bytes) -> int:
