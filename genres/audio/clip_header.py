@@ -50,7 +50,7 @@ class ClipHeader:
     source: Source = field(default=Source(), repr=False, compare=False)
     """Where a decoder finds the sound."""
     slack: int = field(default=0, repr=False, compare=False)
-    """Samples per channel that a decoder may leave out at the ends, as decoders of MPEG audio do."""
+    """Samples per channel that a decoder may leave out at the ends, or make up behind them, as some do."""
 
     @property
     def duration_s(self) -> float:

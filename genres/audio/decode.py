@@ -70,7 +70,7 @@ def decode(data: bytes, *, sample_rate: int, header: ClipHeader | None = None) -
                 if count == 0:
                     break
                 mono.add(block[:count])
-            if left == 0 and _goes_on(file, block):
+            if left == 0 and header.slack == 0 and _goes_on(file, block):
                 raise RejectedAudio(Reason.LONGER_THAN_HEADER, promised=f"{header.duration_s:.1f}")
     except soundfile.LibsndfileError as error:
         raise RejectedAudio(Reason.CANNOT_DECODE, error=error.error_string.strip()) from None

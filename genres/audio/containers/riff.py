@@ -6,7 +6,7 @@ The frames differ in how they write names and sizes of chunks; format and data a
 
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from genres.audio.clip_header import ClipHeader, Source
 from genres.audio.containers.layout import check_layout
@@ -25,6 +25,8 @@ _BLOCK_BITS = {_MS_ADPCM: (4,), _IMA_ADPCM: (4,), _GSM610: (0,)}
 """Bits a sample, as the format chunk says, of the encodings that are read in blocks."""
 _BLOCK_BYTES = {_MS_ADPCM: 7, _IMA_ADPCM: 4, _GSM610: 65}
 """Least bytes of their blocks: the head, for each channel."""
+_GSM610_SAMPLES = 320
+"""Samples in a block of GSM 6.10."""
 # The rest of a sub-format GUID whose first two bytes are an ordinary format tag, and the one of Ambisonics in B-format.
 _SUBFORMAT_TAIL = bytes.fromhex("000000001000800000aa00389b71")
 _AMBISONIC_TAIL = bytes.fromhex("00002107d3118644c8c1ca000000")
@@ -200,5 +202,9 @@ def _measured(
     head = magic + struct.pack(order + "I", 4 + len(chunks) + size) + b"WAVE" + chunks
     source = Source(head, ((chunk.start, chunk.start + size),))
     if form.is_in_blocks:
-        return sndfile_header(data, "WAV", source, is_layout_known=form.is_layout_known)
+        header = sndfile_header(data, "WAV", source, is_layout_known=form.is_layout_known)
+        if form.tag == _GSM610:  # libsndfile makes up one more block
+            frames = size // form.frame_bytes * _GSM610_SAMPLES
+            return replace(header, frames=min(header.frames, frames), slack=_GSM610_SAMPLES)
+        return header
     return ClipHeader("WAV", form.rate, form.channels, size // form.frame_bytes, source)
