@@ -23,6 +23,11 @@ def unicode_name(name: str) -> str:
     return unicodedata.normalize("NFC", os.fsencode(name).decode("utf-8", "backslashreplace"))
 
 
+def is_unicode(name: str) -> bool:
+    """Return whether a name is valid Unicode, as tables, URLs and CSV files want it."""
+    return not any("\ud800" <= character <= "\udfff" for character in name)
+
+
 def display_path(path: Path) -> str:
     """Return a path on one line for a person to read, in quotes only if it has characters that need escaping."""
     text = unicode_name(str(path))

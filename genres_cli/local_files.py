@@ -54,7 +54,7 @@ def predict_files(console: Console, paths: Sequence[Path], settings: Settings, d
     Parameters
     ----------
     dataset
-        Its id; empty for the one the settings mean.
+        Its id; empty for the one the settings mean: their folder's, else the one loaded last.
 
     Returns
     -------
@@ -64,16 +64,16 @@ def predict_files(console: Console, paths: Sequence[Path], settings: Settings, d
     """
     from genres.store.database import Database
     from genres.store.lake import Lake
-    from genres.store.ledger import registered_dataset
+    from genres.store.ledger import dataset_meant, registered_dataset
     from genres.store.model_registry import ModelRegistry
-    from genres_dagster.launch import choose_dataset
     from spark.scoring import Scorer
     from spark.session import open_session, session_config
 
     files = _audio_files(paths)
     database = Database(settings.database)
     database.check_migrated()
-    entry = registered_dataset(database, dataset or choose_dataset(settings).dataset)
+    meant = dataset_meant(database, dataset=dataset or settings.dataset, folder=settings.audio)
+    entry = registered_dataset(database, meant)
     champion = ModelRegistry(settings.tracking_uri).champion(entry.dataset)
     feature_set = feature_set_of(champion.feature_version)
     features = _features(console, files, feature_set, settings)

@@ -95,14 +95,15 @@ def demo(batch_only: bool) -> None:
 @app.command()
 @click.argument("folder", type=_PATH)
 @_dataset
-def load(folder: Path, dataset: str) -> None:
+@click.option("--replace", is_flag=True, help="Take the place of the dataset of this id that another folder gave.")
+def load(folder: Path, dataset: str, replace: bool) -> None:
     """Bring a folder of labelled audio to HDFS as a dataset.
 
     The audio is laid out as <genre>/<track>.wav (.au, .flac, .mp3).
     """
     from genres_cli.demo import load_folder
 
-    load_folder(_console(), folder, dataset)
+    load_folder(_console(), folder, dataset, replaces=replace)
 
 
 @app.command()

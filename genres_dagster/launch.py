@@ -15,16 +15,14 @@ from uuid import uuid4
 import dagster as dg
 
 from genres.audio.feature_sets import feature_set_named
-from genres.datasets.folder import dataset_id, scan
+from genres.datasets.folder import SYNTHETIC, dataset_id, notices, scan
 from genres.errors import GenresError
+from genres.file_names import display_path, is_unicode
 from genres.settings import PROJECT_DIR, Settings
 from genres.store import ledger
 from genres.store.database import Database
 from genres.store.ledger import Dataset
 from genres_dagster.partitions import DATASETS
-
-SYNTHETIC = "synthetic"
-"""The id of the dataset that the project synthesises; no folder of a user's gets it."""
 
 WORKSPACE = Path(__file__).with_name("workspace.yaml")
 """The code locations that Dagster loads."""
@@ -67,8 +65,19 @@ def open_instance(settings: Settings) -> dg.DagsterInstance:
     return dg.DagsterInstance.get()
 
 
-def choose_dataset(settings: Settings) -> Dataset:
-    """Find out which dataset the settings mean: their folder's, or the synthetic one.
+def choose_dataset(
+    settings: Settings, database: Database, *, on_notice: Callable[[str], None], replaces: bool = False
+) -> Dataset:
+    """Find out which dataset is to be loaded: the settings' folder's, or the synthetic one.
+
+    A folder that was loaded before keeps its id, whatever it holds by now.
+
+    Parameters
+    ----------
+    on_notice
+        Called with each line that a person should read about the folder.
+    replaces
+        Whether it may take the place of a dataset that was loaded from another folder.
 
     Raises
     ------
@@ -79,19 +88,34 @@ def choose_dataset(settings: Settings) -> Dataset:
     if settings.audio is None:
         return Dataset(SYNTHETIC, settings.state_dir / "synthetic_audio", is_synthetic=True, feature_set=feature_set)
     found = scan(settings.audio)
-    name = settings.dataset or dataset_id(settings.audio, found.files)
+    for line in notices(found):
+        on_notice(line)
+    where = display_path(settings.audio)
+    if not is_unicode(str(settings.audio)):
+        raise GenresError(f"the name of {where} is not UTF-8, which tables and URLs are: rename the folder")
+    name = settings.dataset or ledger.dataset_of_folder(database, settings.audio)
+    name = name or dataset_id(settings.audio, found.files)
     if name in _RESERVED:
         raise GenresError(
-            f"'{name}' is an id that the project keeps for itself; name {settings.audio} otherwise with GENRES_DATASET"
+            f"'{name}' is an id that the project keeps for itself; name {where} otherwise with GENRES_DATASET"
         )
-    return Dataset(name, settings.audio, is_synthetic=False, feature_set=feature_set)
+    dataset = Dataset(name, settings.audio, is_synthetic=False, feature_set=feature_set)
+    if not replaces:
+        ledger.require_source(database, dataset)
+    return dataset
 
 
-def register(settings: Settings, instance: dg.DagsterInstance, dataset: Dataset) -> None:
-    """Make a dataset known to the ledger and to Dagster, where it is a partition of the batch assets."""
+def register(settings: Settings, instance: dg.DagsterInstance, dataset: Dataset, *, replaces: bool = False) -> None:
+    """Make a dataset known to the ledger and to Dagster, where it is a partition of the batch assets.
+
+    Parameters
+    ----------
+    replaces
+        Whether it takes the place of one that was loaded from another folder.
+    """
     database = Database(settings.database)
     database.migrate()
-    ledger.register_dataset(database, dataset)
+    ledger.register_dataset(database, dataset, replaces=replaces)
     instance.add_dynamic_partitions(str(DATASETS.name), [dataset.dataset])
 
 
