@@ -122,7 +122,7 @@ def notices(found: FolderScan) -> list[str]:
 
 def reasons(counts: Mapping[str, int]) -> str:
     """Return counts by reason as one line, in the order of the reasons."""
-    return ", ".join(f"{reason}: {count}" for reason, count in sorted(counts.items()))
+    return ", ".join(f"{reason}: {count}" for reason, count in sorted(counts.items()) if count)
 
 
 def dataset_id(folder: Path, files: Sequence[LabelledFile]) -> str:
