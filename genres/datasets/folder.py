@@ -16,7 +16,7 @@ from genres.audio.gate import SUFFIXES
 from genres.datasets import published_datasets
 from genres.datasets.split import MIN_CLIPS_PER_GENRE
 from genres.errors import GenresError
-from genres.file_names import display_path, unicode_name
+from genres.file_names import display_path, safe_name, unicode_name
 
 SYNTHETIC = "synthetic"
 """The id of every dataset that the synthesiser made."""
@@ -156,31 +156,6 @@ def dataset_id(folder: Path, files: Sequence[LabelledFile]) -> str:
         return f"audio_{_digest(name)[:8]}"
     taken = {SYNTHETIC, *(known.name for known in published_datasets.PUBLISHED)}
     return f"own_{slug}" if slug in taken else slug
-
-
-def safe_name(name: str) -> str:
-    """Spell any name as one part of a path: letters, digits, ``.``, ``_`` and ``-``; all else as ``~`` and hex.
-
-    Two names have the same spelling only if they are the same text (in Unicode's composed form). ``~`` needs no
-    escape in a URL, so that WebHDFS, Spark and a shell see the same path. A leading ``.`` or ``_`` is spelt in
-    hex as well, since Hadoop takes such files for hidden ones. A spelling of more than 100 characters is cut
-    and ends in a hash of the whole.
-
-    Examples
-    --------
-    >>> safe_name("hip hop"), safe_name("_demo"), safe_name("a/b")
-    ('hip~20hop', '~5fdemo', 'a~2fb')
-    """
-    spelt = "".join(
-        character
-        if character in _SAFE_CHARACTERS and not (position == 0 and character in "._")
-        else "".join(f"~{byte:02x}" for byte in character.encode("utf-8", "surrogatepass"))
-        for position, character in enumerate(unicodedata.normalize("NFC", name))
-    )
-    return spelt if len(spelt) <= 100 else f"{spelt[:80]}~~{_digest(spelt)[:16]}"
-
-
-_SAFE_CHARACTERS = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-")
 
 
 def _walk(folder: Path) -> tuple[list[LabelledFile], Counter[str], list[str]]:
