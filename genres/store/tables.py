@@ -68,6 +68,7 @@ BATCH_PREDICTIONS = sa.Table(
     METADATA,
     sa.Column("dataset", sa.String(40), primary_key=True),
     sa.Column("track_id", sa.Text, primary_key=True),
+    sa.Column("sha256", sa.String(64), primary_key=True),
     sa.Column("model_version", sa.Integer, primary_key=True),
     sa.Column("model_name", sa.Text, nullable=False),
     sa.Column("part", sa.String(8), nullable=False),
