@@ -45,6 +45,8 @@ class BatchRun:
     failures: dict[str, str] = field(default_factory=dict)
     """Each failed asset's reason, one line."""
     skipped: list[str] = field(default_factory=list)
+    failed_checks: dict[str, list[str]] = field(default_factory=dict)
+    """Each asset's blocking checks that failed, a line each: what was expected and what was found."""
 
 
 def open_instance(settings: Settings) -> dg.DagsterInstance:
@@ -203,12 +205,28 @@ def _take_in(entry: Any, summary: BatchRun, on_event: Callable[[str, str, str], 
     elif event.event_type == dg.DagsterEventType.STEP_SUCCESS:
         summary.seconds[step] = event.event_specific_data.duration_ms / 1000
         on_event(step, "done", f"{summary.seconds[step]:.1f} s")
+    elif event.event_type == dg.DagsterEventType.ASSET_CHECK_EVALUATION:
+        found = event.asset_check_evaluation_data
+        if found.blocking and not found.passed and found.severity == dg.AssetCheckSeverity.ERROR:
+            summary.failed_checks.setdefault(step, []).append(_failed_check(found))
     elif event.event_type == dg.DagsterEventType.STEP_FAILURE:
-        summary.failures[step] = _reason(event.event_specific_data.error)
+        error = event.event_specific_data.error
+        checks = summary.failed_checks.get(step, []) if error.cls_name == _CHECK_FAILED else []
+        summary.failures[step] = "; ".join(checks) or _reason(error)
         on_event(step, "failed", summary.failures[step])
     elif event.event_type == dg.DagsterEventType.STEP_SKIPPED:
         summary.skipped.append(step)
         on_event(step, "skipped", "")
+
+
+_CHECK_FAILED = "DagsterAssetCheckFailedError"
+
+
+def _failed_check(found: Any) -> str:
+    """One line that says which check failed and why."""
+    said = {name: str(found.metadata[name].value) for name in ("expected", "actual") if name in found.metadata}
+    why = ", ".join(f"{name} {text}" for name, text in said.items()) or found.description or "it says no more"
+    return f"check {found.check_name} failed: {why}"
 
 
 def _reason(error: Any) -> str:
@@ -224,4 +242,5 @@ def _reason(error: Any) -> str:
     for line in message.splitlines():
         if GenresError.__name__ in line:
             return line.split(f"{GenresError.__name__}: ", 1)[-1]
-    return message.splitlines()[0]
+    # The checks' names stand in the lines after the first.
+    return " ".join(message.split()) if told.cls_name == _CHECK_FAILED else message.splitlines()[0]

@@ -6,6 +6,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import dagster as dg
 import pytest
 import yaml
 
@@ -15,7 +16,8 @@ from genres.store import ledger
 from genres.store.database import Database
 from genres.store.ledger import Dataset
 from genres_dagster import launch
-from genres_dagster.launch import WORKSPACE, _reason, open_instance, register
+from genres_dagster.checks import check, check_spec
+from genres_dagster.launch import WORKSPACE, BatchRun, _reason, open_instance, register
 from streaming_sensors.stream import Stream
 
 
@@ -67,6 +69,43 @@ def test_other_errors_give_their_innermost_first_line() -> None:
 
 def test_an_error_without_words_gives_its_name() -> None:
     assert _reason(error("AssertionError", "\n")) == "AssertionError"
+
+
+def test_a_failed_check_is_named_with_what_it_found(tmp_path: Path) -> None:
+    @dg.asset(
+        check_specs=[
+            check_spec("leaky", "no_leak", "", blocking=True),
+            check_spec("leaky", "balance", ""),
+            check_spec("leaky", "finite", "", blocking=True),
+        ]
+    )
+    def leaky() -> dg.MaterializeResult:
+        return dg.MaterializeResult(
+            check_results=[
+                check("no_leak", False, expected="each sha256 in one part", actual="3 cross"),
+                check("balance", False, expected="balance", actual="none", warn=True),
+                check("finite", True, expected="every value finite", actual="0 are not"),
+            ]
+        )
+
+    with dg.DagsterInstance.ephemeral() as instance:
+        run = dg.materialize([leaky], instance=instance, raise_on_error=False)
+        summary = BatchRun(tmp_path / "log")
+        told: list[tuple[str, str]] = []
+        for record in instance.get_records_for_run(run.run_id).records:
+            launch._take_in(record.event_log_entry, summary, lambda _, kind, text: told.append((kind, text)))
+    assert not run.success
+    line = "check no_leak failed: expected each sha256 in one part, actual 3 cross"
+    assert summary.failures == {"leaky": line}
+    assert ("failed", line) in told
+
+
+def test_a_failed_check_is_named_where_only_the_error_is_known() -> None:
+    text = (
+        "dagster._core.errors.DagsterAssetCheckFailedError: 1 blocking asset check failed with ERROR severity:\n"
+        "track_split: no_leak\n"
+    )
+    assert _reason(error("DagsterAssetCheckFailedError", text)).endswith("severity: track_split: no_leak")
 
 
 def test_without_a_folder_the_clips_are_synthetic(tmp_path: Path, choose: Callable[..., Dataset]) -> None:
