@@ -41,8 +41,21 @@ def main() -> None:
             _fail(f"{setting}{problem['msg'].removeprefix('Value error, ')}")
 
 
+class _Command(click.Command):
+    """A command that asks no proxy for the stack's addresses."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        from genres.addresses import bypass_proxies
+        from genres.settings import Settings
+
+        bypass_proxies(Settings())
+        return super().invoke(ctx)
+
+
 class _InOrder(click.Group):
     """Lists the commands in the order in which they stand here."""
+
+    command_class = _Command
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(self.commands)
