@@ -1,5 +1,6 @@
 """``batch_predictions``: the champion's prediction for each track, in the SQL table of that name."""
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -31,13 +32,14 @@ _FROM_FEATURES = [("audio_features", name) for name in every_column()]
     owners=OWNERS,
     partitions_def=DATASETS,
     retry_policy=TRY_AGAIN,
-    description="A row for each track and champion version. The first write of a key wins: running twice changes "
-    "nothing.",
+    description="A row for each track, its audio and champion version. The first write of a key wins: running twice "
+    "changes nothing. Audio that was replaced gets another row; those of the audio before stay, and are stale.",
     metadata={
         "dagster/column_schema": column_schema(schemas.BATCH_PREDICTIONS),
         "dagster/column_lineage": column_lineage(
             {
                 "track_id": [("audio_features", "track_id")],
+                "sha256": [("audio_features", "sha256")],
                 "genre": [("audio_features", "genre")],
                 "feature_version": [("audio_features", "feature_version")],
                 "part": [("track_split", "part")],
@@ -48,6 +50,7 @@ _FROM_FEATURES = [("audio_features", name) for name in every_column()]
     check_specs=[
         check_spec("batch_predictions", "complete", "Every track with features has a row of this version."),
         check_spec("batch_predictions", "label_set", "Only genres of the dataset are predicted."),
+        check_spec("batch_predictions", "stale", "No row of this version is of audio that is not the dataset's now."),
     ],
 )
 @final_if_a_persons
@@ -70,8 +73,9 @@ def batch_predictions(
     context.log.info(f"{added} rows added, {len(rows) - added} were there already")
 
     stored = predictions.batch_predictions(database, dataset.dataset, model_version=champion.version)
-    tracks = {row["track_id"] for row in rows}
-    lacking = tracks - {row["track_id"] for row in stored}
+    audio = {row["track_id"]: row["sha256"] for row in rows}
+    stored, stale, unknown = by_audio(stored, audio)
+    lacking = audio.keys() - {row["track_id"] for row in stored}
     genres = {row["genre"] for row in stored}
     strange = {row["predicted_genre"] for row in stored} - genres
     test = [row for row in stored if row["part"] == "test"]
@@ -81,6 +85,8 @@ def batch_predictions(
             "data": provenance(dataset),
             "dagster/row_count": len(stored),
             "rows_added": added,
+            "rows_stale": len(stale),
+            "rows_of_unknown_audio": len(unknown),
             "model": f"{champion.name} version {champion.version}",
             "test_accuracy": hits / len(test) if test else None,
             "table": f"batch_predictions in {database.url.render_as_string(hide_password=True)}",
@@ -90,7 +96,7 @@ def batch_predictions(
             check(
                 "complete",
                 not lacking,
-                expected=f"{len(tracks)} tracks have a row of version {champion.version}",
+                expected=f"{len(audio)} tracks have a row of version {champion.version}",
                 actual=f"{len(lacking)} have none",
             ),
             check(
@@ -99,7 +105,42 @@ def batch_predictions(
                 expected=f"predicted genres among {sorted(genres)}",
                 actual=f"others predicted: {sorted(strange) or 'none'}",
             ),
+            check_stale(stale),
         ],
+    )
+
+
+def by_audio(
+    stored: list[dict[str, Any]], audio: Mapping[str, str]
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]], list[dict[str, Any]]]:
+    """Tell the rows of the dataset's present audio from those of audio that was replaced or taken out.
+
+    Parameters
+    ----------
+    stored
+        Stored predictions of one dataset and model version.
+    audio
+        The sha256 of each of its tracks now.
+
+    Returns
+    -------
+    current, stale, unknown : list of dict
+        Rows of the audio that is there, of other audio, and those that are older than the column.
+    """
+    current = [row for row in stored if row["sha256"] and audio.get(row["track_id"]) == row["sha256"]]
+    stale = [row for row in stored if row["sha256"] and audio.get(row["track_id"]) != row["sha256"]]
+    return current, stale, [row for row in stored if not row["sha256"]]
+
+
+def check_stale(stale: list[dict[str, Any]]) -> dg.AssetCheckResult:
+    """Warn of predictions for audio that is not the dataset's any more."""
+    return check(
+        "stale",
+        not stale,
+        expected="every row is of audio that the dataset holds",
+        actual=f"{len(stale)} rows are of audio that was replaced or taken out since",
+        warn=True,
+        tracks=dg.MetadataValue.json(sorted(row["track_id"] for row in stale)[:50]),
     )
 
 
@@ -122,7 +163,7 @@ def _scored(
             split_uri=tables.lake.uri(tables.split_path()),
             columns=scorer.feature_set.columns,
         )
-        return scorer.rows(features, keep=["track_id", "genre", "part"])
+        return scorer.rows(features, keep=["track_id", "sha256", "genre", "part"])
 
 
 def _sample(stored: list[dict[str, Any]]) -> str:

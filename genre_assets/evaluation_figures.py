@@ -109,8 +109,10 @@ def f1_by_genre(metrics: dict[str, dict[str, float]], genres: list[str], *, data
     """Draw F1 on the test part by classifier and genre as a heat map."""
     import numpy as np
 
+    from spark.evaluation import metric_key
+
     figure, axes = new_figure(9, 3.8, title="F1 of each genre on the test part", data=data)
-    values = np.array([[found[f"test_f1_{genre}"] for genre in genres] for found in metrics.values()])
+    values = np.array([[found[f"test_f1_{metric_key(genre)}"] for genre in genres] for found in metrics.values()])
     axes.imshow(values, cmap="Greens", vmin=0, vmax=1, aspect="auto")
     axes.set_xticks(range(len(genres)), genres, rotation=45, ha="right", fontsize=8)
     axes.set_yticks(range(len(metrics)), list(metrics), fontsize=8)

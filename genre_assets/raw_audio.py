@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 
 from genres.datasets import published_datasets
-from genres.datasets.folder import LabelledFile, scan
+from genres.datasets.folder import LabelledFile, notices, scan
 from genres.errors import GenresError
 from genres.settings import Settings
 from genres.store import ledger, quarantine, schemas
@@ -68,6 +68,8 @@ def raw_audio(
             on_progress=lambda done, total: _log_tenths(context, "synthesised", done, total),
         )
     found = scan(dataset.source_folder)
+    for line in notices(found):
+        context.log.warning(line)
     tables = BatchTables(lake.open(), database, dataset.dataset)
     known = tables.manifest() if tables.has_manifest() else None
 

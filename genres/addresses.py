@@ -1,5 +1,6 @@
-"""Addresses of services that somebody else runs, checked for the form that every client will take."""
+"""Addresses of the services: checked for the form that every client will take, and kept away from proxies."""
 
+import os
 import re
 
 from genres.errors import GenresError
@@ -13,6 +14,15 @@ _FORMS = {
     "spark_remote": (rf"sc://({_HOST_PORT}|[A-Za-z0-9._-]+)(/.*)?", "sc://<host>:<port>"),
     "mlflow_tracking_uri": (r"https?://(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9._-]+)(:\d{1,5})?(/.*)?", "http://<host>:<port>"),
 }
+
+
+def bypass_proxies(settings: Settings) -> None:
+    """Have this process and its children talk to loopback and to the services' addresses without a proxy.
+
+    Each process of ours comes by here before it asks anything of a service: the command, the stack that it starts, and
+    the code locations.
+    """
+    os.environ |= settings.no_proxy_variables
 
 
 def require_addresses(settings: Settings) -> None:

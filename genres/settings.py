@@ -6,9 +6,11 @@ Nothing else in the project reads the environment.
 """
 
 import os
+from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple, Self
+from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 from pydantic_settings import (
@@ -91,6 +93,16 @@ class StreamSettings(BaseModel):
         if not value.expanduser().is_absolute():
             raise ValueError(f"watch_folder {str(value)!r} is not an absolute path")
         return value.expanduser().resolve()
+
+
+class _NoProxy(BaseSettings):
+    """What the user keeps away from proxies, by the names that HTTP and gRPC clients read."""
+
+    model_config = SettingsConfigDict(case_sensitive=True, extra="ignore")
+
+    lower: str = Field("", validation_alias="no_proxy")
+    upper: str = Field("", validation_alias="NO_PROXY")
+    grpc: str = Field("", validation_alias="no_grpc_proxy")
 
 
 class Settings(BaseSettings):
@@ -185,6 +197,31 @@ class Settings(BaseSettings):
         """The variables that make these settings' paths mean the same in a process with another working folder."""
         paths = {"state_dir": self.state_dir, "audio": self.audio, "watch_folder": self.watch_folder}
         return {f"GENRES_{name.upper()}": str(path) for name, path in paths.items() if path is not None}
+
+    @property
+    def no_proxy_variables(self) -> dict[str, str]:
+        """The variables that keep loopback and every service's address away from proxies.
+
+        What the user keeps away from them stays so.
+        """
+        theirs = _NoProxy()
+        addresses = [self.hdfs, self.webhdfs, *self.bootstrap_servers.split(","), self.remote, self.tracking_uri]
+        ours = ["localhost", "127.0.0.1", "::1"]
+        for address in addresses:
+            with suppress(ValueError):  # malformed ones are refused where they are used
+                ours.append(urlsplit(address if "://" in address else f"//{address.strip()}").hostname or "")
+
+        def extended(*values: str) -> str:
+            entries = [entry.strip() for value in values for entry in value.split(",")]
+            return ",".join(dict.fromkeys(filter(None, [*entries, *ours])))
+
+        # A lone star keeps everything away from proxies, but means nothing in a list.
+        http = "*" if "*" in (theirs.lower.strip(), theirs.upper.strip()) else extended(theirs.lower, theirs.upper)
+        return {
+            "no_proxy": http,
+            "NO_PROXY": http,
+            "no_grpc_proxy": extended(theirs.grpc, theirs.lower, theirs.upper),
+        }
 
     @classmethod
     def settings_customise_sources(

@@ -22,11 +22,12 @@ from rich.table import Table
 from genres.addresses import require_addresses
 from genres.errors import GenresError
 from genres.settings import Settings
-from genres_cli.stream_demo import producers_running, run_stream_demo, ui_runs
+from genres_cli.stream_demo import producers_running, require_own_stream, run_stream_demo, ui_runs
 
 if TYPE_CHECKING:
     import dagster as dg
 
+    from genres.store.database import Database
     from genres.store.ledger import Dataset
     from genres_dagster.launch import BatchRun
 
@@ -69,13 +70,17 @@ def run_demo(console: Console, *, streams: bool) -> bool:
     Raises
     ------
     GenresError
-        If a step failed; with its reason.
+        If a step failed, with its reason; if Dagster is open and scores the stream with another dataset's champion.
     """
     from local_stack.stack import status as stack_status
 
     started = time.monotonic()
     settings = Settings()
-    dataset = _chosen(settings)  # before anything is started: a wrong folder should not cost a minute
+    database = _migrated(settings)
+    # Before anything is started: a wrong folder should not cost a minute.
+    dataset = _chosen(console, settings, database)
+    if streams:
+        require_own_stream(settings, database, dataset)
     settings = start(console)
     pids = [service.pid for service in stack_status(settings) if service.pid]
     at_rest = sum(map(_memory_bytes, pids))
@@ -100,12 +105,20 @@ def run_demo(console: Console, *, streams: bool) -> bool:
     return has_champion
 
 
-def load_folder(console: Console, folder: Path, dataset_id: str) -> None:
-    """Register a folder as a dataset and bring its clips to HDFS."""
+def load_folder(console: Console, folder: Path, dataset_id: str, *, replaces: bool) -> None:
+    """Register a folder as a dataset and bring its clips to HDFS.
+
+    Parameters
+    ----------
+    replaces
+        Whether it takes the place of a dataset of this id that was loaded from another folder.
+    """
     named = {"dataset": dataset_id} if dataset_id else {}
-    dataset = _chosen(Settings(audio=folder, **named))  # type: ignore[arg-type]
+    settings = Settings(audio=folder, **named)  # type: ignore[arg-type]
+    dataset = _chosen(console, settings, _migrated(settings), replaces=replaces)
     settings = start(console)
-    _run(console, settings, _registered(settings, dataset), "load_dataset", dataset.dataset)
+    instance = _registered(settings, dataset, replaces=replaces)
+    _run(console, settings, instance, "load_dataset", dataset.dataset)
     console.print(
         f"dataset [bold]{dataset.dataset}[/] is in HDFS; `make ui` and materialize its partition, "
         f"or GENRES_AUDIO={escape(str(folder))} make demo"
@@ -128,7 +141,8 @@ def open_dagster(console: Console) -> None:
             f"Dagster is open on this stack already, at {settings.dagster_url}: use it, or close it first"
         )
     settings = start(console)
-    _registered(settings, _chosen(settings))
+    database = _migrated(settings)
+    _registered(settings, _loaded(settings, database) or _chosen(console, settings, database))
     _print_addresses(console, settings)
     command = shutil.which("dg", path=str(Path(sys.executable).parent)) or "dg"
     arguments = ["dev", "-w", str(WORKSPACE), "--host", "127.0.0.1", "--port", str(settings.ports.dagster)]
@@ -147,17 +161,39 @@ def open_dagster(console: Console) -> None:
                 break
 
 
-def _chosen(settings: Settings) -> "Dataset":
+def _migrated(settings: Settings) -> "Database":
+    from genres.store.database import Database
+
+    require_addresses(settings)
+    database = Database(settings.database)
+    database.migrate()
+    return database
+
+
+def _chosen(console: Console, settings: Settings, database: "Database", *, replaces: bool = False) -> "Dataset":
     from genres_dagster.launch import choose_dataset
 
-    return choose_dataset(settings)
+    def show(line: str) -> None:
+        console.print(escape(line))
+
+    return choose_dataset(settings, database, on_notice=show, replaces=replaces)
 
 
-def _registered(settings: Settings, dataset: "Dataset") -> "dg.DagsterInstance":
+def _loaded(settings: Settings, database: "Database") -> "Dataset | None":
+    """Return the dataset that the settings mean if it was loaded before: its folder need not be there now."""
+    from genres.store.ledger import registered_datasets
+
+    for entry in registered_datasets(database):
+        if settings.dataset in ("", entry.dataset) and settings.audio in (None, entry.source_folder):
+            return entry
+    return None
+
+
+def _registered(settings: Settings, dataset: "Dataset", *, replaces: bool = False) -> "dg.DagsterInstance":
     from genres_dagster.launch import open_instance, register
 
     instance = open_instance(settings)
-    register(settings, instance, dataset)
+    register(settings, instance, dataset, replaces=replaces)
     return instance
 
 

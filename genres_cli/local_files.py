@@ -1,6 +1,8 @@
 """What ``genres features`` and ``genres predict`` do: local files in, the published columns or predictions out."""
 
-from collections.abc import Sequence
+import os
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,9 @@ from rich.progress import track
 from genres.audio.feature_set import FeatureSet
 from genres.audio.feature_sets import feature_set_named, feature_set_of
 from genres.audio.gate import SUFFIXES
+from genres.datasets.folder import reasons
 from genres.errors import GenresError
+from genres.file_names import display_path, unicode_name
 from genres.settings import Settings
 
 
@@ -40,11 +44,19 @@ def write_features(console: Console, paths: Sequence[Path], output: Path, settin
     if not output.parent.is_dir():
         raise GenresError(f"{output}: there is no folder {output.parent}; make it first")
     feature_set = feature_set_named(settings.feature_set)
-    table = published_table(_features(console, _audio_files(paths), feature_set, settings), feature_set)
-    if output.suffix == ".csv":
-        table.to_csv(output, index=False)
-    else:
-        table.to_parquet(output, index=False)
+    table = published_table(_features(console, _audio_files(console, paths), feature_set, settings), feature_set)
+    # Beside its place and renamed: what is there stays until the new table is whole.
+    unfinished = output.with_name(f".genres-features.{os.getpid()}")
+    try:
+        if output.suffix == ".csv":
+            table.to_csv(unfinished, index=False)
+        else:
+            table.to_parquet(unfinished, index=False)
+        unfinished.replace(output)
+    except OSError as error:
+        raise GenresError(f"{output} cannot be written: {error.strerror or error}") from error
+    finally:
+        unfinished.unlink(missing_ok=True)
     console.print(f"{len(table)} rows, {table.shape[1]} columns: {escape(str(output))}")
 
 
@@ -54,7 +66,7 @@ def predict_files(console: Console, paths: Sequence[Path], settings: Settings, d
     Parameters
     ----------
     dataset
-        Its id; empty for the one the settings mean.
+        Its id; empty for the one the settings mean: their folder's, else the one loaded last.
 
     Returns
     -------
@@ -64,16 +76,16 @@ def predict_files(console: Console, paths: Sequence[Path], settings: Settings, d
     """
     from genres.store.database import Database
     from genres.store.lake import Lake
-    from genres.store.ledger import registered_dataset
+    from genres.store.ledger import dataset_meant, registered_dataset
     from genres.store.model_registry import ModelRegistry
-    from genres_dagster.launch import choose_dataset
     from spark.scoring import Scorer
     from spark.session import open_session, session_config
 
-    files = _audio_files(paths)
+    files = _audio_files(console, paths)
     database = Database(settings.database)
     database.check_migrated()
-    entry = registered_dataset(database, dataset or choose_dataset(settings).dataset)
+    meant = dataset_meant(database, dataset=dataset or settings.dataset, folder=settings.audio)
+    entry = registered_dataset(database, meant)
     champion = ModelRegistry(settings.tracking_uri).champion(entry.dataset)
     feature_set = feature_set_of(champion.feature_version)
     features = _features(console, files, feature_set, settings)
@@ -97,6 +109,8 @@ def _features(console: Console, files: Sequence[Path], feature_set: FeatureSet, 
     rows = features_of_files(files, feature_set=feature_set, max_clip_s=settings.max_clip_s)
     shown = track(rows, "features", total=len(files), console=console, disable=not console.is_terminal)
     table = pd.DataFrame(list(shown))
+    for column in ("filename", "track_id", "genre"):
+        table[column] = table[column].map(unicode_name)
     refused = table[table["reason"].notna()].to_dict("records")
     if len(refused) == len(table):
         first = f"{refused[0]['filename']}: {refused[0]['reason']}"
@@ -106,16 +120,42 @@ def _features(console: Console, files: Sequence[Path], feature_set: FeatureSet, 
     return table
 
 
-def _audio_files(paths: Sequence[Path]) -> list[Path]:
+def _audio_files(console: Console, paths: Sequence[Path]) -> list[Path]:
+    """Return the files that are named and the audio in the folders that are named, however deep; say what is left."""
     files: list[Path] = []
+    passed_over: Counter[str] = Counter()
     for path in paths:
         if path.is_dir():
-            found = sorted(file for file in path.rglob("*") if file.suffix.lower() in SUFFIXES)
+            found = sorted(_audio_in(path, passed_over))
             if not found:
-                raise GenresError(f"folder {path} holds no audio ({', '.join(SUFFIXES)})")
+                seen = f"; passed over: {reasons(passed_over)}" if passed_over else ""
+                raise GenresError(f"folder {display_path(path)} holds no audio ({', '.join(SUFFIXES)}){seen}")
             files += found
         elif path.exists():
             files.append(path)
         else:
-            raise GenresError(f"there is no file or folder {path}")
+            raise GenresError(f"there is no file or folder {display_path(path)}")
+    if passed_over:
+        console.print(f"passed over: {reasons(passed_over)}")
     return files
+
+
+def _audio_in(folder: Path, passed_over: "Counter[str]") -> Iterator[Path]:
+    """Go through a folder's audio, its sub-folders' too; what is not taken is counted by reason."""
+    # Links to folders are not followed: they may lead in a circle.
+    for place, folders, names in os.walk(folder):
+        linked = [name for name in folders if (Path(place) / name).is_symlink()]
+        hidden = [name for name in [*folders, *names] if name.startswith(".")]
+        passed_over["link to a folder"] += len(linked)
+        passed_over["hidden"] += len(hidden)
+        folders[:] = [name for name in folders if name not in (*hidden, *linked)]
+        for name in names:
+            file = Path(place) / name
+            if name.startswith("."):
+                continue
+            if file.suffix.lower() not in SUFFIXES:
+                passed_over["not audio by its suffix"] += 1
+            elif not file.is_file():
+                passed_over["neither file nor folder"] += 1
+            else:
+                yield file

@@ -41,8 +41,21 @@ def main() -> None:
             _fail(f"{setting}{problem['msg'].removeprefix('Value error, ')}")
 
 
+class _Command(click.Command):
+    """A command that asks no proxy for the stack's addresses."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        from genres.addresses import bypass_proxies
+        from genres.settings import Settings
+
+        bypass_proxies(Settings())
+        return super().invoke(ctx)
+
+
 class _InOrder(click.Group):
     """Lists the commands in the order in which they stand here."""
+
+    command_class = _Command
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(self.commands)
@@ -95,14 +108,15 @@ def demo(batch_only: bool) -> None:
 @app.command()
 @click.argument("folder", type=_PATH)
 @_dataset
-def load(folder: Path, dataset: str) -> None:
+@click.option("--replace", is_flag=True, help="Take the place of the dataset of this id that another folder gave.")
+def load(folder: Path, dataset: str, replace: bool) -> None:
     """Bring a folder of labelled audio to HDFS as a dataset.
 
     The audio is laid out as <genre>/<track>.wav (.au, .flac, .mp3).
     """
     from genres_cli.demo import load_folder
 
-    load_folder(_console(), folder, dataset)
+    load_folder(_console(), folder, dataset, replaces=replace)
 
 
 @app.command()

@@ -38,6 +38,11 @@ def run_stream_demo(console: Console, settings: Settings, instance: "dg.DagsterI
     ------
     GenresError
         If a clip has no row after ten minutes.
+
+    Notes
+    -----
+    Producer, daemon and sensors that are started here score with the champion of `dataset`, whatever the settings say
+    of the stream.
     """
     import pandas as pd
 
@@ -52,6 +57,7 @@ def run_stream_demo(console: Console, settings: Settings, instance: "dg.DagsterI
         if ui_runs(settings):
             _wait_for_sensors(instance, logs / "dagster_daemon.log")
         else:
+            os.environ["GENRES_STREAM_DATASET"] = dataset.dataset
             started.enter_context(stream_running(settings, instance))
         console.print(f"\nstreaming: producer and sensors are ready ({time.monotonic() - starting:.1f} s)")
         began = datetime.now(UTC)
@@ -62,7 +68,8 @@ def run_stream_demo(console: Console, settings: Settings, instance: "dg.DagsterI
         with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
             bar = progress.add_task("", total=len(hashes))
             while True:
-                predicted = [row for row in results.predictions(database) if row["sha256"] in hashes]
+                rows = results.predictions(database)
+                predicted = [row for row in rows if row["sha256"] in hashes and row["dataset"] == dataset.dataset]
                 refused = [row for row in results.quarantine(database) if row["sha256"] in hashes]
                 done = {row["sha256"] for row in [*predicted, *refused]}
                 progress.update(bar, completed=len(done))
@@ -145,6 +152,46 @@ def ui_runs(settings: Settings) -> bool:
         return requests.get(f"{settings.dagster_url}/server_info", timeout=5).ok
     except requests.RequestException:
         return False
+
+
+def require_own_stream(settings: Settings, database: "Database", dataset: "Dataset") -> None:
+    """Refuse to go on beside an open Dagster that scores the stream with another dataset's champion.
+
+    Raises
+    ------
+    GenresError
+        With what to do.
+    """
+    from genres.store.ledger import dataset_of_folder
+
+    said = _scored_by(settings)
+    if said is None:
+        return
+    meant = said["dataset"] or (said["folder"] and dataset_of_folder(database, Path(said["folder"])))
+    # Where neither says it, the dataset that is loaded last is meant, which will be this one.
+    if meant and meant != dataset.dataset and (said["dataset"] or said["folder"] != str(dataset.source_folder)):
+        raise GenresError(
+            f"Dagster is open at {settings.dagster_url} and scores the stream with the champion of dataset '{meant}', "
+            f"not of '{dataset.dataset}': close it, or run `genres demo --batch-only`"
+        )
+
+
+def _scored_by(settings: Settings) -> dict[str, Any] | None:
+    """Ask an open Dagster what says whose champion scores the default stream; None if there is none to ask."""
+    import json
+
+    import requests
+
+    query = """{assetNodes(assetKeys: [{path: ["audio_clips"]}]) {
+        metadataEntries {label ... on JsonMetadataEntry {jsonString}}
+    }}"""
+    try:
+        answer = requests.post(f"{settings.dagster_url}/graphql", json={"query": query}, timeout=10)
+        entries = answer.json()["data"]["assetNodes"][0]["metadataEntries"]
+        found = {entry["label"]: entry.get("jsonString") for entry in entries}
+        return json.loads(found["scored_by"])
+    except (requests.RequestException, LookupError, TypeError):  # not open, or its code does not load
+        return None
 
 
 def _wait_for_sensors(instance: "dg.DagsterInstance", log: Path) -> None:

@@ -15,16 +15,14 @@ from uuid import uuid4
 import dagster as dg
 
 from genres.audio.feature_sets import feature_set_named
-from genres.datasets.folder import dataset_id, scan
+from genres.datasets.folder import SYNTHETIC, dataset_id, notices, scan
 from genres.errors import GenresError
+from genres.file_names import display_path, is_unicode
 from genres.settings import PROJECT_DIR, Settings
 from genres.store import ledger
 from genres.store.database import Database
 from genres.store.ledger import Dataset
 from genres_dagster.partitions import DATASETS
-
-SYNTHETIC = "synthetic"
-"""The id of the dataset that the project synthesises; no folder of a user's gets it."""
 
 WORKSPACE = Path(__file__).with_name("workspace.yaml")
 """The code locations that Dagster loads."""
@@ -47,6 +45,8 @@ class BatchRun:
     failures: dict[str, str] = field(default_factory=dict)
     """Each failed asset's reason, one line."""
     skipped: list[str] = field(default_factory=list)
+    failed_checks: dict[str, list[str]] = field(default_factory=dict)
+    """Each asset's blocking checks that failed, a line each: what was expected and what was found."""
 
 
 def open_instance(settings: Settings) -> dg.DagsterInstance:
@@ -67,8 +67,19 @@ def open_instance(settings: Settings) -> dg.DagsterInstance:
     return dg.DagsterInstance.get()
 
 
-def choose_dataset(settings: Settings) -> Dataset:
-    """Find out which dataset the settings mean: their folder's, or the synthetic one.
+def choose_dataset(
+    settings: Settings, database: Database, *, on_notice: Callable[[str], None], replaces: bool = False
+) -> Dataset:
+    """Find out which dataset is to be loaded: the settings' folder's, or the synthetic one.
+
+    A folder that was loaded before keeps its id, whatever it holds by now.
+
+    Parameters
+    ----------
+    on_notice
+        Called with each line that a person should read about the folder.
+    replaces
+        Whether it may take the place of a dataset that was loaded from another folder.
 
     Raises
     ------
@@ -79,19 +90,34 @@ def choose_dataset(settings: Settings) -> Dataset:
     if settings.audio is None:
         return Dataset(SYNTHETIC, settings.state_dir / "synthetic_audio", is_synthetic=True, feature_set=feature_set)
     found = scan(settings.audio)
-    name = settings.dataset or dataset_id(settings.audio, found.files)
+    for line in notices(found):
+        on_notice(line)
+    where = display_path(settings.audio)
+    if not is_unicode(str(settings.audio)):
+        raise GenresError(f"the name of {where} is not UTF-8, which tables and URLs are: rename the folder")
+    name = settings.dataset or ledger.dataset_of_folder(database, settings.audio)
+    name = name or dataset_id(settings.audio, found.files)
     if name in _RESERVED:
         raise GenresError(
-            f"'{name}' is an id that the project keeps for itself; name {settings.audio} otherwise with GENRES_DATASET"
+            f"'{name}' is an id that the project keeps for itself; name {where} otherwise with GENRES_DATASET"
         )
-    return Dataset(name, settings.audio, is_synthetic=False, feature_set=feature_set)
+    dataset = Dataset(name, settings.audio, is_synthetic=False, feature_set=feature_set)
+    if not replaces:
+        ledger.require_source(database, dataset)
+    return dataset
 
 
-def register(settings: Settings, instance: dg.DagsterInstance, dataset: Dataset) -> None:
-    """Make a dataset known to the ledger and to Dagster, where it is a partition of the batch assets."""
+def register(settings: Settings, instance: dg.DagsterInstance, dataset: Dataset, *, replaces: bool = False) -> None:
+    """Make a dataset known to the ledger and to Dagster, where it is a partition of the batch assets.
+
+    Parameters
+    ----------
+    replaces
+        Whether it takes the place of one that was loaded from another folder.
+    """
     database = Database(settings.database)
     database.migrate()
-    ledger.register_dataset(database, dataset)
+    ledger.register_dataset(database, dataset, replaces=replaces)
     instance.add_dynamic_partitions(str(DATASETS.name), [dataset.dataset])
 
 
@@ -179,14 +205,30 @@ def _take_in(entry: Any, summary: BatchRun, on_event: Callable[[str, str, str], 
     elif event.event_type == dg.DagsterEventType.STEP_SUCCESS:
         summary.seconds[step] = event.event_specific_data.duration_ms / 1000
         on_event(step, "done", f"{summary.seconds[step]:.1f} s")
+    elif event.event_type == dg.DagsterEventType.ASSET_CHECK_EVALUATION:
+        found = event.asset_check_evaluation_data
+        if found.blocking and not found.passed and found.severity == dg.AssetCheckSeverity.ERROR:
+            summary.failed_checks.setdefault(step, []).append(_failed_check(found))
     elif event.event_type == dg.DagsterEventType.STEP_FAILURE:
-        summary.failures[step] = _reason(event.event_specific_data.error)
+        error = event.event_specific_data.error
+        checks = summary.failed_checks.get(step, []) if error.cls_name == _CHECK_FAILED else []
+        summary.failures[step] = "; ".join(checks) or _reason(error)
         on_event(step, "failed", summary.failures[step])
     elif event.event_type == dg.DagsterEventType.STEP_UP_FOR_RETRY:
         on_event(step, "log", f"tried again: {_reason(event.event_specific_data.error)}")
     elif event.event_type == dg.DagsterEventType.STEP_SKIPPED:
         summary.skipped.append(step)
         on_event(step, "skipped", "")
+
+
+_CHECK_FAILED = "DagsterAssetCheckFailedError"
+
+
+def _failed_check(found: Any) -> str:
+    """One line that says which check failed and why."""
+    said = {name: str(found.metadata[name].value) for name in ("expected", "actual") if name in found.metadata}
+    why = ", ".join(f"{name} {text}" for name, text in said.items()) or found.description or "it says no more"
+    return f"check {found.check_name} failed: {why}"
 
 
 def _reason(error: Any) -> str:
@@ -202,4 +244,5 @@ def _reason(error: Any) -> str:
     for line in message.splitlines():
         if GenresError.__name__ in line:
             return line.split(f"{GenresError.__name__}: ", 1)[-1]
-    return message.splitlines()[0]
+    # The checks' names stand in the lines after the first.
+    return " ".join(message.split()) if told.cls_name == _CHECK_FAILED else message.splitlines()[0]

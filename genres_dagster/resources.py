@@ -15,6 +15,7 @@ gc.freeze()
 from dagster_pyspark import LazyPySparkResource
 from pydantic import PrivateAttr
 
+from genres.addresses import bypass_proxies
 from genres.settings import Settings
 from genres.store.database import Database
 from genres.store.lake import Lake
@@ -78,6 +79,7 @@ class SparkResource(LazyPySparkResource):
 
 def resources(settings: Settings) -> dict[str, Any]:
     """Build every resource of the batch assets from the settings."""
+    bypass_proxies(settings)
     # Opened when a step or a sensor first wants it, once: a process that only loads the location needs no SQLAlchemy.
     database = cache(lambda: Database(settings.database))
     return {

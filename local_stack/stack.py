@@ -16,6 +16,7 @@ from typing import Literal, NamedTuple
 
 import psutil
 
+from genres.addresses import bypass_proxies
 from genres.audio.compile_kernels import compile_kernels
 from genres.errors import GenresError
 from genres.settings import Settings
@@ -75,6 +76,7 @@ def up(settings: Settings, *, on_progress: Callable[[str], None]) -> list[Servic
         If there is no Java, a jar does not match, a port is taken, an external service does not answer, or a
         service ends or is not healthy after ``start_timeout_s``; then with the end of its log.
     """
+    bypass_proxies(settings)  # the daemons, too: they inherit this process's environment
     progress_lock = threading.Lock()
 
     def report(line: str) -> None:

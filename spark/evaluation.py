@@ -1,5 +1,7 @@
 """Evaluation: confusion counted in Spark, figures of merit from the counts."""
 
+import hashlib
+import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -47,7 +49,8 @@ def metrics(confusion: npt.NDArray[np.int64], genres: Sequence[str], *, part: st
     confusion
         From `confusion_matrices`.
     part
-        Prefix of the names: ``valid`` gives ``valid_accuracy``, ``valid_macro_f1``, ``valid_f1_blues`` …
+        Prefix of the names: ``valid`` gives ``valid_accuracy``, ``valid_macro_f1``, ``valid_f1_blues`` …; a genre is
+        spelt by `metric_key`.
     """
     hits = np.diag(confusion).astype(float)
     precision = _ratio(hits, confusion.sum(axis=0))
@@ -59,8 +62,33 @@ def metrics(confusion: npt.NDArray[np.int64], genres: Sequence[str], *, part: st
         f"{part}_rows": float(confusion.sum()),
     }
     for values, name in ((precision, "precision"), (recall, "recall"), (f1, "f1")):
-        named |= {f"{part}_{name}_{genre}": float(value) for genre, value in zip(genres, values, strict=True)}
+        keys = [f"{part}_{name}_{metric_key(genre)}" for genre in genres]
+        named |= dict(zip(keys, map(float, values), strict=True))
     return named
+
+
+def metric_key(genre: str) -> str:
+    """Spell a genre so that MLflow takes it in a metric's name; two genres never have the same spelling.
+
+    Letters and digits of any script, spaces, ``_``, ``.`` and ``-`` stay; all else, ``:`` and ``/`` too, is ``:`` and
+    the hexadecimal digits of its UTF-8. A spelling of more than 200 characters is cut and ends in a hash of the whole.
+
+    Examples
+    --------
+    >>> metric_key("hip hop"), metric_key("R&B"), metric_key("AC/DC")
+    ('hip hop', 'R:26B', 'AC:2fDC')
+    """
+    encode = "surrogatepass"
+    spelt = re.sub(
+        r"[^\w. -]", lambda found: "".join(f":{byte:02x}" for byte in found[0].encode("utf-8", encode)), genre
+    )
+    if len(spelt) <= _LONGEST_KEY:
+        return spelt
+    return f"{spelt[: _LONGEST_KEY - 18]}::{hashlib.sha256(genre.encode('utf-8', encode)).hexdigest()[:16]}"
+
+
+_LONGEST_KEY = 200
+"""MLflow takes names of 250 characters; the part of the split and the figure of merit stand in front."""
 
 
 def majority_confusion(train_counts: npt.NDArray[np.int64], counts: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:

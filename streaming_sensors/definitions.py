@@ -15,17 +15,19 @@ from streaming_sensors.streaming_results import (
 )
 
 
-def build_stream(settings: StreamSettings) -> dg.Definitions:
+def build_stream(stream_settings: StreamSettings, *, settings: Settings) -> dg.Definitions:
     """Build the assets, checks, jobs and sensors of one stream; resources are the location's.
 
     Parameters
     ----------
-    settings
+    stream_settings
         The stream's name, topic, folder and dataset.
+    settings
+        Whose dataset is meant where the stream names none.
     """
-    stream = Stream(settings)
+    stream = Stream(stream_settings)
     return dg.Definitions(
-        assets=[build_audio_clips(stream), build_stream_batch(stream), build_streaming_results(stream)],
+        assets=[build_audio_clips(stream, settings), build_stream_batch(stream), build_streaming_results(stream)],
         asset_checks=[build_nothing_lost(stream)],
         jobs=[build_job(stream), build_results_job(stream)],
         sensors=[
@@ -53,7 +55,7 @@ def build_defs(*, settings: Settings) -> dg.Definitions:
         },
         executor=dg.in_process_executor,
     )
-    return dg.Definitions.merge(location, *(build_stream(stream) for stream in settings.streams))
+    return dg.Definitions.merge(location, *(build_stream(stream, settings=settings) for stream in settings.streams))
 
 
 @dg.definitions

@@ -101,7 +101,7 @@ def build_range_reconciler(stream: Stream) -> dg.SensorDefinition:
             known = ranges.known(database, stream.topic)
             held = _held(context.instance, stream)
             found = plan(known, state, limits(settings), now=datetime.now(UTC), held=held)
-            retry, waiting = _with_champion(found.retry, known, stream, settings, mlflow)
+            retry, waiting = _with_champion(found.retry, known, stream, settings, database, mlflow)
         except GenresError as error:
             return dg.SkipReason(str(error))
         repair = dataclasses.replace(found, new=(), retry=retry)
@@ -117,13 +117,18 @@ def build_range_reconciler(stream: Stream) -> dg.SensorDefinition:
 
 
 def _with_champion(
-    retry: tuple[Attempt, ...], known: list[StreamRange], stream: Stream, settings: Settings, mlflow: MlflowResource
+    retry: tuple[Attempt, ...],
+    known: list[StreamRange],
+    stream: Stream,
+    settings: Settings,
+    database: Database,
+    mlflow: MlflowResource,
 ) -> tuple[tuple[Attempt, ...], str]:
     """Leave out the ranges that wait for a champion as long as there is none; say so."""
     reasons = {found.key: found.reason for found in known if (found.reason or "").startswith(NO_CHAMPION)}
     waiting = [attempt for attempt in retry if attempt.key in reasons]
     # MLflow's client is loaded only if a range waits for it.
-    if not waiting or mlflow.open().find_champion(stream.dataset(settings)):
+    if not waiting or mlflow.open().find_champion(stream.dataset(settings, database)):
         return retry, ""
     clips = sum(len(attempt.key) for attempt in waiting)
     return tuple(attempt for attempt in retry if attempt not in waiting), f"{clips} clips: {reasons[waiting[0].key]}"

@@ -4,11 +4,13 @@ The default stream's names are the bare ones; another stream's carry its name.
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import dagster as dg
 
 from genres.settings import Settings, StreamSettings
-from genres_dagster.launch import choose_dataset
+from genres.store import ledger
+from genres.store.database import Database
 
 
 @dataclass(frozen=True)
@@ -59,9 +61,17 @@ class Stream:
         """Return the name of something that the stream has one of: a job, a sensor, an op."""
         return f"{self.settings.name}_{what}" if self.settings.name else what
 
-    def dataset(self, settings: Settings) -> str:
-        """Return the id of the dataset whose champion scores the stream."""
-        return self.settings.dataset or choose_dataset(settings).dataset
+    def dataset(self, settings: Settings, database: Database) -> str:
+        """Return the id of the dataset whose champion scores the stream.
+
+        The stream's own or the settings', if they name one; else the one that was loaded from the settings' folder,
+        else the one that was loaded last. The folder itself may be gone.
+        """
+        return ledger.dataset_meant(database, **self.scored_by(settings))
+
+    def scored_by(self, settings: Settings) -> dict[str, Any]:
+        """Return what says which dataset's champion scores the stream, for `genres.store.ledger.dataset_meant`."""
+        return {"dataset": self.settings.dataset or settings.dataset, "folder": settings.audio}
 
     def _key(self, what: str) -> dg.AssetKey:
         return dg.AssetKey([self.settings.name, what] if self.settings.name else [what])

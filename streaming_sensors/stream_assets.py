@@ -28,14 +28,16 @@ _QUIET, _QUIET_FOR_LONG = timedelta(hours=6), timedelta(days=2)
 """How long a stream may go without a prediction before Dagster warns, and before it calls the predictions stale."""
 
 
-def build_audio_clips(stream: Stream) -> dg.AssetSpec:
-    """Build the asset that stands for the stream's topic."""
+def build_audio_clips(stream: Stream, settings: Settings) -> dg.AssetSpec:
+    """Build the asset that stands for the stream's topic; its metadata say what chooses the champion."""
+    scored_by = {what: str(value or "") for what, value in stream.scored_by(settings).items()}
     return dg.AssetSpec(
         stream.clips,
         group_name=stream.group,
         kinds={"kafka"},
         owners=OWNERS,
         description=f"The Kafka topic {stream.topic}, which the folder producer fills. The sensor observes its lag.",
+        metadata={"scored_by": dg.MetadataValue.json(scored_by)},
     )
 
 

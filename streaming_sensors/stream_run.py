@@ -328,7 +328,7 @@ class StreamRun:
 
     @cached_property
     def _dataset_id(self) -> str:
-        return self.stream.dataset(self.settings)
+        return self.stream.dataset(self.settings, self.database)
 
     @cached_property
     def _dataset(self) -> Dataset:

@@ -75,7 +75,7 @@ def build_streaming_results(stream: Stream) -> dg.AssetsDefinition:
                 "`genres watch` watches"
             )
         table = pd.DataFrame(rows)
-        dataset = ledger.registered_dataset(database, stream.dataset(settings))
+        dataset = ledger.registered_dataset(database, stream.dataset(settings, database))
         data = provenance(dataset)
         latencies = table["latency_s"]
         return dg.MaterializeResult(
@@ -216,7 +216,7 @@ def _drift(
     committed = ranges.history(database, stream.topic, states={"committed"})[-_RECENT_RANGES:]
     version = feature_set.feature_version
     paths = [found.feature_path for found in committed if found.feature_path and found.feature_version == version]
-    training = BatchTables(lake, database, stream.dataset(settings)).features(version)
+    training = BatchTables(lake, database, stream.dataset(settings, database)).features(version)
     arrived = lake.read_table(paths).to_pandas() if paths else pd.DataFrame(columns=["reason"])
     arrived = arrived[arrived["reason"].isna()]
     if arrived.empty or training.empty:

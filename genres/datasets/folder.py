@@ -8,7 +8,7 @@ import hashlib
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from genres.audio.gate import SUFFIXES
 from genres.datasets import published_datasets
 from genres.datasets.split import MIN_CLIPS_PER_GENRE
 from genres.errors import GenresError
-from genres.file_names import display_path, unicode_name
+from genres.file_names import display_path, safe_name, unicode_name
 
 SYNTHETIC = "synthetic"
 """The id of every dataset that the synthesiser made."""
@@ -29,6 +29,12 @@ SYNTHETIC_PREFIX = "synthetic_"
 
 _LAYOUT = "lay the audio out as <genre>/<track>.wav"
 _OUTSIDE = "audio outside a genre folder"
+_LINK = "link that leads out of the folder"
+
+_MOST_LEVELS = 3
+"""How far below a folder genre folders are looked for; published datasets are unpacked into two levels at most."""
+_MOST_NAMED = 3
+"""Folders that a message names; more of them are no dataset's parts but its albums."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +64,8 @@ class FolderScan:
     """The clips, sorted by track id."""
     ignored: dict[str, int]
     """How many entries were passed over, by reason; a folder that was passed over counts as one."""
+    empty_genres: list[str]
+    """Sub-folders that hold no clip, sorted."""
 
 
 def scan(folder: Path) -> FolderScan:
@@ -87,12 +95,34 @@ def scan(folder: Path) -> FolderScan:
         stand on both sides of the split.
     """
     try:
-        files, ignored = _walk(folder)
+        files, ignored, empty_genres = _walk(folder)
+        _complain(folder, files, ignored)
     except PermissionError as error:
         unreadable = display_path(Path(error.filename))
         raise GenresError(f"cannot read {unreadable}: give this user the right to list its folder") from None
-    _complain(folder, files, ignored)
-    return FolderScan(sorted(files, key=lambda file: file.track_id), dict(sorted(ignored.items())))
+    ordered = sorted(files, key=lambda file: file.track_id)
+    return FolderScan(ordered, dict(sorted(ignored.items())), sorted(empty_genres))
+
+
+def notices(found: FolderScan) -> list[str]:
+    """Return what a person should know about a folder that can be used: a line each, none if all of it was taken."""
+    lines = []
+    if found.ignored:
+        lines.append(f"passed over: {reasons(found.ignored)}")
+    if found.empty_genres:
+        lines.append(f"sub-folders without a clip: {', '.join(map(repr, found.empty_genres))}")
+    genres = sorted({file.genre for file in found.files})
+    if all(genre.isdecimal() for genre in genres):
+        lines.append(
+            f"all genres are numbers ({', '.join(genres[:5])}{' …' if len(genres) > 5 else ''}): if these folders only "
+            "number the files, as FMA's do, sort the audio into folders named by genre first"
+        )
+    return lines
+
+
+def reasons(counts: Mapping[str, int]) -> str:
+    """Return counts by reason as one line, in the order of the reasons."""
+    return ", ".join(f"{reason}: {count}" for reason, count in sorted(counts.items()) if count)
 
 
 def dataset_id(folder: Path, files: Sequence[LabelledFile]) -> str:
@@ -128,33 +158,8 @@ def dataset_id(folder: Path, files: Sequence[LabelledFile]) -> str:
     return f"own_{slug}" if slug in taken else slug
 
 
-def safe_name(name: str) -> str:
-    """Spell any name as one part of a path: letters, digits, ``.``, ``_`` and ``-``; all else as ``~`` and hex.
-
-    Two names have the same spelling only if they are the same text (in Unicode's composed form). ``~`` needs no
-    escape in a URL, so that WebHDFS, Spark and a shell see the same path. A leading ``.`` or ``_`` is spelt in
-    hex as well, since Hadoop takes such files for hidden ones. A spelling of more than 100 characters is cut
-    and ends in a hash of the whole.
-
-    Examples
-    --------
-    >>> safe_name("hip hop"), safe_name("_demo"), safe_name("a/b")
-    ('hip~20hop', '~5fdemo', 'a~2fb')
-    """
-    spelt = "".join(
-        character
-        if character in _SAFE_CHARACTERS and not (position == 0 and character in "._")
-        else "".join(f"~{byte:02x}" for byte in character.encode("utf-8", "surrogatepass"))
-        for position, character in enumerate(unicodedata.normalize("NFC", name))
-    )
-    return spelt if len(spelt) <= 100 else f"{spelt[:80]}~~{_digest(spelt)[:16]}"
-
-
-_SAFE_CHARACTERS = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-")
-
-
-def _walk(folder: Path) -> tuple[list[LabelledFile], Counter[str]]:
-    """Return the clips, and how many entries were ignored for which reason."""
+def _walk(folder: Path) -> tuple[list[LabelledFile], Counter[str], list[str]]:
+    """Return the clips, how many entries were ignored for which reason, and the sub-folders without a clip."""
     if not folder.exists():
         raise GenresError(f"audio folder {display_path(folder)} does not exist: check the path, and {_LAYOUT}")
     if not folder.is_dir():
@@ -162,8 +167,10 @@ def _walk(folder: Path) -> tuple[list[LabelledFile], Counter[str]]:
     root = folder.resolve()
     ignored: Counter[str] = Counter()
     files: list[LabelledFile] = []
+    empty_genres: list[str] = []
     for entry in _entries(root, root, ignored):
         if entry.is_dir():
+            before = len(files)
             for file in _entries(entry, root, ignored):
                 if file.is_dir():
                     ignored["folder inside a genre"] += 1
@@ -171,11 +178,13 @@ def _walk(folder: Path) -> tuple[list[LabelledFile], Counter[str]]:
                     files.append(_label(file))
                 else:
                     ignored["not audio by its suffix"] += 1
+            if len(files) == before:
+                empty_genres.append(unicode_name(entry.name))
         elif _is_audio(entry):
             ignored[_OUTSIDE] += 1
         elif entry.name != SYNTHETIC_MARKER:
             ignored["not audio by its suffix"] += 1
-    return files, ignored
+    return files, ignored, empty_genres
 
 
 def _entries(folder: Path, root: Path, ignored: Counter[str]) -> Iterator[Path]:
@@ -184,7 +193,7 @@ def _entries(folder: Path, root: Path, ignored: Counter[str]) -> Iterator[Path]:
         if entry.name.startswith("."):
             ignored["hidden"] += 1
         elif entry.is_symlink() and not entry.resolve().is_relative_to(root):
-            ignored["link that leads out of the folder"] += 1
+            ignored[_LINK] += 1
         elif not (entry.is_file() or entry.is_dir()):
             # A named pipe called x.wav would block whoever opens it.
             ignored["neither file nor folder"] += 1
@@ -206,15 +215,19 @@ def _label(path: Path) -> LabelledFile:
 def _complain(folder: Path, files: list[LabelledFile], ignored: Counter[str]) -> None:
     """Raise the one error that says what is wrong with the whole folder, if anything is."""
     where = f"audio folder {display_path(folder)}"
+    clips = Counter(file.genre for file in files)
+    if len(clips) < 2 and (deeper := _folders_of_genres(folder)):
+        named = " or ".join(display_path(found) for found in deeper)
+        what = f"one genre only, {next(iter(clips))!r}" if clips else "no genre folders"
+        raise GenresError(f"{where} holds {what}; genre folders are in {named}: name that folder")
     if not files:
         if ignored[_OUTSIDE]:
             raise GenresError(f"{where} holds {ignored[_OUTSIDE]} audio file(s) but no genre folders: {_LAYOUT}")
         if not ignored:
             raise GenresError(f"{where} is empty: {_LAYOUT}")
-        seen = ", ".join(f"{reason}: {count}" for reason, count in sorted(ignored.items()))
-        raise GenresError(f"{where} holds no {'/'.join(SUFFIXES)} files in genre folders ({seen}): {_LAYOUT}")
+        todo = "copy what the links lead to (cp -rL)" if ignored[_LINK] else _LAYOUT
+        raise GenresError(f"{where} holds no {'/'.join(SUFFIXES)} files in genre folders ({reasons(ignored)}): {todo}")
 
-    clips = Counter(file.genre for file in files)
     if len(clips) == 1:
         raise GenresError(
             f"{where} holds one genre only, {next(iter(clips))!r}: a classifier needs two; add another genre's folder"
@@ -234,6 +247,32 @@ def _complain(folder: Path, files: list[LabelledFile], ignored: Counter[str]) ->
                 f"{where}: {_relative(other)} and {_relative(file)} would both be track {file.track_id!r}: "
                 f"keep one of them or rename it"
             )
+
+
+def _folders_of_genres(folder: Path) -> list[Path]:
+    """Return the nearest folders below that have two genre folders; none if they are more than a person would read."""
+    level = [folder.resolve()]
+    for _ in range(_MOST_LEVELS):
+        level = [entry for above in level for entry in _visible_folders(above)]
+        found = [entry for entry in level if sum(map(_holds_audio, _visible_folders(entry))) > 1]
+        if found:
+            return found if len(found) <= _MOST_NAMED else []
+    return []
+
+
+def _visible_folders(folder: Path) -> list[Path]:
+    try:
+        entries = sorted(folder.iterdir())
+    except PermissionError:
+        return []
+    return [entry for entry in entries if entry.is_dir() and not entry.is_symlink() and not entry.name.startswith(".")]
+
+
+def _holds_audio(folder: Path) -> bool:
+    try:
+        return any(_is_audio(entry) and not entry.name.startswith(".") for entry in folder.iterdir())
+    except PermissionError:
+        return False
 
 
 def _relative(file: LabelledFile) -> str:

@@ -4,12 +4,16 @@ What belongs here: who goes where and why. A pure function of a table; storing t
 """
 
 import hashlib
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from genres.datasets import published_datasets
 from genres.datasets.published_dataset import PublishedDataset
 from genres.errors import GenresError
+from genres.file_names import safe_name
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -50,7 +54,8 @@ def split_tracks(tracks: "pd.DataFrame") -> TrackSplit:
 
     If all names are those of a published dataset, its split is taken, for GTZAN the fault-filtered one [1]_, provided
     that the tracks at hand leave every genre in each of its parts. Otherwise each genre is split 60/20/20 in the order
-    of a hash of the audio, so that neither names nor the order of rows matter.
+    of a hash of the audio, so that neither names nor the order of rows matter. Only where names say that a genre's
+    clips are parts of songs, as in ``blues.00000.3``, its songs are split instead (`songs`), each with all its clips.
 
     Identical audio is one track: the first by ``track_id`` stays and its copies are excluded. If the labels of
     identical audio disagree nobody knows which is right, and all of it is excluded. In a published split
@@ -64,12 +69,12 @@ def split_tracks(tracks: "pd.DataFrame") -> TrackSplit:
     Returns
     -------
     TrackSplit
-        Every genre is in every part; no sha256 is in two.
+        Every genre is in every part; no sha256 is in two, and no song.
 
     Raises
     ------
     GenresError
-        If there are fewer than two genres, or a genre has fewer than three different clips that can be used.
+        If there are fewer than two genres, or a genre has fewer than three different clips, or songs, that can be used.
 
     References
     ----------
@@ -87,7 +92,7 @@ def split_tracks(tracks: "pd.DataFrame") -> TrackSplit:
     if published is None:
         owners = " or ".join(f"{known.title}'s" for known in published_datasets.PUBLISHED)
         why = f"Stratified by genre, 60/20/20 by a hash of the audio: the tracks are not {owners}."
-        return TrackSplit(_stratified(table), STRATIFIED, why)
+        return TrackSplit(_stratified(table), STRATIFIED, why + _about_songs(table))
 
     listed = _as_published(table, published)
     gaps = [
@@ -101,7 +106,7 @@ def split_tracks(tracks: "pd.DataFrame") -> TrackSplit:
             f"Stratified by genre, 60/20/20 by a hash of the audio: of the {published.title} tracks at hand, the "
             f"{published.split_name} split would leave {len(gaps)} gaps, the first being that {gaps[0]}."
         )
-        return TrackSplit(_stratified(table), STRATIFIED, why)
+        return TrackSplit(_stratified(table), STRATIFIED, why + _about_songs(table))
     title = published.title
     why = f"{title}'s published {published.split_name} split: all names are {title}'s and every genre is in every part."
     return TrackSplit(listed, published.split_name, why)
@@ -144,9 +149,85 @@ def _stratified(table: "pd.DataFrame") -> "pd.DataFrame":
                 f"{MIN_CLIPS_PER_GENRE} different ones of each genre; add clips or take the genre out"
             )
         # Hashed again: the sha256 of files is not under our control, the order must not favour any.
-        shuffled = usable["sha256"].map(lambda sha256: _digest(f"split {sha256}")).sort_values().index
-        table.loc[shuffled, "part"] = _parts(len(shuffled))
+        hashes = usable["sha256"].map(lambda sha256: _digest(f"split {sha256}"))
+        found = songs(table.loc[table["genre"] == genre, "track_id"], str(genre))
+        if found:
+            # A song stands where the first of its clips would.
+            names = usable["track_id"].map(found)
+            in_order = hashes.groupby(names).min().sort_values().index
+            if len(in_order) < MIN_CLIPS_PER_GENRE:
+                raise GenresError(
+                    f"genre {genre!r} has clips of {len(in_order)} song(s) only, going by their names "
+                    f"({', '.join(in_order)}): the split needs {MIN_CLIPS_PER_GENRE}, since no song may be on two "
+                    "sides; add other songs, or rename clips that are no parts of one"
+                )
+            table.loc[usable.index, "part"] = names.map(dict(zip(in_order, _parts(len(in_order)), strict=True)))
+        else:
+            shuffled = hashes.sort_values().index
+            table.loc[shuffled, "part"] = _parts(len(shuffled))
     return table
+
+
+def songs(track_ids: Iterable[str], genre: str) -> Mapping[str, str]:
+    """Return the song of each of a genre's clips, if their names say that they are parts of songs.
+
+    A name that ends in ``.N`` or ``_N`` may be part N of what stands in front. It is taken for one
+
+    - if that is the genre and a number of at least three digits, as GTZAN's names are (``blues.00000.3``), and several
+      clips have it; or
+    - if at least three such songs have several clips each, and they are at least half of the genre's clips.
+
+    Names that only count a genre's clips (``blues.00003``, ``blues_3``, ``track_3``) have one thing in front and
+    are no parts.
+
+    Parameters
+    ----------
+    track_ids
+        The genre's tracks, as `genres.datasets.folder.scan` names them.
+    genre
+        The genre.
+
+    Returns
+    -------
+    mapping
+        Song by track id, a clip that is no part being its own song; empty if no clip is a part of one.
+
+    Examples
+    --------
+    >>> songs(["blues.00000.0", "blues.00000.1", "blues.00001"], "blues")
+    {'blues.00000.0': 'blues.00000', 'blues.00000.1': 'blues.00000', 'blues.00001': 'blues.00001'}
+    >>> songs(["blues.00000", "blues.00001"], "blues")
+    {}
+    """
+    tracks = list(track_ids)
+    fronts = {track: found[1] for track in tracks if (found := _PART_OF_A_SONG.fullmatch(track))}
+    counts = Counter(fronts.values())
+    several = {front for front, count in counts.items() if count > 1 and front != safe_name(genre)}
+    numbered = {front for front in several if _NUMBERED.fullmatch(front.removeprefix(f"{safe_name(genre)}."))}
+    if len(several) >= MIN_CLIPS_PER_GENRE and 2 * sum(counts[front] for front in several) >= len(tracks):
+        taken = several
+    else:
+        taken = numbered
+    if not taken:
+        return {}
+    return {track: front if (front := fronts.get(track)) in taken else track for track in tracks}
+
+
+_PART_OF_A_SONG = re.compile(r"(.+)[._]\d{1,4}")
+_NUMBERED = re.compile(r"\d{3,}")
+
+
+def _about_songs(table: "pd.DataFrame") -> str:
+    """Return a sentence for `TrackSplit.why` about the genres whose songs are kept on one side; empty without any."""
+    counts = {
+        str(genre): len(set(found.values()))
+        for genre, tracks in table.groupby("genre")["track_id"]
+        if (found := songs(tracks, str(genre)))
+    }
+    if not counts:
+        return ""
+    named = ", ".join(f"{genre} {count}" for genre, count in counts.items())
+    return f" By their names clips are parts of songs, each of which is on one side only; songs of each genre: {named}."
 
 
 def _parts(n: int) -> list[str]:

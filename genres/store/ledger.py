@@ -1,11 +1,13 @@
 """The ledger: which Parquet on HDFS is published, and which datasets there are."""
 
 import hashlib
+import shlex
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+from genres.datasets.folder import SYNTHETIC
 from genres.errors import GenresError
 from genres.store.database import Database
 from genres.store.sql import sa, tables
@@ -35,16 +37,93 @@ def fingerprint(lines: Iterable[str]) -> str:
     return hashlib.sha256("\n".join(sorted(lines)).encode()).hexdigest()
 
 
-def register_dataset(database: Database, entry: Dataset) -> None:
-    """Add a dataset, or change its folder or its feature set from now on."""
+def register_dataset(database: Database, entry: Dataset, *, replaces: bool = False) -> None:
+    """Add a dataset, or change its feature set from now on; it counts as the one loaded last.
+
+    Parameters
+    ----------
+    replaces
+        Whether it takes the place of one that was loaded from another folder.
+
+    Raises
+    ------
+    GenresError
+        If its id belongs to another folder, and it is not to replace that one.
+    """
     values = {
         **entry._asdict(),
         "source_folder": str(entry.source_folder),
         "registered_at": datetime.now(UTC),
     }
     with database.writing() as connection:
+        if not replaces:
+            _require_source(connection, entry)
         connection.execute(sa.delete(tables.DATASETS).where(tables.DATASETS.c.dataset == entry.dataset))
         connection.execute(sa.insert(tables.DATASETS).values(values))
+
+
+def require_source(database: Database, entry: Dataset) -> None:
+    """Refuse a dataset whose id belongs to another folder. A folder that was moved is another one.
+
+    Raises
+    ------
+    GenresError
+        With what to do.
+    """
+    with database.reading() as connection:
+        _require_source(connection, entry)
+
+
+def _require_source(connection: "sa.Connection", entry: Dataset) -> None:
+    if entry.is_synthetic:  # what it is made from is this project's, wherever it lies
+        return
+    named = sa.select(tables.DATASETS.c.source_folder).where(tables.DATASETS.c.dataset == entry.dataset)
+    source, folder = connection.scalar(named), str(entry.source_folder)
+    if source not in (None, folder):
+        raise GenresError(
+            f"dataset '{entry.dataset}' was loaded from {source}: load {folder} under an id of its own (--dataset or "
+            f"GENRES_DATASET), or let it take the other's place with `genres load {shlex.quote(folder)} "
+            f"--dataset {entry.dataset} --replace`"
+        )
+
+
+def dataset_of_folder(database: Database, folder: Path) -> str | None:
+    """Return the id under which a folder was loaded; the newest one if there are several, None if it never was."""
+    return next((entry.dataset for entry in registered_datasets(database) if entry.source_folder == folder), None)
+
+
+def dataset_meant(database: Database, *, dataset: str, folder: Path | None) -> str:
+    """Return the id of the dataset that settings mean; no folder is looked into.
+
+    Parameters
+    ----------
+    dataset
+        The id that they name, if they name one.
+    folder
+        The folder that they name; the dataset that was loaded from it is meant.
+
+    Returns
+    -------
+    str
+        The dataset that was loaded last, if neither says which one; the synthetic one's id, if none was loaded.
+    """
+    if dataset:
+        return dataset
+    entries = registered_datasets(database)
+    of_folder = [entry for entry in entries if entry.source_folder == folder]
+    return next((entry.dataset for entry in [*of_folder, *entries]), SYNTHETIC)
+
+
+def registered_datasets(database: Database) -> list[Dataset]:
+    """Return every dataset, the one that was loaded last first."""
+    columns = [tables.DATASETS.c[name] for name in Dataset._fields]
+    query = sa.select(*columns).order_by(tables.DATASETS.c.registered_at.desc())
+    with database.reading() as connection:
+        return [_dataset(row) for row in connection.execute(query)]
+
+
+def _dataset(row: Any) -> Dataset:
+    return Dataset(**row._mapping)._replace(source_folder=Path(row.source_folder))
 
 
 def registered_dataset(database: Database, dataset: str) -> Dataset:
@@ -63,7 +142,7 @@ def registered_dataset(database: Database, dataset: str) -> Dataset:
             raise GenresError(
                 f"there is no dataset '{dataset}' (known: {known}): load a folder with `genres load <folder>`"
             )
-    return Dataset(**row._mapping)._replace(source_folder=Path(row.source_folder))
+    return _dataset(row)
 
 
 def publish(database: Database, dataset: str, table_name: str, commit: Commit) -> None:

@@ -7,7 +7,7 @@ from genres.store.sql import sa, tables
 
 
 def add_batch_predictions(database: Database, rows: list[dict[str, Any]]) -> int:
-    """Store predictions whose (dataset, track_id, model_version) is new.
+    """Store predictions whose (dataset, track_id, sha256, model_version) is new.
 
     Returns
     -------

@@ -224,6 +224,13 @@ BATCH_PREDICTIONS = Table(
     (
         _DATASET.as_key(),
         TRACK_ID.as_key(),
+        Column(
+            "sha256",
+            "string",
+            "Of the audio that was scored; an empty text in rows older than this column.",
+            max_length=64,
+            key=True,
+        ),
         _MODEL_VERSION.as_key(),
         _MODEL_NAME,
         Column("part", "string", "Part of the split: only test tracks say how good the model is.", max_length=8),

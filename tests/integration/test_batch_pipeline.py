@@ -1,5 +1,6 @@
 """The batch half on the real stack: from a folder of clips to rows in the database, once and again."""
 
+import hashlib
 import json
 import os
 import shutil
@@ -9,13 +10,16 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import dagster as dg
 import numpy as np
 import pandas as pd
 import pytest
 import requests
+import soundfile
 
 from genre_assets.champion_model import publish
 from genres.audio.gtzan57 import GTZAN57
+from genres.datasets.synthetic import SAMPLE_RATE, synthesise
 from genres.errors import GenresError
 from genres.settings import PROJECT_DIR, Settings
 from genres.store import ledger, predictions, quarantine
@@ -24,6 +28,7 @@ from genres.store.database import Database
 from genres.store.lake import Lake
 from genres.store.model_registry import ModelRegistry, directory_digest
 from genres.store.stream_ledger import results
+from genres_dagster.launch import open_instance
 from local_stack.java import java_home
 
 GENRES = ("blues", "metal", "disco")
@@ -248,6 +253,30 @@ def test_running_again_changes_nothing(stack: Settings, tables: BatchTables, gen
     challenger = ModelRegistry(stack.tracking_uri).find_aliased(tables.dataset, "challenger")
     assert challenger is not None
     assert challenger.why.endswith(f"does not beat the present champion's {before[3].valid_macro_f1:.3f}")
+
+
+def test_replaced_audio_is_predicted_again(
+    stack: Settings, tables: BatchTables, start_materializing: Callable[..., Any], folder: Path
+) -> None:
+    (before,) = rows_of(tables, "disco.disco_3")
+    # Of another seed, as no clip of the folder is.
+    soundfile.write(folder / "disco" / "disco_3.wav", synthesise("disco", 3, clip_s=3.0, seed=8), SAMPLE_RATE)
+    for asset in ("raw_audio", "audio_features", "track_split", "batch_predictions"):
+        assert start_materializing(asset, tables.dataset).wait(300) == 0, asset
+    now = hashlib.sha256((folder / "disco" / "disco_3.wav").read_bytes()).hexdigest()
+    assert {row["sha256"]: row["run_id"] for row in rows_of(tables, "disco.disco_3")}.keys() == {before["sha256"], now}
+    assert len(rows_of(tables, "disco.disco_4")) == 1
+    with open_instance(stack) as instance:
+        key = dg.AssetCheckKey(dg.AssetKey("batch_predictions"), "stale")
+        (record,) = instance.event_log_storage.get_asset_check_execution_history(key, limit=1)
+        evaluation = record.event.dagster_event.asset_check_evaluation_data  # type: ignore[union-attr]
+    assert not evaluation.passed and evaluation.severity == dg.AssetCheckSeverity.WARN
+    assert evaluation.metadata["tracks"].value == ["disco.disco_3"]
+
+
+def rows_of(tables: BatchTables, track_id: str) -> list[dict[str, Any]]:
+    stored = predictions.batch_predictions(tables.database, tables.dataset)
+    return [row for row in stored if row["track_id"] == track_id]
 
 
 def test_engines_show_what_they_did(stack: Settings, tables: BatchTables) -> None:

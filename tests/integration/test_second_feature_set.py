@@ -55,7 +55,8 @@ def settings(
 def tables(settings: Settings) -> BatchTables:
     """The dataset's tables, after the whole batch pipeline."""
     instance = open_instance(settings)
-    register(settings, instance, choose_dataset(settings))
+    database = Database(settings.database)
+    register(settings, instance, choose_dataset(settings, database, on_notice=pytest.fail))
     job = build_batch(settings=settings).resolve_job_def("batch_pipeline")
     assert job.execute_in_process(partition_key=DATASET, instance=instance).success
     return BatchTables(Lake.of(settings), Database(settings.database), DATASET)

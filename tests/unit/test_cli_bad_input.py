@@ -1,10 +1,12 @@
 """Bad input to the ``genres`` command: one line that names it and says what to do, before any daemon is started."""
 
+import json
 import os
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
@@ -14,6 +16,7 @@ from genres.settings import Settings
 from genres.store.database import Database
 from genres.store.ledger import Dataset, register_dataset
 from genres_cli.main import main
+from genres_cli.stream_demo import require_own_stream
 
 Fails = Callable[..., str]
 
@@ -228,20 +231,78 @@ def test_predict_files_that_are_not_there(fails: Fails, tmp_path: Path, music: P
     assert line == f"there is no file or folder {tmp_path}/gone.wav"
 
 
-def test_dagster_is_not_opened_twice(fails: Fails, free_port_base: Callable[[], int]) -> None:
-    class Answer(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            self.send_response(200)
-            self.end_headers()
+@pytest.fixture
+def open_dagster(free_port_base: Callable[[], int]) -> Iterator[Callable[[dict[str, str]], int]]:
+    """Start what answers like an open Dagster whose stream is scored by what is given; return its port base."""
+    with ExitStack() as servers:
 
-        def log_message(self, *_: object) -> None:
-            pass
+        def start(scored_by: dict[str, str]) -> int:
+            entries = [{"label": "scored_by", "jsonString": json.dumps(scored_by)}, {"label": "other"}]
+            body = json.dumps({"data": {"assetNodes": [{"metadataEntries": entries}]}}).encode()
 
-    base = free_port_base()
-    port = Settings(port_base=base).ports.dagster
-    with HTTPServer(("127.0.0.1", port), Answer) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        line = fails("ui", GENRES_PORT_BASE=str(base))
-        server.shutdown()
-    assert f"http://127.0.0.1:{port}" in line
+            class Answer(BaseHTTPRequestHandler):
+                def do_GET(self) -> None:
+                    self.send_response(200)
+                    self.end_headers()
+                    self.wfile.write(body)
+
+                def do_POST(self) -> None:
+                    self.do_GET()
+
+                def log_message(self, *_: object) -> None:
+                    pass
+
+            base = free_port_base()
+            server = servers.enter_context(HTTPServer(("127.0.0.1", Settings(port_base=base).ports.dagster), Answer))
+            threading.Thread(target=server.serve_forever, daemon=True).start()
+            servers.callback(server.shutdown)
+            return base
+
+        yield start
+
+
+def test_dagster_is_not_opened_twice(fails: Fails, open_dagster: Callable[[dict[str, str]], int]) -> None:
+    base = open_dagster({})
+    line = fails("ui", GENRES_PORT_BASE=str(base))
+    assert f"http://127.0.0.1:{Settings(port_base=base).ports.dagster}" in line
     assert "close it first" in line
+
+
+def test_demo_beside_a_dagster_of_another_dataset(
+    fails: Fails, open_dagster: Callable[[dict[str, str]], int], tmp_path: Path, music: Path
+) -> None:
+    database = Database(Settings(state_dir=tmp_path / "state").database)
+    database.migrate()
+    register_dataset(database, Dataset("theirs", tmp_path / "theirs", is_synthetic=False, feature_set="gtzan57"))
+    for scored_by in ({"dataset": "theirs", "folder": ""}, {"dataset": "", "folder": str(tmp_path / "theirs")}):
+        line = fails("demo", GENRES_AUDIO=str(music), GENRES_PORT_BASE=str(open_dagster(scored_by)))
+        assert "scores the stream with the champion of dataset 'theirs', not of 'music': close it, or" in line
+
+
+def test_demo_beside_a_dagster_that_follows_it(
+    open_dagster: Callable[[dict[str, str]], int], tmp_path: Path, music: Path
+) -> None:
+    database = Database(f"sqlite:///{tmp_path / 'genres.db'}")
+    database.migrate()
+    register_dataset(database, Dataset("theirs", tmp_path / "theirs", is_synthetic=False, feature_set="gtzan57"))
+    dataset = Dataset("music", music, is_synthetic=False, feature_set="gtzan57")
+    for scored_by in (
+        {"dataset": "", "folder": ""},
+        {"dataset": "", "folder": str(music)},
+        {"dataset": "", "folder": "/never loaded"},
+        {"dataset": "music", "folder": "/elsewhere"},
+    ):
+        require_own_stream(Settings(port_base=open_dagster(scored_by)), database, dataset)
+
+
+def test_an_id_that_another_folder_has(fails: Fails, tmp_path: Path, music: Path) -> None:
+    database = Database(Settings(state_dir=tmp_path / "state").database)
+    database.migrate()
+    register_dataset(database, Dataset("music", Path("/before"), is_synthetic=False, feature_set="gtzan57"))
+    for line in (
+        fails("load", str(music)),
+        fails("demo", GENRES_AUDIO=str(music)),
+        fails("load", str(music), "--dataset", "music"),
+    ):
+        assert line.startswith("dataset 'music' was loaded from /before: load ")
+        assert line.endswith(f"`genres load {music} --dataset music --replace`")

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from genres.datasets.folder import FolderScan, dataset_id, safe_name, scan
+from genres.datasets.folder import FolderScan, dataset_id, notices, safe_name, scan
 from genres.errors import GenresError
 
 
@@ -122,6 +122,57 @@ def test_hidden_and_foreign_entries_are_counted_not_followed(tmp_path: Path) -> 
         "neither file nor folder": 2,
         "not audio by its suffix": 2,
     }
+
+
+def test_a_person_is_told_what_was_passed_over(tmp_path: Path) -> None:
+    assert notices(scan(two_genres(tmp_path))) == []
+    fill(tmp_path, "jazz/.hidden.wav", "jazz/a.ogg", "jazz/deep/x.wav", "jazz/b.m4a", "rock/cover.jpg")
+    (tmp_path / "metal").mkdir()
+    assert notices(scan(tmp_path)) == [
+        "passed over: folder inside a genre: 1, hidden: 1, not audio by its suffix: 3",
+        "sub-folders without a clip: 'metal', 'rock'",
+    ]
+
+
+def test_genres_that_are_numbers_are_doubted(tmp_path: Path) -> None:
+    fill(tmp_path, *(f"{genre:03d}/{genre:03d}{n:03d}.mp3" for genre in range(7) for n in range(3)))
+    (line,) = notices(scan(tmp_path))
+    assert line.startswith("all genres are numbers (000, 001, 002, 003, 004 …): if these folders only number the files")
+    fill(tmp_path, *(f"jazz/{n}.wav" for n in range(3)))
+    assert notices(scan(tmp_path)) == []
+
+
+@pytest.mark.parametrize(
+    ("names", "named", "message"),
+    [
+        (("Data/features.csv", *(f"Data/genres_original/{g}/1.wav" for g in "ab")), "Data", "Data/genres_original"),
+        (("Data/features.csv", *(f"Data/genres_original/{g}/1.wav" for g in "ab")), "", "Data/genres_original"),
+        (tuple(f"fma_small/00{n}/{n}.mp3" for n in range(3)), "", "fma_small"),
+        (tuple(f"{part}/{g}/1.wav" for part in ("test", "train") for g in "ab"), "", "test or {root}/train"),
+        (("blobs/1.wav", "blobs/2.wav", "main/a/1.wav", "main/b/1.wav"), "", "main"),
+    ],
+)
+def test_the_folder_that_holds_the_genres_is_named(
+    tmp_path: Path, names: tuple[str, ...], named: str, message: str
+) -> None:
+    fill(tmp_path, *names, "images_original/a/1.png", ".git/a/1.wav", ".git/b/1.wav")
+    with pytest.raises(GenresError) as caught:
+        scan(tmp_path / named)
+    place = f"{tmp_path}/{message.format(root=tmp_path)}"
+    assert str(caught.value).endswith(f"; genre folders are in {place}: name that folder")
+
+
+def test_albums_are_not_taken_for_genres(tmp_path: Path) -> None:
+    fill(tmp_path, *(f"{g}/artist_{n}/album_{m}/1.mp3" for g in ("jazz", "ska") for n in range(4) for m in range(2)))
+    with pytest.raises(GenresError, match=r"in genre folders \(folder inside a genre: 8\): lay the audio out as"):
+        scan(tmp_path)
+
+
+def test_links_that_lead_out_are_named_with_what_to_do(tmp_path: Path) -> None:
+    (tmp_path / "snapshot" / "jazz").mkdir(parents=True)
+    (tmp_path / "snapshot" / "jazz" / "a.wav").symlink_to(fill(tmp_path, "blob.wav") / "blob.wav")
+    with pytest.raises(GenresError, match=r"\(link that leads out of the folder: 1\): copy what the links lead to"):
+        scan(tmp_path / "snapshot")
 
 
 def test_folder_reached_through_a_link_is_scanned(tmp_path: Path) -> None:

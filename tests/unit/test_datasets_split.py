@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from genres.datasets import gtzan
-from genres.datasets.split import EXCLUDED, PARTS, fingerprint, split_tracks
+from genres.datasets.split import EXCLUDED, PARTS, fingerprint, songs, split_tracks
 from genres.errors import GenresError
 
 
@@ -84,6 +84,75 @@ def test_names_make_no_difference() -> None:
     renamed = [(f"x{99 - i}", genre, sha256) for i, (_, genre, sha256) in enumerate(rows)]
     one, other = (split_tracks(table(*r)).table.set_index("sha256")["part"] for r in (rows, renamed))
     assert one.to_dict() == other.to_dict()
+
+
+def segments(genre: str, n_songs: int, n_parts: int, name: str = "{genre}.{song:05d}.{part}") -> list[tuple[str, ...]]:
+    return [
+        (name.format(genre=genre, song=song, part=part), genre, f"{genre} audio {song} {part}")
+        for song in range(n_songs)
+        for part in range(n_parts)
+    ]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "{genre}.{song:05d}.{part}",
+        "{genre}.{song:06d}_{part:02d}",
+        "{genre}.My Song {song}_{part}",
+        "{genre}.take~20{song}.x.{part}",
+    ],
+)
+@pytest.mark.parametrize("n_songs", [3, 4, 17])
+def test_no_song_is_on_two_sides(name: str, n_songs: int) -> None:
+    rows = [*segments("ska", n_songs, 10, name), *segments("dub", n_songs + 1, 3, name), *clips("rai", 5)]
+    split = split_tracks(table(*rows))
+    used = split.table.assign(song=split.table["track_id"].str.replace(r"[._]\d+$", "", regex=True))
+    of_songs = used[used["genre"] != "rai"]
+    assert (of_songs.groupby("song")["part"].nunique() == 1).all()
+    assert all(held == set(PARTS) for held in parts_by_genre(split.table).values())
+    assert set(used["part"]) == set(PARTS)
+    assert split.why.endswith(f"one side only; songs of each genre: dub {n_songs + 1}, ska {n_songs}.")
+
+
+def test_a_song_that_is_whole_stands_beside_one_in_parts() -> None:
+    rows = [*segments("ska", 2, 4), ("ska.00002", "ska", "whole"), ("ska.00003", "ska", "other"), *clips("dub", 3)]
+    split = parts(split_tracks(table(*rows)).table)
+    assert {split[f"ska.00000.{n}"] for n in range(4)} == {split["ska.00000.0"]}
+    assert len({split["ska.00000.0"], split["ska.00001.0"], split["ska.00002"], split["ska.00003"]}) == 3
+
+
+def test_fewer_songs_than_sides_are_refused() -> None:
+    with pytest.raises(GenresError, match=r"genre 'ska' has clips of 2 song\(s\) only, .*\(ska\.0000., ska\.0000.\)"):
+        split_tracks(table(*segments("ska", 2, 10), *clips("dub", 3)))
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        [f"ska.{n:05d}" for n in range(9)],
+        [f"synthetic_ska.{n:05d}" for n in range(9)],
+        [f"ska.ska_{n}" for n in range(9)],
+        [f"ska.track_{n:02d}" for n in range(9)],
+        [f"ska.{n}" for n in range(9)],
+        [f"ska.00{n:04d}" for n in range(9)],
+        [f"ska.{n:02d}~20Artist~20-~20Song" for n in range(9)],
+        [f"ska.Albums-Latin_Jam{n}-0{n}" for n in range(9)],
+        [f"ska.{take}_{n}" for take in ("live", "studio") for n in range(5)],
+        [f"ska.Song{n}" for n in range(20)]
+        + [f"ska.Song{n}_1" for n in range(4)]
+        + [f"ska.Song{n}_2" for n in range(4)],
+        [f"ska.00{n:03d}.au" for n in range(9)],
+    ],
+    ids=lambda names: names[0],
+)
+def test_ordinary_names_are_no_parts_of_songs(names: list[str]) -> None:
+    assert songs(names, "ska") == {}
+    rows = [(name, "ska", f"ska audio {n}") for n, name in enumerate(names)]
+    renamed = [(f"x{n:03d}", *rest) for n, (_, *rest) in enumerate(rows)]
+    one, other = (split_tracks(table(*r, *clips("dub", 9))) for r in (rows, renamed))
+    assert one.table.set_index("sha256")["part"].to_dict() == other.table.set_index("sha256")["part"].to_dict()
+    assert one.why == other.why
 
 
 def test_copies_are_excluded_and_say_of_what() -> None:

@@ -42,6 +42,7 @@ CHECKS = {
     ("track_split", "no_leak", True),
     ("batch_predictions", "complete", False),
     ("batch_predictions", "label_set", False),
+    ("batch_predictions", "stale", False),
 }
 TABLES = ("raw_audio", "audio_features", "track_split", "batch_predictions")
 HEAVY = (

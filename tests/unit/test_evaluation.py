@@ -1,5 +1,8 @@
 """Figures of merit agree with scikit-learn's, also where a genre is never predicted or has no clip."""
 
+import unicodedata
+from pathlib import Path
+
 import numpy as np
 import numpy.typing as npt
 import pytest
@@ -8,7 +11,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from sklearn.metrics import accuracy_score, f1_score, precision_recall_fscore_support
 
-from spark.evaluation import majority_confusion, metrics
+from genres.datasets.folder import safe_name
+from spark.evaluation import majority_confusion, metric_key, metrics
 
 GENRES = ["blues", "disco", "metal", "rock"]
 counts = arrays(np.int64, (4, 4), elements=st.integers(0, 6))
@@ -32,6 +36,71 @@ def test_metrics_are_scikit_learns(confusion: npt.NDArray[np.int64]) -> None:
     precision, recall, f1, _ = precision_recall_fscore_support(true, said, labels=labels, zero_division=0)
     for values, name in ((precision, "precision"), (recall, "recall"), (f1, "f1")):
         assert [found[f"valid_{name}_{genre}"] for genre in GENRES] == pytest.approx(list(values))
+
+
+ODD_NAMES = (
+    *("R&B", "Drum'n'Bass", "Müzik", "ラップ", "Folk, World", "Jazz (vocal)", "Soul+Funk", "50% cover", "Rock: 80s"),
+    *('say "pop"', "a=b", "null", "NaN", "1980", "what?", "star*", "x{1}[2]", "semi;colon", "trailing ", " leading"),
+    *("back\\slash", "tab\there", "new\nline", "new line\n", "_under", "-dash", "é", "e\u0301", "#hash", "p|pe"),
+    *(
+        "AC/DC",
+        "../up",
+        "a//b",
+        "..",
+        ".",
+        "/",
+        "🎸",
+        "\U0001f469\u200d\U0001f3a4",
+        "\u200b",
+        "~tilde",
+        "\udcff",
+        r"\xff",
+    ),
+    *("R:26B", "R%26B", "R~26B", "R&amp;B", "R::B", "ⅷ", "٣", "İ", "ß"),
+    *("x" * 300, "x" * 299 + "y", "x" * 200, "x" * 201, "ü" * 300, "&" * 300, "&" * 299 + "+"),
+)
+
+
+def test_mlflow_takes_any_genre(tmp_path: Path) -> None:
+    from mlflow.utils import validation
+
+    confusion = np.eye(len(ODD_NAMES), dtype=np.int64)
+    found = metrics(confusion, ODD_NAMES, part="test")
+    assert len(found) == 3 + 3 * len(ODD_NAMES), "two genres share a name"
+    for name in found:
+        validation._validate_metric(name, 1.0, 0, 0)
+    with pytest.raises(Exception, match="Invalid value"):
+        validation._validate_metric("test_f1_R&B", 1.0, 0, 0)
+    composed = {unicodedata.normalize("NFC", name) for name in ODD_NAMES}
+    places = {safe_name(name) for name in composed}
+    assert len(places) == len(composed)
+    for place in places:
+        (tmp_path / place).mkdir()
+
+
+def test_plain_genres_keep_their_names() -> None:
+    for genre in ("blues", "hip hop", "hip-hop", "drum_n_bass", "Müzik", "ラップ", "1980", "a.b"):
+        assert metric_key(genre) == genre
+
+
+@given(st.text(max_size=300), st.text(max_size=300))
+def test_two_genres_never_share_a_metric(one: str, other: str) -> None:
+    from mlflow.utils.validation import _validate_metric
+
+    for genre in (one, other):
+        _validate_metric(f"valid_precision_{metric_key(genre)}", 1.0, 0, 0)
+    assert (metric_key(one) == metric_key(other)) == (one == other)
+
+
+def test_figures_read_odd_genres_back() -> None:
+    from genre_assets.evaluation_figures import f1_by_genre
+
+    genres = ["R&B", "AC/DC", "x" * 300]
+    found = metrics(np.diag([3, 0, 2]), genres, part="test")
+    figure = f1_by_genre({"LogisticRegression": found}, genres, data="dataset odd")
+    (axes,) = figure.axes
+    assert [text.get_text() for text in axes.texts] == ["1.00", "0.00", "1.00"]
+    assert [label.get_text() for label in axes.get_xticklabels()] == genres
 
 
 def test_an_empty_part_has_no_merit() -> None:

@@ -1,10 +1,12 @@
 """Launching: the one line that says why a step failed, and which dataset the settings mean."""
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import dagster as dg
 import pytest
 import yaml
 
@@ -12,8 +14,23 @@ from genres.errors import GenresError
 from genres.settings import PROJECT_DIR, Settings
 from genres.store import ledger
 from genres.store.database import Database
+from genres.store.ledger import Dataset
 from genres_dagster import launch
-from genres_dagster.launch import WORKSPACE, _reason, choose_dataset, open_instance, register
+from genres_dagster.checks import check, check_spec
+from genres_dagster.launch import WORKSPACE, BatchRun, _reason, open_instance, register
+from streaming_sensors.stream import Stream
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> Database:
+    made = Database(f"sqlite:///{tmp_path / 'genres.db'}")
+    made.migrate()
+    return made
+
+
+@pytest.fixture
+def choose(database: Database) -> Callable[..., Dataset]:
+    return lambda settings, **how: launch.choose_dataset(settings, database, **{"on_notice": pytest.fail, **how})
 
 
 def error(cls_name: str, message: str, cause: Any = None) -> Any:
@@ -54,23 +71,119 @@ def test_an_error_without_words_gives_its_name() -> None:
     assert _reason(error("AssertionError", "\n")) == "AssertionError"
 
 
-def test_without_a_folder_the_clips_are_synthetic(tmp_path: Path) -> None:
-    dataset = choose_dataset(Settings(state_dir=tmp_path))
+def test_a_failed_check_is_named_with_what_it_found(tmp_path: Path) -> None:
+    @dg.asset(
+        check_specs=[
+            check_spec("leaky", "no_leak", "", blocking=True),
+            check_spec("leaky", "balance", ""),
+            check_spec("leaky", "finite", "", blocking=True),
+        ]
+    )
+    def leaky() -> dg.MaterializeResult:
+        return dg.MaterializeResult(
+            check_results=[
+                check("no_leak", False, expected="each sha256 in one part", actual="3 cross"),
+                check("balance", False, expected="balance", actual="none", warn=True),
+                check("finite", True, expected="every value finite", actual="0 are not"),
+            ]
+        )
+
+    with dg.DagsterInstance.ephemeral() as instance:
+        run = dg.materialize([leaky], instance=instance, raise_on_error=False)
+        summary = BatchRun(tmp_path / "log")
+        told: list[tuple[str, str]] = []
+        for record in instance.get_records_for_run(run.run_id).records:
+            launch._take_in(record.event_log_entry, summary, lambda _, kind, text: told.append((kind, text)))
+    assert not run.success
+    line = "check no_leak failed: expected each sha256 in one part, actual 3 cross"
+    assert summary.failures == {"leaky": line}
+    assert ("failed", line) in told
+
+
+def test_a_failed_check_is_named_where_only_the_error_is_known() -> None:
+    text = (
+        "dagster._core.errors.DagsterAssetCheckFailedError: 1 blocking asset check failed with ERROR severity:\n"
+        "track_split: no_leak\n"
+    )
+    assert _reason(error("DagsterAssetCheckFailedError", text)).endswith("severity: track_split: no_leak")
+
+
+def test_without_a_folder_the_clips_are_synthetic(tmp_path: Path, choose: Callable[..., Dataset]) -> None:
+    dataset = choose(Settings(state_dir=tmp_path))
     assert (dataset.dataset, dataset.is_synthetic, dataset.feature_set) == ("synthetic", True, "gtzan57")
 
 
-def test_a_feature_set_that_there_is_not_is_named(tmp_path: Path) -> None:
+def test_a_feature_set_that_there_is_not_is_named(tmp_path: Path, choose: Callable[..., Dataset]) -> None:
     with pytest.raises(GenresError, match="no feature set 'gtzan58': set GENRES_FEATURE_SET to one of gtzan57"):
-        choose_dataset(Settings(state_dir=tmp_path, feature_set="gtzan58"))
+        choose(Settings(state_dir=tmp_path, feature_set="gtzan58"))
 
 
-def test_a_folder_is_its_own_dataset(tmp_path: Path, write_clips: Callable[..., None]) -> None:
+def test_a_folder_is_its_own_dataset(
+    tmp_path: Path, write_clips: Callable[..., None], choose: Callable[..., Dataset]
+) -> None:
     folder = tmp_path / "My Music"
     write_clips(folder, ("blues", "metal"), 3)
-    assert choose_dataset(Settings(audio=folder))[:] == ("my_music", folder, False, "gtzan57")
-    assert choose_dataset(Settings(audio=folder, dataset="mine")).dataset == "mine"
+    assert choose(Settings(audio=folder))[:] == ("my_music", folder, False, "gtzan57")
+    assert choose(Settings(audio=folder, dataset="mine")).dataset == "mine"
     with pytest.raises(GenresError, match=r"'synthetic' is .* name .* with GENRES_DATASET"):
-        choose_dataset(Settings(audio=folder, dataset="synthetic"))
+        choose(Settings(audio=folder, dataset="synthetic"))
+
+
+def test_an_id_of_another_folder_is_refused(
+    tmp_path: Path, write_clips: Callable[..., None], database: Database, choose: Callable[..., Dataset]
+) -> None:
+    for place in ("here", "there"):
+        write_clips(tmp_path / place / "music", ("blues", "metal"), 3)
+    ledger.register_dataset(database, choose(Settings(audio=tmp_path / "here" / "music")))
+    moved = Settings(audio=tmp_path / "there" / "music")
+    with pytest.raises(GenresError, match=r"dataset 'music' was loaded from .*/here/music: load .*--replace"):
+        choose(moved)
+    ledger.register_dataset(database, choose(moved, replaces=True), replaces=True)
+    assert choose(moved).source_folder == tmp_path / "there" / "music"
+    assert choose(moved.model_copy(update={"dataset": "other"})).dataset == "other"
+
+
+def test_a_folder_keeps_its_id_whatever_comes_into_it(
+    tmp_path: Path, database: Database, choose: Callable[..., Dataset]
+) -> None:
+    settings = Settings(audio=tmp_path / "music")
+    for genre in ("blues", "jazz"):
+        (tmp_path / "music" / genre).mkdir(parents=True)
+        for number in range(3):
+            (tmp_path / "music" / genre / f"{genre}.0000{number}.wav").touch()
+    ledger.register_dataset(database, choose(settings))
+    (tmp_path / "music" / "jazz" / "my own.wav").touch()
+    assert choose(settings).dataset == "gtzan"
+
+
+def test_the_stream_goes_on_when_its_folder_is_gone_or_grows(
+    tmp_path: Path, write_clips: Callable[..., None], database: Database, choose: Callable[..., Dataset]
+) -> None:
+    folder = tmp_path / "music"
+    settings = Settings(state_dir=tmp_path, audio=folder, stream_dataset="", dataset="")
+    write_clips(folder, ("blues", "metal"), 3)
+    ledger.register_dataset(database, choose(settings)._replace(dataset="as_it_was_called_then"))
+    stream = Stream(settings.streams[0])
+    assert stream.dataset(settings, database) == "as_it_was_called_then"
+    (folder / "metal" / "one more.wav").touch()
+    assert stream.dataset(settings, database) == "as_it_was_called_then"
+    shutil.rmtree(folder)
+    assert stream.dataset(settings, database) == "as_it_was_called_then"
+    ledger.register_dataset(database, Dataset("newer", tmp_path, is_synthetic=False, feature_set="gtzan57"))
+    assert stream.dataset(settings, database) == "as_it_was_called_then"
+    assert stream.dataset(settings.model_copy(update={"audio": None}), database) == "newer"
+    named = settings.model_copy(update={"stream_dataset": "named"})
+    assert Stream(named.streams[0]).dataset(named, database) == "named"
+
+
+def test_a_person_is_told_what_was_passed_over(
+    tmp_path: Path, write_clips: Callable[..., None], choose: Callable[..., Dataset]
+) -> None:
+    write_clips(tmp_path / "music", ("blues", "metal"), 3)
+    (tmp_path / "music" / "blues" / "cover.jpg").touch()
+    told: list[str] = []
+    choose(Settings(audio=tmp_path / "music"), on_notice=told.append)
+    assert told == ["passed over: not audio by its suffix: 1"]
 
 
 @pytest.mark.parametrize("before", ["nothing", "a link to another checkout", "a link that leads nowhere"])
@@ -109,12 +222,15 @@ def test_the_workspace_of_the_command_is_that_of_the_checkout() -> None:
 
 
 def test_a_registered_dataset_is_a_row_and_a_partition(
-    tmp_path: Path, write_clips: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
+    write_clips: Callable[..., None],
+    monkeypatch: pytest.MonkeyPatch,
+    choose: Callable[..., Dataset],
 ) -> None:
     monkeypatch.setenv("DAGSTER_HOME", "")  # put back at the end
     settings = Settings(state_dir=tmp_path / "state", audio=tmp_path / "music")
     write_clips(tmp_path / "music", ("blues", "metal"), 3)
-    dataset = choose_dataset(settings)
+    dataset = choose(settings)
     for _ in range(2):
         with open_instance(settings) as instance:
             register(settings, instance, dataset)

@@ -1,6 +1,7 @@
 """The ledger: what was published is what readers get, newest last, one dataset apart from the other."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
@@ -41,9 +42,50 @@ def test_what_was_not_made_yet_is_named(database: Database) -> None:
         ledger.latest(database, "mine", "track_split")
 
 
-def test_a_dataset_may_move_to_another_folder(database: Database) -> None:
+def entry(dataset: str, folder: str, **changed: Any) -> Dataset:
+    return Dataset(dataset, Path(folder), is_synthetic=False, feature_set="gtzan57")._replace(**changed)
+
+
+def test_an_id_belongs_to_one_folder_until_it_is_replaced(database: Database) -> None:
+    ledger.register_dataset(database, entry("mine", "/first"))
+    ledger.require_source(database, entry("mine", "/first"))
+    for refuse in (ledger.require_source, ledger.register_dataset):
+        with pytest.raises(GenresError, match=r"'mine' was loaded from /first: .*--dataset mine --replace") as caught:
+            refuse(database, entry("mine", "/the second"))
+        assert "genres load '/the second'" in str(caught.value)
+    assert ledger.registered_dataset(database, "mine") == entry("mine", "/first")
+    ledger.register_dataset(database, entry("mine", "/second"), replaces=True)
+    with pytest.raises(GenresError, match="'mine' was loaded from /second"):
+        ledger.register_dataset(database, entry("mine", "/first"))
+
+
+def test_synthetic_clips_may_lie_anywhere(database: Database) -> None:
+    for folder in ("/here", "/there"):
+        ledger.register_dataset(database, entry("synthetic", folder, is_synthetic=True))
+    assert ledger.registered_dataset(database, "synthetic").source_folder == Path("/there")
+
+
+def test_which_dataset_settings_mean(database: Database) -> None:
+    def meant(dataset: str = "", folder: str | None = None) -> str:
+        return ledger.dataset_meant(database, dataset=dataset, folder=folder and Path(folder))
+
+    assert (meant(), meant(folder="/jazz"), meant("any")) == ("synthetic", "synthetic", "any")
+    for name in ("jazz", "rock"):
+        ledger.register_dataset(database, entry(name, f"/{name}"))
+    assert meant() == "rock", "the one that was loaded last"
+    assert meant(folder="/jazz") == "jazz", "the one of the folder"
+    assert meant(folder="/never loaded") == "rock"
+    assert meant("ska", folder="/jazz") == "ska", "the one that is named"
+    ledger.register_dataset(database, entry("jazz_again", "/jazz"))
+    assert (meant(folder="/jazz"), ledger.dataset_of_folder(database, Path("/jazz"))) == ("jazz_again", "jazz_again")
+    ledger.register_dataset(database, entry("rock", "/rock"))
+    assert meant() == "rock"
+    assert [found.dataset for found in ledger.registered_datasets(database)] == ["rock", "jazz_again", "jazz"]
+
+
+def test_a_registered_dataset_is_read_back(database: Database) -> None:
     for folder in ("/first", "/second"):
-        ledger.register_dataset(database, Dataset("mine", Path(folder), is_synthetic=False, feature_set="gtzan57"))
+        ledger.register_dataset(database, entry("mine", folder), replaces=True)
     ledger.register_dataset(database, Dataset("synthetic", Path("/made"), is_synthetic=True, feature_set="gtzan57"))
     assert ledger.registered_dataset(database, "mine") == Dataset(
         "mine", Path("/second"), is_synthetic=False, feature_set="gtzan57"

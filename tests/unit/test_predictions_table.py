@@ -4,8 +4,10 @@ import json
 from datetime import UTC, datetime
 from typing import Any
 
+import dagster as dg
 import pytest
 
+from genre_assets.batch_predictions import by_audio, check_stale
 from genres.store import predictions
 from genres.store.database import Database
 
@@ -20,6 +22,7 @@ def row(track_id: str, **changed: Any) -> dict[str, Any]:
     return {
         "dataset": "mine",
         "track_id": track_id,
+        "sha256": "a" * 64,
         "model_version": 1,
         "model_name": "genres-mine",
         "part": "test",
@@ -53,6 +56,21 @@ def test_versions_and_datasets_stand_side_by_side(database: Database) -> None:
     (newer,) = predictions.batch_predictions(database, "mine", model_version=2)
     assert newer["model_version"] == 2
     assert predictions.batch_predictions(database, "nobody's") == []
+
+
+def test_replaced_audio_has_a_row_of_its_own(database: Database) -> None:
+    before, after, unknown = row("a"), row("a", sha256="b" * 64), row("a", sha256="")
+    for _ in range(2):
+        predictions.add_batch_predictions(database, [before, after, unknown, row("gone")])
+    stored = predictions.batch_predictions(database, "mine", model_version=1)
+    assert [found["sha256"] for found in stored] == ["", "a" * 64, "b" * 64, "a" * 64]
+    current, stale, of_unknown = by_audio(stored, {"a": "b" * 64})
+    assert [found["sha256"] for found in current] == ["b" * 64]
+    assert [found["track_id"] for found in stale] == ["a", "gone"]
+    assert [found["sha256"] for found in of_unknown] == [""]
+    failed, passed = check_stale(stale), check_stale(of_unknown[:0])
+    assert (failed.passed, failed.severity, passed.passed) == (False, dg.AssetCheckSeverity.WARN, True)
+    assert failed.metadata["actual"].value.startswith("2 rows are of audio that was replaced")
 
 
 def test_rows_come_back_as_they_went_in(database: Database) -> None:

@@ -234,6 +234,6 @@ def test_what_waits_for_a_champion_is_tried_again_when_there_is_one(
         StreamRange(killed, "planned", now, reason=None),
     ]
     retry = (Attempt(waiting, 2), Attempt(killed, 2))
-    left, why = _with_champion(retry, known, STREAM, settings, Registry())  # type: ignore[arg-type]
+    left, why = _with_champion(retry, known, STREAM, settings, database, Registry())  # type: ignore[arg-type]
     assert left == (retry if has_champion else retry[1:])
     assert why == ("" if has_champion else f"3 clips: {NO_CHAMPION} for dataset 'mine' yet: the clips wait")

@@ -1,0 +1,91 @@
+"""Local files for ``genres features`` and ``genres predict``: which are taken, and what becomes of odd names."""
+
+import io
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from rich.console import Console
+
+from genres.errors import GenresError
+from genres.settings import Settings
+from genres_cli import local_files
+from genres_cli.local_files import _audio_files, write_features
+
+
+def console() -> tuple[Console, io.StringIO]:
+    said = io.StringIO()
+    return Console(file=said, width=500), said
+
+
+@pytest.fixture
+def music(tmp_path: Path, write_clips: Callable[..., None]) -> Path:
+    folder = tmp_path / "music"
+    write_clips(folder, ("blues", "metal"), 1)
+    (folder / "blues" / "blues_0.wav").rename(folder / "blues" / "R&B_0.wav")
+    (folder / "blues").rename(folder / "R&B")
+    return folder
+
+
+def test_what_is_not_read_is_counted_by_reason(music: Path, tmp_path: Path) -> None:
+    (clip,) = (music / "metal").glob("*.wav")
+    deep = music / "metal" / "album" / "cd 1"
+    deep.mkdir(parents=True)
+    clip.rename(deep / "deep.wav")
+    for name in ("a.ogg", "cover.jpg", ".DS_Store", "._a.wav"):
+        (music / name).touch()
+    (music / ".git").mkdir()
+    (music / ".git" / "x.wav").touch()
+    (music / "all").symlink_to(music)
+    (music / "gone.wav").symlink_to(music / "nowhere")
+    os.mkfifo(music / "pipe.wav")
+    (tmp_path / "outside.wav").touch()
+    (music / "link.wav").symlink_to(tmp_path / "outside.wav")
+    shown, said = console()
+    found = _audio_files(shown, [music])
+    assert [str(file.relative_to(music)) for file in found] == [
+        "R&B/R&B_0.wav",
+        "link.wav",
+        "metal/album/cd 1/deep.wav",
+    ]
+    assert said.getvalue() == (
+        "passed over: hidden: 3, link to a folder: 1, neither file nor folder: 2, not audio by its suffix: 2\n"
+    )
+    with pytest.raises(GenresError, match=r"holds no audio .*; passed over: not audio by its suffix: 1$"):
+        empty = tmp_path / "empty"
+        empty.mkdir()
+        (empty / "a.ogg").touch()
+        _audio_files(shown, [empty])
+
+
+def test_a_name_that_is_not_utf_8_becomes_text(music: Path, tmp_path: Path) -> None:
+    (clip,) = (music / "metal").glob("*.wav")
+    os.rename(os.fsencode(clip), os.fsencode(music / "metal") + b"/caf\xe9.wav")  # noqa: PTH104
+    os.rename(os.fsencode(music / "metal"), os.fsencode(music) + b"/m\xfctal")  # noqa: PTH104
+    (music / "R&B" / "notes.wav").write_text("no samples")
+    for output in (tmp_path / "f.csv", tmp_path / "f.parquet"):
+        shown, said = console()
+        write_features(shown, [music], output, Settings())
+        table = pd.read_csv(output) if output.suffix == ".csv" else pd.read_parquet(output)
+        assert table[["filename", "label"]].to_numpy().tolist() == [["R&B_0.wav", "R&B"], [r"caf\xe9.wav", r"m\xfctal"]]
+        assert "refused notes.wav: " in said.getvalue()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["f.csv", "f.parquet", "music"]
+
+
+def test_what_was_there_stays_until_the_new_table_is_whole(
+    music: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    output = tmp_path / "f.csv"
+    output.write_text("what was there")
+
+    def full(_: pd.DataFrame, path: Path, **__: object) -> None:
+        path.write_text("half a ta")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(local_files.pd.DataFrame, "to_csv", full)
+    with pytest.raises(GenresError, match=r"f\.csv cannot be written: No space left on device"):
+        write_features(console()[0], [music], output, Settings())
+    assert output.read_text() == "what was there"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["f.csv", "music"]
