@@ -86,15 +86,38 @@ BATCH_PREDICTIONS = sa.Table(
 SENT_FILES = sa.Table(
     "sent_files",
     METADATA,
+    sa.Column("host", sa.Text, primary_key=True),
     sa.Column("path", sa.Text, primary_key=True),
     sa.Column("size", sa.BigInteger, nullable=False),
     sa.Column("mtime_ns", sa.BigInteger, nullable=False),
+    sa.Column("ctime_ns", sa.BigInteger),
+    sa.Column("inode", sa.BigInteger),
     sa.Column("sha256", sa.String(64), nullable=False),
     sa.Column("topic", sa.Text, nullable=False),
+    sa.Column("topic_id", sa.String(64)),
     sa.Column("kafka_partition", sa.Integer, nullable=False),
     sa.Column("kafka_offset", sa.BigInteger, nullable=False),
     sa.Column("sent_at", _UTC, nullable=False),
+    sa.Index("ix_sent_files_path", "path"),
+    sa.Index("ix_sent_files_position", "topic", "topic_id", "kafka_partition", "kafka_offset"),
     comment="The producer's memory: the watched files that the broker has confirmed.",
+)
+
+PRODUCERS = sa.Table(
+    "producers",
+    METADATA,
+    sa.Column("topic", sa.Text, primary_key=True),
+    sa.Column("host", sa.Text, primary_key=True),
+    sa.Column("folder", sa.Text, primary_key=True),
+    sa.Column("pid", sa.Integer, nullable=False),
+    sa.Column("started_at", _UTC, nullable=False),
+    sa.Column("beat_at", _UTC, nullable=False),
+    sa.Column("ended_at", _UTC),
+    sa.Column("last_error", sa.Text),
+    sa.Column("sent", sa.Integer, nullable=False),
+    sa.Column("refused", sa.Integer, nullable=False),
+    sa.Column("waiting", sa.Integer, nullable=False),
+    comment="The folder producers and their last signs of life.",
 )
 
 STREAM_RANGES = sa.Table(

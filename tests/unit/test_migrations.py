@@ -11,7 +11,7 @@ from alembic.runtime.migration import MigrationContext
 
 from genres.errors import GenresError
 from genres.store.database import Database, _alembic_config
-from genres.store.tables import DATASETS, METADATA, STREAM_PREDICTIONS, UtcDateTime
+from genres.store.tables import DATASETS, METADATA, SENT_FILES, STREAM_PREDICTIONS, UtcDateTime
 
 
 @pytest.fixture
@@ -65,7 +65,7 @@ def old_tables(database: Database) -> list[sa.Table]:
     return tables
 
 
-@pytest.mark.parametrize("revision", ["0001", "0002"])
+@pytest.mark.parametrize("revision", ["0001", "0002", "0003"])
 def test_rows_of_every_table_survive_the_upgrade(database: Database, revision: str) -> None:
     upgrade(database, revision)
     before = {}
@@ -73,18 +73,20 @@ def test_rows_of_every_table_survive_the_upgrade(database: Database, revision: s
         before[table.name] = [row_of(table, number) for number in (1, 2)]
         with database.writing() as connection:
             connection.execute(sa.insert(table), before[table.name])
-    assert len(before) == {"0001": 4, "0002": 10}[revision]
+    assert len(before) == {"0001": 4, "0002": 10, "0003": 10}[revision]
     with pytest.raises(GenresError, match=f"at version {revision}, this code wants"):
         database.check_migrated()
 
     database.migrate()
 
     database.check_migrated()
-    for row in before["datasets"]:
+    for row in before["datasets"] if revision < "0003" else ():
         row["feature_set"] = "gtzan57"
+    for row in before.get("sent_files", ()):
+        row |= {"host": "", "ctime_ns": None, "inode": None, "topic_id": None}
     with database.reading() as connection:
         for name, rows in before.items():
-            query = sa.select(METADATA.tables[name]).order_by(METADATA.tables[name].primary_key.columns[0])
+            query = sa.select(METADATA.tables[name]).order_by(*METADATA.tables[name].primary_key.columns)
             assert [dict(row._mapping) for row in connection.execute(query)] == rows
 
 
@@ -97,6 +99,18 @@ def test_a_clip_has_a_row_of_each_model_and_version(database: Database) -> None:
     rows = [{**old, "model_name": "another"}, {**old, "model_version": 2}, old]
     with database.writing() as connection:
         assert database.insert_new(connection, STREAM_PREDICTIONS, rows) == 2
+
+
+def test_a_path_has_a_row_of_each_host(database: Database) -> None:
+    upgrade(database, "0003")
+    (table,) = (table for table in old_tables(database) if table.name == "sent_files")
+    old = row_of(table, 1)
+    with database.writing() as connection:
+        connection.execute(sa.insert(table).values(old))
+    database.migrate()
+    rows = [{**row_of(SENT_FILES, 1), "host": host} for host in ("", "here", "there")]
+    with database.writing() as connection:
+        assert database.insert_new(connection, SENT_FILES, rows) == 2
 
 
 def test_who_registers_a_dataset_says_which_features_it_has(database: Database) -> None:
