@@ -31,7 +31,8 @@ class Display:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._progress.stop()
+        with contextlib.suppress(OSError):
+            self._progress.stop()
 
     def say(self, line: str) -> None:
         """Print a line that stays."""

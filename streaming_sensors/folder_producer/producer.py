@@ -490,6 +490,10 @@ class _FolderProducer:
             if not waiting.is_writer_said:
                 waiting.is_writer_said = True
                 self._display.say(f"{display_path(path)} is not whole, but process {pid} still has it open: it waits")
+        elif (found := find_stamp(path)) and found[0] != waiting.stamp:
+            # Its writer ended while we looked for it.
+            del self._waiting[path]
+            self._notice(path)
         else:
             self._refuse(path, waiting.stamp, reason)
 
