@@ -1,16 +1,18 @@
 """The demo's streaming half: drop clips that no model was trained on, and wait until each has its row."""
 
+import contextlib
 import hashlib
 import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.markup import escape
@@ -29,6 +31,10 @@ _CLIPS = 20
 _PATIENCE_S = 600.0
 _STOP_S = 10.0
 """How long a process may take to end in order: the producer flushes; the daemon would wait for a sensor's long poll."""
+_PAUSES_S = (1.0, 30.0)
+"""How long a producer that ended is left alone before it is started again, the first time and at most, in seconds."""
+_SETTLED_S = 60.0
+"""A producer that lived for so long did start well: should it end, it is started again soon."""
 
 
 def run_stream_demo(console: Console, settings: Settings, instance: "dg.DagsterInstance", dataset: "Dataset") -> None:
@@ -116,14 +122,50 @@ def stream_running(settings: Settings, instance: "dg.DagsterInstance") -> Iterat
 
 @contextmanager
 def producers_running(settings: Settings) -> Iterator[None]:
-    """Run ``genres watch`` on each stream's folder meanwhile."""
+    """Run ``genres watch`` on each stream's folder meanwhile, again whenever it ends."""
     with ExitStack() as running:
         for stream in settings.streams:
             stream.watch_folder.mkdir(parents=True, exist_ok=True)
             command = [sys.executable, "-m", "genres_cli", "watch", "--stream", stream.name]
             log = "_".join(filter(None, ("folder_producer", stream.name)))
-            running.enter_context(_running(command, settings.state_dir / "logs" / f"{log}.log"))
+            running.enter_context(kept_running(command, settings.state_dir / "logs" / f"{log}.log"))
         yield
+
+
+@contextmanager
+def kept_running(command: list[str], log: Path) -> Iterator[None]:
+    """Run a command meanwhile, and again after a pause whenever it ends; its output goes to a log.
+
+    Not by the stack's supervisord: the command's life is that of who runs it, and a stack that runs elsewhere has none.
+    """
+    stopping = threading.Event()
+    keeper = threading.Thread(target=_keep_running, args=(command, log, stopping))
+    keeper.start()
+    try:
+        yield
+    finally:
+        stopping.set()
+        keeper.join()
+
+
+def _keep_running(command: list[str], log: Path, stopping: threading.Event) -> None:
+    pause_s = _PAUSES_S[0]
+    while not stopping.is_set():
+        began = time.monotonic()
+        try:
+            with _running(command, log) as process:
+                while process.poll() is None:
+                    if stopping.wait(0.2):
+                        return
+            why = f"ended with exit code {process.returncode}"
+        except OSError as error:  # no memory to start it, no room for its log
+            why = f"cannot be started ({error})"
+        if time.monotonic() - began > _SETTLED_S:
+            pause_s = _PAUSES_S[0]
+        with contextlib.suppress(OSError), log.open("a") as output:
+            output.write(f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC: it {why}; it is started again in {pause_s:g} s\n")
+        stopping.wait(pause_s)
+        pause_s = min(2 * pause_s, _PAUSES_S[1])
 
 
 @contextmanager

@@ -12,7 +12,8 @@ import dagster as dg
 from genres.errors import GenresError
 from genres.settings import Settings
 from genres.store.database import Database
-from genres.store.stream_ledger import leases, ranges
+from genres.store.stream_ledger import leases, producers, ranges
+from genres.store.stream_ledger.producers import Producer
 from genres.store.stream_ledger.values import Attempt, Plan, StreamRange
 from genres_dagster.resources import MlflowResource
 from streaming_sensors.offset_plan import plan
@@ -60,20 +61,26 @@ def build_audio_clips_sensor(stream: Stream) -> dg.SensorDefinition:
     ) -> dg.SensorResult | dg.SkipReason:
         try:
             database.check_migrated()
+            producer = producers.newest(database, stream.topic)
+        except GenresError as error:
+            return dg.SkipReason(str(error))
+        news = _producer_news(context.instance, stream, producer)
+        try:
             state = topic_state(settings, stream.topic)
             if leases.is_held(database, stream.topic):
                 # The run that holds it takes what arrives.
-                return dg.SkipReason(f"a run is draining {stream.topic}")
+                return _skip(f"a run is draining {stream.topic}", stream, producer, news)
             planned = _plan_new(context, stream, settings, database, state)
             if not (planned.new or planned.lost) and wait_for_data(settings, stream.topic, state.ends, _LONG_POLL_S):
                 state = topic_state(settings, stream.topic)
                 planned = _plan_new(context, stream, settings, database, state)
         except GenresError as error:
-            return dg.SkipReason(str(error))
+            return _skip(str(error), stream, producer, news)
         attempts = ranges.record_plan(database, planned)
         if not attempts and not planned.lost:
-            return dg.SkipReason(planned.reason or "nothing new")
-        return _result(stream, database, state, planned, attempts)
+            return _skip(planned.reason or "nothing new", stream, producer, news)
+        result = _result(stream, database, state, planned, attempts)
+        return result._replace(asset_events=[*result.asset_events, *news])
 
     return audio_clips_sensor
 
@@ -165,6 +172,36 @@ def _result(
         cursor=",".join(f"{partition}={end}" for partition, end in state.ends.items()),
         asset_events=[_lag(stream, database, state), *_losses(stream, planned)],
     )
+
+
+def _producer_news(
+    instance: dg.DagsterInstance, stream: Stream, producer: Producer | None
+) -> list[dg.AssetCheckEvaluation]:
+    """Evaluate the check `producer_alive`, if its outcome is another than the last time."""
+    key = dg.AssetCheckKey(stream.clips, "producer_alive")
+    last = instance.get_latest_asset_check_evaluation_record(key)
+    before = last.evaluation.passed if last and last.evaluation else None
+    is_alive = producer is not None and producer.is_alive()
+    if before == is_alive:
+        return []
+    return [
+        dg.AssetCheckEvaluation(
+            asset_key=stream.clips,
+            check_name=key.name,
+            passed=is_alive,
+            severity=dg.AssetCheckSeverity.WARN,
+            description=f"{stream.settings.watch_folder}: {producers.describe(producer)}",
+        )
+    ]
+
+
+def _skip(
+    reason: str, stream: Stream, producer: Producer | None, news: list[dg.AssetCheckEvaluation]
+) -> dg.SensorResult:
+    """Launch nothing, and say so; that nobody sends what is dropped, too."""
+    if producer is None or not producer.is_alive():
+        reason += f"; the producer of {stream.settings.watch_folder} is {producers.describe(producer)}"
+    return dg.SensorResult(skip_reason=reason, asset_events=news)
 
 
 def lag(database: Database, state: TopicState) -> int:

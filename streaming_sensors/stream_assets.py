@@ -10,7 +10,7 @@ from genres.audio.feature_sets import every_column, every_version
 from genres.settings import Settings
 from genres.store import schemas
 from genres.store.database import Database
-from genres.store.stream_ledger import ranges
+from genres.store.stream_ledger import producers, ranges
 from genres.store.stream_ledger.values import PartitionKey
 from genres_dagster.columns import column_lineage, column_schema
 from genres_dagster.partitions import OWNERS
@@ -60,6 +60,25 @@ def build_nothing_lost(stream: Stream) -> dg.AssetChecksDefinition:
         )
 
     return nothing_lost
+
+
+def build_producer_alive(stream: Stream) -> dg.AssetChecksDefinition:
+    """Build the check that looks for the producer's sign of life; the sensor reports each change of its outcome."""
+
+    @dg.asset_check(
+        asset=stream.clips,
+        name="producer_alive",
+        description="A producer sends what is dropped in the stream's folder: it gave a sign of life within a minute.",
+    )
+    def producer_alive(database: dg.ResourceParam[Database]) -> dg.AssetCheckResult:
+        found = producers.newest(database, stream.topic)
+        return dg.AssetCheckResult(
+            passed=found is not None and found.is_alive(),
+            severity=dg.AssetCheckSeverity.WARN,
+            description=f"{stream.settings.watch_folder}: {producers.describe(found)}",
+        )
+
+    return producer_alive
 
 
 def build_stream_batch(stream: Stream) -> dg.AssetsDefinition:

@@ -245,14 +245,36 @@ SENT_FILES = Table(
     "sent_files",
     "The producer's memory: the watched files that the broker has confirmed.",
     (
+        Column("host", "string", "Of the producer; empty in rows older than this column.", key=True),
         Column("path", "string", "Absolute.", key=True),
         Column("size", "bigint", "Bytes."),
         Column("mtime_ns", "bigint", "When the file was changed last, in nanoseconds since 1970."),
+        Column("ctime_ns", "bigint", "When its inode was changed last, in nanoseconds since 1970.", nullable=True),
+        Column("inode", "bigint", "Number of its inode.", nullable=True),
         _SHA256,
         _TOPIC,
+        Column("topic_id", "string", "Kafka's id of the topic that it was sent to.", max_length=64, nullable=True),
         _KAFKA_PARTITION,
         _KAFKA_OFFSET,
         Column("sent_at", "timestamp", "When the broker confirmed it, UTC."),
+    ),
+)
+
+PRODUCERS = Table(
+    "producers",
+    "The folder producers and their last signs of life.",
+    (
+        _TOPIC.as_key(),
+        Column("host", "string", "Where it runs.", key=True),
+        Column("folder", "string", "The folder that it watches.", key=True),
+        Column("pid", "int", "Its process."),
+        Column("started_at", "timestamp", "UTC."),
+        Column("beat_at", "timestamp", "Its last sign of life, UTC."),
+        Column("ended_at", "timestamp", "When it ended in order, UTC.", nullable=True),
+        Column("last_error", "string", "What it waits for, or what ended it.", nullable=True),
+        Column("sent", "int", "Files that the broker confirmed."),
+        Column("refused", "int", "Files that are no audio."),
+        Column("waiting", "int", "Files that are neither sent nor refused yet."),
     ),
 )
 

@@ -61,7 +61,12 @@ LAKE_COMMITS = _table(
 )
 QUARANTINE = _table(schemas.QUARANTINE)
 BATCH_PREDICTIONS = _table(schemas.BATCH_PREDICTIONS)
-SENT_FILES = _table(schemas.SENT_FILES)
+SENT_FILES = _table(
+    schemas.SENT_FILES,
+    sa.Index("ix_sent_files_path", "path"),
+    sa.Index("ix_sent_files_position", "topic", "topic_id", "kafka_partition", "kafka_offset"),
+)
+PRODUCERS = _table(schemas.PRODUCERS)
 STREAM_RANGES = _table(
     schemas.STREAM_RANGES,
     sa.Index("ix_stream_ranges_position", "topic", "topic_id", "kafka_partition", "end_offset"),

@@ -2,7 +2,7 @@
 
 import subprocess
 import sys
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import dagster as dg
@@ -14,12 +14,15 @@ from genres.audio.gtzan57 import GTZAN57
 from genres.errors import GenresError
 from genres.settings import Settings
 from genres.store.database import Database
-from genres.store.stream_ledger import commits, ranges
+from genres.store.stream_ledger import commits, producers, ranges
 from genres.store.stream_ledger.commits import RangeResult
+from genres.store.stream_ledger.producers import SILENT_S, Producer
 from genres.store.stream_ledger.values import Attempt, Lost, PartitionKey, Plan, Split, StreamRange
+from streaming_sensors import sensors
 from streaming_sensors.definitions import build_defs
-from streaming_sensors.sensors import _losses, _with_champion, lag
+from streaming_sensors.sensors import _losses, _with_champion, build_audio_clips_sensor, lag
 from streaming_sensors.stream import Stream
+from streaming_sensors.stream_assets import build_producer_alive
 from streaming_sensors.stream_run import NO_CHAMPION, _is_clips_fault
 from streaming_sensors.topic import TopicState
 
@@ -36,6 +39,7 @@ SENSORS = {
 }
 CHECKS = {
     ("audio_clips", "nothing_lost"),
+    ("audio_clips", "producer_alive"),
     *(
         ("streaming_results", name)
         for name in ("consumer_lag", "quarantine_rate", "label_set", "feature_drift", "batch_checks")
@@ -196,13 +200,80 @@ def test_lag_counts_what_is_neither_committed_nor_lost(database: Database) -> No
     assert lag(database, state({0: 0, 1: 0, 2: 0}, {0: 1, 1: 2, 2: 3}, topic_id="B")) == 6
 
 
+def test_a_silent_producer_fails_its_check(database: Database) -> None:
+    alive = build_producer_alive(STREAM)
+
+    def evaluate() -> dg.AssetCheckResult:
+        return alive(database=database)
+
+    found = evaluate()
+    assert (found.passed, found.severity) == (False, dg.AssetCheckSeverity.WARN)
+    assert "not running, and never was" in (found.description or "")
+    producer = beat_of(datetime.now(UTC))
+    producers.beat(database, producer)
+    assert evaluate().passed
+    producers.beat(database, beat_of(producer.beat_at - timedelta(seconds=SILENT_S)))
+    found = evaluate()
+    assert not found.passed
+    assert "silent since" in (found.description or "")
+    producers.beat(database, producer._replace(ended_at=producer.beat_at, last_error="why it ended"))
+    found = evaluate()
+    assert not found.passed
+    assert "why it ended" in (found.description or "")
+
+
+def test_the_sensor_says_when_the_producer_is_silent_and_evaluates_its_check(
+    database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    state = TopicState(STREAM.topic, "A" * 22, {0: 0}, {0: 0})
+    monkeypatch.setattr(sensors, "topic_state", lambda *_, **__: state)
+    monkeypatch.setattr(sensors, "wait_for_data", lambda *_, **__: False)
+    sensor = build_audio_clips_sensor(STREAM)
+    settings = Settings(state_dir=tmp_path, stream_dataset="mine")
+
+    with dg.DagsterInstance.ephemeral() as instance:
+
+        def tick() -> tuple[str, list[bool]]:
+            with dg.build_sensor_context(instance, resources={"settings": settings, "database": database}) as context:
+                found = sensor.evaluate_tick(context)
+            for event in found.asset_events:
+                instance.report_runless_asset_event(event)
+                assert (event.check_name, event.severity) == ("producer_alive", dg.AssetCheckSeverity.WARN)
+            return found.skip_message or "", [event.passed for event in found.asset_events]
+
+        def kafka_is_away(*_: object, **__: object) -> TopicState:
+            raise GenresError("Kafka does not answer")
+
+        silent = f"; the producer of {STREAM.settings.watch_folder} is"
+        reason, events = tick()
+        assert f"{silent} not running, and never was" in reason and events == [False]
+        assert tick()[1] == [], "the outcome is the same"
+        beat = beat_of(datetime.now(UTC))
+        producers.beat(database, beat)
+        reason, events = tick()
+        assert silent not in reason and events == [True]
+        producers.beat(database, beat_of(beat.beat_at - timedelta(seconds=SILENT_S)))
+        monkeypatch.setattr(sensors, "topic_state", kafka_is_away)
+        reason, events = tick()
+        assert reason.startswith(f"Kafka does not answer{silent} silent since") and events == [False]
+        monkeypatch.setattr(sensors, "topic_state", lambda *_, **__: state._replace(ends={0: 3}))
+        producers.beat(database, beat)
+        with dg.build_sensor_context(instance, resources={"settings": settings, "database": database}) as context:
+            launched = sensor(context)
+        assert isinstance(launched, dg.SensorResult) and len(launched.run_requests or []) == 1
+        evaluated = [event for event in launched.asset_events if isinstance(event, dg.AssetCheckEvaluation)]
+        assert [event.passed for event in evaluated] == [True]
+
+
+def beat_of(at: datetime) -> Producer:
+    return Producer(STREAM.topic, "here", "/drop", 5, at, at, None, None, 0, 0, 0)
+
+
 def key(start: int, end: int) -> PartitionKey:
     return PartitionKey("clips", "A", 0, start, end)
 
 
 def test_a_run_that_never_starts_holds_its_range_only_so_long(monkeypatch: pytest.MonkeyPatch) -> None:
-    from streaming_sensors import sensors
-
     with dg.DagsterInstance.ephemeral() as instance:
         create_run_for_test(
             instance,
