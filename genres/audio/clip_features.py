@@ -34,6 +34,8 @@ class Clip:
     data: bytes
     rejection: str | None = None
     """Why the source itself refuses it: the message is no envelope, the bytes are not those that it promised."""
+    sha256: str | None = None
+    """Digest of the clip that was meant, where `data` is not it."""
 
 
 @dataclass(frozen=True)
@@ -104,7 +106,7 @@ def clip_row(clip: Clip, *, feature_set: FeatureSet, max_clip_s: float) -> dict[
         found = clip_features(clip.data, file_suffix=clip.suffix, feature_set=feature_set, max_clip_s=max_clip_s)
     except RejectedAudio as rejection:
         verdict: dict[str, Any] = {
-            "sha256": hashlib.sha256(clip.data).hexdigest(),
+            "sha256": clip.sha256 or hashlib.sha256(clip.data).hexdigest(),
             "reason": rejection.reason,
         }
     else:
