@@ -1,6 +1,6 @@
 """``audio_features``: librosa features computed in Spark, as Parquet on HDFS, a row for each accepted clip."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -10,11 +10,11 @@ from genres.audio.feature_set import FeatureSet
 from genres.audio.feature_sets import every_column, every_version, feature_set_named
 from genres.errors import GenresError
 from genres.settings import Settings
-from genres.store import ledger, quarantine
+from genres.store import ledger, quarantine, schemas
 from genres.store.batch_tables import BatchTables
 from genres.store.database import Database
 from genres_dagster.checks import check, check_spec
-from genres_dagster.columns import TRACK_COLUMNS, column_lineage, column_schema
+from genres_dagster.columns import column_lineage, column_schema
 from genres_dagster.partitions import DATASETS, OWNERS, provenance
 from genres_dagster.resources import LakeResource, SparkResource
 
@@ -23,17 +23,6 @@ if TYPE_CHECKING:
 
 _CLIPS_PER_COMMIT = 256
 """A killed run loses at most the commit it was at; a commit costs about a second."""
-
-
-def _columns(features: Iterable[str]) -> dict[str, tuple[str, str]]:
-    """Return the table's columns, of which `features` depend on the dataset's feature set."""
-    return {
-        **TRACK_COLUMNS,
-        "length": ("bigint", "Samples at the feature set's sample rate."),
-        **dict.fromkeys(features, ("double", "As the feature set defines it.")),
-        "feature_version": ("string", "Feature set, its version and the library it relies on."),
-    }
-
 
 _FROM_BYTES = [("raw_audio", "path"), ("raw_audio", "sha256")]
 
@@ -48,10 +37,10 @@ _FROM_BYTES = [("raw_audio", "path"), ("raw_audio", "sha256")]
     description="The features of the dataset's feature set for each accepted clip, computed by the Python workers of "
     "Spark. Computes only what has no features of this version yet.",
     metadata={
-        "dagster/column_schema": column_schema(_columns(every_column())),
+        "dagster/column_schema": column_schema(schemas.audio_features(every_column())),
         "dagster/column_lineage": column_lineage(
             {
-                **{name: [("raw_audio", name)] for name in TRACK_COLUMNS},
+                **{column.name: [("raw_audio", column.name)] for column in schemas.TRACK},
                 **dict.fromkeys(("length", *every_column()), _FROM_BYTES),
             }
         ),
@@ -96,7 +85,7 @@ def audio_features(
     return dg.MaterializeResult(
         metadata={
             "data": provenance(dataset),
-            "dagster/column_schema": column_schema(_columns(feature_set.columns)),
+            "dagster/column_schema": column_schema(schemas.audio_features(feature_set.columns)),
             "dagster/row_count": len(table),
             "clips_computed": len(missing) - len(refused),
             "clips_quarantined": len(refused),
@@ -196,7 +185,7 @@ def _checks(
 ) -> Iterator[dg.AssetCheckResult]:
     import numpy as np
 
-    columns = _columns(feature_set.columns)
+    columns = schemas.audio_features(feature_set.columns).names
     surplus, lacking = sorted(set(table.columns) - set(columns)), sorted(set(columns) - set(table.columns))
     yield check(
         "schema",

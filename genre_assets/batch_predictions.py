@@ -7,32 +7,16 @@ import dagster as dg
 
 from genres.audio.feature_sets import every_column
 from genres.errors import GenresError
-from genres.store import ledger, predictions
+from genres.store import ledger, predictions, schemas
 from genres.store.batch_tables import BatchTables
 from genres.store.database import Database
 from genres.store.ledger import Dataset
 from genres.store.model_registry import RegisteredModel
 from genres_dagster.checks import check, check_spec
-from genres_dagster.columns import TRACK_COLUMNS, column_lineage, column_schema
+from genres_dagster.columns import column_lineage, column_schema
 from genres_dagster.partitions import DATASETS, OWNERS, provenance
 from genres_dagster.resources import LakeResource, MlflowResource, SparkResource
 
-_COLUMNS = {
-    "dataset": ("string", "The dataset's id."),
-    "track_id": TRACK_COLUMNS["track_id"],
-    "model_version": ("int", "Version in the model registry."),
-    "model_name": ("string", "Name in the model registry."),
-    "part": ("string", "Part of the split: only test tracks say how good the model is."),
-    "genre": TRACK_COLUMNS["genre"],
-    "predicted_genre": ("string", "The champion's answer."),
-    "probability": ("double", "Of the predicted genre."),
-    "probabilities": ("json", "Of each genre."),
-    "is_calibrated": ("boolean", "False where probabilities are the softmax of raw scores."),
-    "is_synthetic": ("boolean", "Whether the clips are synthetic sound."),
-    "feature_version": ("string", "Of the features that were read."),
-    "run_id": ("string", "The Dagster run."),
-    "predicted_at": ("timestamp", "UTC."),
-}
 _FROM_FEATURES = [("audio_features", name) for name in every_column()]
 
 
@@ -45,7 +29,7 @@ _FROM_FEATURES = [("audio_features", name) for name in every_column()]
     description="A row for each track and champion version. The first write of a key wins: running twice changes "
     "nothing.",
     metadata={
-        "dagster/column_schema": column_schema(_COLUMNS),
+        "dagster/column_schema": column_schema(schemas.BATCH_PREDICTIONS),
         "dagster/column_lineage": column_lineage(
             {
                 "track_id": [("audio_features", "track_id")],

@@ -11,12 +11,12 @@ from genres.datasets import published_datasets
 from genres.datasets.folder import LabelledFile, scan
 from genres.errors import GenresError
 from genres.settings import Settings
-from genres.store import ledger, quarantine
+from genres.store import ledger, quarantine, schemas
 from genres.store.batch_tables import BatchTables
 from genres.store.database import Database
 from genres.store.lake import Lake
 from genres_dagster.checks import check, check_spec
-from genres_dagster.columns import TRACK_COLUMNS, column_schema
+from genres_dagster.columns import column_schema
 from genres_dagster.figures import figure_metadata, new_figure
 from genres_dagster.partitions import DATASETS, OWNERS, provenance
 from genres_dagster.resources import LakeResource
@@ -26,19 +26,6 @@ if TYPE_CHECKING:
 
 _SEED = 0
 
-_COLUMNS = {
-    **TRACK_COLUMNS,
-    "file_name": ("string", "As found; data, never a path."),
-    "path": ("string", "On HDFS; empty for a quarantined clip."),
-    "md5": ("string", "For comparison with published checksums."),
-    "bytes": ("bigint", "Size of the file."),
-    "duration_s": ("double", "Seconds, from the header that the gate checked."),
-    "sample_rate": ("int", "Hertz."),
-    "channels": ("smallint", "1 or 2."),
-    "status": ("string", "accepted or quarantined."),
-    "reason": ("string", "Why it was quarantined."),
-}
-
 
 @dg.asset(
     group_name="audio",
@@ -46,11 +33,7 @@ _COLUMNS = {
     owners=OWNERS,
     partitions_def=DATASETS,
     description="The labelled clips in HDFS and their manifest. Uploads only what is new or changed.",
-    metadata={
-        "dagster/column_schema": column_schema(
-            _COLUMNS, nullable=["path", "duration_s", "sample_rate", "channels", "reason"]
-        )
-    },
+    metadata={"dagster/column_schema": column_schema(schemas.RAW_AUDIO)},
     check_specs=[
         *(
             check_spec(

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from genres.audio.clip_features import Clip
 from genres.errors import GenresError
+from genres.store.schemas import GENRE, TRACK_ID, Column
 
 if TYPE_CHECKING:
     from genres.store.hdfs import Hdfs
@@ -26,8 +27,8 @@ class ClipSource(Protocol):
     """
 
     @property
-    def columns(self) -> str:
-        """Spark DDL of the columns in `Clip.about`, such as ``track_id string, genre string``."""
+    def columns(self) -> tuple[Column, ...]:
+        """The columns in `Clip.about`, in order."""
         ...
 
     def clips(self, rows: Iterable[Mapping[str, Any]]) -> Iterator[Clip]:
@@ -49,7 +50,7 @@ class WebHdfsClips:
     """User name sent to HDFS."""
     give_up_after_s: float = 60.0
     """How long a clip's fetch is tried again while HDFS does not answer or is not ready."""
-    columns: str = "track_id string, genre string"
+    columns: tuple[Column, ...] = (TRACK_ID, GENRE)
 
     def clips(self, rows: Iterable[Mapping[str, Any]]) -> Iterator[Clip]:
         """Fetch each row's file, and see that it is the one that the manifest knows.

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from genres.audio.clip_features import Clip, clip_row
 from genres.audio.feature_set import FeatureSet
+from genres.store import schemas
 from spark.clip_source import ClipSource
 
 if TYPE_CHECKING:
@@ -61,7 +62,7 @@ def extract_features(
     extract = functools.partial(
         feature_batches, source=source, feature_set=feature_set, max_clip_s=max_clip_s, clip_limit_s=clip_limit_s
     )
-    schema = ", ".join(f"{name} {kind}" for name, kind in _columns(source, feature_set).items())
+    schema = ", ".join(f"{column.name} {column.kind}" for column in _columns(source, feature_set))
     return clips.repartition(tasks).mapInArrow(extract, schema)
 
 
@@ -96,16 +97,7 @@ def feature_batches(
 
 def feature_schema(source: ClipSource, feature_set: FeatureSet) -> "pa.Schema":
     """Return the columns of `extract_features` with Arrow's types."""
-    import pyarrow as pa
-
-    arrow_types = {
-        "string": pa.string(),
-        "int": pa.int32(),
-        "long": pa.int64(),
-        "double": pa.float64(),
-        "timestamp": pa.timestamp("us", tz="UTC"),
-    }
-    return pa.schema([(name, arrow_types[kind]) for name, kind in _columns(source, feature_set).items()])
+    return schemas.arrow_schema(_columns(source, feature_set))
 
 
 @contextmanager
@@ -120,11 +112,8 @@ def _limited(limit_s: float) -> Iterator[None]:
             faulthandler.cancel_dump_traceback_later()
 
 
-def _columns(source: ClipSource, feature_set: FeatureSet) -> dict[str, str]:
-    """Columns of an extraction and their Spark types, in order."""
-    about = dict(column.split() for column in source.columns.split(","))
-    features = dict.fromkeys(feature_set.columns, "double")
-    return {**about, "length": "long", **features, **dict.fromkeys(("sha256", "feature_version", "reason"), "string")}
+def _columns(source: ClipSource, feature_set: FeatureSet) -> tuple[schemas.Column, ...]:
+    return (*source.columns, *schemas.extracted(feature_set.columns))
 
 
 def _fetched_ahead(clips: Iterator[Clip]) -> Iterator[Clip]:

@@ -21,6 +21,7 @@ from uuid import uuid4
 from genres.audio.clip_features import Clip
 from genres.audio.feature_set import FeatureSet
 from genres.errors import GenresError
+from genres.store.schemas import TRACK_ID, Column
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -42,12 +43,12 @@ class OutOfTimeError(Exception):
 class KnownGoodClips:
     """A source of one clip that every feature set can compute: two seconds of a tone with overtones, made here."""
 
-    columns: str = "file_name string"
+    columns: tuple[Column, ...] = (TRACK_ID,)
 
     def clips(self, rows: Iterable[Mapping[str, Any]]) -> Iterator[Clip]:
         """Return the clip once for each row."""
         for _ in rows:
-            yield Clip({"file_name": "known good.wav"}, ".wav", known_good_wav())
+            yield Clip({"track_id": "known good"}, ".wav", known_good_wav())
 
 
 @functools.cache
@@ -179,7 +180,7 @@ def check_engine(spark: "SparkSession", feature_set: FeatureSet) -> None:
     """
     from spark.extraction import extract_features
 
-    rows = spark.createDataFrame([("known good.wav",)], "file_name string")
+    rows = spark.createDataFrame([("known good",)], "track_id string")
     try:
         table = extract_features(
             rows, source=KnownGoodClips(), feature_set=feature_set, max_clip_s=10.0, tasks=1

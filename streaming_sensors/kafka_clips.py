@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from genres.audio.clip_features import Clip
 from genres.errors import GenresError
+from genres.store.schemas import STREAM_CLIP, Column
 from spark.clip_source import fetch_from_hdfs
 from streaming_sensors.envelope import BadEnvelopeError, decode
 
@@ -35,11 +36,7 @@ class KafkaClips:
     webhdfs_url: str
     """For claim checks: ``http://host:port`` of the NameNode's WebHDFS."""
     hdfs_user: str
-    columns: str = field(
-        default="kafka_partition int, kafka_offset long, file_name string, genre string, created_at timestamp, "
-        "suffix string",
-        init=False,
-    )
+    columns: tuple[Column, ...] = field(default=STREAM_CLIP, init=False)
 
     @classmethod
     def of(cls, settings: "Settings") -> "KafkaClips":

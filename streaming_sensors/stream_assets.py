@@ -7,6 +7,7 @@ import dagster as dg
 
 from genres.audio.feature_sets import every_column, every_version
 from genres.settings import Settings
+from genres.store import schemas
 from genres.store.database import Database
 from genres.store.stream_ledger import ranges
 from genres.store.stream_ledger.values import PartitionKey
@@ -17,31 +18,8 @@ from streaming_sensors.run_tags import ATTEMPT_TAG, DRAIN_TAG
 from streaming_sensors.stream import Stream
 from streaming_sensors.stream_run import Output, StreamRun
 
-_CLIP_COLUMNS = {
-    "sha256": ("string", "Of the clip's bytes."),
-    "file_name": ("string", "As the producer found it; data, never a path."),
-    "genre": ("string", "The true genre, where the folder named one."),
-    "kafka_partition": ("int", "Partition of the topic."),
-    "kafka_offset": ("bigint", "Offset in it."),
-}
-_FEATURE_COLUMNS = {
-    **_CLIP_COLUMNS,
-    "created_at": ("timestamp", "When the clip came into the watched folder, UTC."),
-    "length": ("bigint", "Samples at the feature set's sample rate; empty for a refused clip."),
-    **dict.fromkeys(every_column(), ("double", "As in audio_features.")),
-    "feature_version": ("string", "Feature set, its version and the library it relies on."),
-    "reason": ("string", "Why the clip was refused; empty for a good one."),
-}
-_PREDICTION_COLUMNS = {
-    **_CLIP_COLUMNS,
-    "model_version": ("int", "Version in the model registry; with sha256 the key."),
-    "predicted_genre": ("string", "The champion's answer."),
-    "probability": ("double", "Of the predicted genre."),
-    "probabilities": ("json", "Of each genre."),
-    "event_time": ("timestamp", "When the clip came into the watched folder, UTC."),
-    "predicted_at": ("timestamp", "When the row was committed, UTC."),
-    "latency_s": ("double", "Seconds between the two."),
-}
+_FROM_THE_CLIP = ("sha256", "file_name", "genre", "kafka_partition", "kafka_offset")
+"""Columns that predictions take over from the features as they are."""
 
 
 def build_audio_clips(stream: Stream) -> dg.AssetSpec:
@@ -87,10 +65,10 @@ def build_stream_batch(stream: Stream) -> dg.AssetsDefinition:
         owners=OWNERS,
         code_version=every_version(),
         description="Features of one offset range's clips, computed by the same kernel as audio_features.",
-        metadata={"dagster/column_schema": column_schema(_FEATURE_COLUMNS, nullable=list(_FEATURE_COLUMNS))},
+        metadata={"dagster/column_schema": column_schema(schemas.stream_features(every_column()))},
     )
     lineage = {
-        **{name: [(stream.features, name)] for name in _CLIP_COLUMNS},
+        **{name: [(stream.features, name)] for name in _FROM_THE_CLIP},
         **{
             name: [(stream.features, column) for column in every_column()]
             for name in ("predicted_genre", "probability", "probabilities")
@@ -106,7 +84,7 @@ def build_stream_batch(stream: Stream) -> dg.AssetsDefinition:
         description="The champion's prediction for each clip of the range; rows and the range's commit are one "
         "transaction, and the first write of a key wins.",
         metadata={
-            "dagster/column_schema": column_schema(_PREDICTION_COLUMNS, nullable=["genre"]),
+            "dagster/column_schema": column_schema(schemas.STREAM_PREDICTIONS),
             "dagster/column_lineage": column_lineage(lineage),
         },
     )

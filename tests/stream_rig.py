@@ -223,7 +223,8 @@ def _train() -> None:
     from genre_assets.champion_model import _publish
     from genres.audio.clip_features import clip_features
     from genres.audio.gtzan57 import GTZAN57
-    from genres.store.batch_tables import MANIFEST_COLUMNS, BatchTables
+    from genres.store.batch_tables import BatchTables
+    from genres.store.schemas import RAW_AUDIO
     from spark.classifiers import candidates, index_genres, pipeline
     from spark.session import open_session, session_config
 
@@ -233,7 +234,7 @@ def _train() -> None:
         settings, stream.instance, Dataset(DATASET, settings.watch_folder, is_synthetic=True, feature_set="gtzan57")
     )
     tables = BatchTables(stream.lake, stream.database, DATASET)
-    tables.publish_manifest(pd.DataFrame(columns=list(MANIFEST_COLUMNS)), run_id="tests")
+    tables.publish_manifest(pd.DataFrame(columns=list(RAW_AUDIO.names)), run_id="tests")
     feature_set = GTZAN57
     rows = []
     for name, data in short_clips(3 * _PIECES, seed=1).items():

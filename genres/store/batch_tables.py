@@ -1,32 +1,14 @@
 """The batch half's tables in the lake: manifest, features and split, how each is published and read back."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from genres.store import ledger
+from genres.store import ledger, schemas
 from genres.store.database import Database
 from genres.store.lake import Lake
 
 if TYPE_CHECKING:
     import pandas as pd
-
-MANIFEST_COLUMNS = {
-    "track_id": "string",
-    "genre": "string",
-    "file_name": "string",
-    "path": "string",
-    "sha256": "string",
-    "md5": "string",
-    "bytes": "int64",
-    "duration_s": "float64",
-    "sample_rate": "int32",
-    "channels": "int16",
-    "status": "string",
-    "reason": "string",
-}
-"""The manifest's columns, with Arrow's names for their types."""
-
-SPLIT_COLUMNS = dict.fromkeys(("track_id", "genre", "sha256", "part"), "string")
 
 
 class BatchTables:
@@ -47,7 +29,7 @@ class BatchTables:
 
     def publish_manifest(self, rows: "pd.DataFrame", *, run_id: str) -> ledger.Commit:
         """Publish the manifest, unless the published one says the same."""
-        return self._publish_whole("raw_audio", rows, MANIFEST_COLUMNS, run_id=run_id)
+        return self._publish_whole(schemas.RAW_AUDIO, rows, run_id=run_id)
 
     def manifest(self) -> "pd.DataFrame":
         """Read the current manifest: every clip of the dataset, accepted and quarantined."""
@@ -64,7 +46,7 @@ class BatchTables:
 
     def publish_split(self, rows: "pd.DataFrame", *, run_id: str) -> ledger.Commit:
         """Publish the split, unless the published one says the same."""
-        return self._publish_whole("track_split", rows, SPLIT_COLUMNS, run_id=run_id)
+        return self._publish_whole(schemas.TRACK_SPLIT, rows, run_id=run_id)
 
     def split(self) -> "pd.DataFrame":
         """Read the current split."""
@@ -106,21 +88,19 @@ class BatchTables:
         stored = self.lake.read_table(paths, columns=wanted).to_pandas().drop_duplicates(key)
         return stored.merge(accepted, on=key).sort_values("track_id", ignore_index=True)
 
-    def _publish_whole(
-        self, table_name: str, rows: "pd.DataFrame", columns: Mapping[str, str], *, run_id: str
-    ) -> ledger.Commit:
+    def _publish_whole(self, table: schemas.Table, rows: "pd.DataFrame", *, run_id: str) -> ledger.Commit:
         import pyarrow as pa
 
-        rows = rows[list(columns)].sort_values("track_id", ignore_index=True)
+        rows = rows[list(table.names)].sort_values("track_id", ignore_index=True)
         content = ledger.fingerprint(map(repr, rows.itertuples(index=False, name=None)))
-        commits = ledger.published(self.database, self.dataset, table_name)
+        commits = ledger.published(self.database, self.dataset, table.name)
         if commits and commits[-1].fingerprint == content:
             return commits[-1]
-        folder = self.lake.path(self.dataset, f"{table_name}_table")
-        schema = pa.schema(list(columns.items()))
+        folder = self.lake.path(self.dataset, f"{table.name}_table")
+        schema = schemas.arrow_schema(table.columns)
         path = self.lake.write_table(pa.Table.from_pandas(rows, schema=schema, preserve_index=False), folder)
         commit = ledger.Commit(path, len(rows), content, run_id)
-        ledger.publish(self.database, self.dataset, table_name, commit)
+        ledger.publish(self.database, self.dataset, table.name, commit)
         return commit
 
     def _read_latest(self, table_name: str) -> "pd.DataFrame":
