@@ -5,6 +5,7 @@ import threading
 import time
 from collections.abc import Collection, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from datetime import UTC, datetime
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -203,17 +204,20 @@ class StreamRun:
         return None
 
     def _begin_next(self, state: TopicState) -> _Begun | None:
-        """Plan the next range and begin it; None if all of the topic is planned."""
+        """Begin a range that waits for another attempt, or plan the next one; None if there is neither."""
         while True:
             known = ranges.known(self.database, self.stream.topic)
-            key = next_range(known, state, limits(self.settings))
+            # What an outage or a kill left comes first: a run for each of them would take a tick of the reconciler's each.
+            waiting = plan(known, state, limits(self.settings), now=datetime.now(UTC)).retry[:1]
+            key = waiting[0].key if waiting else next_range(known, state, limits(self.settings))
             if key is None:
                 return None
+            wanted = Plan(retry=waiting) if waiting else Plan(new=(Attempt(key),))
             # Whoever was overtaken plans nothing: its ranges would wait until they count as abandoned.
-            if ranges.record_plan(self.database, Plan(new=(Attempt(key),)), token=self.token):
+            if planned := ranges.record_plan(self.database, wanted, token=self.token):
                 break  # else another planner was first, which the ledger shows by now
         self.context.instance.add_dynamic_partitions(str(self.stream.offset_ranges.name), [str(key)])
-        return self._begin(key, {self.stream.features, self.stream.predictions}, 1)
+        return self._begin(key, {self.stream.features, self.stream.predictions}, planned[0].attempt)
 
     def _begin(self, key: PartitionKey, selected: Collection[dg.AssetKey], attempt: int | None) -> _Begun | None:
         """Take a range, and let its features be computed or read; None if it has to wait for a champion."""

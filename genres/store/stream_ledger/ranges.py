@@ -117,7 +117,7 @@ def record_plan(
     now = now or datetime.now(UTC)
     with writing(database) as connection:
         if token is not None:
-            for attempt in plan.new:
+            for attempt in (*plan.new, *plan.retry):
                 leases.check_fence(connection, attempt.key.topic, token)
         for entry in plan.lost:
             if not _change_planned(connection, entry.key, state="lost", reason=entry.reason):
