@@ -26,7 +26,7 @@ from genres.store.stream_ledger.values import Attempt, PartitionKey, Plan
 from genres_dagster.partitions import provenance
 from genres_dagster.resources import MlflowResource, SparkResource
 from spark.isolation import last_words
-from streaming_sensors.offset_plan import Limits, next_range
+from streaming_sensors.offset_plan import Limits, next_range, plan
 from streaming_sensors.range_work import RangeWork, StoredFeatures
 from streaming_sensors.stream import Stream
 from streaming_sensors.topic import TopicState, topic_state, wait_for_data
@@ -207,7 +207,7 @@ class StreamRun:
         """Begin a range that waits for another attempt, or plan the next one; None if there is neither."""
         while True:
             known = ranges.known(self.database, self.stream.topic)
-            # What an outage or a kill left comes first: a run for each of them would take a tick of the reconciler's each.
+            # What outages and kills left comes first: the reconciler asks for one range in each of its ticks.
             waiting = plan(known, state, limits(self.settings), now=datetime.now(UTC)).retry[:1]
             key = waiting[0].key if waiting else next_range(known, state, limits(self.settings))
             if key is None:

@@ -93,7 +93,8 @@ def test_the_known_good_clip_has_features(name: str) -> None:
         ("", "RuntimeError"),
         ("\n\nthe disk is full\nmore", "the disk is full"),
         (
-            '\nAn exception was thrown from the Python worker:\nTraceback (most recent call last):\n  File "x", line 1\n'
+            "\nAn exception was thrown from the Python worker:\nTraceback (most recent call last):\n"
+            '  File "x", line 1\n'
             "genres.errors.GenresError: HDFS at http://x does not give /clip: it is away\n",
             "HDFS at http://x does not give /clip: it is away",
         ),
