@@ -15,6 +15,7 @@ from genres.store.batch_tables import BatchTables
 from genres.store.database import Database
 from genres_dagster.checks import check, check_spec
 from genres_dagster.columns import column_lineage, column_schema
+from genres_dagster.outages import TRY_AGAIN, final_if_a_persons
 from genres_dagster.partitions import DATASETS, OWNERS, provenance
 from genres_dagster.resources import LakeResource, SparkResource
 
@@ -33,6 +34,7 @@ _FROM_BYTES = [("raw_audio", "path"), ("raw_audio", "sha256")]
     kinds={"spark", "hdfs", "parquet"},
     owners=OWNERS,
     partitions_def=DATASETS,
+    retry_policy=TRY_AGAIN,
     code_version=every_version(),
     description="The features of the dataset's feature set for each accepted clip, computed by the Python workers of "
     "Spark. Computes only what has no features of this version yet.",
@@ -51,6 +53,7 @@ _FROM_BYTES = [("raw_audio", "path"), ("raw_audio", "sha256")]
         check_spec("audio_features", "complete", "Every accepted clip has one row, or a reason.", blocking=True),
     ],
 )
+@final_if_a_persons
 def audio_features(
     context: dg.AssetExecutionContext,
     settings: dg.ResourceParam[Settings],

@@ -14,6 +14,7 @@ from genres.store.ledger import Dataset
 from genres.store.model_registry import RegisteredModel
 from genres_dagster.checks import check, check_spec
 from genres_dagster.columns import column_lineage, column_schema
+from genres_dagster.outages import TRY_AGAIN, final_if_a_persons
 from genres_dagster.partitions import DATASETS, OWNERS, provenance
 from genres_dagster.resources import LakeResource, MlflowResource, SparkResource
 
@@ -26,6 +27,7 @@ _FROM_FEATURES = [("audio_features", name) for name in every_column()]
     kinds={"spark", "sql"},
     owners=OWNERS,
     partitions_def=DATASETS,
+    retry_policy=TRY_AGAIN,
     description="A row for each track and champion version. The first write of a key wins: running twice changes "
     "nothing.",
     metadata={
@@ -45,6 +47,7 @@ _FROM_FEATURES = [("audio_features", name) for name in every_column()]
         check_spec("batch_predictions", "label_set", "Only genres of the dataset are predicted."),
     ],
 )
+@final_if_a_persons
 def batch_predictions(
     context: dg.AssetExecutionContext,
     lake: LakeResource,

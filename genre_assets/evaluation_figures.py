@@ -22,6 +22,8 @@ _COMPARED = ("valid_macro_f1", "valid_accuracy", "test_macro_f1", "test_accuracy
     kinds={"python", "matplotlib", "mlflow"},
     owners=OWNERS,
     partitions_def=DATASETS,
+    # Where the daemon runs, figures follow what they show, also if that was materialized alone.
+    automation_condition=dg.AutomationCondition.eager(),
     description="Metrics of the candidates side by side, their confusion on the test part, and F1 of each genre.",
 )
 def evaluation_figures(

@@ -182,6 +182,8 @@ def _take_in(entry: Any, summary: BatchRun, on_event: Callable[[str, str, str], 
     elif event.event_type == dg.DagsterEventType.STEP_FAILURE:
         summary.failures[step] = _reason(event.event_specific_data.error)
         on_event(step, "failed", summary.failures[step])
+    elif event.event_type == dg.DagsterEventType.STEP_UP_FOR_RETRY:
+        on_event(step, "log", f"tried again: {_reason(event.event_specific_data.error)}")
     elif event.event_type == dg.DagsterEventType.STEP_SKIPPED:
         summary.skipped.append(step)
         on_event(step, "skipped", "")

@@ -56,4 +56,7 @@ def build_defs(*, settings: Settings) -> dg.Definitions:
     return dg.Definitions.merge(location, *(build_stream(stream) for stream in settings.streams))
 
 
-defs = build_defs(settings=Settings())
+@dg.definitions
+def defs() -> dg.Definitions:
+    """Build the streaming half from the environment's settings, when Dagster loads the location."""
+    return build_defs(settings=Settings())

@@ -2,6 +2,7 @@
 
 import contextlib
 from collections.abc import Iterator
+from datetime import timedelta
 
 import dagster as dg
 
@@ -20,6 +21,10 @@ from streaming_sensors.stream_run import Output, StreamRun
 
 _FROM_THE_CLIP = ("sha256", "file_name", "genre", "kafka_partition", "kafka_offset")
 """Columns that predictions take over from the features as they are."""
+
+
+_QUIET, _QUIET_FOR_LONG = timedelta(hours=6), timedelta(days=2)
+"""How long a stream may go without a prediction before Dagster warns, and before it calls the predictions stale."""
 
 
 def build_audio_clips(stream: Stream) -> dg.AssetSpec:
@@ -83,6 +88,8 @@ def build_stream_batch(stream: Stream) -> dg.AssetsDefinition:
         owners=OWNERS,
         description="The champion's prediction for each clip of the range; rows and the range's commit are one "
         "transaction, and the first write of a key wins.",
+        # Evaluated by Dagster's daemon, also while nothing arrives. What waits unread shows in the lag.
+        freshness_policy=dg.FreshnessPolicy.time_window(fail_window=_QUIET_FOR_LONG, warn_window=_QUIET),
         metadata={
             "dagster/column_schema": column_schema(schemas.STREAM_PREDICTIONS),
             "dagster/column_lineage": column_lineage(lineage),

@@ -162,8 +162,20 @@ def test_loading_the_location_is_light(monkeypatch: pytest.MonkeyPatch, tmp_path
     monkeypatch.setenv("GENRES_STATE_DIR", str(tmp_path))
     program = (
         "import sys, genre_assets.definitions\n"
+        "genre_assets.definitions.defs()\n"
         f"print([name for name in {HEAVY!r} if name in sys.modules], file=sys.stderr)"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     heavy = done.stderr.strip().splitlines()[-1]
     assert heavy == "[]"
+
+
+def test_figures_follow_what_they_show(definitions: dg.Definitions, specs: dict[str, dg.AssetSpec]) -> None:
+    follow = {name for name, spec in specs.items() if spec.automation_condition}
+    assert follow == {"feature_figures", "evaluation_figures"}
+    assert definitions.resolve_sensor_def("figures_follow").default_status == dg.DefaultSensorStatus.RUNNING
+
+
+def test_only_steps_that_compute_what_is_missing_are_tried_again(definitions: dg.Definitions) -> None:
+    tried_again = {name for name in UPSTREAM if definitions.resolve_assets_def(name).op.retry_policy}
+    assert tried_again == {"audio_features", "batch_predictions"}

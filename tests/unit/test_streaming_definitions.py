@@ -37,7 +37,7 @@ CHECKS = {
     ("audio_clips", "nothing_lost"),
     *(
         ("streaming_results", name)
-        for name in ("consumer_lag", "freshness", "quarantine_rate", "label_set", "feature_drift", "batch_checks")
+        for name in ("consumer_lag", "quarantine_rate", "label_set", "feature_drift", "batch_checks")
     ),
 }
 STREAM = Stream(Settings(stream_dataset="mine").streams[0])
@@ -96,6 +96,15 @@ def test_every_sensor_says_what_it_does_and_is_on(definitions: dg.Definitions, s
     assert found.job_name == SENSORS[sensor]
 
 
+def test_predictions_have_a_freshness_policy_which_the_daemon_watches(specs: dict[str, dg.AssetSpec]) -> None:
+    assert [name for name, spec in specs.items() if spec.freshness_policy] == ["stream_predictions"]
+
+
+def test_a_backfill_of_many_ranges_is_one_run(definitions: dg.Definitions) -> None:
+    batch = definitions.resolve_assets_def("stream_predictions")
+    assert batch.backfill_policy == dg.BackfillPolicy.single_run()
+
+
 def test_a_run_may_make_either_output_alone(definitions: dg.Definitions) -> None:
     batch = definitions.resolve_assets_def("stream_predictions")
     assert batch.can_subset
@@ -121,6 +130,7 @@ def test_loading_the_location_is_light(monkeypatch: pytest.MonkeyPatch, tmp_path
     monkeypatch.setenv("GENRES_STATE_DIR", str(tmp_path))
     program = (
         "import sys, streaming_sensors.definitions\n"
+        "streaming_sensors.definitions.defs()\n"
         f"print([name for name in {HEAVY!r} if name in sys.modules], file=sys.stderr)"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
