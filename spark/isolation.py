@@ -5,21 +5,17 @@ computed again one by one. Only a clip that does it again, alone, twice, while a
 engine after each, is a culprit; if the known-good clip fails as well, the engine is at fault.
 """
 
-import functools
-import io
 import threading
 import time
-import wave
-from array import array
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from math import sin
 from typing import TYPE_CHECKING, Any, TypeVar
 from uuid import uuid4
 
 from genres.audio.clip_features import Clip
 from genres.audio.feature_set import FeatureSet
+from genres.audio.known_good import known_good_wav
 from genres.errors import GenresError
 from genres.store.schemas import TRACK_ID, Column
 
@@ -49,20 +45,6 @@ class KnownGoodClips:
         """Return the clip once for each row."""
         for _ in rows:
             yield Clip({"track_id": "known good"}, ".wav", known_good_wav())
-
-
-@functools.cache
-def known_good_wav() -> bytes:
-    """Return a WAV file of two seconds, 16 bits, mono, 22,050 Hz."""
-    rate = 22_050
-    samples = array("h", (int(6_000 * (sin(0.06 * n) + sin(0.19 * n) * sin(0.0007 * n))) for n in range(2 * rate)))
-    sound = io.BytesIO()
-    with wave.open(sound, "wb") as file:
-        file.setnchannels(1)
-        file.setsampwidth(2)
-        file.setframerate(rate)
-        file.writeframes(samples.tobytes())
-    return sound.getvalue()
 
 
 def is_workers_death(error: BaseException) -> bool:
