@@ -21,7 +21,7 @@ from genres_dagster.resources import LakeResource, SparkResource
 
 if TYPE_CHECKING:
     import pandas as pd
-    from pyspark.sql import SparkSession
+    from pyspark.sql import DataFrame, SparkSession
     from pyspark.sql.connect.shell.progress import StageInfo
 
 _CLIPS_PER_COMMIT = 256
@@ -114,6 +114,8 @@ def compute_features(
 ) -> list[quarantine.RefusedClip]:
     """Compute the features of some clips in Spark and commit them as one part of the table.
 
+    If a worker dies at a clip, the clips are computed one by one to find out at which; see `spark.isolation`.
+
     Parameters
     ----------
     clips
@@ -122,31 +124,48 @@ def compute_features(
     Returns
     -------
     list of RefusedClip
-        Clips that could not be decoded or gave no finite features.
+        Clips that could not be decoded, gave no finite features or killed their worker.
     """
+    from spark.isolation import is_workers_death
+
+    names = dict(zip(clips["track_id"], clips["file_name"], strict=True))
+    try:
+        bad = _compute_part(context, clips, tables, spark, feature_set, settings)
+    except Exception as error:
+        if not is_workers_death(error):
+            raise
+        context.log.warning(f"a worker died or hung; its {len(clips)} clips are computed one by one to find out why")
+        bad = _killers(clips, spark, feature_set, settings)
+        rest = clips[~clips["track_id"].isin([track_id for track_id, _, _ in bad])]
+        if len(rest):
+            bad += _compute_part(context, rest, tables, spark, feature_set, settings)
+    return [quarantine.RefusedClip(names[track_id], sha256, "audio_features", why) for track_id, sha256, why in bad]
+
+
+def _compute_part(
+    context: dg.AssetExecutionContext,
+    clips: "pd.DataFrame",
+    tables: BatchTables,
+    spark: "SparkSession",
+    feature_set: FeatureSet,
+    settings: Settings,
+) -> list[tuple[str, str, str]]:
+    """Compute clips in one job and commit them; return track id, sha256 and reason of those that were refused."""
     from pyspark.sql import functions as sf
 
-    from spark.clip_source import WebHdfsClips
-    from spark.extraction import extract_features, tasks_for
+    from spark.extraction import tasks_for
 
-    with _progress_logged(context, spark):
-        rows = spark.createDataFrame(clips[["track_id", "genre", "path", "sha256"]])
-        source = WebHdfsClips(settings.webhdfs, user=settings.hdfs_user)
-        extracted = extract_features(
-            rows,
-            source=source,
-            feature_set=feature_set,
-            max_clip_s=settings.max_clip_s,
-            tasks=tasks_for(len(clips)),
-        )
-        # Both the good and the bad rows are wanted; without this, every clip would be decoded twice.
-        extracted = extracted.persist()
-        folder = tables.feature_folder(feature_set.feature_version)
-        attempt = tables.lake.attempt_path(folder)
-        good = extracted.filter(sf.col("reason").isNull()).drop("reason")
-        # One file a genre instead of one a task and genre.
-        good.repartition("genre").write.partitionBy("genre").parquet(tables.lake.uri(attempt))
-        bad = extracted.filter(sf.col("reason").isNotNull()).select("track_id", "sha256", "reason").collect()
+    folder = tables.feature_folder(feature_set.feature_version)
+    attempt = tables.lake.attempt_path(folder)
+    # Both the good and the bad rows are wanted; without this, every clip would be decoded twice.
+    extracted = _extracted(clips, spark, feature_set, settings, tasks=tasks_for(len(clips))).persist()
+    try:
+        with _progress_logged(context, spark):
+            good = extracted.filter(sf.col("reason").isNull()).drop("reason")
+            # One file a genre instead of one a task and genre.
+            good.repartition("genre").write.partitionBy("genre").parquet(tables.lake.uri(attempt))
+            bad = extracted.filter(sf.col("reason").isNotNull()).select("track_id", "sha256", "reason").collect()
+    finally:
         extracted.unpersist()
 
     if len(bad) < len(clips):
@@ -158,10 +177,39 @@ def compute_features(
         content = ledger.fingerprint(written["sha256"].to_pylist())
         commit = ledger.Commit(path, len(written), content, context.run_id)
         ledger.publish(tables.database, tables.dataset, "audio_features", commit)
-    names = dict(zip(clips["track_id"], clips["file_name"], strict=True))
+    return [(row["track_id"], row["sha256"], row["reason"]) for row in bad]
+
+
+def _killers(
+    clips: "pd.DataFrame", spark: "SparkSession", feature_set: FeatureSet, settings: Settings
+) -> list[tuple[str, str, str]]:
+    """Find the clips that kill their worker alone; return track id, sha256 and reason of each."""
+    from spark.isolation import check_engine, isolated
+
+    found = isolated(
+        [clips.iloc[[place]] for place in range(len(clips))],
+        compute=lambda clip: _extracted(clip, spark, feature_set, settings, tasks=1).toArrow(),
+        check_engine=lambda: check_engine(spark, feature_set),
+    )
     return [
-        quarantine.RefusedClip(names[row["track_id"]], row["sha256"], "audio_features", row["reason"]) for row in bad
+        (clip["track_id"].iloc[0], clip["sha256"].iloc[0], given) for clip, given in found if isinstance(given, str)
     ]
+
+
+def _extracted(
+    clips: "pd.DataFrame", spark: "SparkSession", feature_set: FeatureSet, settings: Settings, *, tasks: int
+) -> "DataFrame":
+    from spark.clip_source import WebHdfsClips
+    from spark.extraction import extract_features
+
+    return extract_features(
+        spark.createDataFrame(clips[["track_id", "genre", "path", "sha256"]]),
+        source=WebHdfsClips(settings.webhdfs, user=settings.hdfs_user),
+        feature_set=feature_set,
+        max_clip_s=settings.max_clip_s,
+        tasks=tasks,
+        clip_limit_s=settings.clip_limit_s,
+    )
 
 
 @contextmanager

@@ -167,7 +167,10 @@ class Settings(BaseSettings):
     range_grace_s: float = Field(
         60.0, gt=0, description="A planned batch without a sign of life for so long is tried again."
     )
-    max_attempts: int = Field(3, ge=1, description="Failures after which a batch is split to find the clip at fault.")
+    clip_limit_s: float = Field(60.0, gt=0, description="How long a worker may compute with one clip, in seconds.")
+    range_limit_s: float = Field(
+        600.0, gt=0, description="How long a streaming batch may go without progress before its run counts as stuck."
+    )
     keep_partitions: int = Field(2000, ge=100, description="Streaming partitions that Dagster shows; older ones go.")
     lease_s: float = Field(30.0, gt=0, description="How long a draining run holds the topic without renewing.")
     stream_dataset: str = Field(

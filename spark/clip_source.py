@@ -66,7 +66,12 @@ class WebHdfsClips:
         with closing(Hdfs(self.webhdfs_url, user=self.user, patience_s=self.give_up_after_s)) as hdfs:
             for row in rows:
                 path = row["path"]
-                data = fetch_from_hdfs(hdfs, path)
+                try:
+                    data = fetch_from_hdfs(hdfs, path)
+                except FileNotFoundError as error:
+                    raise GenresError(
+                        f"HDFS at {hdfs.address} has no {path}, which the manifest names; materialize raw_audio again"
+                    ) from error
                 if hashlib.sha256(data).hexdigest() != row["sha256"]:
                     raise GenresError(
                         f"{path} on HDFS is not the file in the manifest (sha256 {row['sha256'][:12]}…); "
@@ -81,13 +86,15 @@ def fetch_from_hdfs(hdfs: "Hdfs", path: str) -> bytes:
 
     Raises
     ------
+    FileNotFoundError
+        If HDFS has no such file.
     GenresError
-        If HDFS has no such file, does not answer in time or refuses: whatever it is, no fault of the clip's.
+        If it does not answer in time or refuses: no fault of the clip's.
     """
     try:
         return hdfs.cat_file(path)
-    except FileNotFoundError as error:
-        raise GenresError(f"HDFS at {hdfs.address} has no {path}, which the manifest or a message names") from error
+    except FileNotFoundError:
+        raise
     except GenresError as error:
         raise GenresError(f"HDFS at {hdfs.address} does not give {path}: {error}") from error
     except (OSError, RuntimeError, ValueError) as error:  # an answer that fsspec has no better word for

@@ -19,16 +19,19 @@ if TYPE_CHECKING:
     from streaming_sensors.topic import TopicState
 
 
+_MOST_DOUBLINGS = 4
+"""How often the wait between two attempts is doubled: sixteen times the grace time is the longest."""
+
+
 @dataclass(frozen=True)
 class Limits:
     """How much is planned at a time, and how long and how often a range is tried."""
 
     max_clips_per_batch: int
     """Most offsets of a new range."""
-    max_attempts: int
-    """Failures after which a range is split, or, when it is a single offset, given up as poison."""
     range_grace_s: float
-    """Seconds without a sign of life after which a planned range counts as abandoned."""
+    """Seconds without a sign of life after which a planned range is tried again: twice as many after each outage that
+    ended an attempt at it, but for the first, and at most sixteen times as many."""
     max_in_flight: int = 1
     """Most new ranges in flight, and as many retried ones beside them: a bad range never keeps new ones waiting."""
 
@@ -59,10 +62,10 @@ def plan(
     Returns
     -------
     Plan
-        A planned range without a live run is retried; after ``max_attempts`` failures it is split, a single offset
-        is poison; what lies before the partition's beginning offset is lost (a range partly before it is split in a
-        lost and a planned part), and so is what an earlier topic of the same name left uncommitted. Where the end
-        offset is behind what is planned already, the partition waits and `Plan.reason` says so.
+        A planned range without a live run is retried, for as long as it takes; what lies before the partition's
+        beginning offset is lost (a range partly before it is split in a lost and a planned part), and so is what an
+        earlier topic of the same name left uncommitted. Where the end offset is behind what is planned already, the
+        partition waits and `Plan.reason` says so.
     """
     planned = [known_range for known_range in known if known_range.state == "planned"]
     due = [found for found in planned if _is_due(found, limits, now, held)]
@@ -72,7 +75,6 @@ def plan(
 
     retry: list[Attempt] = []
     split: list[Split] = []
-    poison: list[PartitionKey] = []
     lost: list[Lost] = []
     retries_left = limits.max_in_flight - sum(_is_retry(found) for found in in_flight)
     for found in sorted(
@@ -88,12 +90,6 @@ def plan(
         elif beginning > key.start_offset:
             gone, rest = key.between(key.start_offset, beginning), key.between(beginning, key.end_offset)
             split.append(Split(key, planned=(rest,), lost=Lost(gone, _retention(beginning))))
-        elif found.failures >= limits.max_attempts and len(key) > 1:
-            middle = (key.start_offset + key.end_offset) // 2
-            halves = key.between(key.start_offset, middle), key.between(middle, key.end_offset)
-            split.append(Split(key, planned=halves))
-        elif found.failures >= limits.max_attempts:
-            poison.append(key)
         elif retries_left > 0:
             retry.append(Attempt(key, found.attempts + 1))
             retries_left -= 1
@@ -107,9 +103,9 @@ def plan(
     new_left = limits.max_in_flight - sum(not _is_retry(found) for found in in_flight)
     new = [Attempt(key) for key in islice(_new_ranges(positions, state, limits), max(0, new_left))]
 
-    if not (new or retry or split or poison or lost):
+    if not (new or retry or split or lost):
         notes.append(_why_nothing(positions, state, in_flight, due))
-    return Plan(tuple(new), tuple(retry), tuple(split), tuple(poison), tuple(lost), "; ".join(notes))
+    return Plan(tuple(new), tuple(retry), tuple(split), tuple(lost), "; ".join(notes))
 
 
 def next_range(known: Collection[StreamRange], state: "TopicState", limits: Limits) -> PartitionKey | None:
@@ -150,7 +146,8 @@ def _new_ranges(positions: dict[int, int], state: "TopicState", limits: Limits) 
 def _is_due(found: StreamRange, limits: Limits, now: datetime, held: Collection[str]) -> bool:
     if str(found.key) in held:
         return False
-    return found.attempts == 0 or now - _last_sign(found) >= timedelta(seconds=limits.range_grace_s)
+    doublings = min(max(found.failures - 1, 0), _MOST_DOUBLINGS)
+    return found.attempts == 0 or now - _last_sign(found) >= timedelta(seconds=limits.range_grace_s * 2**doublings)
 
 
 def _last_sign(found: StreamRange) -> datetime:

@@ -17,7 +17,7 @@ from genres.store.stream_ledger.producers import Producer
 from genres.store.stream_ledger.values import Attempt, Plan, StreamRange
 from genres_dagster.resources import MlflowResource
 from streaming_sensors.offset_plan import plan
-from streaming_sensors.run_tags import ATTEMPT_TAG, DRAIN_TAG, POISON_TAG
+from streaming_sensors.run_tags import ATTEMPT_TAG, DRAIN_TAG
 from streaming_sensors.stream import Stream
 from streaming_sensors.stream_run import NO_CHAMPION, limits
 from streaming_sensors.topic import TopicState, topic_state, wait_for_data
@@ -86,15 +86,15 @@ def build_audio_clips_sensor(stream: Stream) -> dg.SensorDefinition:
 
 
 def build_range_reconciler(stream: Stream) -> dg.SensorDefinition:
-    """Build the sensor that retries, splits, quarantines and prunes."""
+    """Build the sensor that retries what was planned and is not committed, and prunes."""
 
     @dg.sensor(
         name=stream.named("range_reconciler"),
         job_name=stream.named(JOB),
         minimum_interval_seconds=15,
         default_status=dg.DefaultSensorStatus.RUNNING,
-        description="Launches again what was planned and is not committed; splits ranges that fail to find the clip "
-        "at fault; prunes old partitions.",
+        description="Launches again what was planned and is not committed; says what retention took; prunes old "
+        "partitions.",
     )
     def range_reconciler(
         context: dg.SensorEvaluationContext,
@@ -114,7 +114,7 @@ def build_range_reconciler(stream: Stream) -> dg.SensorDefinition:
         repair = dataclasses.replace(found, new=(), retry=retry)
         attempts = ranges.record_plan(database, repair)
         old = _old_partitions(context.instance, stream, database, settings)
-        if not (attempts or repair.poison or repair.split or repair.lost or old):
+        if not (attempts or repair.split or repair.lost or old):
             return dg.SkipReason(waiting or "every planned range is committed, in work or young")
         result = _result(stream, database, state, repair, attempts)
         prune = [stream.offset_ranges.build_delete_request(old)] if old else []
@@ -147,7 +147,7 @@ def _plan_new(
     known = ranges.known(database, stream.topic)
     held = _held(context.instance, stream)
     found = plan(known, state, limits(settings), now=datetime.now(UTC), held=held)
-    return dataclasses.replace(found, retry=(), split=(), poison=())
+    return dataclasses.replace(found, retry=(), split=())
 
 
 def _result(
@@ -160,10 +160,6 @@ def _result(
             tags={DRAIN_TAG: "true", ATTEMPT_TAG: str(attempt.attempt)},
         )
         for attempt in attempts
-    ]
-    requests += [
-        dg.RunRequest(run_key=f"{key}#poison", partition_key=str(key), tags={POISON_TAG: "true"})
-        for key in planned.poison
     ]
     keys = [str(request.partition_key) for request in requests]
     return dg.SensorResult(

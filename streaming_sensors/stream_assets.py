@@ -15,8 +15,7 @@ from genres.store.stream_ledger.values import PartitionKey
 from genres_dagster.columns import column_lineage, column_schema
 from genres_dagster.partitions import OWNERS
 from genres_dagster.resources import LakeResource, MlflowResource, SparkResource
-from streaming_sensors.range_work import RangeWork
-from streaming_sensors.run_tags import ATTEMPT_TAG, DRAIN_TAG, POISON_TAG
+from streaming_sensors.run_tags import ATTEMPT_TAG, DRAIN_TAG
 from streaming_sensors.stream import Stream
 from streaming_sensors.stream_run import Output, StreamRun
 
@@ -139,11 +138,6 @@ def build_stream_batch(stream: Stream) -> dg.AssetsDefinition:
         tags = context.run.tags
         keys = [PartitionKey.parse(key) for key in context.partition_keys]
         opened = lake.open()
-        if tags.get(POISON_TAG) == "true":
-            for key in keys:
-                RangeWork(settings, opened, database).quarantine_poison(key)
-                context.log.error(f"{key} was quarantined as poison; see stream_quarantine")
-            return
         run = StreamRun(context, stream, settings, opened, database, mlflow, spark_stream)
         attempt = int(tags.get(ATTEMPT_TAG, 0)) or None
         with run.lease(drains=tags.get(DRAIN_TAG) == "true"), contextlib.closing(run):

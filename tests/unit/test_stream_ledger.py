@@ -149,23 +149,23 @@ def test_the_planner_is_given_the_planned_ranges_and_the_last_of_each_partition(
     assert len(ranges.history(database, TOPIC, states={"committed"})) == 5
 
 
-def test_an_attempt_is_numbered_and_counted_when_it_begins(database: Database) -> None:
+def test_an_attempt_is_numbered_when_it_begins_and_a_kill_counts_against_nobody(database: Database) -> None:
     plan_new(database, key(0, 4))
     begun = ranges.begin_attempt(database, key(0, 4), "run-1", attempt=1, now=LATER)
-    assert (begun.attempts, begun.failures, begun.run_id, begun.heartbeat_at) == (1, 1, "run-1", LATER)
+    assert (begun.attempts, begun.failures, begun.run_id, begun.heartbeat_at) == (1, 0, "run-1", LATER)
     begun = ranges.begin_attempt(database, key(0, 4), "from-the-ui", now=LATER)
-    assert (begun.attempts, begun.failures) == (2, 2)
+    assert (begun.attempts, begun.failures) == (2, 0)
 
 
-def test_an_outage_is_not_counted_and_its_reason_is_kept(database: Database) -> None:
+def test_an_outage_lets_the_range_back_off_and_its_reason_is_kept(database: Database) -> None:
     plan_new(database, key(0, 4))
     ranges.begin_attempt(database, key(0, 4), "run-1", attempt=1)
-    ranges.end_attempt(database, key(0, 4), "run-1", reason="no champion yet", is_clips_fault=False, now=LATER)
+    ranges.end_attempt(database, key(0, 4), "run-1", reason="no champion yet", is_outage=False, now=LATER)
     found = ranges.find(database, key(0, 4))
     assert (found.attempts, found.failures, found.reason, found.heartbeat_at) == (1, 0, "no champion yet", LATER)
     ranges.begin_attempt(database, key(0, 4), "run-2")
-    ranges.end_attempt(database, key(0, 4), "run-2", reason="crash", is_clips_fault=True)
-    ranges.end_attempt(database, key(0, 4), "run-1", reason="late word of a zombie", is_clips_fault=False)
+    ranges.end_attempt(database, key(0, 4), "run-2", reason="crash", is_outage=True)
+    ranges.end_attempt(database, key(0, 4), "run-1", reason="late word of a zombie", is_outage=True)
     found = ranges.find(database, key(0, 4))
     assert (found.attempts, found.failures, found.reason) == (2, 1, "crash")
 
@@ -383,19 +383,6 @@ def test_a_clip_is_predicted_or_quarantined_whichever_came_first(database: Datab
     assert not commits.quarantine_clip(database, QuarantinedClip("q", "other.wav", "producer", "again"))
     assert predicted(database) == [("p", 1)]
     assert [(row["sha256"], row["file_name"]) for row in results.quarantine(database)] == [("q", "q.wav")]
-
-
-def test_poison_is_quarantined_and_counts_as_committed(database: Database) -> None:
-    plan_new(database, key(0, 1))
-    ranges.begin_attempt(database, key(0, 1), "run-1", attempt=1)
-    commits.quarantine_poison(database, key(0, 1), [refused("a", "breaks every attempt")])
-    found = ranges.find(database, key(0, 1))
-    assert (found.state, found.run_id, found.reason) == (
-        "committed",
-        "run-1",
-        "given up as poison after 1 failed attempts",
-    )
-    assert quarantined(database) == ["a"]
 
 
 def test_what_a_zombie_commits_of_a_split_or_lost_range_is_kept_once(database: Database) -> None:

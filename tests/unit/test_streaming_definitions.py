@@ -23,7 +23,7 @@ from streaming_sensors.definitions import build_defs
 from streaming_sensors.sensors import _losses, _with_champion, build_audio_clips_sensor, lag
 from streaming_sensors.stream import Stream
 from streaming_sensors.stream_assets import build_producer_alive
-from streaming_sensors.stream_run import NO_CHAMPION, _is_clips_fault
+from streaming_sensors.stream_run import NO_CHAMPION
 from streaming_sensors.topic import TopicState
 
 UPSTREAM = {
@@ -140,23 +140,6 @@ def test_loading_the_location_is_light(monkeypatch: pytest.MonkeyPatch, tmp_path
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stderr.strip().splitlines()[-1] == "[]"
-
-
-@pytest.mark.parametrize(
-    ("error", "is_clips_fault"),
-    [
-        (GenresError("Kafka at 127.0.0.1:1 does not answer"), False),
-        (RuntimeError("PythonException: genres.errors.GenresError: HDFS at http://x does not give /clip"), False),
-        (RuntimeError("<_InactiveRpcError ... StatusCode.UNAVAILABLE ...>"), False),
-        (ConnectionError("Connection refused"), False),
-        (RuntimeError("org.apache.hadoop.hdfs.server.namenode.SafeModeException: Cannot create file"), False),
-        (RuntimeError("Python worker exited unexpectedly (crashed)"), True),
-        (MemoryError(), True),
-        (RuntimeError("a:b:0:0-3: 3 offsets gave 2 rows"), True),
-    ],
-)
-def test_an_outage_is_nobodys_clip(error: Exception, is_clips_fault: bool) -> None:
-    assert _is_clips_fault(error) is is_clips_fault
 
 
 def test_every_loss_is_a_loud_failed_check() -> None:
