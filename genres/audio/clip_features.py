@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from genres.audio import gate
 from genres.audio.feature_set import FeatureSet
-from genres.audio.gate import RejectedAudio
+from genres.audio.rejections import Reason, RejectedAudio
 from genres.audio.thread_pools import single_threaded, usable_cores
 
 if TYPE_CHECKING:
@@ -74,17 +74,20 @@ def clip_features(data: bytes, *, file_suffix: str, feature_set: FeatureSet, max
     """
     from genres.audio.decode import decode
 
-    gate.inspect(data, suffix=file_suffix, max_clip_s=max_clip_s)
-    samples = decode(data, sample_rate=feature_set.sample_rate)
+    header = gate.inspect(data, suffix=file_suffix, max_clip_s=max_clip_s)
+    samples = decode(data, sample_rate=feature_set.sample_rate, header=header)
     if len(samples) < feature_set.min_samples:
         raise RejectedAudio(
-            f"{len(samples) / feature_set.sample_rate:.3f} s long; features need "
-            f"{feature_set.min_samples / feature_set.sample_rate:.3f} s"
+            Reason.TOO_SHORT,
+            samples=len(samples),
+            length=len(samples) / feature_set.sample_rate,
+            needed=feature_set.min_samples,
+            needed_s=feature_set.min_samples / feature_set.sample_rate,
         )
     values = feature_set.kernel(samples)
     not_finite = [column for column, value in values.items() if not math.isfinite(value)]
     if not_finite:
-        raise RejectedAudio(f"features are not finite: {', '.join(not_finite[:3])}")
+        raise RejectedAudio(Reason.FEATURES_NOT_FINITE, columns=", ".join(not_finite[:3]))
     return ClipFeatures(len(samples), hashlib.sha256(data).hexdigest(), values)
 
 
