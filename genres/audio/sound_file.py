@@ -1,10 +1,11 @@
-"""From bytes to a `ClipHeader`: which container they are, and who reads its header."""
+"""From bytes to a `ClipHeader`: which container they are, and who reads its header.
+
+The readers are imported when there is a clip: code locations import the gate to know suffixes and limits.
+"""
 
 from typing import NamedTuple
 
 from genres.audio.clip_header import ClipHeader
-from genres.audio.containers import aiff, au, caf, flac, mpeg, ogg, riff
-from genres.audio.containers.tags import skip_id3v2
 
 
 class Container(NamedTuple):
@@ -16,18 +17,11 @@ class Container(NamedTuple):
     """Where it begins in the file, behind the tags in front of it."""
 
 
-_READERS = {
-    "AIFF": aiff.aiff_header,
-    "AU": au.au_header,
-    "CAF": caf.caf_header,
-    "FLAC": flac.flac_header,
-    "MP3": mpeg.mpeg_header,
-    "OGG": ogg.ogg_header,
-}
-
-
 def container_of(data: bytes) -> Container | None:
     """Return the container that the bytes announce, or None."""
+    from genres.audio.containers import aiff, au, caf, flac, mpeg, ogg, riff
+    from genres.audio.containers.tags import skip_id3v2
+
     at = skip_id3v2(data)
     magic, form = data[at : at + 4], data[at + 8 : at + 12]
     name = None
@@ -67,8 +61,18 @@ def read_header(data: bytes, container: Container) -> ClipHeader:
     RejectedAudio
         If the header is unsound, contradicts the data, or tells of something that is not read.
     """
+    from genres.audio.containers import aiff, au, caf, flac, mpeg, ogg, riff
+
     name, start = container
     if name == "WAV":
-        reader = riff.wave64_header if data.startswith(riff.W64_MAGIC, start) else riff.riff_header
-        return reader(data, start)
-    return _READERS[name](data, start)
+        is_wave64 = data.startswith(riff.W64_MAGIC, start)
+        return riff.wave64_header(data, start) if is_wave64 else riff.riff_header(data, start)
+    readers = {
+        "AIFF": aiff.aiff_header,
+        "AU": au.au_header,
+        "CAF": caf.caf_header,
+        "FLAC": flac.flac_header,
+        "MP3": mpeg.mpeg_header,
+        "OGG": ogg.ogg_header,
+    }
+    return readers[name](data, start)

@@ -22,7 +22,7 @@ from typing import NamedTuple
 
 from rich.console import Console
 
-from genres.audio.gate import MAX_CHANNELS, SAMPLE_RATES, RejectedAudio, inspect
+from genres.audio.gate import RejectedAudio, inspect, max_clip_bytes
 from genres.errors import GenresError
 from genres.file_names import display_path, unicode_name
 from genres.settings import Settings
@@ -207,7 +207,7 @@ class _FolderProducer:
         self._outlet = Outlet(settings, topic, on_delivery=self._inbox.put)
         self._changes = Changes(root, on_change=self._inbox.put, on_failure=self._inbox.put)
         self._claim_checks = ClaimChecks(settings)
-        self._max_clip_bytes = int(settings.max_clip_s * SAMPLE_RATES[1] * MAX_CHANNELS * 8) + 2**20
+        self._max_clip_bytes = max_clip_bytes(settings.max_clip_s)
         self._listing = Listing()
         self._waiting: dict[Path, _Waiting] = {}
         self._done: dict[Path, Stamp] = {}
