@@ -146,8 +146,7 @@ def _audio_in(folder: Path, passed_over: "Counter[str]") -> Iterator[Path]:
     for place, folders, names in os.walk(folder):
         linked = [name for name in folders if (Path(place) / name).is_symlink()]
         hidden = [name for name in [*folders, *names] if name.startswith(".")]
-        passed_over["link to a folder"] += len(linked)
-        passed_over["hidden"] += len(hidden)
+        passed_over.update(["link to a folder"] * len(linked) + ["hidden"] * len(hidden))
         folders[:] = [name for name in folders if name not in (*hidden, *linked)]
         for name in names:
             file = Path(place) / name

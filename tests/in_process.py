@@ -24,7 +24,9 @@ from streaming_sensors.topic import create_topic, topic_state
 def run_batch(settings: Settings) -> BatchTables:
     """Register the settings' dataset and run the whole batch pipeline for it."""
     instance = open_instance(settings)
-    dataset = choose_dataset(settings, Database(settings.database), on_notice=print)
+    database = Database(settings.database)
+    database.migrate()
+    dataset = choose_dataset(settings, database, on_notice=print)
     register(settings, instance, dataset)
     job = build_batch(settings=settings).resolve_job_def("batch_pipeline")
     assert job.execute_in_process(partition_key=dataset.dataset, instance=instance).success
