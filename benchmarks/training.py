@@ -19,7 +19,7 @@ from py4j.protocol import Py4JJavaError
 
 ROUNDS = 3
 FORMS = {
-    "whole pipelines": "each candidate assembles and standardises anew, as `pipeline` does",
+    "whole pipelines": "each candidate assembles and standardises again, as `pipeline` does",
     "prepared": "assembled and standardised once for all candidates",
     "prepared, two at a time": "the same, two candidates in training at a time, as `genre_classifiers` does",
     "prepared, two at a time, C1": "the same with `-XX:TieredStopAtLevel=1`",

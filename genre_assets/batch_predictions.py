@@ -113,7 +113,7 @@ def batch_predictions(
 def by_audio(
     stored: list[dict[str, Any]], audio: Mapping[str, str]
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]], list[dict[str, Any]]]:
-    """Tell the rows of the dataset's present audio from those of audio that was replaced or taken out.
+    """Separate the rows of the dataset's present audio from those of audio that was replaced or taken out.
 
     Parameters
     ----------

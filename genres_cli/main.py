@@ -28,7 +28,7 @@ _files = click.argument("files", type=_PATH, nargs=-1, required=True)
 
 
 def main() -> None:
-    """Run the command; an error that a user can mend is one line and exit code 1."""
+    """Run the command; an error that a user can fix is one line and exit code 1."""
     try:
         app()
     except GenresError as error:

@@ -101,7 +101,7 @@ def predictions_table(rows: list[dict[str, Any]], *, name: str) -> Table:
 
 
 def follow_stream(console: Console, database: "Database") -> None:
-    """Show the stream's newest predictions, anew every second, until Ctrl-C."""
+    """Show the stream's newest predictions, again every second, until Ctrl-C."""
     from genres.store.stream_ledger import results
 
     with contextlib.suppress(KeyboardInterrupt), Live(console=console, auto_refresh=False) as live:

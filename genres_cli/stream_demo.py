@@ -187,7 +187,7 @@ def _running(command: list[str], log: Path) -> Iterator["subprocess.Popen[bytes]
 
 
 def ui_runs(settings: Settings) -> bool:
-    """Tell whether ``make ui`` is open on this stack: its daemon looks after the sensors then."""
+    """Return whether ``make ui`` is open on this stack: its daemon looks after the sensors then."""
     import requests
 
     try:

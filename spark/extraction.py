@@ -117,7 +117,7 @@ def _columns(source: ClipSource, feature_set: FeatureSet) -> tuple[schemas.Colum
 
 
 def _fetched_ahead(clips: Iterator[Clip]) -> Iterator[Clip]:
-    """Give a source's clips, each fetched while the caller still computes with the one before it."""
+    """Yield a source's clips, each fetched while the caller still computes with the one before it."""
     with ThreadPoolExecutor(1) as other:
         coming = other.submit(next, clips, None)
         while (clip := coming.result()) is not None:

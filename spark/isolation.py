@@ -48,7 +48,7 @@ class KnownGoodClips:
 
 
 def is_workers_death(error: BaseException) -> bool:
-    """Tell whether a Spark job failed because a Python worker died or ran out of time; at which clip is not said."""
+    """Return whether a Spark job failed because a Python worker died or ran out of time; at which clip is not said."""
     return isinstance(error, OutOfTimeError) or any(sign in str(error) for sign in _DEATHS)
 
 

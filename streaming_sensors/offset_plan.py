@@ -109,7 +109,7 @@ def plan(
 
 
 def next_range(known: Collection[StreamRange], state: "TopicState", limits: Limits) -> PartitionKey | None:
-    """Give the range that a draining run takes next, from the Kafka partition whose turn it is; None: all is planned.
+    """Return the range that a draining run takes next, from the Kafka partition whose turn it is; None: all is planned.
 
     Record it with ``record_plan(database, Plan(new=(Attempt(key),)), token=…)`` before working on it: another planner
     may have been first. A partition that lost offsets to retention waits until `plan` has said which.

@@ -177,7 +177,7 @@ def short_clips(count: int, *, seed: int) -> dict[str, bytes]:
 
 
 def shuffled(clips: dict[str, bytes]) -> dict[str, bytes]:
-    """Give the clips in a random order, the same each time."""
+    """Return the clips in a random order, the same each time."""
     names = list(clips)
     random.Random(0).shuffle(names)
     return {name: clips[name] for name in names}

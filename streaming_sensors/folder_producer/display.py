@@ -41,13 +41,13 @@ class Display:
             self._console.print(line, markup=False, highlight=False, soft_wrap=True)
 
     def begin_outage(self, what: str, why: str) -> None:
-        """Say that something does not work, once until it does."""
+        """Print that something does not work, once until it does."""
         if what not in self._outages:
             self.say(f"{why}; still trying")
         self._outages[what] = why
 
     def end_outage(self, what: str) -> None:
-        """Say that something works again, if it did not."""
+        """Print that something works again, if it did not."""
         if what in self._outages:
             del self._outages[what]
             self.say(f"{what} works again")

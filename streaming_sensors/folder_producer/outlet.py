@@ -128,7 +128,7 @@ class Outlet:
                 self._producer.flush(timeout_s)
 
     def disconnect(self) -> None:
-        """Give up the producer; clips that it still carries come to `on_delivery` as failed."""
+        """Drop the producer; clips that it still carries come to `on_delivery` as failed."""
         from kafka.errors import KafkaTimeoutError
 
         if self._producer is not None:

@@ -263,7 +263,7 @@ class _FolderProducer:
         return self._report(time.monotonic() - begun)
 
     def _report(self, seconds: float) -> WatchReport:
-        """Say and return what was done; with `once` a file that could not be read is an error."""
+        """Print and return what was done; with `once` a file that could not be read is an error."""
         self._display.say(f"{self._counts()} in {seconds:.1f} s ({self._sent_bytes / 1e6:.1f} MB)")
         if self._once and self._complained and not self._stop.is_set():
             raise GenresError(
@@ -637,7 +637,7 @@ class _FolderProducer:
         return f"{why}; {len(self._waiting) + self._outlet.in_flight} clip(s) wait"
 
     def _beat(self, *, ends: bool = False, ended_of: str | None = None) -> None:
-        """Give a sign of life now and then; one that sends once and ends is nobody's producer."""
+        """Record a sign of life now and then; one that sends once and ends is nobody's producer."""
         if self._once or (time.monotonic() < self._beat_at and not ends):
             return
         now = datetime.now(UTC)
@@ -680,7 +680,7 @@ class _FolderProducer:
         self._say_once(path, why)
 
     def _say_once(self, path: Path, why: str) -> None:
-        """Say what is wrong with a file or folder, unless that was said of this state of it."""
+        """Print what is wrong with a file or folder, unless that was said of this state of it."""
         waiting = self._waiting.get(path)
         stamp = waiting.stamp if waiting else None
         if path not in self._complained or self._complained[path] != stamp:

@@ -254,7 +254,7 @@ def test_waiting_ends_with_the_first_message(settings: Settings, tmp_path: Path)
     run_once(settings, tmp_path)
     waiter.join()
     assert heard == [True]
-    # A recreated topic begins anew, below what was known.
+    # A recreated topic begins again, below what was known.
     assert wait_for_data(settings, settings.topic, {**topic_state(settings, settings.topic).ends, 0: 100}, 60)
 
 

@@ -131,8 +131,8 @@ def test_data_survives_kill_9_of_every_process(
     for image in (state_dir / "hdfs" / "name" / "current").glob("fsimage_*"):
         image.unlink()
     up(own, on_progress=lambda _: None)
-    write_hdfs(own, "/genres/anew.txt", b"on a new namespace")
-    assert read_hdfs(own, "/genres/anew.txt") == b"on a new namespace"
+    write_hdfs(own, "/genres/again.txt", b"on a new namespace")
+    assert read_hdfs(own, "/genres/again.txt") == b"on a new namespace"
     assert len(list((state_dir / "hdfs").glob("name.unusable-*"))) == 1
 
 

@@ -160,7 +160,7 @@ def test_half_of_the_hdfs_addresses(fails: Fails, half: str) -> None:
 def test_address_that_is_none(fails: Fails, variables: dict[str, str], named: str) -> None:
     line = fails("demo", **variables)
     assert named in line
-    assert any(variable in line for variable in variables), "it says which setting to mend"
+    assert any(variable in line for variable in variables), "it says which setting to fix"
     assert "hunter2" not in line
 
 

@@ -179,7 +179,7 @@ def test_lag_counts_what_is_neither_committed_nor_lost(database: Database) -> No
     commits.commit_range(database, RangeResult(rest, "run"))
     assert lag(database, state({0: 18, 1: 0}, both[1])) == 7
 
-    # A recreated topic begins anew, and a partition that was added counts at once.
+    # A recreated topic begins again, and a partition that was added counts at once.
     assert lag(database, state({0: 0, 1: 0, 2: 0}, {0: 1, 1: 2, 2: 3}, topic_id="B")) == 6
 
 

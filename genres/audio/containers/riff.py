@@ -174,7 +174,7 @@ def _measured(
     *,
     is_plain: bool,
 ) -> ClipHeader:
-    """Say how long the data are and how a decoder gets at them."""
+    """Return how long the data are and how a decoder gets at them."""
     behind = chunk.start + chunk.size
     if chunk.size == 0 and is_chunk_run(data, _chunks(data, behind, order)):
         raise RejectedAudio(Reason.NO_SAMPLES)

@@ -10,7 +10,7 @@ _UTC = sa.DateTime(timezone=True)
 
 
 def upgrade() -> None:
-    """Tell apart files of several hosts, lives of a topic and states of a file; let producers say that they live."""
+    """Tell apart files of several hosts, lives of a topic and states of a file; record that producers live."""
     with op.batch_alter_table("sent_files") as table:
         # Of the files that were sent until now nobody knows the host.
         table.add_column(sa.Column("host", sa.Text, nullable=False, server_default=""))
