@@ -102,16 +102,16 @@ def genre_classifiers(
                 dataset.dataset, run_name=candidate.name, stage="candidate", tags=tags, parent=parent
             ) as child:
                 path = tables.candidate_path(parent.info.run_id, child.info.run_id)
-                found = _train(candidate, data, tables, registry, path)
-            return candidate.name, found, time.monotonic() - started, mlflow.run_url(child)
+                scores = _train(candidate, data, tables, registry, path)
+            return candidate.name, scores, time.monotonic() - started, mlflow.run_url(child)
 
         # MLlib asks for the session of the thread that it is called in.
         in_session = inheritable_thread_target(spark_connect.spark_session)
         for number, row in enumerate(pool.map(in_session(train), everything), 1):
-            name, found, took, _ = row
+            name, scores, took, _ = row
             context.log.info(
-                f"{number} of {len(everything)}: {name}: validation macro-F1 {found['valid_macro_f1']:.3f}, "
-                f"accuracy {found['valid_accuracy']:.3f}, {took:.1f} s"
+                f"{number} of {len(everything)}: {name}: validation macro-F1 {scores['valid_macro_f1']:.3f}, "
+                f"accuracy {scores['valid_accuracy']:.3f}, {took:.1f} s"
             )
             rows.append(row)
     tables.sweep_candidates(training=parent.info.run_id)
@@ -161,11 +161,11 @@ def _baseline(data: TrainingData) -> dict[str, float]:
     """Metrics of always answering the most frequent genre, under ``baseline_`` names, and the parts' sizes."""
     from spark.evaluation import majority_confusion, metrics
 
-    found = {f"{part}_rows": float(count.sum()) for part, count in data.counts.items()}
+    baseline = {f"{part}_rows": float(count.sum()) for part, count in data.counts.items()}
     for part in PARTS:
         values = metrics(majority_confusion(data.counts["train"], data.counts[part]), data.genres, part=part)
-        found |= {f"baseline_{name}": values[name] for name in (f"{part}_accuracy", f"{part}_macro_f1")}
-    return found
+        baseline |= {f"baseline_{name}": values[name] for name in (f"{part}_accuracy", f"{part}_macro_f1")}
+    return baseline
 
 
 def _train(
@@ -187,13 +187,13 @@ def _train(
     mlflow.set_tags({"gives_probability": str(candidate.gives_probability).lower()})
     started = time.monotonic()
     model, classifying = data.prepared.fit(candidate)
-    found = {"train_s": time.monotonic() - started}
+    scores = {"train_s": time.monotonic() - started}
     confusions = confusion_matrices(classifying.transform(data.prepared.judged), data.genres, parts=PARTS)
     for part, confusion in confusions.items():
-        found |= metrics(confusion, data.genres, part=part)
+        scores |= metrics(confusion, data.genres, part=part)
         mlflow.log_dict({"genres": data.genres, "confusion": confusion.tolist()}, f"confusion_{part}.json")
         mlflow.log_figure(_confusion_figure(candidate.name, part, confusion, data.genres), f"confusion_{part}.png")
-    mlflow.log_metrics(found)
+    mlflow.log_metrics(scores)
     attempt = tables.candidate_attempt()
     model.write().save(tables.lake.uri(attempt))
     tables.lake.files.rename(attempt, path)
@@ -201,7 +201,7 @@ def _train(
         directory = Path(scratch, "model")
         tables.lake.fetch_directory(path, directory)
         registry.log_spark_model(directory, columns=data.feature_set.columns)
-    return found
+    return scores
 
 
 def _confusion_figure(name: str, part: str, confusion: "npt.NDArray[np.int64]", genres: list[str]) -> "Figure":
@@ -225,8 +225,8 @@ def _table(rows: list[tuple[str, dict[str, float], float, str]], baseline: dict[
         "|---|---|---|---|---|---|---|",
     ]
     names = ("valid_macro_f1", "valid_accuracy", "test_macro_f1", "test_accuracy")
-    for classifier, found, took, url in rows:
-        figures = " | ".join(f"{found[name]:.3f}" for name in names)
+    for classifier, scores, took, url in rows:
+        figures = " | ".join(f"{scores[name]:.3f}" for name in names)
         lines.append(f"| {classifier} | {figures} | {took:.1f} s | [run]({url}) |")
     figures = " | ".join(f"{baseline['baseline_' + name]:.3f}" for name in names)
     lines.append(f"| *majority baseline* | {figures} | | |")

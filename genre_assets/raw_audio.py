@@ -67,17 +67,17 @@ def raw_audio(
             seed=_SEED,
             on_progress=lambda done, total: _log_tenths(context, "synthesised", done, total),
         )
-    found = scan(dataset.source_folder)
-    for line in notices(found):
+    folder = scan(dataset.source_folder)
+    for line in notices(folder):
         context.log.warning(line)
     tables = BatchTables(lake.open(), database, dataset.dataset)
     known = tables.manifest() if tables.has_manifest() else None
 
     uploaded, rows = 0, []
-    for row, was_uploaded in upload_clips(found.files, tables, known, settings):
+    for row, was_uploaded in upload_clips(folder.files, tables, known, settings):
         rows.append(row)
         uploaded += was_uploaded
-        _log_tenths(context, "in HDFS", len(rows), len(found.files))
+        _log_tenths(context, "in HDFS", len(rows), len(folder.files))
     manifest = pd.DataFrame(rows)
     refused = manifest[manifest["status"] == "quarantined"]
     if len(refused) == len(manifest):
@@ -112,7 +112,7 @@ def raw_audio(
             "clips_accepted": len(accepted),
             "clips_quarantined": len(refused),
             "clips_uploaded": uploaded,
-            "ignored": dg.MetadataValue.json(found.ignored),
+            "ignored": dg.MetadataValue.json(folder.ignored),
             "manifest": tables.lake.uri(commit.path),
             "fingerprint": commit.fingerprint,
             "class_balance": figure_metadata(figure),
@@ -206,15 +206,15 @@ def published_checksums(manifest: "pd.DataFrame") -> Iterator[dg.AssetCheckResul
             actual = f"the names are not {title}'s"
             yield check(f"{known.name}_checksums", True, expected=f"only for {title}'s names", actual=actual)
             continue
-        found = known.validate(dict(zip(manifest["track_id"], manifest["md5"], strict=True)))
+        validation = known.validate(dict(zip(manifest["track_id"], manifest["md5"], strict=True)))
         in_all = len(known.read_tracks())
         yield check(
             f"{known.name}_checksums",
-            not found.different,
+            not validation.different,
             expected=f"every file is {title}'s original",
-            actual=f"{len(found.different)} differ, {len(found.missing)} of {title}'s {in_all} are not here",
+            actual=f"{len(validation.different)} differ, {len(validation.missing)} of {title}'s {in_all} are not here",
             warn=True,
-            different=dg.MetadataValue.json(found.different[:50]),
+            different=dg.MetadataValue.json(validation.different[:50]),
         )
 
 

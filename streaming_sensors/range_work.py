@@ -212,14 +212,14 @@ class RangeWork:
         import pyarrow as pa
 
         alone = [key.between(offset, offset + 1) for offset in range(key.start_offset, key.end_offset)]
-        found = isolated(
+        outcomes = isolated(
             alone,
             compute=lambda one: self._extract(one, feature_set, spark),
             check_engine=lambda: check_engine(spark, feature_set),
             on_progress=on_progress,
         )
         return pa.concat_tables(
-            self._refused(one, feature_set, given) if isinstance(given, str) else given for one, given in found
+            self._refused(one, feature_set, given) if isinstance(given, str) else given for one, given in outcomes
         )
 
     def _refused(self, one: PartitionKey, feature_set: FeatureSet, reason: str) -> "pa.Table":

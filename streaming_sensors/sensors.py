@@ -107,11 +107,11 @@ def build_range_reconciler(stream: Stream) -> dg.SensorDefinition:
             state = topic_state(settings, stream.topic)
             known = ranges.known(database, stream.topic)
             held = _held(context.instance, stream)
-            found = plan(known, state, limits(settings), now=datetime.now(UTC), held=held)
-            retry, waiting = _with_champion(found.retry, known, stream, settings, database, mlflow)
+            wanted = plan(known, state, limits(settings), now=datetime.now(UTC), held=held)
+            retry, waiting = _with_champion(wanted.retry, known, stream, settings, database, mlflow)
         except GenresError as error:
             return dg.SkipReason(str(error))
-        repair = dataclasses.replace(found, new=(), retry=retry)
+        repair = dataclasses.replace(wanted, new=(), retry=retry)
         attempts = ranges.record_plan(database, repair)
         old = _old_partitions(context.instance, stream, database, settings)
         if not (attempts or repair.split or repair.lost or old):
@@ -132,7 +132,11 @@ def _with_champion(
     mlflow: MlflowResource,
 ) -> tuple[tuple[Attempt, ...], str]:
     """Leave out the ranges that wait for a champion as long as there is none; say so."""
-    reasons = {found.key: found.reason for found in known if (found.reason or "").startswith(NO_CHAMPION)}
+    reasons = {
+        offset_range.key: offset_range.reason
+        for offset_range in known
+        if (offset_range.reason or "").startswith(NO_CHAMPION)
+    }
     waiting = [attempt for attempt in retry if attempt.key in reasons]
     # MLflow's client is loaded only if a range waits for it.
     if not waiting or mlflow.open().find_champion(stream.dataset(settings, database)):
@@ -146,8 +150,8 @@ def _plan_new(
 ) -> Plan:
     known = ranges.known(database, stream.topic)
     held = _held(context.instance, stream)
-    found = plan(known, state, limits(settings), now=datetime.now(UTC), held=held)
-    return dataclasses.replace(found, retry=(), split=())
+    wanted = plan(known, state, limits(settings), now=datetime.now(UTC), held=held)
+    return dataclasses.replace(wanted, retry=(), split=())
 
 
 def _result(
@@ -257,4 +261,4 @@ def _old_partitions(instance: dg.DagsterInstance, stream: Stream, database: Data
         return []
     finished = ranges.history(database, stream.topic, states={"committed", "lost", "split"})
     present = set(keys)
-    return [str(found.key) for found in finished if str(found.key) in present][:surplus]
+    return [str(offset_range.key) for offset_range in finished if str(offset_range.key) in present][:surplus]

@@ -53,8 +53,10 @@ def build_nothing_lost(stream: Stream) -> dg.AssetChecksDefinition:
         return dg.AssetCheckResult(
             passed=not lost,
             metadata={
-                "clips_lost": sum(len(found.key) for found in lost),
-                "ranges": dg.MetadataValue.json({str(found.key): found.reason for found in lost[-100:]}),
+                "clips_lost": sum(len(offset_range.key) for offset_range in lost),
+                "ranges": dg.MetadataValue.json(
+                    {str(offset_range.key): offset_range.reason for offset_range in lost[-100:]}
+                ),
             },
         )
 
@@ -70,11 +72,11 @@ def build_producer_alive(stream: Stream) -> dg.AssetChecksDefinition:
         description="A producer sends what is dropped in the stream's folder: it gave a sign of life within a minute.",
     )
     def producer_alive(database: dg.ResourceParam[Database]) -> dg.AssetCheckResult:
-        found = producers.newest(database, stream.topic)
+        producer = producers.newest(database, stream.topic)
         return dg.AssetCheckResult(
-            passed=found is not None and found.is_alive(),
+            passed=producer is not None and producer.is_alive(),
             severity=dg.AssetCheckSeverity.WARN,
-            description=f"{stream.settings.watch_folder}: {producers.describe(found)}",
+            description=f"{stream.settings.watch_folder}: {producers.describe(producer)}",
         )
 
     return producer_alive

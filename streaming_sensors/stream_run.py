@@ -224,11 +224,11 @@ class StreamRun:
     def _begin(self, key: PartitionKey, selected: Collection[dg.AssetKey], attempt: int | None) -> _Begun | None:
         """Take a range, and let its features be computed or read; None if it has to wait for a champion."""
         with self._ending(key):
-            found = ranges.begin_attempt(self.database, key, self.context.run_id, attempt=attempt)
+            offset_range = ranges.begin_attempt(self.database, key, self.context.run_id, attempt=attempt)
             if self.stream.predictions in selected and not self._has_champion(key):
                 return None
             feature_set = self._feature_set()
-            path = found.feature_path if found.feature_version == feature_set.feature_version else None
+            path = offset_range.feature_path if offset_range.feature_version == feature_set.feature_version else None
             if self.stream.features in selected or path is None:
                 features = self._other.submit(
                     self._work.store_features, key, feature_set, spark=self._session, on_progress=self._made_progress
