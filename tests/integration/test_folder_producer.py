@@ -261,7 +261,7 @@ def test_waiting_ends_with_the_first_message(settings: Settings, tmp_path: Path)
 def test_a_recreated_topic_gets_the_clips_that_have_no_row_again(settings: Settings, tmp_path: Path) -> None:
     folder = tmp_path / "drop"
     for number in range(6):
-        write_clip(folder / f"{number}.wav", number, clip_s=1.0)
+        write_clip(folder / f"{number}.wav", 200 + number, clip_s=1.0)
     first = topic_state(settings, settings.topic).topic_id
     with watching(settings, folder):
         wait_until(lambda: all(last_sent(settings, path) for path in folder.iterdir()))
@@ -270,7 +270,7 @@ def test_a_recreated_topic_gets_the_clips_that_have_no_row_again(settings: Setti
         with admin(settings) as client:
             client.delete_topics([settings.topic])
         wait_until(lambda: is_gone(settings))
-        write_clip(folder / "6.wav", 6, clip_s=1.0)  # arrives while there is no topic
+        write_clip(folder / "6.wav", 206, clip_s=1.0)  # arrives while there is no topic
         create_topic(settings, settings.topic)
         expected = {sha256_of(path) for path in folder.iterdir()} - {refused}
         wait_until(lambda: {message.sha256 for message in all_messages(settings)} == expected)
@@ -282,7 +282,7 @@ def test_a_recreated_topic_gets_the_clips_that_have_no_row_again(settings: Setti
 
 def test_clips_that_kafka_deleted_unread_are_sent_again_once(settings: Settings, tmp_path: Path) -> None:
     for number in range(9):
-        write_clip(tmp_path / f"{number}.wav", number, clip_s=1.0)
+        write_clip(tmp_path / f"{number}.wav", 100 + number, clip_s=1.0)  # no other test's, which may have their rows
     assert run_once(settings, tmp_path).sent == 9
     offsets = {TopicPartition(settings.topic, row.kafka_partition): 2 for row in rows_of(settings, tmp_path)}
     offsets = {part: min(2, topic_state(settings, settings.topic).ends[part.partition]) for part in offsets}
