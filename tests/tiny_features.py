@@ -19,7 +19,7 @@ KILLS, HANGS, RAISES = 0.99, 0.9, 0.8
 
 def tiny(samples: np.ndarray) -> dict[str, float]:
     """Length in seconds at the rate that the set asks for, loudness, and zero crossings a second."""
-    height = float(np.abs(samples).min(initial=1.0)) if len(samples) else 0.0
+    height = float(np.median(np.abs(samples))) if len(samples) else 0.0
     if abs(height - KILLS) < 0.02:
         os.kill(os.getpid(), signal.SIGKILL)
     if abs(height - HANGS) < 0.02:
