@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
+from pyspark.sql import SparkSession
 
 from genres.audio.clip_features import Clip
 from genres.audio.gtzan57 import GTZAN57
@@ -23,9 +24,10 @@ from genres.settings import PROJECT_DIR, Settings
 from genres.store.lake import Lake
 from genres.store.model_registry import ModelRegistry
 from genres.store.schemas import Column
+from local_stack.java import java_home
+from local_stack.spark_server import connect_conf
 from spark.extraction import extract_features
 from spark.scoring import load_model, score
-from spark.session import open_session, session_config
 from streaming_sensors.stream_run import stream_dataset
 
 FILE_COLUMNS = "path string, modificationTime timestamp, length long, content binary"
@@ -43,13 +45,27 @@ class FileContents:
             yield Clip({"path": row["path"]}, Path(row["path"]).suffix, row["content"])
 
 
+def classic_session(settings: Settings) -> Any:
+    """Open a session in a JVM of this process, with what the Connect server is configured with."""
+    os.environ |= {
+        "JAVA_HOME": str(java_home()),
+        "HADOOP_USER_NAME": settings.hdfs_user,
+        "PYTHONPATH": str(PROJECT_DIR),
+        "PYSPARK_PYTHON": sys.executable,
+        "SPARK_LOCAL_IP": "127.0.0.1",
+    }
+    builder = SparkSession.builder
+    for name, value in (connect_conf(settings) | {"spark.app.name": "resident stream", "spark.ui.port": "0"}).items():
+        if not name.startswith("spark.connect."):
+            builder = builder.config(name, value)
+    return builder.getOrCreate()
+
+
 def main(folder: str, checkpoints: str) -> None:
     """Run until the process is ended."""
     settings = Settings()
     champion = ModelRegistry(settings.tracking_uri).champion(stream_dataset(settings))
-    config = session_config(settings, app_name="resident stream")
-    os.environ |= {"PYTHONPATH": str(PROJECT_DIR), "PYSPARK_PYTHON": sys.executable}
-    spark = open_session(config | {"spark.python.daemon.module": "spark.worker_daemon"})
+    spark = classic_session(settings)
     lake = Lake.of(settings)
     model = load_model(lake.uri(champion.spark_model_path))
     features_uri = lake.uri(lake.path("_tmp", "resident_stream", str(time.time_ns())))

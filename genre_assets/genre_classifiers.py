@@ -133,12 +133,11 @@ def genre_classifiers(
 def _training_data(tables: BatchTables, feature_set: FeatureSet, spark: "SparkSession") -> TrainingData:
     import numpy as np
 
-    from spark.classifiers import index_genres, prepare
+    from spark.classifiers import TRAINING_CONF, index_genres, prepare
     from spark.labelled_features import labelled_features
 
-    # The samples that a forest draws depend on the order of the rows, which comes out of the join: it must not hang on
-    # how many cores the server has.
-    spark.conf.set("spark.sql.shuffle.partitions", 2)
+    for name, value in TRAINING_CONF.items():
+        spark.conf.set(name, value)
     labelled = labelled_features(
         spark,
         feature_uris=[tables.lake.uri(path) for path in tables.feature_paths(feature_set.feature_version)],

@@ -63,6 +63,10 @@ def connect_conf(settings: Settings) -> dict[str, str]:
         # Jobs share the cores: the scores of a micro-batch do not wait for all features of the next one, or of a batch.
         "spark.scheduler.mode": "FAIR",
         "spark.hadoop.fs.defaultFS": settings.hdfs,
+        # What Spark writes lies beside its place until we rename it, once it is whole (`genres.store.lake`): its own
+        # renames and its _SUCCESS files, half of all files of a model, would be for nobody.
+        "spark.hadoop.mapreduce.fileoutputcommitter.algorithm.version": "2",
+        "spark.hadoop.mapreduce.fileoutputcommitter.marksuccessfuljobs": "false",
         "spark.local.dir": str(folder / "local"),
         "spark.sql.warehouse.dir": (folder / "warehouse").as_uri(),
         # Imports the feature kernel before it forks, so that a new session's workers start warm.

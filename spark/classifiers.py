@@ -17,6 +17,17 @@ if TYPE_CHECKING:
     from pyspark.ml.classification import Classifier
     from pyspark.sql import DataFrame
 
+TRAINING_CONF = {
+    # The samples that a forest draws depend on the order of the rows, which comes out of a join: it must not hang on
+    # how many cores the server has.
+    "spark.sql.shuffle.partitions": "2",
+    # Each fit and each judgement is a plan of its own: to compile it takes longer than to interpret it for a table of
+    # clips, and most of the work is done outside of plans anyway.
+    "spark.sql.codegen.wholeStage": "false",
+    "spark.sql.codegen.factoryMode": "NO_CODEGEN",
+}
+"""What a session that trains is set to."""
+
 
 class Candidate(BaseModel):
     """A classifier to be trained and compared; its fields are its hyperparameters, by MLlib's names for them."""

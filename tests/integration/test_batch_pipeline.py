@@ -285,7 +285,7 @@ def test_engines_show_what_they_did(stack: Settings, tables: BatchTables) -> Non
         f"http://127.0.0.1:{stack.ports.spark_ui}/api/v1/applications/{connect[0]['id']}/jobs", timeout=30
     ).json()
     assert any(job["status"] == "SUCCEEDED" for job in jobs)
-    assert any("treeAggregate" in job["name"] for job in jobs), "the training is there, too"
+    assert any("ml_command" in job["name"] for job in jobs), "the training is there, too"
 
 
 def test_the_launchpads_hyperparameters_are_trained_with(stack: Settings, tables: BatchTables) -> None:
