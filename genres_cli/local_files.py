@@ -128,14 +128,14 @@ def _audio_files(console: Console, paths: Sequence[Path]) -> list[Path]:
         if path.is_dir():
             found = sorted(_audio_in(path, passed_over))
             if not found:
-                seen = f"; passed over: {reasons(passed_over)}" if passed_over else ""
+                seen = f"; passed over: {reasons(passed_over)}" if passed_over.total() else ""
                 raise GenresError(f"folder {display_path(path)} holds no audio ({', '.join(SUFFIXES)}){seen}")
             files += found
         elif path.exists():
             files.append(path)
         else:
             raise GenresError(f"there is no file or folder {display_path(path)}")
-    if passed_over:
+    if passed_over.total():
         console.print(f"passed over: {reasons(passed_over)}")
     return files
 
