@@ -36,7 +36,7 @@ $(VENV)/installed: requirements.txt pyproject.toml $(OTHER_PYTHON)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r requirements.txt
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@echo "compiling to bytecode, once ..."
-	@# Where PYTHONDONTWRITEBYTECODE is set, every process would compile whatever it imports anew.
+	@# Where PYTHONDONTWRITEBYTECODE is set, every process would compile whatever it imports again.
 	@$(BIN)/python -m compileall -q -j 0 $(VENV)/lib $(PACKAGES) >/dev/null || true
 	@$(BIN)/python -m genres.audio.compile_kernels
 	@touch $@
@@ -59,7 +59,7 @@ unit: lint ## lint, types and the tests that need no daemons
 test: lint ## lint, types, and every test, on daemons of its own
 	@$(BIN)/python -m pytest
 
-lock: install ## resolve requirements.txt and the jars' lock files anew
+lock: install ## resolve requirements.txt and the jars' lock files again
 	@$(BIN)/python -m pip install --quiet uv
 	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --all-extras --upgrade \
 		--no-emit-index-url --no-emit-find-links --no-annotate --no-header pyproject.toml -o requirements.txt

@@ -47,7 +47,7 @@ def main() -> None:
     arguments.add_argument("--grow", default="100,1000,10000", help="numbers of clips for the table of memory")
     wanted = arguments.parse_args()
     settings = Settings()
-    spark = open_session(session_config("connect", settings, app_name="extraction benchmark"))
+    spark = open_session(session_config(settings, app_name="extraction benchmark"))
     with multiprocessing.get_context("spawn").Pool(CORES, initializer=warm_up) as pool:
         bench = Bench(settings, spark, pool)
         with clips_on_hdfs(settings, [CLIP_S] * wanted.clips) as even:

@@ -73,7 +73,7 @@ def taken_in_turns(sides: dict[str, Callable], clip: bytes) -> dict[str, list[fl
 
 
 def ratio(times: dict[str, list[float]], slow: str, fast: str) -> str:
-    """Say how many times as long the one takes, in the median and at both extremes of the rounds."""
+    """Return how many times as long the one takes, in the median and at both extremes of the rounds."""
     of_round = [a / b for a, b in zip(times[slow], times[fast], strict=True)]
     return f"{median(of_round):.1f} ({min(of_round):.1f} to {max(of_round):.1f})"
 

@@ -110,7 +110,7 @@ class Bench:
 
     def bursts(self, count: int, rounds: int) -> Iterator[tuple[float, pd.DataFrame]]:
         """Extract clips of the lake, then drop such clips at once, in turns; give a rate and the clips' time stamps."""
-        spark = open_session(session_config("connect", self.settings, app_name="extraction beside the stream"))
+        spark = open_session(session_config(self.settings, app_name="extraction beside the stream"))
         with clips_on_hdfs(self.settings, [CLIP_S] * EXTRACTED_CLIPS) as clips:
             extraction_s(spark, clips, self.settings)  # its session's workers start
             for _ in range(rounds):

@@ -22,6 +22,7 @@ from genres.audio.thread_pools import usable_cores
 from genres.settings import PROJECT_DIR, Settings
 from genres.store.lake import Lake
 from genres.store.model_registry import ModelRegistry
+from genres.store.schemas import Column
 from spark.extraction import extract_features
 from spark.scoring import load_model, score
 from spark.session import open_session, session_config
@@ -34,7 +35,7 @@ FILE_COLUMNS = "path string, modificationTime timestamp, length long, content bi
 class FileContents:
     """Clips whose bytes the source has read: rows of ``path, content``."""
 
-    columns: str = "path string"
+    columns: tuple[Column, ...] = (Column("path", "string", "Of the file."),)
 
     def clips(self, rows: Iterable[Mapping[str, Any]]) -> Iterator[Clip]:
         """Take each row for a clip."""
@@ -46,7 +47,7 @@ def main(folder: str, checkpoints: str) -> None:
     """Run until the process is ended."""
     settings = Settings()
     champion = ModelRegistry(settings.tracking_uri).champion(stream_dataset(settings))
-    config = session_config("classic", settings, app_name="resident stream")
+    config = session_config(settings, app_name="resident stream")
     os.environ |= {"PYTHONPATH": str(PROJECT_DIR), "PYSPARK_PYTHON": sys.executable}
     spark = open_session(config | {"spark.python.daemon.module": "spark.worker_daemon"})
     lake = Lake.of(settings)

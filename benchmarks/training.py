@@ -19,7 +19,7 @@ from py4j.protocol import Py4JJavaError
 
 ROUNDS = 3
 FORMS = {
-    "whole pipelines": "each candidate assembles and standardises anew, as `pipeline` does",
+    "whole pipelines": "each candidate assembles and standardises again, as `pipeline` does",
     "prepared": "assembled and standardised once for all candidates",
     "prepared, two at a time": "the same, two candidates in training at a time, as `genre_classifiers` does",
     "prepared, two at a time, C1": "the same with `-XX:TieredStopAtLevel=1`",
@@ -74,7 +74,7 @@ def train(form: str, features: str) -> dict[str, Any]:
 
     columns, seconds, macro_f1, took = GTZAN57.columns, {}, {}, {}
     with tempfile.TemporaryDirectory() as folder:
-        config = session_config("classic", Settings(state_dir=Path(folder)), app_name="training benchmark")
+        config = session_config(Settings(state_dir=Path(folder)), app_name="training benchmark")
         del config["spark.hadoop.fs.defaultFS"]
         if "C1" in form:
             config["spark.driver.extraJavaOptions"] += " -XX:TieredStopAtLevel=1"

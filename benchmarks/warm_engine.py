@@ -73,7 +73,7 @@ def batch(
 ) -> None:
     """Do what a streaming run does on Spark, and send how long it took."""
     began = time.perf_counter()
-    spark = open_session(session_config("connect", settings, app_name="warm engine"), shared_as=shared_as)
+    spark = open_session(session_config(settings, app_name="warm engine"), shared_as=shared_as)
     source = WebHdfsClips(settings.webhdfs, settings.hdfs_user)
     table = extract_features(
         spark.createDataFrame(clips), source=source, feature_set=GTZAN57, max_clip_s=60, tasks=2

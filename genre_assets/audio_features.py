@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import dagster as dg
 
@@ -10,30 +10,22 @@ from genres.audio.feature_set import FeatureSet
 from genres.audio.feature_sets import every_column, every_version, feature_set_named
 from genres.errors import GenresError
 from genres.settings import Settings
-from genres.store import ledger, quarantine
+from genres.store import ledger, quarantine, schemas
 from genres.store.batch_tables import BatchTables
 from genres.store.database import Database
 from genres_dagster.checks import check, check_spec
-from genres_dagster.columns import TRACK_COLUMNS, column_lineage, column_schema
+from genres_dagster.columns import column_lineage, column_schema
+from genres_dagster.outages import TRY_AGAIN, final_if_a_persons
 from genres_dagster.partitions import DATASETS, OWNERS, provenance
 from genres_dagster.resources import LakeResource, SparkResource
 
 if TYPE_CHECKING:
     import pandas as pd
+    from pyspark.sql import DataFrame, SparkSession
+    from pyspark.sql.connect.shell.progress import StageInfo
 
 _CLIPS_PER_COMMIT = 256
 """A killed run loses at most the commit it was at; a commit costs about a second."""
-
-
-def _columns(features: Iterable[str]) -> dict[str, tuple[str, str]]:
-    """Return the table's columns, of which `features` depend on the dataset's feature set."""
-    return {
-        **TRACK_COLUMNS,
-        "length": ("bigint", "Samples at the feature set's sample rate."),
-        **dict.fromkeys(features, ("double", "As the feature set defines it.")),
-        "feature_version": ("string", "Feature set, its version and the library it relies on."),
-    }
-
 
 _FROM_BYTES = [("raw_audio", "path"), ("raw_audio", "sha256")]
 
@@ -44,14 +36,15 @@ _FROM_BYTES = [("raw_audio", "path"), ("raw_audio", "sha256")]
     kinds={"spark", "hdfs", "parquet"},
     owners=OWNERS,
     partitions_def=DATASETS,
+    retry_policy=TRY_AGAIN,
     code_version=every_version(),
     description="The features of the dataset's feature set for each accepted clip, computed by the Python workers of "
     "Spark. Computes only what has no features of this version yet.",
     metadata={
-        "dagster/column_schema": column_schema(_columns(every_column())),
+        "dagster/column_schema": column_schema(schemas.audio_features(every_column())),
         "dagster/column_lineage": column_lineage(
             {
-                **{name: [("raw_audio", name)] for name in TRACK_COLUMNS},
+                **{column.name: [("raw_audio", column.name)] for column in schemas.TRACK},
                 **dict.fromkeys(("length", *every_column()), _FROM_BYTES),
             }
         ),
@@ -62,6 +55,7 @@ _FROM_BYTES = [("raw_audio", "path"), ("raw_audio", "sha256")]
         check_spec("audio_features", "complete", "Every accepted clip has one row, or a reason.", blocking=True),
     ],
 )
+@final_if_a_persons
 def audio_features(
     context: dg.AssetExecutionContext,
     settings: dg.ResourceParam[Settings],
@@ -96,7 +90,7 @@ def audio_features(
     return dg.MaterializeResult(
         metadata={
             "data": provenance(dataset),
-            "dagster/column_schema": column_schema(_columns(feature_set.columns)),
+            "dagster/column_schema": column_schema(schemas.audio_features(feature_set.columns)),
             "dagster/row_count": len(table),
             "clips_computed": len(missing) - len(refused),
             "clips_quarantined": len(refused),
@@ -114,11 +108,13 @@ def compute_features(
     context: dg.AssetExecutionContext,
     clips: "pd.DataFrame",
     tables: BatchTables,
-    spark: Any,
+    spark: "SparkSession",
     feature_set: FeatureSet,
     settings: Settings,
 ) -> list[quarantine.RefusedClip]:
     """Compute the features of some clips in Spark and commit them as one part of the table.
+
+    If a worker dies at a clip, the clips are computed one by one to find out at which; see `spark.isolation`.
 
     Parameters
     ----------
@@ -128,34 +124,51 @@ def compute_features(
     Returns
     -------
     list of RefusedClip
-        Clips that could not be decoded or gave no finite features.
+        Clips that could not be decoded, gave no finite features or killed their worker.
     """
+    from spark.isolation import is_workers_death
+
+    names = dict(zip(clips["track_id"], clips["file_name"], strict=True))
+    try:
+        bad = _compute_part(context, clips, tables, spark, feature_set, settings)
+    except Exception as error:
+        if not is_workers_death(error):
+            raise
+        context.log.warning(f"a worker died or hung; its {len(clips)} clips are computed one by one to find out why")
+        bad = _killers(clips, spark, feature_set, settings)
+        rest = clips[~clips["track_id"].isin([track_id for track_id, _, _ in bad])]
+        if len(rest):
+            bad += _compute_part(context, rest, tables, spark, feature_set, settings)
+    return [quarantine.RefusedClip(names[track_id], sha256, "audio_features", why) for track_id, sha256, why in bad]
+
+
+def _compute_part(
+    context: dg.AssetExecutionContext,
+    clips: "pd.DataFrame",
+    tables: BatchTables,
+    spark: "SparkSession",
+    feature_set: FeatureSet,
+    settings: Settings,
+) -> list[tuple[str, str, str]]:
+    """Compute clips in one job and commit them; return track id, sha256 and reason of those that were refused."""
     from pyspark.sql import functions as sf
 
-    from spark.clip_source import WebHdfsClips
-    from spark.extraction import extract_features, tasks_for
+    from spark.extraction import tasks_for
 
-    with _progress_logged(context, spark):
-        rows = spark.createDataFrame(clips[["track_id", "genre", "path", "sha256"]])
-        source = WebHdfsClips(settings.webhdfs, user=settings.hdfs_user)
-        extracted = extract_features(
-            rows,
-            source=source,
-            feature_set=feature_set,
-            max_clip_s=settings.max_clip_s,
-            tasks=tasks_for(len(clips)),
-        )
-        # Both the good and the bad rows are wanted; without this, every clip would be decoded twice.
-        extracted = extracted.persist()
-        folder = tables.feature_folder(feature_set.feature_version)
-        attempt = tables.lake.attempt_path(folder)
-        good = extracted.filter(sf.col("reason").isNull()).drop("reason")
-        # One file a genre instead of one a task and genre.
-        writer = good.repartition("genre").write
-        if all(map(_can_be_partition, clips["genre"].unique())):
-            writer = writer.partitionBy("genre")
-        writer.parquet(tables.lake.uri(attempt))
-        bad = extracted.filter(sf.col("reason").isNotNull()).select("track_id", "sha256", "reason").collect()
+    folder = tables.feature_folder(feature_set.feature_version)
+    attempt = tables.lake.attempt_path(folder)
+    # Both the good and the bad rows are wanted; without this, every clip would be decoded twice.
+    extracted = _extracted(clips, spark, feature_set, settings, tasks=tasks_for(len(clips))).persist()
+    try:
+        with _progress_logged(context, spark):
+            good = extracted.filter(sf.col("reason").isNull()).drop("reason")
+            # One file a genre instead of one a task and genre.
+            writer = good.repartition("genre").write
+            if all(map(_can_be_partition, clips["genre"].unique())):
+                writer = writer.partitionBy("genre")
+            writer.parquet(tables.lake.uri(attempt))
+            bad = extracted.filter(sf.col("reason").isNotNull()).select("track_id", "sha256", "reason").collect()
+    finally:
         extracted.unpersist()
 
     if len(bad) < len(clips):
@@ -167,9 +180,22 @@ def compute_features(
         content = ledger.fingerprint(written["sha256"].to_pylist())
         commit = ledger.Commit(path, len(written), content, context.run_id)
         ledger.publish(tables.database, tables.dataset, "audio_features", commit)
-    names = dict(zip(clips["track_id"], clips["file_name"], strict=True))
+    return [(row["track_id"], row["sha256"], row["reason"]) for row in bad]
+
+
+def _killers(
+    clips: "pd.DataFrame", spark: "SparkSession", feature_set: FeatureSet, settings: Settings
+) -> list[tuple[str, str, str]]:
+    """Find the clips that kill their worker alone; return track id, sha256 and reason of each."""
+    from spark.isolation import check_engine, isolated
+
+    found = isolated(
+        [clips.iloc[[place]] for place in range(len(clips))],
+        compute=lambda clip: _extracted(clip, spark, feature_set, settings, tasks=1).toArrow(),
+        check_engine=lambda: check_engine(spark, feature_set),
+    )
     return [
-        quarantine.RefusedClip(names[row["track_id"]], row["sha256"], "audio_features", row["reason"]) for row in bad
+        (clip["track_id"].iloc[0], clip["sha256"].iloc[0], given) for clip, given in found if isinstance(given, str)
     ]
 
 
@@ -181,25 +207,42 @@ def _can_be_partition(genre: str) -> bool:
     return genre != "__HIVE_DEFAULT_PARTITION__" and len("genre=") + 3 * len(genre.encode()) <= 255
 
 
+def _extracted(
+    clips: "pd.DataFrame", spark: "SparkSession", feature_set: FeatureSet, settings: Settings, *, tasks: int
+) -> "DataFrame":
+    from spark.clip_source import WebHdfsClips
+    from spark.extraction import extract_features
+
+    return extract_features(
+        spark.createDataFrame(clips[["track_id", "genre", "path", "sha256"]]),
+        source=WebHdfsClips(settings.webhdfs, user=settings.hdfs_user),
+        feature_set=feature_set,
+        max_clip_s=settings.max_clip_s,
+        tasks=tasks,
+        clip_limit_s=settings.clip_limit_s,
+    )
+
+
 @contextmanager
-def _progress_logged(context: dg.AssetExecutionContext, spark: Any) -> Iterator[None]:
+def _progress_logged(context: dg.AssetExecutionContext, spark: "SparkSession") -> Iterator[None]:
     """Log the share of finished Spark tasks every tenth of the way."""
     logged = 0
 
-    def report(stages: Any, inflight_tasks: int, **_: object) -> None:
+    def report(stages: "Iterable[StageInfo] | None", inflight_tasks: int, operation_id: str | None, done: bool) -> None:
         nonlocal logged
-        total = sum(stage.num_tasks for stage in stages or [])
-        finished = sum(stage.num_completed_tasks for stage in stages or [])
+        stages = list(stages or ())
+        total = sum(stage.num_tasks for stage in stages)
+        finished = sum(stage.num_completed_tasks for stage in stages)
         tenths = 10 * finished // total if total else 0
         if tenths > logged:
             logged = tenths
             context.log.info(f"Spark: {finished} of {total} tasks done, {inflight_tasks} at work")
 
-    spark.registerProgressHandler(report)
+    spark.registerProgressHandler(report)  # type: ignore[arg-type]  # a function will do
     try:
         yield
     finally:
-        spark.removeProgressHandler(report)
+        spark.removeProgressHandler(report)  # type: ignore[arg-type]
 
 
 def _checks(
@@ -207,7 +250,7 @@ def _checks(
 ) -> Iterator[dg.AssetCheckResult]:
     import numpy as np
 
-    columns = _columns(feature_set.columns)
+    columns = schemas.audio_features(feature_set.columns).names
     surplus, lacking = sorted(set(table.columns) - set(columns)), sorted(set(columns) - set(table.columns))
     yield check(
         "schema",
@@ -218,7 +261,7 @@ def _checks(
     finite = np.isfinite(table.reindex(columns=feature_set.columns).to_numpy(dtype=float))
     yield check(
         "finite",
-        finite.all(),
+        bool(finite.all()),
         expected="every value finite",
         actual=f"{int((~finite).sum())} of {finite.size} values are not",
         tracks=dg.MetadataValue.json(table.loc[~finite.all(axis=1), "track_id"].tolist()[:50]),

@@ -2,39 +2,26 @@
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
 from genres.audio.feature_sets import every_column
 from genres.errors import GenresError
-from genres.store import ledger, predictions
+from genres.store import ledger, predictions, schemas
 from genres.store.batch_tables import BatchTables
 from genres.store.database import Database
 from genres.store.ledger import Dataset
-from genres.store.model_registry import RegisteredModel
+from genres.store.model_facts import RegisteredModel
 from genres_dagster.checks import check, check_spec
-from genres_dagster.columns import TRACK_COLUMNS, column_lineage, column_schema
+from genres_dagster.columns import column_lineage, column_schema
+from genres_dagster.outages import TRY_AGAIN, final_if_a_persons
 from genres_dagster.partitions import DATASETS, OWNERS, provenance
 from genres_dagster.resources import LakeResource, MlflowResource, SparkResource
 
-_COLUMNS = {
-    "dataset": ("string", "The dataset's id."),
-    "track_id": TRACK_COLUMNS["track_id"],
-    "sha256": ("string", "Of the audio that was scored; empty in rows older than this column."),
-    "model_version": ("int", "Version in the model registry."),
-    "model_name": ("string", "Name in the model registry."),
-    "part": ("string", "Part of the split: only test tracks say how good the model is."),
-    "genre": TRACK_COLUMNS["genre"],
-    "predicted_genre": ("string", "The champion's answer."),
-    "probability": ("double", "Of the predicted genre."),
-    "probabilities": ("json", "Of each genre."),
-    "is_calibrated": ("boolean", "False where probabilities are the softmax of raw scores."),
-    "is_synthetic": ("boolean", "Whether the clips are synthetic sound."),
-    "feature_version": ("string", "Of the features that were read."),
-    "run_id": ("string", "The Dagster run."),
-    "predicted_at": ("timestamp", "UTC."),
-}
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
 _FROM_FEATURES = [("audio_features", name) for name in every_column()]
 
 
@@ -44,10 +31,11 @@ _FROM_FEATURES = [("audio_features", name) for name in every_column()]
     kinds={"spark", "sql"},
     owners=OWNERS,
     partitions_def=DATASETS,
+    retry_policy=TRY_AGAIN,
     description="A row for each track, its audio and champion version. The first write of a key wins: running twice "
     "changes nothing. Audio that was replaced gets another row; those of the audio before stay, and are stale.",
     metadata={
-        "dagster/column_schema": column_schema(_COLUMNS),
+        "dagster/column_schema": column_schema(schemas.BATCH_PREDICTIONS),
         "dagster/column_lineage": column_lineage(
             {
                 "track_id": [("audio_features", "track_id")],
@@ -65,6 +53,7 @@ _FROM_FEATURES = [("audio_features", name) for name in every_column()]
         check_spec("batch_predictions", "stale", "No row of this version is of audio that is not the dataset's now."),
     ],
 )
+@final_if_a_persons
 def batch_predictions(
     context: dg.AssetExecutionContext,
     lake: LakeResource,
@@ -124,7 +113,7 @@ def batch_predictions(
 def by_audio(
     stored: list[dict[str, Any]], audio: Mapping[str, str]
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]], list[dict[str, Any]]]:
-    """Tell the rows of the dataset's present audio from those of audio that was replaced or taken out.
+    """Separate the rows of the dataset's present audio from those of audio that was replaced or taken out.
 
     Parameters
     ----------
@@ -155,7 +144,9 @@ def check_stale(stale: list[dict[str, Any]]) -> dg.AssetCheckResult:
     )
 
 
-def _scored(champion: RegisteredModel, dataset: Dataset, tables: BatchTables, spark: Any) -> list[dict[str, Any]]:
+def _scored(
+    champion: RegisteredModel, dataset: Dataset, tables: BatchTables, spark: "SparkSession"
+) -> list[dict[str, Any]]:
     from spark.labelled_features import labelled_features
     from spark.scoring import Scorer
 

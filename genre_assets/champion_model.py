@@ -3,17 +3,22 @@
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import dagster as dg
 
+from genres.errors import GenresError
 from genres.store import ledger
 from genres.store.batch_tables import BatchTables
 from genres.store.database import Database
 from genres.store.ledger import Dataset
-from genres.store.model_registry import ModelRegistry, RegisteredModel, directory_digest
+from genres.store.model_facts import ModelFacts, RegisteredModel
+from genres.store.model_registry import directory_digest
 from genres_dagster.partitions import DATASETS, OWNERS, provenance
 from genres_dagster.resources import LakeResource, MlflowResource, SparkResource
+
+if TYPE_CHECKING:
+    from mlflow.entities import Run
 
 
 class Verdict(NamedTuple):
@@ -58,23 +63,21 @@ def champion_model(
     )
     context.log.info(f"{best.info.run_name}: {verdict.why}")
     version = registry.register(dataset.dataset, run=best)
-    published = _publish(best, version, tables, registry)
-    registry.describe_version(
-        dataset.dataset,
-        version,
-        {
-            **published,
-            "spark_model_uri": tables.lake.uri(published["spark_model_path"]),
-            "classifier": best.info.run_name,
-            "feature_version": best.data.tags["feature_version"],
-            "is_calibrated": best.data.tags["gives_probability"],
-            "fingerprint": best.data.tags["dataset_fingerprint"],
-            "valid_macro_f1": str(best.data.metrics["valid_macro_f1"]),
-            "data": provenance(dataset),
-            "why": verdict.why,
-            "dagster_run_id": context.run_id,
-        },
+    path, digest = publish(best, version, tables)
+    facts = ModelFacts(
+        spark_model_path=path,
+        spark_model_digest=digest,
+        spark_model_uri=tables.lake.uri(path),
+        classifier=best.info.run_name,
+        feature_version=best.data.tags["feature_version"],
+        is_calibrated=best.data.tags["gives_probability"] == "true",
+        fingerprint=best.data.tags["dataset_fingerprint"],
+        valid_macro_f1=best.data.metrics["valid_macro_f1"],
+        data=provenance(dataset),
+        why=verdict.why,
+        dagster_run_id=context.run_id,
     )
+    registry.describe_version(dataset.dataset, version, facts)
     # The alias comes last: whoever resolves it finds a version that is complete.
     registry.set_alias(dataset.dataset, "champion" if verdict.is_champion else "challenger", version)
     metadata: dict[str, Any] = {
@@ -86,7 +89,7 @@ def champion_model(
         "valid_macro_f1": best.data.metrics["valid_macro_f1"],
         "test_macro_f1": best.data.metrics["test_macro_f1"],
         "test_accuracy": best.data.metrics["test_accuracy"],
-        "spark_model_uri": tables.lake.uri(published["spark_model_path"]),
+        "spark_model_uri": facts.spark_model_uri,
         "mlflow_run": dg.MetadataValue.url(mlflow.run_url(best)),
     }
     if verdict.is_champion or present is not None:
@@ -125,14 +128,14 @@ def judge(*, valid_macro_f1: float, baseline: float, present: float | None) -> V
 
 
 def _present_f1(
-    present: RegisteredModel, parent: Any, dataset: Dataset, tables: BatchTables, spark_connect: SparkResource
+    present: RegisteredModel, parent: "Run", dataset: Dataset, tables: BatchTables, spark_connect: SparkResource
 ) -> float | None:
     """Macro-F1 of the present champion on the validation tracks that the candidates were judged on."""
     if present.fingerprint == parent.data.tags["dataset_fingerprint"]:
         return present.valid_macro_f1  # judged on these very rows
     if present.feature_version != parent.data.tags["feature_version"]:
         return None  # it reads other features than the candidates, which the dataset may not have any more
-    from spark.evaluation import confusion_matrix, metrics
+    from spark.evaluation import confusion_matrices, metrics
     from spark.labelled_features import labelled_features
     from spark.scoring import Scorer
 
@@ -145,18 +148,40 @@ def _present_f1(
             columns=scorer.feature_set.columns,
         ).filter("part = 'valid'")
         genres = sorted({*scorer.genres, *(row["genre"] for row in labelled.select("genre").distinct().collect())})
-        confusion = confusion_matrix(scorer.scored(labelled, keep=["genre"]), genres)
-    return metrics(confusion, genres, part="valid")["valid_macro_f1"]
+        confusions = confusion_matrices(scorer.scored(labelled, keep=["genre", "part"]), genres, parts=["valid"])
+    return metrics(confusions["valid"], genres, part="valid")["valid_macro_f1"]
 
 
-def _publish(run: Any, version: int, tables: BatchTables, registry: ModelRegistry) -> dict[str, str]:
-    """Copy the model's native Spark directory from MLflow to HDFS; give its path there and its digest."""
-    lake = tables.lake
-    target = lake.path(tables.dataset, "models", f"v{version}")
+def publish(run: "Run", version: int, tables: BatchTables) -> tuple[str, str]:
+    """Copy a candidate's native Spark directory to the place of a registered version.
+
+    Parameters
+    ----------
+    run
+        The candidate's MLflow run.
+
+    Returns
+    -------
+    str
+        The version's path in the lake.
+    str
+        Its `directory_digest`.
+
+    Raises
+    ------
+    GenresError
+        If the candidate's directory is not on HDFS.
+    """
+    candidate = tables.candidate_path(run.data.tags["mlflow.parentRunId"], run.info.run_id)
+    target = tables.lake.path(tables.dataset, "models", f"v{version}")
     with tempfile.TemporaryDirectory() as scratch:
-        folder = registry.download_spark_model(run, Path(scratch))
-        attempt = lake.attempt_path(target)
-        for path in sorted(path for path in folder.rglob("*") if path.is_file()):
-            lake.files.pipe_file(f"{attempt}/{path.relative_to(folder).as_posix()}", path.read_bytes())
-        lake.files.rename(attempt, target)
-        return {"spark_model_path": target, "spark_model_digest": directory_digest(folder)}
+        folder = Path(scratch, "model")
+        try:
+            tables.lake.fetch_directory(candidate, folder)
+        except FileNotFoundError as error:
+            raise GenresError(
+                f"{run.info.run_name} of dataset '{tables.dataset}' is not at {tables.lake.uri(candidate)}: it was "
+                "trained by an older version, or swept after a later training; materialize genre_classifiers again"
+            ) from error
+        tables.lake.put_directory(folder, target)
+        return target, directory_digest(folder)

@@ -56,6 +56,15 @@ def build_defs(*, settings: Settings) -> dg.Definitions:
                 description="Only bring a dataset's clips to HDFS.",
             ),
         ],
+        sensors=[
+            dg.AutomationConditionSensorDefinition(
+                "figures_follow",
+                target=dg.AssetSelection.assets(feature_figures, evaluation_figures),
+                default_status=dg.DefaultSensorStatus.RUNNING,
+                minimum_interval_seconds=60,
+                description="Draws figures again when what they show was materialized without them.",
+            )
+        ],
         resources=resources(settings),
         # A process holds one kind of Spark session, so each step gets its own. Forking from a server that has
         # imported what the steps use saves every one of them the imports.
@@ -65,4 +74,7 @@ def build_defs(*, settings: Settings) -> dg.Definitions:
     )
 
 
-defs = build_defs(settings=Settings())
+@dg.definitions
+def defs() -> dg.Definitions:
+    """Build the batch half from the environment's settings, when Dagster loads the location."""
+    return build_defs(settings=Settings())

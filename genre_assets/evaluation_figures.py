@@ -22,6 +22,8 @@ _COMPARED = ("valid_macro_f1", "valid_accuracy", "test_macro_f1", "test_accuracy
     kinds={"python", "matplotlib", "mlflow"},
     owners=OWNERS,
     partitions_def=DATASETS,
+    # Where the daemon runs, figures follow what they show, also if that was materialized alone.
+    automation_condition=dg.AutomationCondition.eager(),
     description="Metrics of the candidates side by side, their confusion on the test part, and F1 of each genre.",
 )
 def evaluation_figures(
@@ -97,8 +99,8 @@ def confusion_matrices(confusions: dict[str, dict[str, Any]], *, data: str) -> "
     )
     for axis in axes.flat[len(confusions) :]:
         axis.set_axis_off()
-    for axis, (classifier, found) in zip(axes.flat, confusions.items(), strict=False):
-        draw_confusion(axis, np.array(found["confusion"]), found["genres"])
+    for axis, (classifier, counts) in zip(axes.flat, confusions.items(), strict=False):
+        draw_confusion(axis, np.array(counts["confusion"]), counts["genres"])
         axis.set_title(classifier, fontsize=9)
     return figure
 
@@ -110,7 +112,7 @@ def f1_by_genre(metrics: dict[str, dict[str, float]], genres: list[str], *, data
     from spark.evaluation import metric_key
 
     figure, axes = new_figure(9, 3.8, title="F1 of each genre on the test part", data=data)
-    values = np.array([[found[f"test_f1_{metric_key(genre)}"] for genre in genres] for found in metrics.values()])
+    values = np.array([[scores[f"test_f1_{metric_key(genre)}"] for genre in genres] for scores in metrics.values()])
     axes.imshow(values, cmap="Greens", vmin=0, vmax=1, aspect="auto")
     axes.set_xticks(range(len(genres)), genres, rotation=45, ha="right", fontsize=8)
     axes.set_yticks(range(len(metrics)), list(metrics), fontsize=8)

@@ -27,6 +27,8 @@ _RATE = 22_050
     kinds={"python", "matplotlib"},
     owners=OWNERS,
     partitions_def=DATASETS,
+    # Where the daemon runs, figures follow what they show, also if that was materialized alone.
+    automation_condition=dg.AutomationCondition.eager(),
     description="Mel spectrogram of a clip of each genre, feature distributions by genre, correlations and a PCA.",
 )
 def feature_figures(

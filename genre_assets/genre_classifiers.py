@@ -1,11 +1,14 @@
 """``genre_classifiers``: the candidate models, trained, judged and logged, each its own MLflow run under one parent."""
 
+import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any, NamedTuple
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
 
 import dagster as dg
 
+from genre_assets.training_config import TrainingConfig
 from genres.audio.feature_set import FeatureSet
 from genres.audio.feature_sets import feature_set_named
 from genres.datasets.split import fingerprint as split_fingerprint
@@ -16,12 +19,16 @@ from genres.store.database import Database
 from genres.store.model_registry import ModelRegistry
 from genres_dagster.partitions import DATASETS, OWNERS, provenance
 from genres_dagster.resources import LakeResource, MlflowResource, SparkResource
+from spark.classifiers import Candidate
 
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
+    from matplotlib.figure import Figure
+    from mlflow.entities import Metric
+    from pyspark.sql import SparkSession
 
-    from spark.classifiers import Candidate, Prepared
+    from spark.classifiers import Prepared
 
 PARTS = ("valid", "test")
 """The parts that models are judged on; the validation part decides, the test part is only reported."""
@@ -39,6 +46,8 @@ class TrainingData(NamedTuple):
     feature_set: FeatureSet
     fingerprint: str
     """Of the tracks, their genres and parts, and the feature version."""
+    counts: "dict[str, npt.NDArray[np.int64]]"
+    """Tracks of each genre, by part."""
 
 
 @dg.asset(
@@ -48,26 +57,28 @@ class TrainingData(NamedTuple):
     owners=OWNERS,
     partitions_def=DATASETS,
     description="Six MLlib pipelines, trained on the training part and judged on the validation and test parts. Each "
-    "is an MLflow run with its parameters, metrics, confusion matrix and model.",
+    "is an MLflow run with its parameters, metrics, confusion matrix and model. Which of them, and with which "
+    "hyperparameters, can be chosen in the launchpad.",
 )
 def genre_classifiers(
     context: dg.AssetExecutionContext,
+    config: TrainingConfig,
     settings: dg.ResourceParam[Settings],
     lake: LakeResource,
     database: dg.ResourceParam[Database],
     mlflow: MlflowResource,
-    spark_classic: SparkResource,
+    spark_connect: SparkResource,
 ) -> dg.MaterializeResult:
     """Train and log the candidates."""
-    from spark.classifiers import candidates
+    from pyspark.util import inheritable_thread_target
 
     database.check_migrated()
-    everything = candidates(settings.classifiers)
+    everything = config.candidates(settings.classifiers)
     dataset = ledger.registered_dataset(database, context.partition_key)
     tables = BatchTables(lake.open(), database, dataset.dataset)
     registry = mlflow.open()
     feature_set = feature_set_named(dataset.feature_set)
-    data = _training_data(tables, feature_set, spark_classic)
+    data = _training_data(tables, feature_set, spark_connect.spark_session)
     baseline = _baseline(data)
     tags = {
         "data": provenance(dataset),
@@ -84,23 +95,26 @@ def genre_classifiers(
         ThreadPoolExecutor(_AT_A_TIME) as pool,
     ):
         registry.client.log_batch(parent.info.run_id, metrics=_as_metrics(baseline))
-        tmp_uri = tables.lake.uri(f"{tables.lake.root}/_tmp/mlflow")
 
-        def train(candidate: "Candidate") -> tuple[str, dict[str, float], float, str]:
+        def train(candidate: Candidate) -> tuple[str, dict[str, float], float, str]:
             started = time.monotonic()
             with registry.run(
                 dataset.dataset, run_name=candidate.name, stage="candidate", tags=tags, parent=parent
             ) as child:
-                found = _train(candidate, data, registry, tmp_uri=tmp_uri)
-            return candidate.name, found, time.monotonic() - started, mlflow.run_url(child)
+                path = tables.candidate_path(parent.info.run_id, child.info.run_id)
+                scores = _train(candidate, data, tables, registry, path)
+            return candidate.name, scores, time.monotonic() - started, mlflow.run_url(child)
 
-        for number, row in enumerate(pool.map(train, everything), 1):
-            name, found, took, _ = row
+        # MLlib asks for the session of the thread that it is called in.
+        in_session = inheritable_thread_target(spark_connect.spark_session)
+        for number, row in enumerate(pool.map(in_session(train), everything), 1):
+            name, scores, took, _ = row
             context.log.info(
-                f"{number} of {len(everything)}: {name}: validation macro-F1 {found['valid_macro_f1']:.3f}, "
-                f"accuracy {found['valid_accuracy']:.3f}, {took:.1f} s"
+                f"{number} of {len(everything)}: {name}: validation macro-F1 {scores['valid_macro_f1']:.3f}, "
+                f"accuracy {scores['valid_accuracy']:.3f}, {took:.1f} s"
             )
             rows.append(row)
+    tables.sweep_candidates(training=parent.info.run_id)
     return dg.MaterializeResult(
         metadata={
             "data": provenance(dataset),
@@ -116,12 +130,17 @@ def genre_classifiers(
     )
 
 
-def _training_data(tables: BatchTables, feature_set: FeatureSet, spark_classic: SparkResource) -> TrainingData:
+def _training_data(tables: BatchTables, feature_set: FeatureSet, spark: "SparkSession") -> TrainingData:
+    import numpy as np
+
     from spark.classifiers import index_genres, prepare
     from spark.labelled_features import labelled_features
 
+    # The samples that a forest draws depend on the order of the rows, which comes out of the join: it must not hang on
+    # how many cores the server has.
+    spark.conf.set("spark.sql.shuffle.partitions", 2)
     labelled = labelled_features(
-        spark_classic.spark_session,
+        spark,
         feature_uris=[tables.lake.uri(path) for path in tables.feature_paths(feature_set.feature_version)],
         split_uri=tables.lake.uri(tables.split_path()),
         columns=feature_set.columns,
@@ -129,58 +148,63 @@ def _training_data(tables: BatchTables, feature_set: FeatureSet, spark_classic: 
     # Training runs hundreds of small jobs over these rows. A checkpoint, unlike a cache, also forgets how they came
     # about: the scheduler otherwise walks the whole join again for each job (LinearSVC took four times as long).
     indexed, genres = index_genres(labelled.filter("part != 'excluded'").localCheckpoint())
-    parts = {part: indexed.filter(indexed.part == part).coalesce(1) for part in ("train", *PARTS)}
-    prepared = prepare(parts, columns=feature_set.columns, genres=genres)
+    prepared = prepare(indexed, columns=feature_set.columns, genres=genres)
+    counts = {part: np.zeros(len(genres), dtype=np.int64) for part in ("train", *PARTS)}
+    for row in indexed.groupBy("part", "genre").count().collect():
+        counts[row["part"]][genres.index(row["genre"])] = row["count"]
     split = split_fingerprint(tables.split())
-    return TrainingData(prepared, genres, feature_set, ledger.fingerprint([split, feature_set.feature_version]))
+    fingerprint = ledger.fingerprint([split, feature_set.feature_version])
+    return TrainingData(prepared, genres, feature_set, fingerprint, counts)
 
 
 def _baseline(data: TrainingData) -> dict[str, float]:
     """Metrics of always answering the most frequent genre, under ``baseline_`` names, and the parts' sizes."""
-    import numpy as np
-
     from spark.evaluation import majority_confusion, metrics
 
-    counts: dict[str, npt.NDArray[np.int64]] = {}
-    for part, rows in data.prepared.parts.items():
-        by_genre = {row["genre"]: row["count"] for row in rows.groupBy("genre").count().collect()}
-        counts[part] = np.array([by_genre.get(genre, 0) for genre in data.genres])
-    found = {f"{part}_rows": float(count.sum()) for part, count in counts.items()}
+    baseline = {f"{part}_rows": float(count.sum()) for part, count in data.counts.items()}
     for part in PARTS:
-        values = metrics(majority_confusion(counts["train"], counts[part]), data.genres, part=part)
-        found |= {f"baseline_{name}": values[name] for name in (f"{part}_accuracy", f"{part}_macro_f1")}
-    return found
+        values = metrics(majority_confusion(data.counts["train"], data.counts[part]), data.genres, part=part)
+        baseline |= {f"baseline_{name}": values[name] for name in (f"{part}_accuracy", f"{part}_macro_f1")}
+    return baseline
 
 
-def _train(candidate: "Candidate", data: TrainingData, registry: ModelRegistry, *, tmp_uri: str) -> dict[str, float]:
-    """Train a candidate and log everything about it to the open MLflow run; give its metrics."""
+def _train(
+    candidate: Candidate, data: TrainingData, tables: BatchTables, registry: ModelRegistry, path: str
+) -> dict[str, float]:
+    """Train a candidate, save it at `path`, log everything about it to the open MLflow run; return its metrics."""
     import mlflow
 
-    from spark.evaluation import confusion_matrix, metrics
+    from spark.evaluation import confusion_matrices, metrics
 
     mlflow.log_params(
         {
             "classifier": candidate.name,
             "feature_set": data.feature_set.feature_version,
             "genres": len(data.genres),
-            **candidate.params,
+            **candidate.model_dump(),
         }
     )
     mlflow.set_tags({"gives_probability": str(candidate.gives_probability).lower()})
     started = time.monotonic()
     model, classifying = data.prepared.fit(candidate)
-    found = {"train_s": time.monotonic() - started}
-    for part in PARTS:
-        confusion = confusion_matrix(classifying.transform(data.prepared.parts[part]), data.genres)
-        found |= metrics(confusion, data.genres, part=part)
+    scores = {"train_s": time.monotonic() - started}
+    confusions = confusion_matrices(classifying.transform(data.prepared.judged), data.genres, parts=PARTS)
+    for part, confusion in confusions.items():
+        scores |= metrics(confusion, data.genres, part=part)
         mlflow.log_dict({"genres": data.genres, "confusion": confusion.tolist()}, f"confusion_{part}.json")
         mlflow.log_figure(_confusion_figure(candidate.name, part, confusion, data.genres), f"confusion_{part}.png")
-    mlflow.log_metrics(found)
-    registry.log_spark_model(model, columns=data.feature_set.columns, tmp_uri=tmp_uri)
-    return found
+    mlflow.log_metrics(scores)
+    attempt = tables.candidate_attempt()
+    model.write().save(tables.lake.uri(attempt))
+    tables.lake.files.rename(attempt, path)
+    with tempfile.TemporaryDirectory() as scratch:
+        directory = Path(scratch, "model")
+        tables.lake.fetch_directory(path, directory)
+        registry.log_spark_model(directory, columns=data.feature_set.columns)
+    return scores
 
 
-def _confusion_figure(name: str, part: str, confusion: "npt.NDArray[np.int64]", genres: list[str]) -> Any:
+def _confusion_figure(name: str, part: str, confusion: "npt.NDArray[np.int64]", genres: list[str]) -> "Figure":
     from genres_dagster.figures import draw_confusion, new_figure
 
     figure, axes = new_figure(6, 5.4, title=f"{name}, {part} part", data="rows: true genre; columns: predicted genre")
@@ -188,7 +212,7 @@ def _confusion_figure(name: str, part: str, confusion: "npt.NDArray[np.int64]", 
     return figure
 
 
-def _as_metrics(values: dict[str, float]) -> list[Any]:
+def _as_metrics(values: dict[str, float]) -> "list[Metric]":
     from mlflow.entities import Metric
 
     now = int(time.time() * 1000)
@@ -201,8 +225,8 @@ def _table(rows: list[tuple[str, dict[str, float], float, str]], baseline: dict[
         "|---|---|---|---|---|---|---|",
     ]
     names = ("valid_macro_f1", "valid_accuracy", "test_macro_f1", "test_accuracy")
-    for classifier, found, took, url in rows:
-        figures = " | ".join(f"{found[name]:.3f}" for name in names)
+    for classifier, scores, took, url in rows:
+        figures = " | ".join(f"{scores[name]:.3f}" for name in names)
         lines.append(f"| {classifier} | {figures} | {took:.1f} s | [run]({url}) |")
     figures = " | ".join(f"{baseline['baseline_' + name]:.3f}" for name in names)
     lines.append(f"| *majority baseline* | {figures} | | |")

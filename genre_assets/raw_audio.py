@@ -11,12 +11,12 @@ from genres.datasets import published_datasets
 from genres.datasets.folder import LabelledFile, notices, scan
 from genres.errors import GenresError
 from genres.settings import Settings
-from genres.store import ledger, quarantine
+from genres.store import ledger, quarantine, schemas
 from genres.store.batch_tables import BatchTables
 from genres.store.database import Database
 from genres.store.lake import Lake
 from genres_dagster.checks import check, check_spec
-from genres_dagster.columns import TRACK_COLUMNS, column_schema
+from genres_dagster.columns import column_schema
 from genres_dagster.figures import figure_metadata, new_figure
 from genres_dagster.partitions import DATASETS, OWNERS, provenance
 from genres_dagster.resources import LakeResource
@@ -26,19 +26,6 @@ if TYPE_CHECKING:
 
 _SEED = 0
 
-_COLUMNS = {
-    **TRACK_COLUMNS,
-    "file_name": ("string", "As found; data, never a path."),
-    "path": ("string", "On HDFS; empty for a quarantined clip."),
-    "md5": ("string", "For comparison with published checksums."),
-    "bytes": ("bigint", "Size of the file."),
-    "duration_s": ("double", "Seconds, from the header that the gate checked."),
-    "sample_rate": ("int", "Hertz."),
-    "channels": ("smallint", "1 or 2."),
-    "status": ("string", "accepted or quarantined."),
-    "reason": ("string", "Why it was quarantined."),
-}
-
 
 @dg.asset(
     group_name="audio",
@@ -46,11 +33,7 @@ _COLUMNS = {
     owners=OWNERS,
     partitions_def=DATASETS,
     description="The labelled clips in HDFS and their manifest. Uploads only what is new or changed.",
-    metadata={
-        "dagster/column_schema": column_schema(
-            _COLUMNS, nullable=["path", "duration_s", "sample_rate", "channels", "reason"]
-        )
-    },
+    metadata={"dagster/column_schema": column_schema(schemas.RAW_AUDIO)},
     check_specs=[
         *(
             check_spec(
@@ -84,17 +67,17 @@ def raw_audio(
             seed=_SEED,
             on_progress=lambda done, total: _log_tenths(context, "synthesised", done, total),
         )
-    found = scan(dataset.source_folder)
-    for line in notices(found):
+    folder = scan(dataset.source_folder)
+    for line in notices(folder):
         context.log.warning(line)
     tables = BatchTables(lake.open(), database, dataset.dataset)
     known = tables.manifest() if tables.has_manifest() else None
 
     uploaded, rows = 0, []
-    for row, was_uploaded in upload_clips(found.files, tables, known, settings):
+    for row, was_uploaded in upload_clips(folder.files, tables, known, settings):
         rows.append(row)
         uploaded += was_uploaded
-        _log_tenths(context, "in HDFS", len(rows), len(found.files))
+        _log_tenths(context, "in HDFS", len(rows), len(folder.files))
     manifest = pd.DataFrame(rows)
     refused = manifest[manifest["status"] == "quarantined"]
     if len(refused) == len(manifest):
@@ -129,7 +112,7 @@ def raw_audio(
             "clips_accepted": len(accepted),
             "clips_quarantined": len(refused),
             "clips_uploaded": uploaded,
-            "ignored": dg.MetadataValue.json(found.ignored),
+            "ignored": dg.MetadataValue.json(folder.ignored),
             "manifest": tables.lake.uri(commit.path),
             "fingerprint": commit.fingerprint,
             "class_balance": figure_metadata(figure),
@@ -223,15 +206,15 @@ def published_checksums(manifest: "pd.DataFrame") -> Iterator[dg.AssetCheckResul
             actual = f"the names are not {title}'s"
             yield check(f"{known.name}_checksums", True, expected=f"only for {title}'s names", actual=actual)
             continue
-        found = known.validate(dict(zip(manifest["track_id"], manifest["md5"], strict=True)))
+        validation = known.validate(dict(zip(manifest["track_id"], manifest["md5"], strict=True)))
         in_all = len(known.read_tracks())
         yield check(
             f"{known.name}_checksums",
-            not found.different,
+            not validation.different,
             expected=f"every file is {title}'s original",
-            actual=f"{len(found.different)} differ, {len(found.missing)} of {title}'s {in_all} are not here",
+            actual=f"{len(validation.different)} differ, {len(validation.missing)} of {title}'s {in_all} are not here",
             warn=True,
-            different=dg.MetadataValue.json(found.different[:50]),
+            different=dg.MetadataValue.json(validation.different[:50]),
         )
 
 

@@ -4,15 +4,13 @@ import dagster as dg
 
 from genres.audio.feature_sets import feature_set_named
 from genres.datasets.split import EXCLUDED, split_tracks
-from genres.store import ledger
+from genres.store import ledger, schemas
 from genres.store.batch_tables import BatchTables
 from genres.store.database import Database
 from genres_dagster.checks import check, check_spec
-from genres_dagster.columns import TRACK_COLUMNS, column_lineage, column_schema
+from genres_dagster.columns import column_lineage, column_schema
 from genres_dagster.partitions import DATASETS, OWNERS, provenance
 from genres_dagster.resources import LakeResource
-
-_COLUMNS = {**TRACK_COLUMNS, "part": ("string", "train, valid, test or excluded.")}
 
 
 @dg.asset(
@@ -24,8 +22,10 @@ _COLUMNS = {**TRACK_COLUMNS, "part": ("string", "train, valid, test or excluded.
     description="Train, validation and test part of each track: the fault-filtered split where the names are GTZAN's, "
     "otherwise stratified by genre. Identical audio never stands in two parts.",
     metadata={
-        "dagster/column_schema": column_schema(_COLUMNS),
-        "dagster/column_lineage": column_lineage({name: [("audio_features", name)] for name in TRACK_COLUMNS}),
+        "dagster/column_schema": column_schema(schemas.TRACK_SPLIT),
+        "dagster/column_lineage": column_lineage(
+            {column.name: [("audio_features", column.name)] for column in schemas.TRACK}
+        ),
     },
     check_specs=[
         check_spec("track_split", "no_leak", "No track and no sha256 is in two parts.", blocking=True),

@@ -47,7 +47,6 @@ class Ports(NamedTuple):
     kafka_controller: int
     spark_connect: int
     spark_ui: int
-    spark_history: int
     mlflow: int
     dagster: int
 
@@ -64,7 +63,6 @@ class Ports(NamedTuple):
             kafka_controller=base + 93,
             spark_connect=base + 2,
             spark_ui=base + 40,
-            spark_history=base + 80,
             mlflow=base + 50,
             dagster=base + 30,
         )
@@ -132,8 +130,7 @@ class Settings(BaseSettings):
     lake_path: str = Field("/genres", pattern=r"^/[\w./-]*$", description="The lake's folder on HDFS.")
     kafka_bootstrap_servers: str = Field("", description="host:port[,host:port…] of the brokers.")
     spark_remote: str = Field("", description="sc://host:port of the Spark Connect server.")
-    spark_master: str = Field("local[*]", description="Master of classic sessions (training): local[*], spark://….")
-    spark_driver_memory: str = Field("1g", pattern=r"^\d+[gm]$", description="Heap of the embedded Spark JVMs.")
+    spark_driver_memory: str = Field("1g", pattern=r"^\d+[gm]$", description="Heap of the Spark Connect server.")
     mlflow_tracking_uri: str = Field("", description="http://host:port of the MLflow server.")
     database_url: SecretStr = Field(SecretStr(""), description="SQLAlchemy URL: sqlite:///… or postgresql+psycopg://….")
 
@@ -173,7 +170,10 @@ class Settings(BaseSettings):
     range_grace_s: float = Field(
         60.0, gt=0, description="A planned batch without a sign of life for so long is tried again."
     )
-    max_attempts: int = Field(3, ge=1, description="Failures after which a batch is split to find the clip at fault.")
+    clip_limit_s: float = Field(60.0, gt=0, description="How long a worker may compute with one clip, in seconds.")
+    range_limit_s: float = Field(
+        600.0, gt=0, description="How long a streaming batch may go without progress before its run counts as stuck."
+    )
     keep_partitions: int = Field(2000, ge=100, description="Streaming partitions that Dagster shows; older ones go.")
     lease_s: float = Field(30.0, gt=0, description="How long a draining run holds the topic without renewing.")
     stream_dataset: str = Field(

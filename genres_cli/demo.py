@@ -262,13 +262,13 @@ def _print_champion(console: Console, settings: Settings, dataset: "Dataset") ->
     registry = ModelRegistry(settings.tracking_uri)
     champion = registry.find_champion(dataset.dataset)
     if champion is None:
-        why = registry.alias_tags(dataset.dataset, "challenger").get("why", "nothing was registered")
+        challenger = registry.find_aliased(dataset.dataset, "challenger")
+        why = challenger.why if challenger else "nothing was registered"
         console.print(f"[bold red]no champion[/]: {escape(why)}; no predictions were written")
         return False
-    tags = registry.alias_tags(dataset.dataset, "champion")
     data = " on [bold yellow]synthetic[/] sound" if dataset.is_synthetic else ""
     console.print(
-        f"champion: [bold]{tags['classifier']}[/], {champion.name} version {champion.version}, "
+        f"champion: [bold]{champion.classifier}[/], {champion.name} version {champion.version}, "
         f"validation macro-F1 {champion.valid_macro_f1:.3f}{data}"
     )
     return True
@@ -280,12 +280,10 @@ def _print_addresses(console: Console, settings: Settings) -> None:
         "Dagster (after `make ui`)": settings.dagster_url,
         "MLflow": settings.tracking_uri,
         "Spark UI": f"http://127.0.0.1:{ports.spark_ui}" if "spark" in settings.embedded else settings.remote,
-        "Spark history (training)": f"http://127.0.0.1:{ports.spark_history}" if "spark" in settings.embedded else "",
     }
     table = Table("where to look", "address")
     for name, address in addresses.items():
-        if address:
-            table.add_row(name, address)
+        table.add_row(name, address)
     console.print(table)
 
 

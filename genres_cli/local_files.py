@@ -90,7 +90,7 @@ def predict_files(console: Console, paths: Sequence[Path], settings: Settings, d
     feature_set = feature_set_of(champion.feature_version)
     features = _features(console, files, feature_set, settings)
     good = features[features["reason"].isna()]
-    spark = open_session(session_config("connect", settings, app_name="genres predict"))
+    spark = open_session(session_config(settings, app_name="genres predict"))
     try:
         with Scorer(champion, trained_on=entry, lake=Lake.of(settings)) as scorer:
             # Two folders may hold the same file name; the row's number tells them apart.
@@ -128,14 +128,14 @@ def _audio_files(console: Console, paths: Sequence[Path]) -> list[Path]:
         if path.is_dir():
             found = sorted(_audio_in(path, passed_over))
             if not found:
-                seen = f"; passed over: {reasons(passed_over)}" if passed_over.total() else ""
+                seen = f"; passed over: {reasons(passed_over)}" if passed_over else ""
                 raise GenresError(f"folder {display_path(path)} holds no audio ({', '.join(SUFFIXES)}){seen}")
             files += found
         elif path.exists():
             files.append(path)
         else:
             raise GenresError(f"there is no file or folder {display_path(path)}")
-    if passed_over.total():
+    if passed_over:
         console.print(f"passed over: {reasons(passed_over)}")
     return files
 
@@ -146,8 +146,7 @@ def _audio_in(folder: Path, passed_over: "Counter[str]") -> Iterator[Path]:
     for place, folders, names in os.walk(folder):
         linked = [name for name in folders if (Path(place) / name).is_symlink()]
         hidden = [name for name in [*folders, *names] if name.startswith(".")]
-        passed_over["link to a folder"] += len(linked)
-        passed_over["hidden"] += len(hidden)
+        passed_over.update(["link to a folder"] * len(linked) + ["hidden"] * len(hidden))
         folders[:] = [name for name in folders if name not in (*hidden, *linked)]
         for name in names:
             file = Path(place) / name

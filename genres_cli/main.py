@@ -15,6 +15,9 @@ from genres.errors import GenresError
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from genres.settings import Settings
+    from genres.store.stream_ledger.producers import Producer
+
 NO_CHAMPION = 3
 """Exit code of a run that ended well but found no model worth predicting with."""
 
@@ -25,7 +28,7 @@ _files = click.argument("files", type=_PATH, nargs=-1, required=True)
 
 
 def main() -> None:
-    """Run the command; an error that a user can mend is one line and exit code 1."""
+    """Run the command; an error that a user can fix is one line and exit code 1."""
     try:
         app()
     except GenresError as error:
@@ -88,7 +91,7 @@ def down() -> None:
 @app.command()
 @_as_json
 def status(as_json: bool) -> None:
-    """Show each service: state, process, address, memory, data, UI."""
+    """Show each service and each stream's producer, and how it is."""
     _show_status(as_json=as_json)
 
 
@@ -218,17 +221,37 @@ def ui() -> None:
 def _show_status(*, as_json: bool) -> None:
     from genres.addresses import require_addresses
     from genres.settings import Settings
+    from genres_cli import report
     from local_stack.stack import status as ask
 
     settings = Settings()
     require_addresses(settings)
     services = ask(settings)
+    producers = _producers(settings)
     if as_json:
-        _print_json([service._asdict() for service in services])
+        rows = [service._asdict() for service in services]
+        _print_json([*rows, *report.producer_rows(settings.streams, producers, settings.state_dir / "logs")])
     else:
-        from genres_cli.report import status_table
+        console = _console()
+        console.print(report.status_table(services))
+        for line in report.producer_lines(settings.streams, producers):
+            console.print(line, markup=False, highlight=False, soft_wrap=True)
 
-        _console().print(status_table(services))
+
+def _producers(settings: "Settings") -> "list[Producer | None]":
+    """Look up each stream's producer; there is none as long as there are no tables."""
+    from genres.store.database import Database
+    from genres.store.stream_ledger.producers import newest
+
+    if settings.database == f"sqlite:///{settings.state_dir / 'genres.db'}" and not settings.state_dir.exists():
+        return [None for _ in settings.streams]  # who asks for the status of nothing makes no folder
+    database = Database(settings.database)
+    try:
+        database.check_migrated()
+        return [newest(database, stream.topic) for stream in settings.streams]
+    except GenresError as error:
+        _console(stderr=True).print(f"producers: {error}", markup=False, highlight=False, soft_wrap=True)
+        return [None for _ in settings.streams]
 
 
 def _console(*, stderr: bool = False) -> "Console":

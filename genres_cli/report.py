@@ -3,6 +3,7 @@
 import contextlib
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -10,8 +11,12 @@ from rich.live import Live
 from rich.markup import escape
 from rich.table import Table
 
+from genres.file_names import display_path
+
 if TYPE_CHECKING:
+    from genres.settings import StreamSettings
     from genres.store.database import Database
+    from genres.store.stream_ledger.producers import Producer
     from local_stack.stack import ServiceStatus
 
 _COLOURS = {"running": "green", "external": "green", "starting": "yellow", "stopped": "dim", "unhealthy": "red"}
@@ -35,6 +40,40 @@ def status_table(services: "Sequence[ServiceStatus]") -> Table:
     total = sum(service.memory_bytes or 0 for service in services)
     table.add_row("all", "", "", "", f"{total / 2**20:.0f} MiB", "", "")
     return table
+
+
+def producer_lines(streams: "Sequence[StreamSettings]", producers: "Sequence[Producer | None]") -> list[str]:
+    """Return a line about each stream's producer."""
+    from genres.store.stream_ledger.producers import describe
+
+    return [
+        f"producer of {stream.topic} ({display_path(stream.watch_folder)}): {describe(producer)}"
+        for stream, producer in zip(streams, producers, strict=True)
+    ]
+
+
+def producer_rows(
+    streams: "Sequence[StreamSettings]", producers: "Sequence[Producer | None]", logs: Path
+) -> list[dict[str, Any]]:
+    """Return each stream's producer with the keys of a service."""
+    rows = []
+    for stream, producer in zip(streams, producers, strict=True):
+        is_gone = producer is None or producer.ended_at is not None
+        name = "_".join(filter(None, ("folder_producer", stream.name)))
+        rows.append(
+            {
+                "service": name,
+                "state": "stopped" if is_gone else "running" if producer and producer.is_alive() else "silent",
+                "pid": None if is_gone or producer is None else producer.pid,
+                "address": stream.topic,
+                "memory_bytes": None,
+                "data_dir": stream.watch_folder,
+                "log": logs / f"{name}.log",
+                "ui": None,
+                "reason": (producer and producer.last_error) or "",
+            }
+        )
+    return rows
 
 
 def predictions_table(rows: list[dict[str, Any]], *, name: str) -> Table:
@@ -62,7 +101,7 @@ def predictions_table(rows: list[dict[str, Any]], *, name: str) -> Table:
 
 
 def follow_stream(console: Console, database: "Database") -> None:
-    """Show the stream's newest predictions, anew every second, until Ctrl-C."""
+    """Show the stream's newest predictions, again every second, until Ctrl-C."""
     from genres.store.stream_ledger import results
 
     with contextlib.suppress(KeyboardInterrupt), Live(console=console, auto_refresh=False) as live:

@@ -1,10 +1,12 @@
 """The demo's streaming half: drop clips that no model was trained on, and wait until each has its row."""
 
+import contextlib
 import hashlib
 import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -29,6 +31,10 @@ _CLIPS = 20
 _PATIENCE_S = 600.0
 _STOP_S = 10.0
 """How long a process may take to end in order: the producer flushes; the daemon would wait for a sensor's long poll."""
+_PAUSES_S = (1.0, 30.0)
+"""How long a producer that ended is left alone before it is started again, the first time and at most, in seconds."""
+_SETTLED_S = 60.0
+"""A producer that lived for so long did start well: should it end, it is started again soon."""
 
 
 def run_stream_demo(console: Console, settings: Settings, instance: "dg.DagsterInstance", dataset: "Dataset") -> None:
@@ -116,14 +122,50 @@ def stream_running(settings: Settings, instance: "dg.DagsterInstance") -> Iterat
 
 @contextmanager
 def producers_running(settings: Settings) -> Iterator[None]:
-    """Run ``genres watch`` on each stream's folder meanwhile."""
+    """Run ``genres watch`` on each stream's folder meanwhile, again whenever it ends."""
     with ExitStack() as running:
         for stream in settings.streams:
             stream.watch_folder.mkdir(parents=True, exist_ok=True)
             command = [sys.executable, "-m", "genres_cli", "watch", "--stream", stream.name]
             log = "_".join(filter(None, ("folder_producer", stream.name)))
-            running.enter_context(_running(command, settings.state_dir / "logs" / f"{log}.log"))
+            running.enter_context(kept_running(command, settings.state_dir / "logs" / f"{log}.log"))
         yield
+
+
+@contextmanager
+def kept_running(command: list[str], log: Path) -> Iterator[None]:
+    """Run a command meanwhile, and again after a pause whenever it ends; its output goes to a log.
+
+    Not by the stack's supervisord: the command's life is that of who runs it, and a stack that runs elsewhere has none.
+    """
+    stopping = threading.Event()
+    keeper = threading.Thread(target=_keep_running, args=(command, log, stopping))
+    keeper.start()
+    try:
+        yield
+    finally:
+        stopping.set()
+        keeper.join()
+
+
+def _keep_running(command: list[str], log: Path, stopping: threading.Event) -> None:
+    pause_s = _PAUSES_S[0]
+    while not stopping.is_set():
+        began = time.monotonic()
+        try:
+            with _running(command, log) as process:
+                while process.poll() is None:
+                    if stopping.wait(0.2):
+                        return
+            why = f"ended with exit code {process.returncode}"
+        except OSError as error:  # no memory to start it, no room for its log
+            why = f"cannot be started ({error})"
+        if time.monotonic() - began > _SETTLED_S:
+            pause_s = _PAUSES_S[0]
+        with contextlib.suppress(OSError), log.open("a") as output:
+            output.write(f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC: it {why}; it is started again in {pause_s:g} s\n")
+        stopping.wait(pause_s)
+        pause_s = min(2 * pause_s, _PAUSES_S[1])
 
 
 @contextmanager
@@ -145,7 +187,7 @@ def _running(command: list[str], log: Path) -> Iterator["subprocess.Popen[bytes]
 
 
 def ui_runs(settings: Settings) -> bool:
-    """Tell whether ``make ui`` is open on this stack: its daemon looks after the sensors then."""
+    """Return whether ``make ui`` is open on this stack: its daemon looks after the sensors then."""
     import requests
 
     try:
@@ -208,7 +250,7 @@ def _wait_for_sensors(instance: "dg.DagsterInstance", log: Path) -> None:
     raise GenresError(f"the Dagster daemon's sensors did not start within two minutes; {log} may say why")
 
 
-def _drop(folder: Path, settings: Settings, database: Any, dataset: "Dataset") -> set[str]:
+def _drop(folder: Path, settings: Settings, database: "Database", dataset: "Dataset") -> set[str]:
     """Drop clips kept out of training, and a text file named .wav; give the hashes of all."""
     clips = _synthetic(settings, database) if dataset.is_synthetic else _test_part(settings, database, dataset)
     clips.append((folder / "notes.wav", b"a text file named .wav, to be quarantined"))
@@ -218,7 +260,7 @@ def _drop(folder: Path, settings: Settings, database: Any, dataset: "Dataset") -
     return {hashlib.sha256(data).hexdigest() for _, data in clips}
 
 
-def _synthetic(settings: Settings, database: Any) -> list[tuple[Path, bytes]]:
+def _synthetic(settings: Settings, database: "Database") -> list[tuple[Path, bytes]]:
     """Synthesise clips beyond those of the dataset; others each time, as known ones would be told apart."""
     import io
 
@@ -240,7 +282,7 @@ def _synthetic(settings: Settings, database: Any) -> list[tuple[Path, bytes]]:
     return clips
 
 
-def _test_part(settings: Settings, database: Any, dataset: "Dataset") -> list[tuple[Path, bytes]]:
+def _test_part(settings: Settings, database: "Database", dataset: "Dataset") -> list[tuple[Path, bytes]]:
     """Take the test part's clips from the lake: no model was trained on or chosen by them."""
     from genres.store.batch_tables import BatchTables
     from genres.store.lake import Lake

@@ -19,7 +19,7 @@ def check_spec(asset: dg.AssetKey | str, name: str, description: str, *, blockin
 def check(
     name: str, passed: bool, *, expected: str, actual: str, warn: bool = False, **metadata: Any
 ) -> dg.AssetCheckResult:
-    """Give the result of a check.
+    """Build the result of a check.
 
     Parameters
     ----------

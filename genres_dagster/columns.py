@@ -4,21 +4,22 @@ from collections.abc import Mapping, Sequence
 
 import dagster as dg
 
-TRACK_COLUMNS = {
-    "track_id": ("string", "Unique within the dataset."),
-    "genre": ("string", "The label: the folder's name."),
-    "sha256": ("string", "Of the clip's bytes."),
-}
+from genres.store.schemas import Table
 
 
-def column_schema(columns: Mapping[str, tuple[str, str]], *, nullable: Sequence[str] = ()) -> dg.TableSchema:
-    """Build a table's schema from column name to (type, description)."""
+def column_schema(table: Table) -> dg.TableSchema:
+    """Describe a table's columns to Dagster."""
     return dg.TableSchema(
         columns=[
             dg.TableColumn(
-                name, type_, description=text, constraints=dg.TableColumnConstraints(nullable=name in nullable)
+                column.name,
+                column.kind,
+                description=column.description,
+                constraints=dg.TableColumnConstraints(
+                    nullable=column.nullable, other=["primary key"] if column.key else []
+                ),
             )
-            for name, (type_, text) in columns.items()
+            for column in table.columns
         ]
     )
 

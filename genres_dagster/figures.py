@@ -2,11 +2,15 @@
 
 import base64
 import io
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
 if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 _DPI = 80
@@ -47,7 +51,7 @@ def figure_metadata(figure: "Figure") -> dg.MetadataValue:
     return dg.MetadataValue.md(f"![figure](data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()})")
 
 
-def draw_confusion(axes: Any, confusion: Any, genres: Any) -> None:
+def draw_confusion(axes: "Axes", confusion: "npt.NDArray[np.int64]", genres: Sequence[str]) -> None:
     """Draw a confusion matrix with counts, coloured by the share of the true genre's clips.
 
     Parameters
@@ -70,4 +74,4 @@ def draw_confusion(axes: Any, confusion: Any, genres: Any) -> None:
     for (row, column), count in np.ndenumerate(confusion):
         if count:
             colour = "white" if shares[row, column] > 0.5 else "black"
-            axes.text(column, row, int(count), ha="center", va="center", fontsize=8, color=colour)
+            axes.text(column, row, str(count), ha="center", va="center", fontsize=8, color=colour)

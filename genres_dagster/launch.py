@@ -89,14 +89,14 @@ def choose_dataset(
     feature_set = feature_set_named(settings.feature_set).name
     if settings.audio is None:
         return Dataset(SYNTHETIC, settings.state_dir / "synthetic_audio", is_synthetic=True, feature_set=feature_set)
-    found = scan(settings.audio)
-    for line in notices(found):
+    folder = scan(settings.audio)
+    for line in notices(folder):
         on_notice(line)
     where = display_path(settings.audio)
     if not is_unicode(str(settings.audio)):
         raise GenresError(f"the name of {where} is not UTF-8, which tables and URLs are: rename the folder")
     name = settings.dataset or ledger.dataset_of_folder(database, settings.audio)
-    name = name or dataset_id(settings.audio, found.files)
+    name = name or dataset_id(settings.audio, folder.files)
     if name in _RESERVED:
         raise GenresError(
             f"'{name}' is an id that the project keeps for itself; name {where} otherwise with GENRES_DATASET"
@@ -206,14 +206,16 @@ def _take_in(entry: Any, summary: BatchRun, on_event: Callable[[str, str, str], 
         summary.seconds[step] = event.event_specific_data.duration_ms / 1000
         on_event(step, "done", f"{summary.seconds[step]:.1f} s")
     elif event.event_type == dg.DagsterEventType.ASSET_CHECK_EVALUATION:
-        found = event.asset_check_evaluation_data
-        if found.blocking and not found.passed and found.severity == dg.AssetCheckSeverity.ERROR:
-            summary.failed_checks.setdefault(step, []).append(_failed_check(found))
+        evaluation = event.asset_check_evaluation_data
+        if evaluation.blocking and not evaluation.passed and evaluation.severity == dg.AssetCheckSeverity.ERROR:
+            summary.failed_checks.setdefault(step, []).append(_failed_check(evaluation))
     elif event.event_type == dg.DagsterEventType.STEP_FAILURE:
         error = event.event_specific_data.error
         checks = summary.failed_checks.get(step, []) if error.cls_name == _CHECK_FAILED else []
         summary.failures[step] = "; ".join(checks) or _reason(error)
         on_event(step, "failed", summary.failures[step])
+    elif event.event_type == dg.DagsterEventType.STEP_UP_FOR_RETRY:
+        on_event(step, "log", f"tried again: {_reason(event.event_specific_data.error)}")
     elif event.event_type == dg.DagsterEventType.STEP_SKIPPED:
         summary.skipped.append(step)
         on_event(step, "skipped", "")
@@ -222,11 +224,13 @@ def _take_in(entry: Any, summary: BatchRun, on_event: Callable[[str, str, str], 
 _CHECK_FAILED = "DagsterAssetCheckFailedError"
 
 
-def _failed_check(found: Any) -> str:
+def _failed_check(evaluation: Any) -> str:
     """One line that says which check failed and why."""
-    said = {name: str(found.metadata[name].value) for name in ("expected", "actual") if name in found.metadata}
-    why = ", ".join(f"{name} {text}" for name, text in said.items()) or found.description or "it says no more"
-    return f"check {found.check_name} failed: {why}"
+    said = {
+        name: str(evaluation.metadata[name].value) for name in ("expected", "actual") if name in evaluation.metadata
+    }
+    why = ", ".join(f"{name} {text}" for name, text in said.items()) or evaluation.description or "it says no more"
+    return f"check {evaluation.check_name} failed: {why}"
 
 
 def _reason(error: Any) -> str:
@@ -235,7 +239,7 @@ def _reason(error: Any) -> str:
     while error is not None:
         chain.append(error)
         error = error.cause
-    ours = [found for found in chain if found.cls_name == GenresError.__name__]
+    ours = [link for link in chain if link.cls_name == GenresError.__name__]
     told = (ours or chain)[-1]
     message = told.message.strip() or told.cls_name
     # Spark hands a worker's error over as text.

@@ -11,7 +11,7 @@ OWNERS = ["team:genres"]
 
 
 def provenance(dataset: Dataset) -> str:
-    """Say in words where the clips come from; stands wherever results of the dataset are shown."""
+    """Return in words where the clips come from; stands wherever results of the dataset are shown."""
     if dataset.is_synthetic:
         return "synthetic sound: these results say nothing about music"
     return f"dataset {dataset.dataset}"

@@ -4,7 +4,7 @@ import gc
 from collections.abc import Generator
 from contextlib import contextmanager
 from functools import cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
@@ -21,6 +21,9 @@ from genres.store.database import Database
 from genres.store.lake import Lake
 from genres.store.model_registry import ModelRegistry
 from spark.session import open_session, session_config
+
+if TYPE_CHECKING:
+    from mlflow.entities import Run
 
 
 class LakeResource(dg.ConfigurableResource[Lake]):
@@ -47,7 +50,7 @@ class MlflowResource(dg.ConfigurableResource[ModelRegistry]):
         """Find the server and open its registry."""
         return ModelRegistry(self.tracking_uri)
 
-    def run_url(self, run: Any) -> str:
+    def run_url(self, run: "Run") -> str:
         """Address of a run's page."""
         return f"{self.tracking_uri}/#/experiments/{run.info.experiment_id}/runs/{run.info.run_id}"
 
@@ -87,6 +90,5 @@ def resources(settings: Settings) -> dict[str, Any]:
         # Not a ConfigurableResource: the UI shows their configuration, and the address may hold a password.
         "database": dg.ResourceDefinition(lambda _: database()),
         "mlflow": MlflowResource(tracking_uri=settings.tracking_uri),
-        "spark_connect": SparkResource(spark_config=session_config("connect", settings, app_name="genres batch")),
-        "spark_classic": SparkResource(spark_config=session_config("classic", settings, app_name="genres training")),
+        "spark_connect": SparkResource(spark_config=session_config(settings, app_name="genres batch")),
     }

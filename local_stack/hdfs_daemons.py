@@ -88,7 +88,7 @@ def format_namenode(folder: Path, namenode: list[str]) -> None:
 
     It is formatted beside its place and moved there by one rename, so that a crash leaves either none or a
     whole one. A folder that is there without an image is of no use to a NameNode, but is kept under another
-    name. The cluster id is always the same: DataNodes then accept a NameNode that was formatted anew.
+    name. The cluster id is always the same: DataNodes then accept a NameNode that was formatted again.
 
     Parameters
     ----------

@@ -86,11 +86,6 @@ def probe_spark_connect(remote: str, ui: str | None) -> None:
             raise UnhealthyError("no gRPC answer") from error
 
 
-def probe_spark_history(address: str) -> None:
-    """The Spark history server's HTTP API answers; `address` is ``http://host:port``."""
-    _get(f"{address}/api/v1/applications?limit=1")
-
-
 def probe_mlflow(tracking_uri: str) -> None:
     """The MLflow server says it is healthy; `tracking_uri` is ``http://host:port``."""
     _get(f"{tracking_uri.rstrip('/')}/health")

@@ -66,7 +66,7 @@ def broker(settings: Settings) -> dict[str, str]:
 
 
 def format_storage(data_dir: Path, storage_tool: list[str], properties_file: Path) -> None:
-    """Give the broker's data folder its cluster id, once (``meta.properties`` is what the tool writes last).
+    """Write the cluster id into the broker's data folder, once (``meta.properties`` is what the tool writes last).
 
     Raises
     ------

@@ -54,7 +54,7 @@ def require_free_ports(service: Service) -> None:
 
 
 def is_free_block(base: int) -> bool:
-    """Say whether nothing listens on any port of the block that begins at `base`."""
+    """Return whether nothing listens on any port of the block that begins at `base`."""
     return all(_is_free(port) for port in Ports.from_base(base))
 
 

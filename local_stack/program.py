@@ -13,7 +13,7 @@ JAVA_OPTIONS = (
     # One small heap and few compiler threads: the daemons share a laptop with the work itself.
     "-XX:+UseSerialGC",
     "-XX:TieredStopAtLevel=1",
-    # A daemon out of memory must end, so that the supervisor starts it anew.
+    # A daemon out of memory must end, so that the supervisor starts it again.
     "-XX:+ExitOnOutOfMemoryError",
     "-Djava.net.preferIPv4Stack=true",
 )

@@ -78,8 +78,7 @@ def services(settings: Settings) -> list[Service]:
 
     if "spark" in settings.embedded:
         ui = f"http://127.0.0.1:{ports.spark_ui}"
-        history = f"http://127.0.0.1:{ports.spark_history}"
-        listed += [
+        listed.append(
             Service(
                 "spark-connect",
                 settings.remote,
@@ -87,16 +86,8 @@ def services(settings: Settings) -> list[Service]:
                 ports={"gRPC": ports.spark_connect, "UI": ports.spark_ui},
                 data_dir=state_dir / "spark",
                 ui=ui,
-            ),
-            Service(
-                "spark-history",
-                history,
-                lambda: health.probe_spark_history(history),
-                ports={"UI": ports.spark_history},
-                data_dir=state_dir / "spark-events",
-                ui=history,
-            ),
-        ]
+            )
+        )
     else:
         listed.append(
             Service(

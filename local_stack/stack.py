@@ -29,7 +29,7 @@ from local_stack.mlflow_server import mlflow_programs
 from local_stack.ports import require_free_ports, reserve_ports
 from local_stack.program import Program
 from local_stack.services import Service, services
-from local_stack.spark_servers import spark_programs
+from local_stack.spark_server import spark_programs
 from local_stack.supervision import ProcessState, Supervisor, tail
 
 State = Literal["running", "starting", "stopped", "unhealthy", "external"]
@@ -55,7 +55,7 @@ class ServiceStatus(NamedTuple):
 def up(settings: Settings, *, on_progress: Callable[[str], None]) -> list[ServiceStatus]:
     """Start what is not running and wait until every service is healthy.
 
-    The first time, ports are reserved (see `local_stack.ports.reserve_ports`: build `Settings` anew after this
+    The first time, ports are reserved (see `local_stack.ports.reserve_ports`: build `Settings` again after this
     call), jars are fetched and storage is formatted. Services whose address is set are only probed.
 
     Parameters
@@ -116,7 +116,7 @@ def down(settings: Settings) -> None:
 
 
 def status(settings: Settings) -> list[ServiceStatus]:
-    """Say how every service is, asking each through its own protocol; takes a few seconds at most."""
+    """Return how every service is, asking each through its own protocol; takes a few seconds at most."""
     supervisor = Supervisor(settings.state_dir)
     supervised = supervisor.is_running()
     with ThreadPoolExecutor(max_workers=8) as pool:

@@ -73,7 +73,7 @@ class Supervisor:
         return self.state_dir / "logs" / f"{name}.log"
 
     def is_running(self) -> bool:
-        """Say whether supervisord answers."""
+        """Return whether supervisord answers."""
         if not self.config_file.exists():
             return False
         try:
@@ -151,7 +151,7 @@ class Supervisor:
     def end_leftovers(self) -> int:
         """End every process of this stack that is left, of whichever supervisord; return how many there were."""
         leftovers = [process for process in psutil.process_iter() if self._is_ours(process)]
-        # supervisord first, otherwise it starts anew what we end.
+        # supervisord first, otherwise it starts again what we end.
         for process in sorted(leftovers, key=lambda leftover: not self._is_supervisord(leftover)):
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.terminate()

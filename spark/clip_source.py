@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from genres.audio.clip_features import Clip
 from genres.errors import GenresError
+from genres.store.schemas import GENRE, TRACK_ID, Column
 
 if TYPE_CHECKING:
     from genres.store.hdfs import Hdfs
@@ -26,8 +27,8 @@ class ClipSource(Protocol):
     """
 
     @property
-    def columns(self) -> str:
-        """Spark DDL of the columns in `Clip.about`, such as ``track_id string, genre string``."""
+    def columns(self) -> tuple[Column, ...]:
+        """The columns in `Clip.about`, in order."""
         ...
 
     def clips(self, rows: Iterable[Mapping[str, Any]]) -> Iterator[Clip]:
@@ -49,7 +50,7 @@ class WebHdfsClips:
     """User name sent to HDFS."""
     give_up_after_s: float = 60.0
     """How long a clip's fetch is tried again while HDFS does not answer or is not ready."""
-    columns: str = "track_id string, genre string"
+    columns: tuple[Column, ...] = (TRACK_ID, GENRE)
 
     def clips(self, rows: Iterable[Mapping[str, Any]]) -> Iterator[Clip]:
         """Fetch each row's file, and see that it is the one that the manifest knows.
@@ -65,7 +66,12 @@ class WebHdfsClips:
         with closing(Hdfs(self.webhdfs_url, user=self.user, patience_s=self.give_up_after_s)) as hdfs:
             for row in rows:
                 path = row["path"]
-                data = fetch_from_hdfs(hdfs, path)
+                try:
+                    data = fetch_from_hdfs(hdfs, path)
+                except FileNotFoundError as error:
+                    raise GenresError(
+                        f"HDFS at {hdfs.address} has no {path}, which the manifest names; materialize raw_audio again"
+                    ) from error
                 if hashlib.sha256(data).hexdigest() != row["sha256"]:
                     raise GenresError(
                         f"{path} on HDFS is not the file in the manifest (sha256 {row['sha256'][:12]}…); "
@@ -80,13 +86,15 @@ def fetch_from_hdfs(hdfs: "Hdfs", path: str) -> bytes:
 
     Raises
     ------
+    FileNotFoundError
+        If HDFS has no such file.
     GenresError
-        If HDFS has no such file, does not answer in time or refuses: whatever it is, no fault of the clip's.
+        If it does not answer in time or refuses: no fault of the clip's.
     """
     try:
         return hdfs.cat_file(path)
-    except FileNotFoundError as error:
-        raise GenresError(f"HDFS at {hdfs.address} has no {path}, which the manifest or a message names") from error
+    except FileNotFoundError:
+        raise
     except GenresError as error:
         raise GenresError(f"HDFS at {hdfs.address} does not give {path}: {error}") from error
     except (OSError, RuntimeError, ValueError) as error:  # an answer that fsspec has no better word for

@@ -3,31 +3,38 @@
 import hashlib
 import re
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame
 
-def confusion_matrix(predictions: Any, genres: Sequence[str]) -> npt.NDArray[np.int64]:
-    """Count predictions by true and predicted genre.
+
+def confusion_matrices(
+    predictions: "DataFrame", genres: Sequence[str], *, parts: Sequence[str]
+) -> dict[str, npt.NDArray[np.int64]]:
+    """Count the predictions of each part of the split by true and predicted genre, in one job.
 
     Parameters
     ----------
     predictions
-        Spark DataFrame with ``genre`` and ``predicted_genre``.
+        Spark DataFrame with ``part``, ``genre`` and ``predicted_genre``.
     genres
         The genres, in the wanted order.
+    parts
+        The parts that are wanted; one without rows counts nothing.
 
     Returns
     -------
-    ndarray, shape (n_genres, n_genres)
-        Row: true genre; column: predicted genre.
+    dict of ndarray, shape (n_genres, n_genres)
+        By part. Row: true genre; column: predicted genre.
     """
     place = {genre: index for index, genre in enumerate(genres)}
-    counts = np.zeros((len(genres), len(genres)), dtype=np.int64)
-    for row in predictions.groupBy("genre", "predicted_genre").count().collect():
-        counts[place[row["genre"]], place[row["predicted_genre"]]] = row["count"]
+    counts = {part: np.zeros((len(genres), len(genres)), dtype=np.int64) for part in parts}
+    for row in predictions.groupBy("part", "genre", "predicted_genre").count().collect():
+        counts[row["part"]][place[row["genre"]], place[row["predicted_genre"]]] = row["count"]
     return counts
 
 
@@ -40,7 +47,7 @@ def metrics(confusion: npt.NDArray[np.int64], genres: Sequence[str], *, part: st
     Parameters
     ----------
     confusion
-        From `confusion_matrix`.
+        From `confusion_matrices`.
     part
         Prefix of the names: ``valid`` gives ``valid_accuracy``, ``valid_macro_f1``, ``valid_f1_blues`` …; a genre is
         spelt by `metric_key`.
@@ -50,7 +57,7 @@ def metrics(confusion: npt.NDArray[np.int64], genres: Sequence[str], *, part: st
     recall = _ratio(hits, confusion.sum(axis=1))
     f1 = _ratio(2 * precision * recall, precision + recall)
     named = {
-        f"{part}_accuracy": float(hits.sum() / max(confusion.sum(), 1)),
+        f"{part}_accuracy": float(hits.sum()) / max(float(confusion.sum()), 1.0),
         f"{part}_macro_f1": float(f1.mean()),
         f"{part}_rows": float(confusion.sum()),
     }
@@ -97,5 +104,5 @@ def majority_confusion(train_counts: npt.NDArray[np.int64], counts: npt.NDArray[
     return confusion
 
 
-def _ratio(part: npt.NDArray[Any], whole: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+def _ratio(part: npt.NDArray[np.number], whole: npt.NDArray[np.number]) -> npt.NDArray[np.float64]:
     return np.divide(part, whole, out=np.zeros(len(part)), where=whole > 0)

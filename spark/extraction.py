@@ -3,13 +3,16 @@
 Where bytes come from is `spark.clip_source`, what happens to a clip `genres.audio.clip_features`.
 """
 
+import faulthandler
 import functools
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from genres.audio.clip_features import Clip, clip_row
 from genres.audio.feature_set import FeatureSet
+from genres.store import schemas
 from spark.clip_source import ClipSource
 
 if TYPE_CHECKING:
@@ -22,7 +25,13 @@ enough that a task's fixed costs do not count beside its clips."""
 
 
 def extract_features(
-    clips: "DataFrame", *, source: ClipSource, feature_set: FeatureSet, max_clip_s: float, tasks: int
+    clips: "DataFrame",
+    *,
+    source: ClipSource,
+    feature_set: FeatureSet,
+    max_clip_s: float,
+    tasks: int,
+    clip_limit_s: float = 0.0,
 ) -> "DataFrame":
     """Compute the features of the clips that a DataFrame names, in Spark's Python workers.
 
@@ -40,6 +49,8 @@ def extract_features(
         Longest clip that is let in, in seconds.
     tasks : int
         How many tasks the rows are spread over; `tasks_for` says how many are good.
+    clip_limit_s : float
+        A worker that computes with one clip for longer than so many seconds ends itself; 0: no limit.
 
     Returns
     -------
@@ -48,8 +59,10 @@ def extract_features(
         ``feature_version`` and ``reason``. A rejected clip is a row with a reason and without length and
         features; a good one has a null reason. What keeps bytes from being fetched fails the task instead.
     """
-    extract = functools.partial(feature_batches, source=source, feature_set=feature_set, max_clip_s=max_clip_s)
-    schema = ", ".join(f"{name} {kind}" for name, kind in _columns(source, feature_set).items())
+    extract = functools.partial(
+        feature_batches, source=source, feature_set=feature_set, max_clip_s=max_clip_s, clip_limit_s=clip_limit_s
+    )
+    schema = ", ".join(f"{column.name} {column.kind}" for column in _columns(source, feature_set))
     return clips.repartition(tasks).mapInArrow(extract, schema)
 
 
@@ -59,7 +72,12 @@ def tasks_for(clips: int) -> int:
 
 
 def feature_batches(
-    row_batches: "Iterable[pa.RecordBatch]", *, source: ClipSource, feature_set: FeatureSet, max_clip_s: float
+    row_batches: "Iterable[pa.RecordBatch]",
+    *,
+    source: ClipSource,
+    feature_set: FeatureSet,
+    max_clip_s: float,
+    clip_limit_s: float = 0.0,
 ) -> "Iterator[pa.RecordBatch]":
     """Do a worker's share of `extract_features`: a batch of features for each batch of rows that name clips.
 
@@ -68,29 +86,38 @@ def feature_batches(
     """
     import pyarrow as pa
 
-    arrow_types = {
-        "string": pa.string(),
-        "int": pa.int32(),
-        "long": pa.int64(),
-        "double": pa.float64(),
-        "timestamp": pa.timestamp("us", tz="UTC"),
-    }
-    schema = pa.schema([(name, arrow_types[kind]) for name, kind in _columns(source, feature_set).items()])
+    schema = feature_schema(source, feature_set)
     for rows in row_batches:
-        clips = _fetched_ahead(source.clips(rows.to_pylist()))
-        table = [clip.about | clip_row(clip, feature_set=feature_set, max_clip_s=max_clip_s) for clip in clips]
+        table = []
+        for clip in _fetched_ahead(source.clips(rows.to_pylist())):
+            with _limited(clip_limit_s):
+                table.append(clip.about | clip_row(clip, feature_set=feature_set, max_clip_s=max_clip_s))
         yield pa.RecordBatch.from_pylist(table, schema=schema)
 
 
-def _columns(source: ClipSource, feature_set: FeatureSet) -> dict[str, str]:
-    """Columns of an extraction and their Spark types, in order."""
-    about = dict(column.split() for column in source.columns.split(","))
-    features = dict.fromkeys(feature_set.columns, "double")
-    return {**about, "length": "long", **features, **dict.fromkeys(("sha256", "feature_version", "reason"), "string")}
+def feature_schema(source: ClipSource, feature_set: FeatureSet) -> "pa.Schema":
+    """Return the columns of `extract_features` with Arrow's types."""
+    return schemas.arrow_schema(_columns(source, feature_set))
+
+
+@contextmanager
+def _limited(limit_s: float) -> Iterator[None]:
+    """End this process if the block takes too long; nothing else stops a decoder that hangs outside Python."""
+    if limit_s:
+        faulthandler.dump_traceback_later(limit_s, exit=True)
+    try:
+        yield
+    finally:
+        if limit_s:
+            faulthandler.cancel_dump_traceback_later()
+
+
+def _columns(source: ClipSource, feature_set: FeatureSet) -> tuple[schemas.Column, ...]:
+    return (*source.columns, *schemas.extracted(feature_set.columns))
 
 
 def _fetched_ahead(clips: Iterator[Clip]) -> Iterator[Clip]:
-    """Give a source's clips, each fetched while the caller still computes with the one before it."""
+    """Yield a source's clips, each fetched while the caller still computes with the one before it."""
     with ThreadPoolExecutor(1) as other:
         coming = other.submit(next, clips, None)
         while (clip := coming.result()) is not None:

@@ -1,10 +1,15 @@
 """The table that models are trained and judged on: stored features joined with the split."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame, SparkSession
 
 
-def labelled_features(spark: Any, *, feature_uris: Sequence[str], split_uri: str, columns: Sequence[str]) -> Any:
+def labelled_features(
+    spark: "SparkSession", *, feature_uris: Sequence[str], split_uri: str, columns: Sequence[str]
+) -> "DataFrame":
     """Join the published features with the split.
 
     Parameters

@@ -2,15 +2,16 @@
 
 from collections.abc import Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, cast
 
 from genres.audio.feature_sets import feature_set_of
 from genres.store.lake import Lake
 from genres.store.ledger import Dataset
-from genres.store.model_registry import RegisteredModel
+from genres.store.model_facts import RegisteredModel
 
 if TYPE_CHECKING:
     from pyspark.ml import PipelineModel
+    from pyspark.ml.feature import IndexToString
     from pyspark.sql import DataFrame
 
 
@@ -43,7 +44,7 @@ class Scorer:
         """The features that it reads."""
         # JSON and Parquet, no pickle.
         self._pipeline: PipelineModel = _load(lake.uri(model.spark_model_path))
-        self.genres: list[str] = list(self._pipeline.stages[-1].getLabels())
+        self.genres: list[str] = list(cast("IndexToString", self._pipeline.stages[-1]).getLabels())
         """The genres that it tells apart, in the order of its probabilities."""
 
     def __enter__(self) -> Self:

@@ -1,81 +1,46 @@
-"""Spark sessions: the configuration of both kinds, classic and Connect.
+"""Spark Connect sessions: their configuration and how they are opened.
 
-A classic session is a JVM of this process; MLflow's Spark flavour and training need it. A Connect session talks
-to a server whose engine is warm and whose UI stays up; everything else uses it. One process holds one kind only.
+Every session talks to a Connect server, whose engine is warm and whose UI stays up.
 """
 
 import hashlib
-import os
 from datetime import UTC, datetime
-from pathlib import Path
-from typing import Any, Literal
-from urllib.parse import unquote, urlsplit
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 from uuid import UUID
 
 from genres.errors import GenresError
 from genres.retrying import retried
 from genres.settings import Settings
 
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
 _PATIENCE_S = 30.0
 _GENERATIONS = 50
 """Sessions of one name and day that may be closed before a person should look."""
 
-SessionKind = Literal["classic", "connect"]
 
-
-def session_config(kind: SessionKind, settings: Settings, *, app_name: str) -> dict[str, str]:
-    """Configuration from which a session of the wanted kind is built.
+def session_config(settings: Settings, *, app_name: str) -> dict[str, str]:
+    """Return the configuration that a session is built from.
 
     Parameters
     ----------
-    kind
-        ``classic`` or ``connect``.
     settings
-        Addresses and limits.
+        Where the Connect server is.
     app_name
-        Name shown in the Spark UI and the history server.
+        Name of the session's purpose.
     """
-    common = {
+    return {
         "spark.app.name": app_name,
         "spark.sql.session.timeZone": "UTC",
         # Genre names such as "1980" are text.
         "spark.sql.sources.partitionColumnTypeInference.enabled": "false",
+        "spark.remote": settings.remote,
     }
-    if kind == "connect":
-        return {**common, "spark.remote": settings.remote}
-    classic = {
-        **common,
-        "spark.master": settings.spark_master,
-        "spark.driver.memory": settings.spark_driver_memory,
-        "spark.hadoop.fs.defaultFS": settings.hdfs,
-        "spark.executorEnv.HADOOP_USER_NAME": settings.hdfs_user,
-        "spark.ui.showConsoleProgress": "false",
-        "spark.log.level": "WARN",
-    }
-    if "hdfs" in settings.embedded:
-        # Both are the client's choice, and the defaults ask for more than one DataNode.
-        classic |= {
-            "spark.hadoop.dfs.replication": "1",
-            "spark.hadoop.dfs.client.block.write.replace-datanode-on-failure.policy": "NEVER",
-        }
-    if settings.spark_master.startswith("local"):
-        events = settings.state_dir / "spark-events"
-        classic |= {
-            "spark.driver.host": "127.0.0.1",
-            "spark.driver.bindAddress": "127.0.0.1",
-            "spark.eventLog.enabled": "true",  # the history server shows the session after its JVM is gone
-            "spark.eventLog.dir": events.as_uri(),
-            "spark.ui.port": "0",
-            "spark.local.dir": str(settings.state_dir / "spark-local"),
-            "spark.sql.warehouse.dir": (settings.state_dir / "spark-warehouse").as_uri(),
-            # A laptop's tables are small: one task a stage beats the default's two hundred.
-            "spark.sql.shuffle.partitions": "2",
-            "spark.driver.extraJavaOptions": "-XX:+UseSerialGC",
-        }
-    return classic
 
 
-def open_session(config: dict[str, str], *, shared_as: str = "") -> Any:
+def open_session(config: dict[str, str], *, shared_as: str = "") -> "SparkSession":
     """Open the session that a configuration asks for.
 
     Parameters
@@ -83,8 +48,8 @@ def open_session(config: dict[str, str], *, shared_as: str = "") -> Any:
     config
         From `session_config`.
     shared_as
-        Name of a Connect session that processes use one after the other: the server's side stays open when the
-        caller stops it, so that the next process finds its Python workers running. Empty for a session of one's own.
+        Name of a session that processes use one after the other: the server's side stays open when the caller stops
+        it, so that the next process finds its Python workers running. Empty for a session of one's own.
 
     Returns
     -------
@@ -94,25 +59,13 @@ def open_session(config: dict[str, str], *, shared_as: str = "") -> Any:
     Raises
     ------
     GenresError
-        If nothing answers at the Connect server's address, or there is no Java for a classic session.
+        If nothing answers at the Connect server's address.
     """
-    if "spark.remote" in config:
-        _wait_for_server(config["spark.remote"])
-    else:
-        from local_stack.java import java_home
-
-        os.environ["JAVA_HOME"] = str(java_home())
-        if events := config.get("spark.eventLog.dir"):
-            Path(unquote(urlsplit(events).path)).mkdir(parents=True, exist_ok=True)
-        os.environ["HADOOP_USER_NAME"] = config["spark.executorEnv.HADOOP_USER_NAME"]
-    if config.get("spark.driver.bindAddress") == "127.0.0.1":
-        os.environ["SPARK_LOCAL_IP"] = "127.0.0.1"  # else the session's UI listens on every address
-    if shared_as:
-        return _open_shared(config, shared_as)
-    return _build(config)
+    _wait_for_server(config["spark.remote"])
+    return _open_shared(config, shared_as) if shared_as else _build(config)
 
 
-def _build(config: dict[str, str]) -> Any:
+def _build(config: dict[str, str]) -> "SparkSession":
     from pyspark.sql import SparkSession
 
     builder = SparkSession.builder
@@ -121,7 +74,7 @@ def _build(config: dict[str, str]) -> Any:
     return builder.getOrCreate()
 
 
-def _open_shared(config: dict[str, str], name: str) -> Any:
+def _open_shared(config: dict[str, str], name: str) -> "SparkSession":
     """Open the first of the name's sessions today that the server has not closed; a closed id is never opened again."""
     from pyspark.errors import PySparkException
 
@@ -137,7 +90,7 @@ def _open_shared(config: dict[str, str], name: str) -> Any:
             if "SESSION_CLOSED" not in str(error):
                 raise
         else:
-            session.release_session_on_close = False
+            session.release_session_on_close = False  # type: ignore[attr-defined]
             return session
     raise GenresError(
         f"the Spark Connect server at {remote.split('/;')[0]} closed {_GENERATIONS} sessions of '{name}' today; "
@@ -158,5 +111,5 @@ def _wait_for_server(remote: str) -> None:
     except OSError as error:
         raise GenresError(
             f"Spark Connect does not answer at {address.hostname}:{address.port or 15002}: start the stack with "
-            "`genres up`, or mend GENRES_SPARK_REMOTE"
+            "`genres up`, or fix GENRES_SPARK_REMOTE"
         ) from error

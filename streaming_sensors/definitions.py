@@ -7,7 +7,12 @@ from genres_dagster.resources import SparkResource, resources
 from spark.session import session_config
 from streaming_sensors.sensors import build_audio_clips_sensor, build_job, build_range_reconciler
 from streaming_sensors.stream import Stream
-from streaming_sensors.stream_assets import build_audio_clips, build_nothing_lost, build_stream_batch
+from streaming_sensors.stream_assets import (
+    build_audio_clips,
+    build_nothing_lost,
+    build_producer_alive,
+    build_stream_batch,
+)
 from streaming_sensors.streaming_results import (
     build_results_job,
     build_streaming_results,
@@ -28,7 +33,7 @@ def build_stream(stream_settings: StreamSettings, *, settings: Settings) -> dg.D
     stream = Stream(stream_settings)
     return dg.Definitions(
         assets=[build_audio_clips(stream, settings), build_stream_batch(stream), build_streaming_results(stream)],
-        asset_checks=[build_nothing_lost(stream)],
+        asset_checks=[build_nothing_lost(stream), build_producer_alive(stream)],
         jobs=[build_job(stream), build_results_job(stream)],
         sensors=[
             build_audio_clips_sensor(stream),
@@ -46,7 +51,7 @@ def build_defs(*, settings: Settings) -> dg.Definitions:
     settings
         Addresses, paths and limits of everything that the assets and sensors touch.
     """
-    stream_session = session_config("connect", settings, app_name="genres stream")
+    stream_session = session_config(settings, app_name="genres stream")
     common = resources(settings)
     location = dg.Definitions(
         resources={
@@ -58,4 +63,7 @@ def build_defs(*, settings: Settings) -> dg.Definitions:
     return dg.Definitions.merge(location, *(build_stream(stream, settings=settings) for stream in settings.streams))
 
 
-defs = build_defs(settings=Settings())
+@dg.definitions
+def defs() -> dg.Definitions:
+    """Build the streaming half from the environment's settings, when Dagster loads the location."""
+    return build_defs(settings=Settings())

@@ -156,7 +156,7 @@ _YEARS = range(1970, 2200)
 
 
 def _texts(headers: Sequence[tuple[str, bytes | None]]) -> dict[str, str]:
-    """Give the headers as text that any database stores; of a repeated one the last."""
+    """Return the headers as text that any database stores; of a repeated one the last."""
     texts = {}
     for name, content in headers:
         try:
@@ -185,7 +185,7 @@ def _moment(text: str) -> datetime:
 
 
 def _claim_path(value: bytes, name: str) -> str:
-    """Give the path that a claim check names; it must be one under which the producer would have put this clip."""
+    """Return the path that a claim check names; it must be one under which the producer would have put this clip."""
     path = value[:1024].decode("utf-8", "replace")
     # normpath leaves two slashes at the beginning alone.
     if path[:1] != "/" or path[:2] == "//" or posixpath.normpath(path) != path or posixpath.basename(path) != name:

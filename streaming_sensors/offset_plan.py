@@ -19,16 +19,19 @@ if TYPE_CHECKING:
     from streaming_sensors.topic import TopicState
 
 
+_MOST_DOUBLINGS = 4
+"""How often the wait between two attempts is doubled: sixteen times the grace time is the longest."""
+
+
 @dataclass(frozen=True)
 class Limits:
     """How much is planned at a time, and how long and how often a range is tried."""
 
     max_clips_per_batch: int
     """Most offsets of a new range."""
-    max_attempts: int
-    """Failures after which a range is split, or, when it is a single offset, given up as poison."""
     range_grace_s: float
-    """Seconds without a sign of life after which a planned range counts as abandoned."""
+    """Seconds without a sign of life after which a planned range is tried again: twice as many after each outage that
+    ended an attempt at it, but for the first, and at most sixteen times as many."""
     max_in_flight: int = 1
     """Most new ranges in flight, and as many retried ones beside them: a bad range never keeps new ones waiting."""
 
@@ -59,26 +62,25 @@ def plan(
     Returns
     -------
     Plan
-        A planned range without a live run is retried; after ``max_attempts`` failures it is split, a single offset
-        is poison; what lies before the partition's beginning offset is lost (a range partly before it is split in a
-        lost and a planned part), and so is what an earlier topic of the same name left uncommitted. Where the end
-        offset is behind what is planned already, the partition waits and `Plan.reason` says so.
+        A planned range without a live run is retried, for as long as it takes; what lies before the partition's
+        beginning offset is lost (a range partly before it is split in a lost and a planned part), and so is what an
+        earlier topic of the same name left uncommitted. Where the end offset is behind what is planned already, the
+        partition waits and `Plan.reason` says so.
     """
     planned = [known_range for known_range in known if known_range.state == "planned"]
-    due = [found for found in planned if _is_due(found, limits, now, held)]
-    in_flight = [found for found in planned if found not in due]
+    due = [offset_range for offset_range in planned if _is_due(offset_range, limits, now, held)]
+    in_flight = [offset_range for offset_range in planned if offset_range not in due]
     positions = _positions(known, state)
     notes = _oddities(known, state, positions)
 
     retry: list[Attempt] = []
     split: list[Split] = []
-    poison: list[PartitionKey] = []
     lost: list[Lost] = []
-    retries_left = limits.max_in_flight - sum(_is_retry(found) for found in in_flight)
-    for found in sorted(
-        due, key=lambda found: (_last_sign(found), found.key)
+    retries_left = limits.max_in_flight - sum(_is_retry(offset_range) for offset_range in in_flight)
+    for offset_range in sorted(
+        due, key=lambda offset_range: (_last_sign(offset_range), offset_range.key)
     ):  # the longest untried has the first turn
-        key = found.key
+        key = offset_range.key
         if key.topic_id != state.topic_id:
             lost.append(Lost(key, f"topic '{key.topic}' was recreated (its id is {state.topic_id} now)"))
         elif not _can_be_read(key, state):
@@ -88,14 +90,8 @@ def plan(
         elif beginning > key.start_offset:
             gone, rest = key.between(key.start_offset, beginning), key.between(beginning, key.end_offset)
             split.append(Split(key, planned=(rest,), lost=Lost(gone, _retention(beginning))))
-        elif found.failures >= limits.max_attempts and len(key) > 1:
-            middle = (key.start_offset + key.end_offset) // 2
-            halves = key.between(key.start_offset, middle), key.between(middle, key.end_offset)
-            split.append(Split(key, planned=halves))
-        elif found.failures >= limits.max_attempts:
-            poison.append(key)
         elif retries_left > 0:
-            retry.append(Attempt(key, found.attempts + 1))
+            retry.append(Attempt(key, offset_range.attempts + 1))
             retries_left -= 1
 
     for kafka_partition, position in positions.items():
@@ -104,16 +100,16 @@ def plan(
             gap = PartitionKey(state.topic, state.topic_id, kafka_partition, position, beginning)
             lost.append(Lost(gap, _retention(beginning)))
             positions[kafka_partition] = beginning
-    new_left = limits.max_in_flight - sum(not _is_retry(found) for found in in_flight)
+    new_left = limits.max_in_flight - sum(not _is_retry(offset_range) for offset_range in in_flight)
     new = [Attempt(key) for key in islice(_new_ranges(positions, state, limits), max(0, new_left))]
 
-    if not (new or retry or split or poison or lost):
+    if not (new or retry or split or lost):
         notes.append(_why_nothing(positions, state, in_flight, due))
-    return Plan(tuple(new), tuple(retry), tuple(split), tuple(poison), tuple(lost), "; ".join(notes))
+    return Plan(tuple(new), tuple(retry), tuple(split), tuple(lost), "; ".join(notes))
 
 
 def next_range(known: Collection[StreamRange], state: "TopicState", limits: Limits) -> PartitionKey | None:
-    """Give the range that a draining run takes next, from the Kafka partition whose turn it is; None: all is planned.
+    """Return the range that a draining run takes next, from the Kafka partition whose turn it is; None: all is planned.
 
     Record it with ``record_plan(database, Plan(new=(Attempt(key),)), token=…)`` before working on it: another planner
     may have been first. A partition that lost offsets to retention waits until `plan` has said which.
@@ -126,15 +122,15 @@ def next_range(known: Collection[StreamRange], state: "TopicState", limits: Limi
 def _positions(known: Iterable[StreamRange], state: "TopicState") -> dict[int, int]:
     # Where each Kafka partition goes on; the one whose last range was planned longest ago has the first turn.
     last: dict[int, StreamRange] = {}
-    for found in known:
-        key = found.key
+    for offset_range in known:
+        key = offset_range.key
         if key.topic_id == state.topic_id and key.kafka_partition in state.ends:
             other = last.get(key.kafka_partition)
             if other is None or key.end_offset > other.key.end_offset:
-                last[key.kafka_partition] = found
+                last[key.kafka_partition] = offset_range
     never = [(number, state.beginnings[number]) for number in sorted(state.ends) if number not in last]
-    turns = sorted(last.values(), key=lambda found: (found.planned_at, found.key.kafka_partition))
-    return dict(never + [(found.key.kafka_partition, found.key.end_offset) for found in turns])
+    turns = sorted(last.values(), key=lambda offset_range: (offset_range.planned_at, offset_range.key.kafka_partition))
+    return dict(never + [(offset_range.key.kafka_partition, offset_range.key.end_offset) for offset_range in turns])
 
 
 def _new_ranges(positions: dict[int, int], state: "TopicState", limits: Limits) -> Iterator[PartitionKey]:
@@ -147,18 +143,21 @@ def _new_ranges(positions: dict[int, int], state: "TopicState", limits: Limits) 
             turns.append((kafka_partition, end))
 
 
-def _is_due(found: StreamRange, limits: Limits, now: datetime, held: Collection[str]) -> bool:
-    if str(found.key) in held:
+def _is_due(offset_range: StreamRange, limits: Limits, now: datetime, held: Collection[str]) -> bool:
+    if str(offset_range.key) in held:
         return False
-    return found.attempts == 0 or now - _last_sign(found) >= timedelta(seconds=limits.range_grace_s)
+    doublings = min(max(offset_range.failures - 1, 0), _MOST_DOUBLINGS)
+    return offset_range.attempts == 0 or now - _last_sign(offset_range) >= timedelta(
+        seconds=limits.range_grace_s * 2**doublings
+    )
 
 
-def _last_sign(found: StreamRange) -> datetime:
-    return max(found.planned_at, found.heartbeat_at or found.planned_at)
+def _last_sign(offset_range: StreamRange) -> datetime:
+    return max(offset_range.planned_at, offset_range.heartbeat_at or offset_range.planned_at)
 
 
-def _is_retry(found: StreamRange) -> bool:
-    return found.attempts > 1 or found.parent_key is not None
+def _is_retry(offset_range: StreamRange) -> bool:
+    return offset_range.attempts > 1 or offset_range.parent_key is not None
 
 
 def _can_be_read(key: PartitionKey, state: "TopicState") -> bool:
@@ -171,7 +170,7 @@ def _retention(beginning: int) -> str:
 
 def _oddities(known: Iterable[StreamRange], state: "TopicState", positions: dict[int, int]) -> list[str]:
     notes = []
-    ids = {found.key.topic_id for found in known}
+    ids = {offset_range.key.topic_id for offset_range in known}
     if ids and state.topic_id not in ids:
         notes.append(f"topic '{state.topic}' was recreated: it starts afresh, with id {state.topic_id}")
     for kafka_partition, position in positions.items():
@@ -180,7 +179,9 @@ def _oddities(known: Iterable[StreamRange], state: "TopicState", positions: dict
                 f"partition {kafka_partition} ends at offset {end}, but offsets up to {position} are planned already "
                 "(an unclean leader election?): it waits"
             )
-    missing = {found.key.kafka_partition for found in known if found.key.topic_id == state.topic_id} - state.ends.keys()
+    missing = {
+        offset_range.key.kafka_partition for offset_range in known if offset_range.key.topic_id == state.topic_id
+    } - state.ends.keys()
     if missing:
         notes.append(f"Kafka does not show partitions {', '.join(map(str, sorted(missing)))}: they wait")
     return notes

@@ -8,7 +8,7 @@ this process writes it and hands it to Spark, which saves the jobs of writing, c
 
 import hashlib
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from datetime import UTC
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -18,9 +18,10 @@ from genres.errors import GenresError
 from genres.settings import Settings
 from genres.store.database import Database
 from genres.store.lake import Lake
-from genres.store.stream_ledger import commits, ranges
+from genres.store.stream_ledger import commits
 from genres.store.stream_ledger.commits import CommitResult, QuarantinedClip, RangeCheck, RangeResult
 from genres.store.stream_ledger.values import PartitionKey
+from spark.isolation import check_engine, interrupted_when_stuck, is_workers_death, isolated
 from streaming_sensors.kafka_clips import KafkaClips
 from streaming_sensors.topic import topic_state
 
@@ -62,8 +63,22 @@ class RangeWork:
         self._lake = lake
         self._database = database
 
-    def store_features(self, key: PartitionKey, feature_set: FeatureSet, *, spark: "SparkSession") -> StoredFeatures:
+    def store_features(
+        self,
+        key: PartitionKey,
+        feature_set: FeatureSet,
+        *,
+        spark: "SparkSession",
+        on_progress: Callable[[], None] = lambda: None,
+    ) -> StoredFeatures:
         """Compute the features of a range's clips in Spark and commit them to HDFS with one rename.
+
+        If a worker dies or runs out of time, the clips are computed again one by one; see `spark.isolation`.
+
+        Parameters
+        ----------
+        on_progress
+            Called whenever something was done.
 
         Returns
         -------
@@ -75,29 +90,18 @@ class RangeWork:
         GenresError
             If the topic was recreated since the range was planned: its offsets mean other clips now.
         """
-        import pandas as pd
-
-        from spark.extraction import extract_features
-
         started = time.monotonic()
-        # Two clips are done at the same time, a few on two cores.
-        step = min(_OFFSETS_PER_TASK, -(-len(key) // 2))
-        rows = pd.DataFrame(
-            [
-                (key.topic, key.kafka_partition, start, min(start + step, key.end_offset))
-                for start in range(key.start_offset, key.end_offset, step)
-            ],
-            columns=["topic", "kafka_partition", "start_offset", "end_offset"],
-        )
-        table = extract_features(
-            spark.createDataFrame(rows),
-            source=KafkaClips.of(self._settings),
-            feature_set=feature_set,
-            max_clip_s=self._settings.max_clip_s,
-            tasks=len(rows),
-        ).toArrow()
-        if sorted(table["kafka_offset"].to_pylist()) != list(range(key.start_offset, key.end_offset)):
-            raise RuntimeError(f"{key}: {len(key)} offsets gave {len(table)} rows")
+        try:
+            # Two clips are done at the same time, a few on two cores.
+            step = min(_OFFSETS_PER_TASK, -(-len(key) // 2))
+            table = self._extract(key, feature_set, spark, step=step, on_progress=on_progress)
+        except Exception as error:
+            if not is_workers_death(error):
+                raise
+            table = self._isolated(key, feature_set, spark, on_progress)
+        offsets = table["kafka_offset"].to_pylist()
+        if len(set(offsets)) != len(offsets) or not set(offsets) <= set(range(key.start_offset, key.end_offset)):
+            raise RuntimeError(f"{key}: its rows have offsets {sorted(offsets)[:20]} …")
         if (topic_id := topic_state(self._settings, key.topic).topic_id) != key.topic_id:
             raise GenresError(
                 f"topic '{key.topic}' was recreated (its id is {topic_id} now): the clips of {key} are lost"
@@ -155,7 +159,7 @@ class RangeWork:
                 run_id,
                 predictions=predictions,
                 quarantine=quarantine,
-                checks=_checks(key, predictions, quarantine, scorer.genres),
+                checks=_checks(predictions, scorer.genres),
                 feature_path=features.path,
                 feature_version=scorer.model.feature_version,
                 model_name=scorer.model.name,
@@ -164,25 +168,74 @@ class RangeWork:
             token=token,
         )
 
-    def quarantine_poison(self, key: PartitionKey) -> None:
-        """Quarantine a single clip that broke every attempt: keep its bytes, say so, and let the topic go on."""
-        clip = self._message(key, key.start_offset)
-        sha256 = hashlib.sha256(clip.data).hexdigest()
-        reason = ranges.find(self._database, key).reason or "every attempt ended without a word"
-        commits.quarantine_poison(
-            self._database,
-            key,
+    def _extract(
+        self,
+        key: PartitionKey,
+        feature_set: FeatureSet,
+        spark: "SparkSession",
+        *,
+        step: int = 1,
+        on_progress: Callable[[], None] = lambda: None,
+    ) -> "pa.Table":
+        """Compute a range's features in one Spark job, a task for each `step` offsets.
+
+        Raises
+        ------
+        OutOfTimeError
+            If no task ended for ``range_limit_s``; the job is interrupted.
+        """
+        import pandas as pd
+
+        from spark.extraction import extract_features
+
+        rows = pd.DataFrame(
             [
-                QuarantinedClip(
-                    sha256,
-                    clip.about["file_name"],
-                    "stream",
-                    f"broke every attempt: {reason}",
-                    kafka_offset=key.start_offset,
-                    kept_path=self._keep(key, key.start_offset, sha256),
-                )
+                (key.topic, key.kafka_partition, start, min(start + step, key.end_offset))
+                for start in range(key.start_offset, key.end_offset, step)
             ],
+            columns=["topic", "kafka_partition", "start_offset", "end_offset"],
         )
+        with interrupted_when_stuck(spark, limit_s=self._settings.range_limit_s, on_progress=on_progress):
+            return extract_features(
+                spark.createDataFrame(rows),
+                source=KafkaClips.of(self._settings),
+                feature_set=feature_set,
+                max_clip_s=self._settings.max_clip_s,
+                tasks=len(rows),
+                clip_limit_s=self._settings.clip_limit_s,
+            ).toArrow()
+
+    def _isolated(
+        self, key: PartitionKey, feature_set: FeatureSet, spark: "SparkSession", on_progress: Callable[[], None]
+    ) -> "pa.Table":
+        """Compute a range's clips one by one, and refuse those that kill their worker."""
+        import pyarrow as pa
+
+        alone = [key.between(offset, offset + 1) for offset in range(key.start_offset, key.end_offset)]
+        outcomes = isolated(
+            alone,
+            compute=lambda one: self._extract(one, feature_set, spark),
+            check_engine=lambda: check_engine(spark, feature_set),
+            on_progress=on_progress,
+        )
+        return pa.concat_tables(
+            self._refused(one, feature_set, given) if isinstance(given, str) else given for one, given in outcomes
+        )
+
+    def _refused(self, one: PartitionKey, feature_set: FeatureSet, reason: str) -> "pa.Table":
+        """Return the row of a clip that is refused without its worker's verdict."""
+        import pyarrow as pa
+
+        from spark.extraction import feature_schema
+
+        clip = self._message(one, one.start_offset)
+        row = {
+            **clip.about,
+            "sha256": clip.sha256 or hashlib.sha256(clip.data).hexdigest(),
+            "feature_version": feature_set.feature_version,
+            "reason": reason,
+        }
+        return pa.Table.from_pylist([row], schema=feature_schema(KafkaClips.of(self._settings), feature_set))
 
     def _predictions(self, good: "pa.Table", scorer: "Scorer", spark: "SparkSession") -> list[dict[str, Any]]:
         """Return the rows of ``stream_predictions`` for the clips that have features, in their order."""
@@ -196,11 +249,18 @@ class RangeWork:
             for clip in about
         ]
 
-    def _keep(self, key: PartitionKey, offset: int, sha256: str) -> str:
-        """Keep a refused clip's bytes on HDFS under its hash; return the path."""
+    def _keep(self, key: PartitionKey, offset: int, sha256: str) -> str | None:
+        """Keep a refused clip's bytes on HDFS under its hash; return the path, or None if that is not possible."""
         path = self._lake.path(_STREAM, "quarantine", sha256)
-        if not self._lake.files.exists(path):
-            self._lake.put_clip(path, self._message(key, offset).data)
+        try:
+            if not self._lake.files.exists(path):
+                clip = self._message(key, offset)
+                if hashlib.sha256(clip.data).hexdigest() != sha256:
+                    return None  # the bytes that were promised are not there
+                self._lake.put_clip(path, clip.data)
+        except (GenresError, OSError, RuntimeError):
+            # A full lake, or one that is away: the clip's row does not wait for its bytes.
+            return None
         return path
 
     def _message(self, key: PartitionKey, offset: int) -> "Clip":
@@ -208,19 +268,6 @@ class RangeWork:
         return next(KafkaClips.of(self._settings).clips([asdict(one)]))
 
 
-def _checks(
-    key: PartitionKey,
-    predictions: Sequence[dict[str, Any]],
-    quarantine: Sequence[QuarantinedClip],
-    genres: Sequence[str],
-) -> list[RangeCheck]:
+def _checks(predictions: Sequence[dict[str, Any]], genres: Sequence[str]) -> list[RangeCheck]:
     strange = sorted({row["predicted_genre"] for row in predictions} - set(genres))
-    return [
-        RangeCheck(
-            "complete",
-            len(predictions) + len(quarantine) == len(key),
-            f"{len(key)} clips",
-            f"{len(predictions)} predicted, {len(quarantine)} refused",
-        ),
-        RangeCheck("label_set", not strange, f"one of {len(genres)} genres", f"others: {strange or 'none'}"),
-    ]
+    return [RangeCheck("label_set", not strange, f"one of {len(genres)} genres", f"others: {strange or 'none'}")]

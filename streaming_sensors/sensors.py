@@ -12,11 +12,12 @@ import dagster as dg
 from genres.errors import GenresError
 from genres.settings import Settings
 from genres.store.database import Database
-from genres.store.stream_ledger import leases, ranges
+from genres.store.stream_ledger import leases, producers, ranges
+from genres.store.stream_ledger.producers import Producer
 from genres.store.stream_ledger.values import Attempt, Plan, StreamRange
 from genres_dagster.resources import MlflowResource
 from streaming_sensors.offset_plan import plan
-from streaming_sensors.run_tags import ATTEMPT_TAG, DRAIN_TAG, POISON_TAG
+from streaming_sensors.run_tags import ATTEMPT_TAG, DRAIN_TAG
 from streaming_sensors.stream import Stream
 from streaming_sensors.stream_run import NO_CHAMPION, limits
 from streaming_sensors.topic import TopicState, topic_state, wait_for_data
@@ -60,34 +61,40 @@ def build_audio_clips_sensor(stream: Stream) -> dg.SensorDefinition:
     ) -> dg.SensorResult | dg.SkipReason:
         try:
             database.check_migrated()
+            producer = producers.newest(database, stream.topic)
+        except GenresError as error:
+            return dg.SkipReason(str(error))
+        news = _producer_news(context.instance, stream, producer)
+        try:
             state = topic_state(settings, stream.topic)
             if leases.is_held(database, stream.topic):
                 # The run that holds it takes what arrives.
-                return dg.SkipReason(f"a run is draining {stream.topic}")
+                return _skip(f"a run is draining {stream.topic}", stream, producer, news)
             planned = _plan_new(context, stream, settings, database, state)
             if not (planned.new or planned.lost) and wait_for_data(settings, stream.topic, state.ends, _LONG_POLL_S):
                 state = topic_state(settings, stream.topic)
                 planned = _plan_new(context, stream, settings, database, state)
         except GenresError as error:
-            return dg.SkipReason(str(error))
+            return _skip(str(error), stream, producer, news)
         attempts = ranges.record_plan(database, planned)
         if not attempts and not planned.lost:
-            return dg.SkipReason(planned.reason or "nothing new")
-        return _result(stream, database, state, planned, attempts)
+            return _skip(planned.reason or "nothing new", stream, producer, news)
+        result = _result(stream, database, state, planned, attempts)
+        return result._replace(asset_events=[*result.asset_events, *news])
 
     return audio_clips_sensor
 
 
 def build_range_reconciler(stream: Stream) -> dg.SensorDefinition:
-    """Build the sensor that retries, splits, quarantines and prunes."""
+    """Build the sensor that retries what was planned and is not committed, and prunes."""
 
     @dg.sensor(
         name=stream.named("range_reconciler"),
         job_name=stream.named(JOB),
         minimum_interval_seconds=15,
         default_status=dg.DefaultSensorStatus.RUNNING,
-        description="Launches again what was planned and is not committed; splits ranges that fail to find the clip "
-        "at fault; prunes old partitions.",
+        description="Launches again what was planned and is not committed; says what retention took; prunes old "
+        "partitions.",
     )
     def range_reconciler(
         context: dg.SensorEvaluationContext,
@@ -100,14 +107,14 @@ def build_range_reconciler(stream: Stream) -> dg.SensorDefinition:
             state = topic_state(settings, stream.topic)
             known = ranges.known(database, stream.topic)
             held = _held(context.instance, stream)
-            found = plan(known, state, limits(settings), now=datetime.now(UTC), held=held)
-            retry, waiting = _with_champion(found.retry, known, stream, settings, database, mlflow)
+            wanted = plan(known, state, limits(settings), now=datetime.now(UTC), held=held)
+            retry, waiting = _with_champion(wanted.retry, known, stream, settings, database, mlflow)
         except GenresError as error:
             return dg.SkipReason(str(error))
-        repair = dataclasses.replace(found, new=(), retry=retry)
+        repair = dataclasses.replace(wanted, new=(), retry=retry)
         attempts = ranges.record_plan(database, repair)
         old = _old_partitions(context.instance, stream, database, settings)
-        if not (attempts or repair.poison or repair.split or repair.lost or old):
+        if not (attempts or repair.split or repair.lost or old):
             return dg.SkipReason(waiting or "every planned range is committed, in work or young")
         result = _result(stream, database, state, repair, attempts)
         prune = [stream.offset_ranges.build_delete_request(old)] if old else []
@@ -125,7 +132,11 @@ def _with_champion(
     mlflow: MlflowResource,
 ) -> tuple[tuple[Attempt, ...], str]:
     """Leave out the ranges that wait for a champion as long as there is none; say so."""
-    reasons = {found.key: found.reason for found in known if (found.reason or "").startswith(NO_CHAMPION)}
+    reasons = {
+        offset_range.key: offset_range.reason
+        for offset_range in known
+        if (offset_range.reason or "").startswith(NO_CHAMPION)
+    }
     waiting = [attempt for attempt in retry if attempt.key in reasons]
     # MLflow's client is loaded only if a range waits for it.
     if not waiting or mlflow.open().find_champion(stream.dataset(settings, database)):
@@ -139,8 +150,8 @@ def _plan_new(
 ) -> Plan:
     known = ranges.known(database, stream.topic)
     held = _held(context.instance, stream)
-    found = plan(known, state, limits(settings), now=datetime.now(UTC), held=held)
-    return dataclasses.replace(found, retry=(), split=(), poison=())
+    wanted = plan(known, state, limits(settings), now=datetime.now(UTC), held=held)
+    return dataclasses.replace(wanted, retry=(), split=())
 
 
 def _result(
@@ -154,10 +165,6 @@ def _result(
         )
         for attempt in attempts
     ]
-    requests += [
-        dg.RunRequest(run_key=f"{key}#poison", partition_key=str(key), tags={POISON_TAG: "true"})
-        for key in planned.poison
-    ]
     keys = [str(request.partition_key) for request in requests]
     return dg.SensorResult(
         run_requests=requests,
@@ -165,6 +172,36 @@ def _result(
         cursor=",".join(f"{partition}={end}" for partition, end in state.ends.items()),
         asset_events=[_lag(stream, database, state), *_losses(stream, planned)],
     )
+
+
+def _producer_news(
+    instance: dg.DagsterInstance, stream: Stream, producer: Producer | None
+) -> list[dg.AssetCheckEvaluation]:
+    """Evaluate the check `producer_alive`, if its outcome is another than the last time."""
+    key = dg.AssetCheckKey(stream.clips, "producer_alive")
+    last = instance.get_latest_asset_check_evaluation_record(key)
+    before = last.evaluation.passed if last and last.evaluation else None
+    is_alive = producer is not None and producer.is_alive()
+    if before == is_alive:
+        return []
+    return [
+        dg.AssetCheckEvaluation(
+            asset_key=stream.clips,
+            check_name=key.name,
+            passed=is_alive,
+            severity=dg.AssetCheckSeverity.WARN,
+            description=f"{stream.settings.watch_folder}: {producers.describe(producer)}",
+        )
+    ]
+
+
+def _skip(
+    reason: str, stream: Stream, producer: Producer | None, news: list[dg.AssetCheckEvaluation]
+) -> dg.SensorResult:
+    """Launch nothing, and say so; that nobody sends what is dropped, too."""
+    if producer is None or not producer.is_alive():
+        reason += f"; the producer of {stream.settings.watch_folder} is {producers.describe(producer)}"
+    return dg.SensorResult(skip_reason=reason, asset_events=news)
 
 
 def lag(database: Database, state: TopicState) -> int:
@@ -224,4 +261,4 @@ def _old_partitions(instance: dg.DagsterInstance, stream: Stream, database: Data
         return []
     finished = ranges.history(database, stream.topic, states={"committed", "lost", "split"})
     present = set(keys)
-    return [str(found.key) for found in finished if str(found.key) in present][:surplus]
+    return [str(offset_range.key) for offset_range in finished if str(offset_range.key) in present][:surplus]

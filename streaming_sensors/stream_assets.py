@@ -2,47 +2,29 @@
 
 import contextlib
 from collections.abc import Iterator
+from datetime import timedelta
 
 import dagster as dg
 
 from genres.audio.feature_sets import every_column, every_version
 from genres.settings import Settings
+from genres.store import schemas
 from genres.store.database import Database
-from genres.store.stream_ledger import ranges
+from genres.store.stream_ledger import producers, ranges
 from genres.store.stream_ledger.values import PartitionKey
 from genres_dagster.columns import column_lineage, column_schema
 from genres_dagster.partitions import OWNERS
 from genres_dagster.resources import LakeResource, MlflowResource, SparkResource
-from streaming_sensors.range_work import RangeWork
-from streaming_sensors.run_tags import ATTEMPT_TAG, DRAIN_TAG, POISON_TAG
+from streaming_sensors.run_tags import ATTEMPT_TAG, DRAIN_TAG
 from streaming_sensors.stream import Stream
 from streaming_sensors.stream_run import Output, StreamRun
 
-_CLIP_COLUMNS = {
-    "sha256": ("string", "Of the clip's bytes."),
-    "file_name": ("string", "As the producer found it; data, never a path."),
-    "genre": ("string", "The true genre, where the folder named one."),
-    "kafka_partition": ("int", "Partition of the topic."),
-    "kafka_offset": ("bigint", "Offset in it."),
-}
-_FEATURE_COLUMNS = {
-    **_CLIP_COLUMNS,
-    "created_at": ("timestamp", "When the clip came into the watched folder, UTC."),
-    "length": ("bigint", "Samples at the feature set's sample rate; empty for a refused clip."),
-    **dict.fromkeys(every_column(), ("double", "As in audio_features.")),
-    "feature_version": ("string", "Feature set, its version and the library it relies on."),
-    "reason": ("string", "Why the clip was refused; empty for a good one."),
-}
-_PREDICTION_COLUMNS = {
-    **_CLIP_COLUMNS,
-    "model_version": ("int", "Version in the model registry; with sha256 the key."),
-    "predicted_genre": ("string", "The champion's answer."),
-    "probability": ("double", "Of the predicted genre."),
-    "probabilities": ("json", "Of each genre."),
-    "event_time": ("timestamp", "When the clip came into the watched folder, UTC."),
-    "predicted_at": ("timestamp", "When the row was committed, UTC."),
-    "latency_s": ("double", "Seconds between the two."),
-}
+_FROM_THE_CLIP = ("sha256", "file_name", "genre", "kafka_partition", "kafka_offset")
+"""Columns that predictions take over from the features as they are."""
+
+
+_QUIET, _QUIET_FOR_LONG = timedelta(hours=6), timedelta(days=2)
+"""How long a stream may go without a prediction before Dagster warns, and before it calls the predictions stale."""
 
 
 def build_audio_clips(stream: Stream, settings: Settings) -> dg.AssetSpec:
@@ -71,12 +53,33 @@ def build_nothing_lost(stream: Stream) -> dg.AssetChecksDefinition:
         return dg.AssetCheckResult(
             passed=not lost,
             metadata={
-                "clips_lost": sum(len(found.key) for found in lost),
-                "ranges": dg.MetadataValue.json({str(found.key): found.reason for found in lost[-100:]}),
+                "clips_lost": sum(len(offset_range.key) for offset_range in lost),
+                "ranges": dg.MetadataValue.json(
+                    {str(offset_range.key): offset_range.reason for offset_range in lost[-100:]}
+                ),
             },
         )
 
     return nothing_lost
+
+
+def build_producer_alive(stream: Stream) -> dg.AssetChecksDefinition:
+    """Build the check that looks for the producer's sign of life; the sensor reports each change of its outcome."""
+
+    @dg.asset_check(
+        asset=stream.clips,
+        name="producer_alive",
+        description="A producer sends what is dropped in the stream's folder: it gave a sign of life within a minute.",
+    )
+    def producer_alive(database: dg.ResourceParam[Database]) -> dg.AssetCheckResult:
+        producer = producers.newest(database, stream.topic)
+        return dg.AssetCheckResult(
+            passed=producer is not None and producer.is_alive(),
+            severity=dg.AssetCheckSeverity.WARN,
+            description=f"{stream.settings.watch_folder}: {producers.describe(producer)}",
+        )
+
+    return producer_alive
 
 
 def build_stream_batch(stream: Stream) -> dg.AssetsDefinition:
@@ -90,10 +93,10 @@ def build_stream_batch(stream: Stream) -> dg.AssetsDefinition:
         owners=OWNERS,
         code_version=every_version(),
         description="Features of one offset range's clips, computed by the same kernel as audio_features.",
-        metadata={"dagster/column_schema": column_schema(_FEATURE_COLUMNS, nullable=list(_FEATURE_COLUMNS))},
+        metadata={"dagster/column_schema": column_schema(schemas.stream_features(every_column()))},
     )
     lineage = {
-        **{name: [(stream.features, name)] for name in _CLIP_COLUMNS},
+        **{name: [(stream.features, name)] for name in _FROM_THE_CLIP},
         **{
             name: [(stream.features, column) for column in every_column()]
             for name in ("predicted_genre", "probability", "probabilities")
@@ -108,8 +111,10 @@ def build_stream_batch(stream: Stream) -> dg.AssetsDefinition:
         owners=OWNERS,
         description="The champion's prediction for each clip of the range; rows and the range's commit are one "
         "transaction, and the first write of a key wins.",
+        # Evaluated by Dagster's daemon, also while nothing arrives. What waits unread shows in the lag.
+        freshness_policy=dg.FreshnessPolicy.time_window(fail_window=_QUIET_FOR_LONG, warn_window=_QUIET),
         metadata={
-            "dagster/column_schema": column_schema(_PREDICTION_COLUMNS, nullable=["genre"]),
+            "dagster/column_schema": column_schema(schemas.STREAM_PREDICTIONS),
             "dagster/column_lineage": column_lineage(lineage),
         },
     )
@@ -135,11 +140,6 @@ def build_stream_batch(stream: Stream) -> dg.AssetsDefinition:
         tags = context.run.tags
         keys = [PartitionKey.parse(key) for key in context.partition_keys]
         opened = lake.open()
-        if tags.get(POISON_TAG) == "true":
-            for key in keys:
-                RangeWork(settings, opened, database).quarantine_poison(key)
-                context.log.error(f"{key} was quarantined as poison; see stream_quarantine")
-            return
         run = StreamRun(context, stream, settings, opened, database, mlflow, spark_stream)
         attempt = int(tags.get(ATTEMPT_TAG, 0)) or None
         with run.lease(drains=tags.get(DRAIN_TAG) == "true"), contextlib.closing(run):

@@ -5,6 +5,7 @@ import threading
 import time
 from collections.abc import Collection, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from datetime import UTC, datetime
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -18,18 +19,21 @@ from genres.store import ledger
 from genres.store.database import Database
 from genres.store.lake import Lake
 from genres.store.ledger import Dataset
-from genres.store.model_registry import RegisteredModel
+from genres.store.model_facts import RegisteredModel
 from genres.store.stream_ledger import leases, ranges
 from genres.store.stream_ledger.leases import FencedError
 from genres.store.stream_ledger.values import Attempt, PartitionKey, Plan
 from genres_dagster.partitions import provenance
 from genres_dagster.resources import MlflowResource, SparkResource
-from streaming_sensors.offset_plan import Limits, next_range
+from spark.isolation import last_words
+from streaming_sensors.offset_plan import Limits, next_range, plan
 from streaming_sensors.range_work import RangeWork, StoredFeatures
 from streaming_sensors.stream import Stream
 from streaming_sensors.topic import TopicState, topic_state, wait_for_data
 
 if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
     from spark.scoring import Scorer
 
 NO_CHAMPION = "no champion model"
@@ -92,7 +96,7 @@ class StreamRun:
         self._work = RangeWork(settings, lake, database)
         # The model stays in the run's thread: Connect's MLlib knows the session by the thread that opened it.
         self._other = ThreadPoolExecutor(1)
-        self._started = time.monotonic()
+        self._started = self._progress_at = time.monotonic()
 
     @contextlib.contextmanager
     def lease(self, *, drains: bool) -> Iterator[None]:
@@ -106,6 +110,9 @@ class StreamRun:
 
         def beat() -> None:
             while not done.wait(lease_s / 3):
+                if time.monotonic() - self._progress_at > self.settings.range_limit_s + lease_s:
+                    # The thread is alive, the work is not: another run shall have the topic.
+                    continue
                 # A lost lease shows at the next commit, a locked database at the next beat.
                 with contextlib.suppress(GenresError):
                     ranges.heartbeat(self.database, run_id)
@@ -159,14 +166,18 @@ class StreamRun:
             stored = self._stored(begun)
             following = None
             try:
-                with self._blaming(begun.key):
+                with self._ending(begun.key):
                     following = self._begin_ahead()
                 yield from self._finish(begun, stored)
+                self._made_progress()
             except BaseException:
                 if following is not None:
-                    self._end_attempt(following.key, f"its run ended with {begun.key}", is_clips_fault=False)
+                    self._end_attempt(following.key, f"its run ended with {begun.key}", is_outage=False)
                 raise
             begun = following or self._wait_for_next()
+
+    def _made_progress(self) -> None:
+        self._progress_at = time.monotonic()
 
     def _goes_on(self) -> bool:
         """Whether this run takes another range: it has the lease and is not old."""
@@ -195,35 +206,40 @@ class StreamRun:
         return None
 
     def _begin_next(self, state: TopicState) -> _Begun | None:
-        """Plan the next range and begin it; None if all of the topic is planned."""
+        """Begin a range that waits for another attempt, or plan the next one; None if there is neither."""
         while True:
             known = ranges.known(self.database, self.stream.topic)
-            key = next_range(known, state, limits(self.settings))
+            # What outages and kills left comes first: the reconciler asks for one range in each of its ticks.
+            waiting = plan(known, state, limits(self.settings), now=datetime.now(UTC)).retry[:1]
+            key = waiting[0].key if waiting else next_range(known, state, limits(self.settings))
             if key is None:
                 return None
+            wanted = Plan(retry=waiting) if waiting else Plan(new=(Attempt(key),))
             # Whoever was overtaken plans nothing: its ranges would wait until they count as abandoned.
-            if ranges.record_plan(self.database, Plan(new=(Attempt(key),)), token=self.token):
+            if planned := ranges.record_plan(self.database, wanted, token=self.token):
                 break  # else another planner was first, which the ledger shows by now
         self.context.instance.add_dynamic_partitions(str(self.stream.offset_ranges.name), [str(key)])
-        return self._begin(key, {self.stream.features, self.stream.predictions}, 1)
+        return self._begin(key, {self.stream.features, self.stream.predictions}, planned[0].attempt)
 
     def _begin(self, key: PartitionKey, selected: Collection[dg.AssetKey], attempt: int | None) -> _Begun | None:
         """Take a range, and let its features be computed or read; None if it has to wait for a champion."""
-        with self._blaming(key):
-            found = ranges.begin_attempt(self.database, key, self.context.run_id, attempt=attempt)
+        with self._ending(key):
+            offset_range = ranges.begin_attempt(self.database, key, self.context.run_id, attempt=attempt)
             if self.stream.predictions in selected and not self._has_champion(key):
                 return None
             feature_set = self._feature_set()
-            path = found.feature_path if found.feature_version == feature_set.feature_version else None
+            path = offset_range.feature_path if offset_range.feature_version == feature_set.feature_version else None
             if self.stream.features in selected or path is None:
-                features = self._other.submit(self._work.store_features, key, feature_set, spark=self._session)
+                features = self._other.submit(
+                    self._work.store_features, key, feature_set, spark=self._session, on_progress=self._made_progress
+                )
             else:
                 features = self._other.submit(self._work.read_features, path)
             return _Begun(key, selected, feature_set, features)
 
     def _stored(self, begun: _Begun) -> StoredFeatures:
         """Wait for a range's features, and load the run's model meanwhile."""
-        with self._blaming(begun.key):
+        with self._ending(begun.key):
             if self.stream.predictions in begun.selected:
                 self._load_scorer()
             return begun.features.result()
@@ -231,7 +247,7 @@ class StreamRun:
     def _finish(self, begun: _Begun, stored: StoredFeatures) -> Iterator[Output]:
         """Predict and commit, as far as that is selected; yield what was made."""
         key, selected, version = begun.key, begun.selected, begun.feature_set.feature_version
-        with self._blaming(key):
+        with self._ending(key):
             if self.stream.predictions not in selected:
                 ranges.publish_features(self.database, key, stored.path, version)
             if self.stream.features in selected:
@@ -247,21 +263,23 @@ class StreamRun:
                 yield self._predict(key, stored)
 
     @contextlib.contextmanager
-    def _blaming(self, key: PartitionKey) -> Iterator[None]:
-        """Write down what ends an attempt, an interrupt too; a fenced run has nothing more to say."""
+    def _ending(self, key: PartitionKey) -> Iterator[None]:
+        """Write down what ends an attempt, an interrupt too; a fenced run has nothing more to say.
+
+        Whatever it is, it is no clip's fault: what is, has become a row of the range's features.
+        """
         try:
             yield
         except FencedError:
             raise
         except BaseException as error:
-            reason = (str(error) or type(error).__name__).splitlines()[0]
-            self._end_attempt(key, reason, is_clips_fault=isinstance(error, Exception) and _is_clips_fault(error))
+            self._end_attempt(key, last_words(error), is_outage=isinstance(error, Exception))
             raise
 
-    def _end_attempt(self, key: PartitionKey, reason: str, *, is_clips_fault: bool) -> None:
+    def _end_attempt(self, key: PartitionKey, reason: str, *, is_outage: bool) -> None:
         run_id = self.context.run_id
         try:
-            ranges.end_attempt(self.database, key, run_id, reason=reason[:500], is_clips_fault=is_clips_fault)
+            ranges.end_attempt(self.database, key, run_id, reason=reason[:500], is_outage=is_outage)
         except GenresError as error:  # it must not hide why the attempt ended
             self.context.log.warning(f"{key}: the ledger does not take down why its attempt ended: {error}")
 
@@ -287,7 +305,7 @@ class StreamRun:
         return Output(key, self.stream.predictions, metadata, f"{key}-{champion.name}-{champion.version}")
 
     @cached_property
-    def _session(self) -> Any:
+    def _session(self) -> "SparkSession":
         session = self._spark.spark_session
         self.context.log.info("the Spark session is open")
         return session
@@ -298,7 +316,7 @@ class StreamRun:
             return True
         reason = f"{NO_CHAMPION} for dataset '{self._dataset_id}' yet: the clips wait until there is one"
         self.context.log.warning(reason)
-        ranges.end_attempt(self.database, key, self.context.run_id, reason=reason, is_clips_fault=False)
+        ranges.end_attempt(self.database, key, self.context.run_id, reason=reason, is_outage=False)
         return False
 
     def _find_champion(self) -> RegisteredModel | None:
@@ -335,11 +353,4 @@ class StreamRun:
 
 def limits(settings: Settings, *, max_in_flight: int = 1) -> Limits:
     """Build the planner's limits from the settings."""
-    return Limits(settings.max_clips_per_batch, settings.max_attempts, settings.range_grace_s, max_in_flight)
-
-
-def _is_clips_fault(error: Exception) -> bool:
-    """Tell a clip that breaks its workers from an outage, which would stop any range."""
-    outage = ("GenresError", "UNAVAILABLE", "Connection refused", "ConnectException", "SafeModeException")
-    text = f"{type(error).__name__}: {error}"
-    return not (isinstance(error, GenresError) or any(sign in text for sign in outage))
+    return Limits(settings.max_clips_per_batch, settings.range_grace_s, max_in_flight)

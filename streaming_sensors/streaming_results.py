@@ -3,7 +3,6 @@
 import math
 import time
 from collections.abc import Iterator, Sequence
-from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 import dagster as dg
@@ -32,7 +31,6 @@ if TYPE_CHECKING:
 
 _SHOWN_CLIPS = 2000
 _MOST_QUARANTINED = 0.2
-_STALE = timedelta(minutes=10)
 _SHIFT = 1.0
 """A feature has drifted when its mean moved by more than this many standard deviations of the training set."""
 _MOST_DRIFTED = 0.25
@@ -54,10 +52,9 @@ def build_streaming_results(stream: Stream) -> dg.AssetsDefinition:
         kinds={"python", "matplotlib", "sql"},
         owners=OWNERS,
         description="Genres over time, confidence, latency and running accuracy of the newest predictions, with "
-        "checks of lag, freshness, quarantine, labels and drift.",
+        "checks of lag, quarantine, labels and drift.",
         check_specs=[
             check_spec(asset, "consumer_lag", "The topic holds no more unread clips than two batches."),
-            check_spec(asset, "freshness", "If clips wait, the newest prediction is younger than ten minutes."),
             check_spec(asset, "quarantine_rate", "At most a fifth of the clips are refused."),
             check_spec(asset, "label_set", "Only the model's genres are predicted."),
             check_spec(asset, "feature_drift", "At most a quarter of the features have drifted from the training set."),
@@ -183,14 +180,6 @@ def _checks(
     allowed = 2 * settings.max_clips_per_batch
     yield check(
         "consumer_lag", waiting <= allowed, expected=f"at most {allowed} clips", actual=f"{waiting} clips", warn=True
-    )
-    age = datetime.now(UTC) - table["predicted_at"].max()
-    yield check(
-        "freshness",
-        not waiting or age < _STALE,
-        expected=f"younger than {_STALE} while clips wait",
-        actual=f"{age} old, {waiting} clips wait",
-        warn=True,
     )
     refused = len(results.quarantine(database, topic=stream.topic))
     rate = refused / (refused + table["sha256"].nunique())

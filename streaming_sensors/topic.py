@@ -154,7 +154,7 @@ def wait_for_data(settings: Settings, topic: str, after: dict[int, int], timeout
 
 @contextmanager
 def _admin(settings: Settings, timeout_s: float) -> "Iterator[KafkaAdminClient]":
-    """Give an admin client; raise one clear line for whatever the network does to it."""
+    """Open an admin client; raise one clear line for whatever the network does to it."""
     from kafka import KafkaAdminClient
     from kafka.errors import KafkaError
 
@@ -183,7 +183,7 @@ def _admin(settings: Settings, timeout_s: float) -> "Iterator[KafkaAdminClient]"
             started.close()
         raise KafkaUnreachableError(
             f"Kafka at {settings.bootstrap_servers} does not answer ({type(error).__name__}): start the stack with "
-            "`genres up`, or mend GENRES_KAFKA_BOOTSTRAP_SERVERS"
+            "`genres up`, or fix GENRES_KAFKA_BOOTSTRAP_SERVERS"
         ) from error
 
 
@@ -195,7 +195,7 @@ def _description(admin: "KafkaAdminClient", topic: str, settings: Settings) -> d
     if error is UnknownTopicOrPartitionError:
         raise GenresError(
             f"Kafka at {settings.bootstrap_servers} has no topic {topic!r}: make it with `genres up`, or "
-            "mend GENRES_TOPIC"
+            "fix GENRES_TOPIC"
         )
     if description["error_code"]:
         raise error(topic)

@@ -4,7 +4,7 @@ Nearly all of the time from a run's request to its first line of work goes into 
 Connect's, pandas, MLflow. A clip that comes out of idleness waits for them. Dagster's default launcher asks the
 code location's server for a run, which starts a new interpreter; this one forks it from a standing process of the
 standard library's kind (``multiprocessing``'s fork server). What is forked knows libraries only, and how this project
-imports MLflow: all else of its own is imported anew by every run, so that edited code, another day or other settings
+imports MLflow: all else of its own is imported again by every run, so that edited code, another day or other settings
 never meet a stale copy.
 
 Named in ``dagster.yaml``. Runs that no sensor launched go Dagster's own way.
@@ -86,7 +86,7 @@ class WarmRunLauncher(DefaultRunLauncher):
 
     @property
     def supports_check_run_worker_health(self) -> bool:
-        """Say that run monitoring may ask for the process of a run."""
+        """Whether run monitoring may ask for the process of a run."""
         return True
 
     def check_run_worker_health(self, run: DagsterRun) -> CheckRunHealthResult:

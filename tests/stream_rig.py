@@ -1,6 +1,6 @@
 """What the tests of the stream share: models to score it with, a producer and a daemon, clips to drop.
 
-Run as a program it trains the models; it is then a process of its own, since a classic session must be.
+Run as a program it trains the models: a Connect session leaves its mark on the environment of its process.
 """
 
 import hashlib
@@ -10,6 +10,7 @@ import random
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -176,7 +177,7 @@ def short_clips(count: int, *, seed: int) -> dict[str, bytes]:
 
 
 def shuffled(clips: dict[str, bytes]) -> dict[str, bytes]:
-    """Give the clips in a random order, the same each time."""
+    """Return the clips in a random order, the same each time."""
     names = list(clips)
     random.Random(0).shuffle(names)
     return {name: clips[name] for name in names}
@@ -220,11 +221,13 @@ def _train() -> None:
     """Register and publish two versions of a model, as genre_classifiers and champion_model do; set no alias."""
     import pandas as pd
 
-    from genre_assets.champion_model import _publish
+    from genre_assets.champion_model import publish
     from genres.audio.clip_features import clip_features
     from genres.audio.gtzan57 import GTZAN57
-    from genres.store.batch_tables import MANIFEST_COLUMNS, BatchTables
-    from spark.classifiers import candidates, index_genres, pipeline
+    from genres.store.batch_tables import BatchTables
+    from genres.store.model_facts import ModelFacts
+    from genres.store.schemas import RAW_AUDIO
+    from spark.classifiers import CANDIDATES, index_genres, pipeline
     from spark.session import open_session, session_config
 
     settings = Settings()
@@ -233,24 +236,39 @@ def _train() -> None:
         settings, stream.instance, Dataset(DATASET, settings.watch_folder, is_synthetic=True, feature_set="gtzan57")
     )
     tables = BatchTables(stream.lake, stream.database, DATASET)
-    tables.publish_manifest(pd.DataFrame(columns=list(MANIFEST_COLUMNS)), run_id="tests")
+    tables.publish_manifest(pd.DataFrame(columns=list(RAW_AUDIO.names)), run_id="tests")
     feature_set = GTZAN57
     rows = []
     for name, data in short_clips(3 * _PIECES, seed=1).items():
         found = clip_features(data, file_suffix=".wav", feature_set=feature_set, max_clip_s=60)
         rows.append({"genre": name.split("/")[0], **found.values})
     registry = ModelRegistry(settings.tracking_uri)
-    spark = open_session(session_config("classic", settings, app_name="models of the tests"))
+    spark = open_session(session_config(settings, app_name="models of the tests"))
     labelled, genres = index_genres(spark.createDataFrame(pd.DataFrame(rows)))
-    for candidate in candidates()[:2]:
-        with registry.run(DATASET, run_name=candidate.name, stage="candidate", tags={}) as run:
+    for candidate in CANDIDATES[:2]:
+        with (
+            registry.run(DATASET, run_name="models", stage="genre_classifiers", tags={}) as parent,
+            registry.run(DATASET, run_name=candidate.name, stage="candidate", tags={}, parent=parent) as run,
+        ):
             model = pipeline(candidate, columns=feature_set.columns, genres=genres).fit(labelled)
-            tmp_uri = stream.lake.uri(f"{stream.lake.root}/_tmp/mlflow")
-            registry.log_spark_model(model, columns=feature_set.columns, tmp_uri=tmp_uri)
+            candidate_path = tables.candidate_path(parent.info.run_id, run.info.run_id)
+            model.write().save(stream.lake.uri(candidate_path))
+            with tempfile.TemporaryDirectory() as scratch:
+                stream.lake.fetch_directory(candidate_path, Path(scratch, "model"))
+                registry.log_spark_model(Path(scratch, "model"), columns=feature_set.columns)
         version = registry.register(DATASET, run=run)
-        tags = _publish(run, version, tables, registry)
-        tags |= {"feature_version": feature_set.feature_version, "is_calibrated": "true"}
-        registry.describe_version(DATASET, version, {**tags, "fingerprint": DATASET, "valid_macro_f1": "0"})
+        path, digest = publish(run, version, tables)
+        facts = ModelFacts(
+            spark_model_path=path,
+            spark_model_digest=digest,
+            classifier=candidate.name,
+            feature_version=feature_set.feature_version,
+            is_calibrated=True,
+            fingerprint=DATASET,
+            valid_macro_f1=0,
+        )
+        registry.describe_version(DATASET, version, facts)
+    del model  # held over a Connect session, it keeps the process from ending
     spark.stop()
 
 

@@ -1,17 +1,31 @@
 """A feature set of the tests' own: another name, other columns and another sample rate than the project's.
 
-In a module that Spark's workers can import, as a real set's would be.
+In a module that Spark's workers can import, as a real set's would be. Square waves of certain heights (`KILLS` and so
+on) do to a worker what broken decoders have done.
 """
+
+import ctypes
+import os
+import signal
 
 import numpy as np
 
 from genres.audio.feature_set import FeatureSet
 
 RATE = 44_100
+KILLS, HANGS, RAISES = 0.99, 0.9, 0.8
+"""Heights of square waves that kill the worker, keep it busy for good outside Python, and raise an error."""
 
 
 def tiny(samples: np.ndarray) -> dict[str, float]:
     """Length in seconds at the rate that the set asks for, loudness, and zero crossings a second."""
+    height = float(np.abs(samples).min(initial=1.0)) if len(samples) else 0.0
+    if abs(height - KILLS) < 0.02:
+        os.kill(os.getpid(), signal.SIGKILL)
+    if abs(height - HANGS) < 0.02:
+        ctypes.PyDLL(None).sleep(3600)
+    if abs(height - RAISES) < 0.02:
+        raise ValueError("the kernel has a mistake that this clip finds")
     signs = np.signbit(samples)
     return {
         "tiny_seconds": len(samples) / RATE,

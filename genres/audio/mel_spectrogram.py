@@ -10,7 +10,7 @@ _FLOOR = 1e-10
 
 
 def mel_spectrogram(samples: np.ndarray, sr: float) -> np.ndarray:
-    """Give the power of each mel band over time: librosa 0.11's ``melspectrogram`` at its defaults, in decibels.
+    """Return the power of each mel band over time: librosa 0.11's ``melspectrogram`` at its defaults, in decibels.
 
     Parameters
     ----------

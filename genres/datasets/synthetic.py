@@ -29,7 +29,7 @@ SAMPLE_RATE = 22_050
 """Samples per second, as in GTZAN."""
 
 GENERATOR = 1
-"""Raised with every change to the sound, so that folders made before it are made anew."""
+"""Raised with every change to the sound, so that folders made before it are made again."""
 
 Audio = npt.NDArray[np.float64]
 
@@ -394,7 +394,7 @@ LOUDNESS_SPREAD_DB = 2.5
 
 
 def _cross_over(genre: str, rng: np.random.Generator) -> Style:
-    """Give the genre's typical style, in some clips with two groups of traits of another genre."""
+    """Return the genre's typical style, in some clips with two groups of traits of another genre."""
     other = GENRES[str(rng.choice([name for name in GENRES if name != genre]))]
     groups = rng.choice(["rhythm", "harmony", "timbre", "mix"], size=2, replace=False)
     if rng.random() >= CROSSOVER_SHARE:

@@ -1,32 +1,16 @@
 """The batch half's tables in the lake: manifest, features and split, how each is published and read back."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from genres.store import ledger
+from genres.store import ledger, schemas
 from genres.store.database import Database
 from genres.store.lake import Lake
 
 if TYPE_CHECKING:
     import pandas as pd
 
-MANIFEST_COLUMNS = {
-    "track_id": "string",
-    "genre": "string",
-    "file_name": "string",
-    "path": "string",
-    "sha256": "string",
-    "md5": "string",
-    "bytes": "int64",
-    "duration_s": "float64",
-    "sample_rate": "int32",
-    "channels": "int16",
-    "status": "string",
-    "reason": "string",
-}
-"""The manifest's columns, with Arrow's names for their types."""
-
-SPLIT_COLUMNS = dict.fromkeys(("track_id", "genre", "sha256", "part"), "string")
+_CANDIDATES = "candidates"
 
 
 class BatchTables:
@@ -47,7 +31,7 @@ class BatchTables:
 
     def publish_manifest(self, rows: "pd.DataFrame", *, run_id: str) -> ledger.Commit:
         """Publish the manifest, unless the published one says the same."""
-        return self._publish_whole("raw_audio", rows, MANIFEST_COLUMNS, run_id=run_id)
+        return self._publish_whole(schemas.RAW_AUDIO, rows, run_id=run_id)
 
     def manifest(self) -> "pd.DataFrame":
         """Read the current manifest: every clip of the dataset, accepted and quarantined."""
@@ -64,7 +48,7 @@ class BatchTables:
 
     def publish_split(self, rows: "pd.DataFrame", *, run_id: str) -> ledger.Commit:
         """Publish the split, unless the published one says the same."""
-        return self._publish_whole("track_split", rows, SPLIT_COLUMNS, run_id=run_id)
+        return self._publish_whole(schemas.TRACK_SPLIT, rows, run_id=run_id)
 
     def split(self) -> "pd.DataFrame":
         """Read the current split."""
@@ -106,21 +90,43 @@ class BatchTables:
         stored = self.lake.read_table(paths, columns=wanted).to_pandas().drop_duplicates(key)
         return stored.merge(accepted, on=key).sort_values("track_id", ignore_index=True)
 
-    def _publish_whole(
-        self, table_name: str, rows: "pd.DataFrame", columns: Mapping[str, str], *, run_id: str
-    ) -> ledger.Commit:
+    def candidate_path(self, training: str, run: str) -> str:
+        """Path of a candidate's native Spark directory: ``<dataset>/candidates/<training>/<run>``.
+
+        It is there from the candidate's training on, so that champion_model need not fetch the best one from MLflow.
+        What is older than a day goes when a later training of the dataset is complete (`sweep_candidates`).
+
+        Parameters
+        ----------
+        training
+            MLflow's id of the training's run.
+        run
+            MLflow's id of the candidate's own run.
+        """
+        return self.lake.path(self.dataset, _CANDIDATES, training, run)
+
+    def candidate_attempt(self) -> str:
+        """Return a fresh temporary path to save a candidate at, before it is renamed to its own path."""
+        return self.lake.attempt_path(self.lake.path(self.dataset, _CANDIDATES))
+
+    def sweep_candidates(self, *, training: str) -> None:
+        """Delete the candidates of other trainings than this one that are older than a day."""
+        folder = self.lake.path(self.dataset, _CANDIDATES)
+        self.lake.sweep(folder, keep=f"{folder}/{training}")
+
+    def _publish_whole(self, table: schemas.Table, rows: "pd.DataFrame", *, run_id: str) -> ledger.Commit:
         import pyarrow as pa
 
-        rows = rows[list(columns)].sort_values("track_id", ignore_index=True)
+        rows = rows[list(table.names)].sort_values("track_id", ignore_index=True)
         content = ledger.fingerprint(map(repr, rows.itertuples(index=False, name=None)))
-        commits = ledger.published(self.database, self.dataset, table_name)
+        commits = ledger.published(self.database, self.dataset, table.name)
         if commits and commits[-1].fingerprint == content:
             return commits[-1]
-        folder = self.lake.path(self.dataset, f"{table_name}_table")
-        schema = pa.schema(list(columns.items()))
+        folder = self.lake.path(self.dataset, f"{table.name}_table")
+        schema = schemas.arrow_schema(table.columns)
         path = self.lake.write_table(pa.Table.from_pandas(rows, schema=schema, preserve_index=False), folder)
         commit = ledger.Commit(path, len(rows), content, run_id)
-        ledger.publish(self.database, self.dataset, table_name, commit)
+        ledger.publish(self.database, self.dataset, table.name, commit)
         return commit
 
     def _read_latest(self, table_name: str) -> "pd.DataFrame":

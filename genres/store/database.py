@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from genres.errors import GenresError
 from genres.store.sql import sa
+
+if TYPE_CHECKING:
+    from alembic.config import Config
 
 _BUSY_TIMEOUT_MS = 30_000
 
@@ -79,14 +82,26 @@ class Database:
         int
             How many rows were new.
         """
-        from sqlalchemy.dialects import postgresql, sqlite
-
         if not rows:
             return 0
-        insert: Any = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}[self.engine.dialect.name]
         keys = list(table.primary_key.columns)
-        statement = insert(table).on_conflict_do_nothing().returning(*keys)
+        statement = self._insert(table).on_conflict_do_nothing().returning(*keys)
         return len(connection.execute(statement, list(rows)).all())
+
+    def upsert(self, connection: sa.Connection, table: sa.Table, rows: Sequence[dict[str, Any]]) -> None:
+        """Insert the rows, or write them over those of the same primary key; the last write wins.
+
+        Parameters
+        ----------
+        rows
+            Whole rows. Of two with one key the later one stands.
+        """
+        if not rows:
+            return
+        keys = list(table.primary_key.columns)
+        statement = self._insert(table)
+        changed = {column.name: column for column in statement.excluded if not column.primary_key}
+        connection.execute(statement.on_conflict_do_update(index_elements=keys, set_=changed), list(rows))
 
     def migrate(self) -> None:
         """Create the tables, or bring them to this version's form."""
@@ -114,6 +129,12 @@ class Database:
                 f"the tables of {self.url.render_as_string(hide_password=True)} are at version {current or 'none'}, "
                 f"this code wants {head}: run `genres up`"
             )
+
+    def _insert(self, table: sa.Table) -> Any:
+        """Return an INSERT that can say what to do about a row that is there: the dialects have one each."""
+        from sqlalchemy.dialects import postgresql, sqlite
+
+        return {"sqlite": sqlite.insert, "postgresql": postgresql.insert}[self.engine.dialect.name](table)
 
     @contextmanager
     def _clearly(self) -> Iterator[None]:
@@ -159,7 +180,7 @@ def _begin_immediate(connection: sa.Connection) -> None:
         connection.exec_driver_sql("BEGIN IMMEDIATE")
 
 
-def _alembic_config(connection: sa.Connection) -> Any:
+def _alembic_config(connection: sa.Connection) -> Config:
     from alembic.config import Config
 
     config = Config()

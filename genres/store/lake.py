@@ -8,17 +8,21 @@ leaves under ``_tmp`` is swept by a later commit of the same table.
 import posixpath
 import time
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Self
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING, Self
 from uuid import uuid4
 
 if TYPE_CHECKING:
     import pyarrow as pa
+    import pyarrow.compute as pc
 
     from genres.settings import Settings
     from genres.store.hdfs import Hdfs
 
 _ATTEMPT_LIFE_S = 24 * 3600
 _CLIP_ATTEMPTS = "_tmp/clips"
+_FILES_AT_A_TIME = 8
 
 
 class Lake:
@@ -71,19 +75,51 @@ class Lake:
     def attempt_path(self, place: str) -> str:
         """Return a fresh temporary path for one attempt to write what will lie at or in `place`."""
         folder = posixpath.join(self.root, "_tmp", place.removeprefix(self.root).strip("/").replace("/", "-"))
-        self._sweep(folder)
+        self.sweep(folder)
         return posixpath.join(folder, uuid4().hex)
 
     def sweep_clips(self) -> None:
         """Delete what killed uploads of clips left behind."""
-        self._sweep(posixpath.join(self.root, _CLIP_ATTEMPTS))
+        self.sweep(posixpath.join(self.root, _CLIP_ATTEMPTS))
 
-    def _sweep(self, folder: str) -> None:
+    def sweep(self, folder: str, *, keep: str = "") -> None:
+        """Delete what lies in `folder` and is older than a day, but not the entry `keep`."""
         # What is younger than a day may be another run's, still at work.
         if self.files.exists(folder):
             for entry in self.files.ls(folder, detail=True):
-                if time.time() - entry["modificationTime"] / 1000 > _ATTEMPT_LIFE_S:
+                old = time.time() - entry["modificationTime"] / 1000 > _ATTEMPT_LIFE_S
+                if old and entry["name"] != keep:
                     self.files.rm(entry["name"], recursive=True)
+
+    def fetch_directory(self, path: str, folder: Path) -> None:
+        """Copy a directory of small files into the new local `folder`.
+
+        Raises
+        ------
+        FileNotFoundError
+            If there is no such directory, or it is deleted meanwhile.
+        """
+        if not self.files.isdir(path):
+            raise FileNotFoundError(path)
+
+        def fetch(file: str) -> None:
+            target = folder / posixpath.relpath(file, path)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes(self.files.cat_file(file))
+
+        with ThreadPoolExecutor(_FILES_AT_A_TIME) as pool:
+            list(pool.map(fetch, self.files.find(path)))
+
+    def put_directory(self, folder: Path, path: str) -> None:
+        """Upload a local folder of small files; it appears at `path`, where nothing may be, when it is whole."""
+        attempt = self.attempt_path(posixpath.dirname(path))
+
+        def put(file: Path) -> None:
+            self.files.pipe_file(f"{attempt}/{file.relative_to(folder).as_posix()}", file.read_bytes())
+
+        with ThreadPoolExecutor(_FILES_AT_A_TIME) as pool:
+            list(pool.map(put, (file for file in folder.rglob("*") if file.is_file())))
+        self.files.rename(attempt, path)
 
     def write_table(self, table: "pa.Table", folder: str, *, name: str = "") -> str:
         """Write a small table as one new Parquet file in `folder`, complete or not at all, and return its path.
@@ -101,7 +137,9 @@ class Lake:
         self.files.rename(temporary, path)
         return path
 
-    def read_table(self, paths: Sequence[str], *, columns: list[str] | None = None, filter: Any = None) -> "pa.Table":
+    def read_table(
+        self, paths: Sequence[str], *, columns: list[str] | None = None, filter: "pc.Expression | None" = None
+    ) -> "pa.Table":
         """Read published Parquet files and folders (Hive-partitioned by genre) into one table.
 
         Raises

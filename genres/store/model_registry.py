@@ -6,29 +6,18 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from genres.errors import GenresError
 from genres.retrying import retried
+from genres.store.model_facts import ModelFacts, RegisteredModel
+
+if TYPE_CHECKING:
+    from mlflow import ActiveRun
+    from mlflow.entities import Run
 
 _PATIENCE_S = 30.0
 _MODEL = "model"
-
-
-class RegisteredModel(NamedTuple):
-    """A registered version of a dataset's genre model."""
-
-    name: str
-    version: int
-    run_id: str
-    spark_model_path: str
-    """Native Spark directory on HDFS, a path in the lake."""
-    feature_version: str
-    is_calibrated: bool
-    """Whether its probabilities are the classifier's own, not the softmax of raw scores."""
-    fingerprint: str
-    """Fingerprint of the features and the split that it was trained and judged on."""
-    valid_macro_f1: float
 
 
 class ModelRegistry:
@@ -60,8 +49,8 @@ class ModelRegistry:
 
     @contextmanager
     def run(
-        self, dataset: str, *, run_name: str, stage: str, tags: dict[str, str], parent: Any = None
-    ) -> Iterator[Any]:
+        self, dataset: str, *, run_name: str, stage: str, tags: dict[str, str], parent: "Run | None" = None
+    ) -> "Iterator[ActiveRun]":
         """Open an MLflow run in the dataset's experiment and close it, as failed if an error passes through.
 
         Parameters
@@ -80,7 +69,7 @@ class ModelRegistry:
         with mlflow.start_run(run_name=run_name, parent_run_id=parent_id, tags=labels) as active:
             yield active
 
-    def latest_run(self, dataset: str, *, stage: str) -> Any:
+    def latest_run(self, dataset: str, *, stage: str) -> "Run":
         """Find the newest finished top-level run of a stage.
 
         Raises
@@ -99,7 +88,7 @@ class ModelRegistry:
             raise GenresError(f"dataset '{dataset}' has no finished {stage} run in MLflow: materialize {stage} first")
         return found[0]
 
-    def child_runs(self, parent: Any) -> list[Any]:
+    def child_runs(self, parent: "Run") -> "list[Run]":
         """List the finished children of a run, the best validation macro-F1 first; equals in order of their names."""
         return list(
             self.client.search_runs(
@@ -109,97 +98,75 @@ class ModelRegistry:
             )
         )
 
-    def log_spark_model(self, model: Any, *, columns: Sequence[str], tmp_uri: str) -> None:
-        """Log a fitted Spark pipeline to the open run, with its input signature.
+    def log_spark_model(self, directory: Path, *, columns: Sequence[str]) -> None:
+        """Log a native Spark directory as the open run's model, with its input signature.
 
         Parameters
         ----------
-        model
-            Fitted pipeline of a classic session; it is saved in its native format, without pickle.
+        directory
+            What a fitted pipeline was saved as.
         columns
             The feature columns that it reads.
-        tmp_uri
-            Folder on the engine's file system where it is saved on the way.
         """
-        import mlflow
-        from mlflow.models import ModelSignature
+        from mlflow.models import Model, ModelSignature
         from mlflow.types import ColSpec, DataType, Schema
+
+        from genres.store import mlflow_spark_flavor
 
         inputs = Schema([ColSpec(DataType.double, column) for column in columns])
         outputs = Schema([ColSpec(DataType.string, "predicted_genre")])
-        mlflow.spark.log_model(
-            model,
-            artifact_path=_MODEL,
-            dfs_tmpdir=tmp_uri,
+        Model.log(
+            artifact_path=None,
+            name=_MODEL,
+            flavor=mlflow_spark_flavor,
+            spark_directory=directory,
             signature=ModelSignature(inputs, outputs),
-            # Left to itself MLflow loads the model in a second Spark to find out what it imports.
             pip_requirements=[f"pyspark=={version('pyspark')}"],
         )
 
-    def download_spark_model(self, run: Any, folder: Path) -> Path:
-        """Fetch the native Spark directory of a run's model into `folder`."""
-        from mlflow.artifacts import download_artifacts
-
-        uri = f"runs:/{run.info.run_id}/{_MODEL}/sparkml"
-        directory = Path(download_artifacts(uri, dst_path=str(folder), tracking_uri=self.tracking_uri))
-        # Hadoop's checksums of local files, one for each; HDFS has its own.
-        for checksum in directory.rglob(".*.crc"):
-            checksum.unlink()
-        return directory
-
-    def read_json(self, run: Any, artifact_path: str) -> Any:
+    def read_json(self, run: "Run", artifact_path: str) -> Any:
         """Read a JSON artifact of a run."""
         from mlflow.artifacts import load_dict
 
         return load_dict(f"runs:/{run.info.run_id}/{artifact_path}")
 
-    def register(self, dataset: str, *, run: Any) -> int:
-        """Register a run's model as the next version of the dataset's model, and give the version."""
+    def register(self, dataset: str, *, run: "Run") -> int:
+        """Register a run's model as the next version of the dataset's model, and return the version."""
         import mlflow
 
         mlflow.set_tracking_uri(self.tracking_uri)
         return int(mlflow.register_model(f"runs:/{run.info.run_id}/{_MODEL}", self.name_for(dataset)).version)
 
-    def describe_version(self, dataset: str, version: int, tags: dict[str, str]) -> None:
-        """Set tags on a version."""
-        for key, value in tags.items():
+    def describe_version(self, dataset: str, version: int, facts: ModelFacts) -> None:
+        """Set a version's facts."""
+        for key, value in facts.to_tags().items():
             self.client.set_model_version_tag(self.name_for(dataset), str(version), key, value)
 
     def set_alias(self, dataset: str, alias: str, version: int) -> None:
         """Point an alias (``champion``, ``challenger``) at a version."""
         self.client.set_registered_model_alias(self.name_for(dataset), alias, str(version))
 
-    def find_champion(self, dataset: str) -> RegisteredModel | None:
-        """Resolve the alias ``champion``; None if the dataset has no champion yet."""
-        found = self._aliased(dataset, "champion")
-        if found is None:
-            return None
-        return RegisteredModel(
-            name=found.name,
-            version=int(found.version),
-            run_id=found.run_id,
-            spark_model_path=found.tags["spark_model_path"],
-            feature_version=found.tags["feature_version"],
-            is_calibrated=found.tags["is_calibrated"] == "true",
-            fingerprint=found.tags["fingerprint"],
-            valid_macro_f1=float(found.tags["valid_macro_f1"]),
-        )
+    def find_aliased(self, dataset: str, alias: str) -> RegisteredModel | None:
+        """Resolve an alias; None if it points at no version.
 
-    def alias_tags(self, dataset: str, alias: str) -> dict[str, str]:
-        """Read the tags of the version that an alias points at; empty if it points at none."""
-        found = self._aliased(dataset, alias)
-        return {} if found is None else dict(found.tags)
-
-    def _aliased(self, dataset: str, alias: str) -> Any:
+        Raises
+        ------
+        GenresError
+            If the version lacks facts.
+        """
         from mlflow.exceptions import RestException
 
         try:
-            return self.client.get_model_version_by_alias(self.name_for(dataset), alias)
+            return RegisteredModel.of(self.client.get_model_version_by_alias(self.name_for(dataset), alias))
         except RestException as error:
             # The first code is an unknown model's, the second an unknown alias's.
             if error.error_code in {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"}:
                 return None
             raise
+
+    def find_champion(self, dataset: str) -> RegisteredModel | None:
+        """Resolve the alias ``champion``; None if the dataset has no champion yet."""
+        return self.find_aliased(dataset, "champion")
 
     def champion(self, dataset: str) -> RegisteredModel:
         """Resolve the alias ``champion``.
@@ -240,5 +207,5 @@ def _wait_for_server(tracking_uri: str) -> None:
     except no_answer as error:
         raise GenresError(
             f"MLflow does not answer at {tracking_uri}: start the stack with `genres up`, "
-            "or mend GENRES_MLFLOW_TRACKING_URI"
+            "or fix GENRES_MLFLOW_TRACKING_URI"
         ) from error

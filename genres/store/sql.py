@@ -12,7 +12,7 @@ __all__ = ["OnFirstUse", "sa", "tables"]
 
 
 class OnFirstUse:
-    """Stands for a thing that is dear to make or to load, and asks `find` for it with each attribute."""
+    """Stands for a thing that is costly to build or to load, and asks `find` for it with each attribute."""
 
     def __init__(self, find: Callable[[], Any]) -> None:
         self._find = find

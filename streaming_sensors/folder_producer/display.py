@@ -1,5 +1,6 @@
 """What a person sees of a producer at work."""
 
+import contextlib
 import time
 from collections import deque
 
@@ -22,6 +23,7 @@ class Display:
         self._history: deque[tuple[float, int, int]] = deque([(time.monotonic(), 0, 0)])
         self._next_line_at = 0.0
         self._last = ""
+        self._outages: dict[str, str] = {}
 
     def __enter__(self) -> "Display":
         if self._console.is_terminal:
@@ -29,11 +31,31 @@ class Display:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._progress.stop()
+        with contextlib.suppress(OSError):
+            self._progress.stop()
 
     def say(self, line: str) -> None:
         """Print a line that stays."""
-        self._console.print(line, markup=False, highlight=False, soft_wrap=True)
+        # A log on a full disk, or a terminal that is gone, is no reason to send no clips.
+        with contextlib.suppress(OSError):
+            self._console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+    def begin_outage(self, what: str, why: str) -> None:
+        """Print that something does not work, once until it does."""
+        if what not in self._outages:
+            self.say(f"{why}; still trying")
+        self._outages[what] = why
+
+    def end_outage(self, what: str) -> None:
+        """Print that something works again, if it did not."""
+        if what in self._outages:
+            del self._outages[what]
+            self.say(f"{what} works again")
+
+    @property
+    def outage(self) -> str | None:
+        """Why what does not work now does not; None if everything works."""
+        return "; ".join(self._outages.values()) or None
 
     def show(self, counts: str, clips: int, size: int) -> None:
         """Show the counts, with the rate of the last seconds."""

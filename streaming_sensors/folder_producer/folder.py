@@ -1,11 +1,17 @@
-"""The watched folder: which files in it are clips, how they are named, and where refused ones go."""
+"""The watched folder: which entries are clips and which are passed over, who writes them, where refused files go."""
 
+import errno
 import os
 import stat
+import sys
 import time
-from collections.abc import Callable, Iterator
+from collections import Counter
+from dataclasses import dataclass, field
+from enum import StrEnum
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
+
+import psutil
 
 from genres.audio.gate import SUFFIXES
 from genres.errors import GenresError
@@ -16,10 +22,39 @@ ERROR_FOLDER = "error"
 
 
 class Stamp(NamedTuple):
-    """The size and time by which one state of a file is told from another."""
+    """What one state of a file is told from another by."""
 
     size: int
     mtime_ns: int
+    ctime_ns: int
+    """Changes with the content even where `cp -p` sets the other time back."""
+    inode: int
+
+
+class PassedOver(StrEnum):
+    """Why an entry of the folder is not sent; its text stands before a number."""
+
+    HIDDEN = "hidden names"
+    OTHER_SUFFIX = "other suffixes"
+    NESTED = "nested folders"
+    LEADS_OUT = "links that lead out"
+    NO_FILE = "broken links, pipes and the like"
+    UNREADABLE = "unreadable"
+
+
+@dataclass(frozen=True)
+class Listing:
+    """What was found in the watched folder at one time."""
+
+    clips: list[Path] = field(default_factory=list)
+    passed_over: Counter[PassedOver] = field(default_factory=Counter)
+    """How many entries are no clips, by the reason. What lies in an entry that is passed over is not counted."""
+    unreadable: dict[Path, str] = field(default_factory=dict)
+    """The sub-folders that cannot be listed or entered, and why."""
+
+    def passed_over_text(self) -> str:
+        """Return the reasons with their numbers as one line for people; empty if there are none."""
+        return ", ".join(f"{reason} {count}" for reason, count in sorted(self.passed_over.items()))
 
 
 def watchable(folder: Path) -> Path:
@@ -39,64 +74,92 @@ def watchable(folder: Path) -> Path:
     return folder.resolve()
 
 
-def clips(root: Path, complain: Callable[[Path, str], None]) -> Iterator[Path]:
-    """Yield the paths of the folder's clips: those in `root` and those in its sub-folders.
+def list_folder(root: Path) -> Listing:
+    """List the folder's clips, those in `root` and those in its sub-folders, and count what is passed over.
 
     Parameters
     ----------
     root
         The watched folder's real path.
-    complain
-        Called with each sub-folder that cannot be listed, and why.
 
     Raises
     ------
     GenresError
         If `root` itself cannot be listed.
     """
+    found = Listing()
     try:
         entries = sorted(root.iterdir())
     except OSError as error:
         raise GenresError(
-            f"folder {display_path(root)} cannot be listed any more ({error.strerror}): bring it back and start again"
+            f"folder {display_path(root)} cannot be listed any more ({error.strerror}): bring it back"
         ) from error
     for entry in entries:
-        if is_clip(entry, root):
-            yield entry
-        elif _is_genre_folder(entry, root):
+        if _sort_in(entry, root, found) == "genre folder":
             try:
                 inside = sorted(entry.iterdir())
             except OSError as error:
-                why = f"folder {display_path(entry)} cannot be listed ({error.strerror}): give this user the right to"
-                complain(entry, why)
+                _note_unreadable(entry, error, found)
                 continue
-            yield from (path for path in inside if is_clip(path, root))
+            for path in inside:
+                _sort_in(path, root, found)
+    return found
 
 
 def is_clip(path: Path, root: Path) -> bool:
     """Whether a path is a clip's: a regular, visible file in `root` or in a sub-folder, audio by its suffix."""
-    return (
-        path.suffix.lower() in SUFFIXES
-        and not path.name.startswith(".")
-        and (path.parent == root or _is_genre_folder(path.parent, root))
-        and not _leads_out(path, root)
-        # A named pipe called x.wav would block whoever opens it.
-        and path.is_file()
-    )
+    try:
+        in_place = path.parent == root or (path.parent.parent == root and _kind(path.parent, root) == "genre folder")
+        return in_place and _kind(path, root) == "clip"
+    except OSError:
+        return False
 
 
-def _is_genre_folder(path: Path, root: Path) -> bool:
-    return (
-        path.parent == root
-        and not path.name.startswith(".")
-        and path.name != ERROR_FOLDER
-        and path.is_dir()
-        and not _leads_out(path, root)
-    )
+def _sort_in(path: Path, root: Path, found: Listing) -> "_Kind | None":
+    try:
+        kind = _kind(path, root)
+    except FileNotFoundError:
+        return None  # it went while we looked
+    except OSError as error:
+        _note_unreadable(path.parent, error, found)
+        return None
+    if kind == "clip":
+        found.clips.append(path)
+    elif isinstance(kind, PassedOver):
+        found.passed_over[kind] += 1
+    return kind
 
 
-def _leads_out(path: Path, root: Path) -> bool:
-    return path.is_symlink() and not path.resolve().is_relative_to(root)
+def _note_unreadable(folder: Path, error: OSError, found: Listing) -> None:
+    found.passed_over[PassedOver.UNREADABLE] += 1
+    why = f"folder {display_path(folder)} cannot be listed ({error.strerror}): give this user the right to"
+    found.unreadable.setdefault(folder, why)
+
+
+_Kind = PassedOver | Literal["clip", "genre folder", "error folder"]
+
+
+def _kind(path: Path, root: Path) -> _Kind:
+    """Judge an entry of `root` or of a genre folder; raise an OSError if it cannot be looked at."""
+    if path.name.startswith("."):
+        return PassedOver.HIDDEN
+    is_link = path.is_symlink()
+    # Unlike Path.resolve this takes a link to itself.
+    if is_link and not Path(os.path.realpath(path)).is_relative_to(root):
+        return PassedOver.LEADS_OUT
+    try:
+        mode = path.stat().st_mode
+    except OSError as error:
+        if is_link and error.errno in (errno.ENOENT, errno.ELOOP):
+            return PassedOver.NO_FILE
+        raise
+    if stat.S_ISDIR(mode):
+        if path.parent != root:
+            return PassedOver.NESTED
+        return "error folder" if path.name == ERROR_FOLDER else "genre folder"
+    if not stat.S_ISREG(mode):
+        return PassedOver.NO_FILE  # a named pipe called x.wav would block whoever opens it
+    return "clip" if path.suffix.lower() in SUFFIXES else PassedOver.OTHER_SUFFIX
 
 
 def find_stamp(path: Path) -> tuple[Stamp, float] | None:
@@ -109,7 +172,33 @@ def find_stamp(path: Path) -> tuple[Stamp, float] | None:
         return None
     # A file moved or copied here may carry an old mtime; the inode's change time is that of its arrival.
     age_s = max(0.0, time.time() - max(info.st_ctime, info.st_mtime))
-    return Stamp(info.st_size, info.st_mtime_ns), age_s
+    # Some file systems use all 64 bits of an inode's number; databases have 63.
+    return Stamp(info.st_size, info.st_mtime_ns, info.st_ctime_ns, info.st_ino % 2**63), age_s
+
+
+def writer_of(path: Path) -> int | None:
+    """Return the id of a process that has the file open for writing, as far as this user can see; None if none has.
+
+    Looks through the open files of every process: for a question that is asked now and then. Only Linux says what a
+    file is open for.
+    """
+    real = os.path.realpath(path)
+    for process in psutil.process_iter():
+        try:
+            for opened in process.open_files():
+                if opened.path == real and getattr(opened, "mode", "r") != "r":
+                    return process.pid
+        except (psutil.Error, OSError):
+            continue  # it ended, or is another user's
+    return None
+
+
+def shows_writers(path: Path) -> bool:
+    """Whether `writer_of` would see who writes the file: on Linux, if it is this user's, or we are root."""
+    try:
+        return sys.platform == "linux" and os.geteuid() in (0, path.stat().st_uid)
+    except OSError:
+        return False
 
 
 def move_aside(path: Path, folder: Path) -> Path:

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from genres.settings import Settings
 from streaming_sensors.envelope import ClipMessage, encode
 from streaming_sensors.folder_producer.folder import Stamp
-from streaming_sensors.topic import KafkaUnreachableError, max_message_bytes, topic_state
+from streaming_sensors.topic import KafkaUnreachableError, TopicState, max_message_bytes, topic_state
 
 IN_FLIGHT_BYTES = 32 * 2**20
 """How many bytes of clips may wait for the broker's confirmation."""
@@ -24,6 +24,8 @@ class ClipInFlight(NamedTuple):
     path: Path
     stamp: Stamp
     sha256: str
+    topic_id: str
+    """Which topic of that name it was sent to, as far as was known."""
 
 
 class Delivery(NamedTuple):
@@ -77,12 +79,12 @@ class Outlet:
         """For how long the broker has owed an answer, in seconds."""
         return time.monotonic() - self._heard_at if self._carried else 0.0
 
-    def connect(self, timeout_s: float) -> None:
-        """Make a producer; the topic has to be there."""
+    def connect(self, timeout_s: float) -> TopicState:
+        """Make a producer and return how the topic is, which has to be there."""
         from kafka import KafkaProducer
         from kafka.errors import KafkaError
 
-        topic_state(self._settings, self._topic, timeout_s=timeout_s)
+        state = topic_state(self._settings, self._topic, timeout_s=timeout_s)
         try:
             self._producer = KafkaProducer(
                 bootstrap_servers=self._settings.bootstrap_servers, **producer_config(self._settings)
@@ -91,6 +93,7 @@ class Outlet:
             raise KafkaUnreachableError(
                 f"Kafka at {self._settings.bootstrap_servers} does not answer ({type(error).__name__})"
             ) from error
+        return state
 
     def send(self, clip: ClipInFlight, message: ClipMessage) -> None:
         """Hand a clip to the producer; what becomes of it comes to `on_delivery`."""
@@ -125,7 +128,7 @@ class Outlet:
                 self._producer.flush(timeout_s)
 
     def disconnect(self) -> None:
-        """Give up the producer; clips that it still carries come to `on_delivery` as failed."""
+        """Drop the producer; clips that it still carries come to `on_delivery` as failed."""
         from kafka.errors import KafkaTimeoutError
 
         if self._producer is not None:

@@ -6,11 +6,14 @@ between sends the file again when it is started again, which the sink absorbs; i
 
 import hashlib
 import logging
+import os
 import queue
 import signal
+import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -19,29 +22,34 @@ from typing import NamedTuple
 
 from rich.console import Console
 
-from genres.audio.gate import MAX_CHANNELS, SAMPLE_RATES, RejectedAudio, inspect
+from genres.audio.gate import RejectedAudio, inspect, max_clip_bytes
 from genres.errors import GenresError
 from genres.file_names import display_path, unicode_name
 from genres.settings import Settings
 from genres.store.database import Database
 from genres.store.stream_ledger import sent_files
 from genres.store.stream_ledger.commits import QuarantinedClip, quarantine_clip
+from genres.store.stream_ledger.producers import BEAT_S, Producer, beat
 from genres.store.stream_ledger.sent_files import SentFile
 from streaming_sensors.envelope import ClipMessage
+from streaming_sensors.folder_producer.changes import Changes
 from streaming_sensors.folder_producer.claim_check import ClaimChecks
 from streaming_sensors.folder_producer.display import REPORT_S, Display
 from streaming_sensors.folder_producer.folder import (
     ERROR_FOLDER,
+    Listing,
     Stamp,
-    clips,
     find_stamp,
     is_clip,
     ledger_key,
+    list_folder,
     move_aside,
+    shows_writers,
     watchable,
+    writer_of,
 )
 from streaming_sensors.folder_producer.outlet import CONNECT_S, ClipInFlight, Delivery, Outlet
-from streaming_sensors.topic import KafkaUnreachableError
+from streaming_sensors.topic import KafkaUnreachableError, TopicState, topic_state
 
 _RESCAN_S = 3.0
 _COMPRESSED = {".flac", ".mp3"}
@@ -50,8 +58,19 @@ _COMPRESSED_PATIENCE = 5
 """How many times ``settle_s`` such a file must be unchanged."""
 _PATIENCE = 20
 """How many times ``settle_s`` a file that is not whole by its header may stay unchanged before it is refused."""
+_BLIND_PATIENCE = 200
+"""The same where the system does not say whether somebody still writes the file."""
 _TRY_AGAIN_S = 10.0
+_REST_S = 3.0
+"""How long the database is left alone after it failed, in seconds."""
+_ASK_TOPIC_S = 30.0
+"""How often the topic is asked whether it is another one or has lost messages, in seconds."""
 _FLUSH_S = 10.0
+_MOST_SET_ASIDE = 1000
+"""How many of the refused files are looked at again, in case somebody still writes them."""
+
+_KAFKA, _KAFKA_WRITES, _HDFS, _FOLDER = "Kafka", "writing to Kafka", "HDFS", "the folder"
+_READS, _WRITES, _BEATS = "reading the database", "writing to the database", "the sign of life in the database"
 
 
 class WatchReport(NamedTuple):
@@ -73,12 +92,21 @@ def watch(
     """Send the clips of a folder to a topic, those that are there and those that come.
 
     A clip is a regular, visible file with a suffix that the audio gate reads, in the folder itself or in a sub-folder,
-    whose name is then the genre. It is sent when its size and time have not changed for ``settle_s`` and its header
-    agrees with its bytes. A file whose header disagrees for twenty times as long is quarantined and moved to
-    ``error/``. A clip above ``inline_limit_bytes`` goes to HDFS and its message carries the path.
+    whose name is then the genre; what is passed over is counted by its reason. It is sent when its size and times have
+    not changed for ``settle_s`` and its header agrees with its bytes. A file whose header disagrees for twenty times
+    as long is quarantined and moved to ``error/``, unless a process has it open for writing; where that cannot be
+    seen, it is given two hundred times ``settle_s``. One that changes in ``error/`` comes back. A clip above
+    ``inline_limit_bytes`` goes to HDFS and its message carries the path.
 
     Of compressed containers (FLAC, MP3) the header does not say whether all bytes are there: a writer of those
     that pauses for longer than five times ``settle_s`` is taken to be done.
+
+    A file that was sent is sent again if its content changes, and if the topic has lost its message (it was recreated,
+    or retention was faster than the stream) and its clip has no row. The topic is asked about that when it is connected
+    to, and every thirty seconds.
+
+    Outages are waited out, each with a line when it begins and ends: Kafka, HDFS, the database (away, locked, its disk
+    full), the folder itself, and files that cannot be read. Meanwhile ``producers`` says what is waited for.
 
     Parameters
     ----------
@@ -89,7 +117,7 @@ def watch(
     topic
         The Kafka topic, which has to be there.
     once
-        Send what is there and end, instead of waiting for more.
+        Send what is there and end, instead of waiting for more; an outage ends it too.
     console
         Takes the progress and a line for whatever goes wrong.
     stop
@@ -103,8 +131,8 @@ def watch(
     Raises
     ------
     GenresError
-        If the folder cannot be watched, the topic or the tables are missing, or the broker refuses a clip; with
-        `once` also if Kafka or HDFS does not answer or a file cannot be read. Otherwise outages are waited out.
+        If the folder cannot be watched, or the topic or the tables are missing, at the start; with `once` also if
+        Kafka, HDFS or the database does not answer, the broker refuses a clip or a file cannot be read.
     """
     # The client logs every attempt to connect; what matters of that is said here.
     logging.getLogger("kafka").setLevel(logging.CRITICAL)
@@ -148,6 +176,10 @@ class _Waiting:
     """When it has been unchanged for long enough, on the monotonic clock."""
     not_before: float
     """When to look at it again, on the monotonic clock."""
+    before: SentFile | None = None
+    """What was sent from there with the same size and time: if its bytes are the same too, nothing is to be sent."""
+    is_writer_said: bool = False
+    """Whether people know that the file waits because somebody still writes it."""
 
 
 _Inbox = queue.SimpleQueue[Path | Delivery | Exception]
@@ -170,45 +202,68 @@ class _FolderProducer:
         self._settings, self._root, self._topic = settings, root, topic
         self._database, self._display = database, display
         self._once, self._stop = once, stop
+        self._host, self._started_at = socket.gethostname(), datetime.now(UTC)
         self._inbox: _Inbox = queue.SimpleQueue()
         self._outlet = Outlet(settings, topic, on_delivery=self._inbox.put)
+        self._changes = Changes(root, on_change=self._inbox.put, on_failure=self._inbox.put)
         self._claim_checks = ClaimChecks(settings)
-        self._max_clip_bytes = int(settings.max_clip_s * SAMPLE_RATES[1] * MAX_CHANNELS * 8) + 2**20
+        self._max_clip_bytes = max_clip_bytes(settings.max_clip_s)
+        self._listing = Listing()
         self._waiting: dict[Path, _Waiting] = {}
         self._done: dict[Path, Stamp] = {}
-        self._complained: dict[Path, Stamp] = {}
-        self._sent = self._sent_bytes = self._refused = self._known = 0
-        self._outage_said_at = 0.0
+        self._complained: dict[Path, Stamp | None] = {}
+        self._watch_failures: set[type[Exception]] = set()
+        self._set_aside: dict[Path, tuple[Path, Stamp]] = {}
+        self._confirmed: list[SentFile] = []
+        """What the broker has confirmed and the ledger does not know yet."""
+        self._known: set[Path] = set()
+        self._sent = self._sent_bytes = self._refused = 0
+        self._topic_now: TopicState | None = None
+        """The topic as it was when the files whose clips it lost were last looked for."""
+        self._topic_next: TopicState | None = None
+        """The topic as it is, as long as they were not looked for again."""
+        self._topic_id, self._is_start = "", True
+        self._lost: set[tuple[str, str]] = set()
+        """Host and path of the files whose clips the topic has lost."""
+        self._ask_topic_at = self._beat_at = 0.0
+        self._write_at = self._claim_at = self._send_at = 0.0
+        """Not before which to write to the database, to HDFS and to Kafka, on the monotonic clock."""
 
     def run(self) -> WatchReport:
         """Send until told to stop; with `once` until nothing is left to send."""
         begun = time.monotonic()
         give_up_at = begun + 2 * _PATIENCE * self._settings.settle_s
-        closing = threading.Event()
-        watcher = threading.Thread(target=self._watch_changes, args=(closing,), daemon=True)
+        ended_of: str | None = None
         try:
+            self._beat()
             self._connect(timeout_s=_TRY_AGAIN_S)
             if not self._once:
-                watcher.start()
+                self._changes.start()
             rescan_at = begun
             while not self._stop.is_set():
                 if time.monotonic() >= rescan_at:
                     took_s = self._rescan()
                     rescan_at = float("inf") if self._once else time.monotonic() + max(_RESCAN_S, 10 * took_s)
+                self._remember_confirmed()
                 nothing_due = self._send_whole_ones()
                 if self._once and nothing_due and self._is_finished(give_up_at):
                     break
                 if self._take_in(0.1):
                     rescan_at = 0.0
                 self._connect(timeout_s=CONNECT_S)
+                self._beat()
                 self._display.show(self._counts(), self._sent, self._sent_bytes)
+        except BaseException as error:
+            ended_of = str(error) or type(error).__name__
+            raise
         finally:
-            closing.set()
+            self._changes.close()
             self._finish()
+            self._beat(ended_of=ended_of, ends=True)
         return self._report(time.monotonic() - begun)
 
     def _report(self, seconds: float) -> WatchReport:
-        """Say and return what was done; with `once` a file that could not be read is an error."""
+        """Print and return what was done; with `once` a file that could not be read is an error."""
         self._display.say(f"{self._counts()} in {seconds:.1f} s ({self._sent_bytes / 1e6:.1f} MB)")
         if self._once and self._complained and not self._stop.is_set():
             raise GenresError(
@@ -222,93 +277,142 @@ class _FolderProducer:
         """Whether there is no file left that will be whole soon."""
         now = time.monotonic()
         unsettled = any(waiting.settled_at > now for waiting in self._waiting.values())
-        return not self._outlet.in_flight and (not unsettled or now > give_up_at)
+        return not (self._outlet.in_flight or self._confirmed) and (not unsettled or now > give_up_at)
 
-    def _watch_changes(self, closing: threading.Event) -> None:
-        """Put the path of whatever changes in the inbox; runs in a thread of its own."""
-        import watchfiles
-
+    def _worked(self, what: str, work: Callable[[], object]) -> bool:
+        """Whether the work was done. What keeps it from being done is said once, and with `once` is the end."""
+        # An OSError or RuntimeError comes from the clients of HDFS and Kafka.
         try:
-            for changes in watchfiles.watch(
-                self._root, watch_filter=None, debounce=200, step=50, rust_timeout=500, stop_event=closing
-            ):
-                for _, path in changes:
-                    self._inbox.put(Path(path))
-        except Exception as error:  # whatever it is, the loop has to hear of it
-            self._inbox.put(error)
+            work()
+        except GenresError as error:
+            if self._once:
+                raise
+            self._display.begin_outage(what, str(error))
+            return False
+        except (OSError, RuntimeError) as error:
+            if self._once:
+                raise GenresError(f"{what} does not work ({error}): see to it, and run again") from error
+            self._display.begin_outage(what, str(error))
+            return False
+        self._display.end_outage(what)
+        return True
 
     def _take_in(self, timeout_s: float) -> bool:
-        """Take everything from the inbox, waiting for the first; True if a folder changed, so that a rescan is due."""
-        folder_changed, deadline = False, time.monotonic() + timeout_s
+        """Take everything from the inbox, waiting for the first; True if the whole folder should be looked at."""
+        look_at_all, deadline = False, time.monotonic() + timeout_s
         while True:
             try:
                 item = self._inbox.get(timeout=max(0.0, deadline - time.monotonic()))
             except queue.Empty:
-                return folder_changed
+                return look_at_all
             deadline = 0.0
             if isinstance(item, Delivery):
                 self._settle(item)
             elif isinstance(item, Exception):
-                raise GenresError(
-                    f"cannot watch {display_path(self._root)}: {item}; check that it is there and that this user may "
-                    "have more inotify watches (fs.inotify.max_user_watches)"
-                ) from item
+                if type(item) not in self._watch_failures:
+                    self._watch_failures.add(type(item))
+                    self._display.say(
+                        f"the system cannot tell what changes in {display_path(self._root)} ({item}); it is looked "
+                        f"through every {_RESCAN_S:g} s"
+                    )
+                look_at_all = True
             elif is_clip(item, self._root):
-                self._notice(item)
+                look_at_all |= not self._notice(item)
             else:
-                folder_changed = folder_changed or item.is_dir()
+                look_at_all |= os.path.isdir(item)  # noqa: PTH112  (Path.is_dir raises where it may not look)
 
     def _rescan(self) -> float:
         """Notice every clip of the folder, and forget the files that are gone; return how long it took, in seconds."""
-        begun, there = time.monotonic(), set()
-        for path in clips(self._root, self._say_once):
-            there.add(path)
-            self._notice(path)
+        begun = time.monotonic()
+        if not self._worked(_FOLDER, self._list):
+            self._changes.restart()  # what comes back may be another folder
+            return time.monotonic() - begun
+        for folder, why in self._listing.unreadable.items():
+            self._say_once(folder, why)
+        self._bring_back()
+        for path in self._listing.clips:
+            if not self._notice(path):
+                break
+        there = {*self._listing.clips, *self._listing.unreadable}
         for memory in (self._done, self._waiting, self._complained):
-            for path in [path for path in memory if path not in there and not path.exists()]:
+            for path in [path for path in memory if path not in there and not os.path.exists(path)]:  # noqa: PTH110
                 del memory[path]
         return time.monotonic() - begun
 
-    def _notice(self, path: Path) -> None:
-        """Let the file wait until it is whole, unless this state of it was dealt with."""
+    def _list(self) -> None:
+        self._listing = list_folder(self._root)
+
+    def _bring_back(self) -> None:
+        """Take a refused file that somebody still writes for a new one."""
+        for moved, (path, stamp) in list(self._set_aside.items()):
+            found = find_stamp(moved)
+            if found is not None and found[0][:2] == stamp[:2]:
+                continue
+            del self._set_aside[moved]
+            if found is None or os.path.lexists(path):
+                continue
+            try:
+                moved.rename(path)
+            except OSError as error:
+                self._display.say(f"{display_path(moved)} has changed and cannot be moved back ({error})")
+            else:
+                self._display.say(f"{display_path(path)} has changed since it was refused: it is in its place again")
+                self._listing.clips.append(path)
+
+    def _notice(self, path: Path) -> bool:
+        """Let the file wait until it is whole, unless this state of it was dealt with; False if nobody can say."""
         if self._outlet.carries(path):
-            return
+            return True
         found = find_stamp(path)
         if found is None:
-            return
+            return True
         stamp, age_s = found
-        if self._done.get(path) == stamp:
-            return
         waiting = self._waiting.get(path)
-        if waiting is None:
-            before = sent_files.last_sent(self._database, ledger_key(path))
-            if before and (before.size, before.mtime_ns, before.topic) == (*stamp, self._topic):
-                self._done[path] = stamp
-                self._known += 1
-                return
-        if waiting is None or waiting.stamp != stamp:
-            since = time.monotonic() - age_s
-            patience = _COMPRESSED_PATIENCE if path.suffix.lower() in _COMPRESSED else 1
-            settled_at = since + patience * self._settings.settle_s
-            self._waiting[path] = _Waiting(stamp, since, settled_at, not_before=settled_at)
+        if self._done.get(path) == stamp or (waiting and waiting.stamp == stamp):
+            return True
+        rows: list[SentFile] = []
+        if not self._worked(
+            _READS, lambda: rows.extend(sent_files.sent_from(self._database, ledger_key(path), host=self._host))
+        ):
+            return False
+        before = next((row for row in rows if row[:2] not in self._lost and self._may_be(row, stamp)), None)
+        if before and before.ctime_ns in (None, stamp.ctime_ns) and before.inode in (None, stamp.inode):
+            self._waiting.pop(path, None)
+            self._done[path] = stamp
+            self._known.add(path)
+            return True
+        since = time.monotonic() - age_s
+        patience = _COMPRESSED_PATIENCE if path.suffix.lower() in _COMPRESSED else 1
+        settled_at = since + patience * self._settings.settle_s
+        self._waiting[path] = _Waiting(stamp, since, settled_at, not_before=settled_at, before=before)
+        return True
+
+    def _may_be(self, row: SentFile, stamp: Stamp) -> bool:
+        """Whether what was sent may be this state of the file; of another host's file all has to be the same."""
+        same = (row.topic, row.size, row.mtime_ns) == (self._topic, *stamp[:2])
+        return same and (row.host in ("", self._host) or (row.ctime_ns, row.inode) == stamp[2:])
 
     def _send_whole_ones(self) -> bool:
         """Send what is settled and whole, as far as there is room in flight; True if all of it was dealt with."""
         pause_at = time.monotonic() + 0.5
         for path, waiting in list(self._waiting.items()):
-            if waiting.not_before > time.monotonic():
+            now = time.monotonic()
+            if waiting.not_before > now:
                 continue
             if (
                 self._stop.is_set()
                 or not self._outlet.connected
-                or time.monotonic() > pause_at
+                # As long as the ledger takes nothing, what is sent would be sent again after a restart.
+                or self._confirmed
+                or now < max(self._write_at, self._send_at)
+                or now > pause_at
                 or not self._outlet.has_room(waiting.stamp.size)
             ):
                 return False
             try:
                 self._offer(path, waiting)
             except FileNotFoundError:
-                del self._waiting[path]
+                self._waiting.pop(path, None)
             except OSError as error:
                 why = f"{display_path(path)} cannot be read ({error.strerror}): give this user the right to"
                 self._postpone(path, why)
@@ -332,14 +436,14 @@ class _FolderProducer:
                 )
             inspect(data, suffix=path.suffix, max_clip_s=self._settings.max_clip_s)
         except RejectedAudio as rejected:
-            patience_ends = waiting.unchanged_since + _PATIENCE * self._settings.settle_s
-            if not self._once and time.monotonic() < patience_ends:
-                waiting.not_before = patience_ends
-            else:
-                self._refuse(path, waiting.stamp, rejected.reason)
+            self._doubt(path, waiting, rejected.reason)
+            return
+        sha256 = hashlib.sha256(data).hexdigest()
+        if waiting.before and waiting.before.sha256 == sha256:
+            self._recognise(path, waiting.stamp, waiting.before)
             return
         message = ClipMessage(
-            hashlib.sha256(data).hexdigest(),
+            sha256,
             file_name=unicode_name(path.name),
             suffix=path.suffix.lower(),
             size=len(data),
@@ -349,27 +453,57 @@ class _FolderProducer:
         )
         self._send(path, waiting.stamp, message)
 
+    def _recognise(self, path: Path, stamp: Stamp, before: SentFile) -> None:
+        """Note the new times of a file whose bytes were sent: its rights changed, say, or it came from a backup."""
+        row = before._replace(host=self._host, ctime_ns=stamp.ctime_ns, inode=stamp.inode)
+        if self._written(lambda: sent_files.remember(self._database, [row])):
+            del self._waiting[path]
+            self._done[path] = stamp
+            self._known.add(path)
+
     def _send(self, path: Path, stamp: Stamp, message: ClipMessage) -> None:
         """Hand a whole file to the outlet, by way of HDFS if it is too large for a message."""
         if message.size > self._settings.inline_limit_bytes:
-            try:
-                message = self._claim_checks.check_in(message)
-            except (GenresError, OSError, RuntimeError) as error:
-                if self._once:
-                    raise
-                self._postpone(path, f"{display_path(path)} waits for HDFS: {error}")
+            checked: list[ClipMessage] = []
+            if time.monotonic() >= self._claim_at and not self._worked(
+                _HDFS, lambda: checked.append(self._claim_checks.check_in(message))
+            ):
+                # Or the small clips would wait for HDFS as well, with each large one again.
+                self._claim_at = time.monotonic() + _TRY_AGAIN_S
+            if not checked:
+                self._waiting[path].not_before = self._claim_at
                 return
+            (message,) = checked
         # Out of the waiting ones first: if sending fails, the outlet's answer puts it back.
         del self._waiting[path]
-        self._outlet.send(ClipInFlight(path, stamp, message.sha256), message)
+        self._outlet.send(ClipInFlight(path, stamp, message.sha256, self._topic_id), message)
+
+    def _doubt(self, path: Path, waiting: _Waiting, reason: str) -> None:
+        """Refuse a file that is no audio by its header, unless it may still become whole."""
+        now = time.monotonic()
+        patience = _PATIENCE if shows_writers(path) else _BLIND_PATIENCE
+        patience_ends = waiting.unchanged_since + patience * self._settings.settle_s
+        if not self._once and now < patience_ends:
+            waiting.not_before = patience_ends
+        elif (pid := writer_of(path)) is not None:
+            waiting.not_before = now + _TRY_AGAIN_S
+            if not waiting.is_writer_said:
+                waiting.is_writer_said = True
+                self._display.say(f"{display_path(path)} is not whole, but process {pid} still has it open: it waits")
+        elif (found := find_stamp(path)) and found[0] != waiting.stamp:
+            # Its writer ended while we looked for it.
+            del self._waiting[path]
+            self._notice(path)
+        else:
+            self._refuse(path, waiting.stamp, reason)
 
     def _refuse(self, path: Path, stamp: Stamp, reason: str) -> None:
         """Quarantine the file and move it out of the way; the row comes first, so that a crash repeats both."""
         with path.open("rb") as file:
             sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-        quarantine_clip(
-            self._database, QuarantinedClip(sha256, unicode_name(path.name), "producer", reason, topic=self._topic)
-        )
+        row = QuarantinedClip(sha256, unicode_name(path.name), "producer", reason, topic=self._topic)
+        if not self._written(lambda: quarantine_clip(self._database, row)):
+            return
         del self._waiting[path]
         self._done[path] = stamp
         self._refused += 1
@@ -380,63 +514,148 @@ class _FolderProducer:
             # It stays, and is not looked at again until it changes or the producer is started again.
             self._display.say(f"{refused}; it cannot be moved to {ERROR_FOLDER}/ ({error})")
         else:
+            self._set_aside[moved] = (path, stamp)
+            if len(self._set_aside) > _MOST_SET_ASIDE:
+                del self._set_aside[next(iter(self._set_aside))]
             self._display.say(f"{refused}; it is in {display_path(moved.relative_to(self._root))}")
 
     def _settle(self, delivery: Delivery) -> None:
-        """Remember a confirmed clip; let one that failed wait again."""
+        """Let a confirmed clip be remembered, and one that failed wait again."""
         from kafka.errors import AuthorizationError, MessageSizeTooLargeError
 
         clip = delivery.clip
         self._outlet.landed(clip)
         if delivery.error is None:
-            sent_files.remember(
-                self._database,
+            self._confirmed.append(
                 SentFile(
+                    self._host,
                     ledger_key(clip.path),
                     *clip.stamp,
                     clip.sha256,
                     self._topic,
+                    clip.topic_id,
                     delivery.partition,
                     delivery.offset,
                     datetime.now(UTC),
-                ),
+                )
             )
             self._done[clip.path] = clip.stamp
             self._complained.pop(clip.path, None)
-            self._sent += 1
-            self._sent_bytes += clip.stamp.size
-            self._outage_said_at = 0.0
+            self._display.end_outage(_KAFKA)
+            self._display.end_outage(_KAFKA_WRITES)
             self._notice(clip.path)
             return
+        waiting = self._waiting.setdefault(clip.path, _Waiting(clip.stamp, 0.0, 0.0, 0.0))
         if isinstance(delivery.error, (MessageSizeTooLargeError, AuthorizationError)):
-            raise GenresError(
+            why = (
                 f"Kafka at {self._settings.bootstrap_servers} refuses {display_path(clip.path)} "
                 f"({type(delivery.error).__name__}): run `genres up` to fit topic {self._topic!r} to "
                 "GENRES_INLINE_LIMIT_BYTES, and check that this user may write to it"
-            ) from delivery.error
+            )
+            if self._once:
+                raise GenresError(why) from delivery.error
+            if isinstance(delivery.error, AuthorizationError):  # it would refuse the others as well
+                self._send_at = time.monotonic() + _TRY_AGAIN_S
+                self._display.begin_outage(_KAFKA_WRITES, why)
+            else:
+                waiting.not_before = time.monotonic() + _TRY_AGAIN_S
+                self._say_once(clip.path, why)
+            return
         # Whatever state the client is in now, a new one has none of it.
         self._outlet.disconnect()
-        self._waiting.setdefault(clip.path, _Waiting(clip.stamp, 0.0, 0.0, 0.0))
+
+    def _remember_confirmed(self) -> None:
+        """Write down what the broker has confirmed."""
+        rows = list(self._confirmed)
+        if not rows or not self._written(lambda: sent_files.remember(self._database, rows)):
+            return
+        self._confirmed.clear()
+        self._sent += len(rows)
+        self._sent_bytes += sum(row.size for row in rows)
+        for row in rows:
+            self._lost -= {row[:2], ("", row.path)}
+
+    def _written(self, work: Callable[[], object]) -> bool:
+        """Whether the database took it; after a failure it is left alone for a while."""
+        if time.monotonic() < self._write_at:
+            return False
+        worked = self._worked(_WRITES, work)
+        if not worked:
+            self._write_at = time.monotonic() + _REST_S
+        return worked
 
     def _connect(self, *, timeout_s: float) -> None:
-        """See that there is a connection, and say so from time to time while the broker does not answer."""
-        silent_s = self._outlet.silent_s()
-        error: KafkaUnreachableError | None = None
+        """See that there is a connection and that the topic is the one we know, and say so while it is not."""
         if not self._outlet.connected:
+            is_start, self._is_start = self._is_start, False
             try:
-                self._outlet.connect(timeout_s)
-            except KafkaUnreachableError as outage:
-                if self._once:
+                self._topic_next = self._outlet.connect(timeout_s)
+            except GenresError as outage:
+                # A topic that is missing at the start is a mistake; later it may be made again.
+                if self._once or (is_start and not isinstance(outage, KafkaUnreachableError)):
                     raise
-                error = outage
-        if (error or silent_s > REPORT_S) and time.monotonic() - self._outage_said_at > REPORT_S:
-            self._outage_said_at = time.monotonic()
-            why = (
-                str(error)
-                if error
-                else f"Kafka at {self._settings.bootstrap_servers} has not answered for {silent_s:.0f} s"
-            )
-            self._display.say(f"{why}; {len(self._waiting) + self._outlet.in_flight} clip(s) wait, still trying")
+                self._display.begin_outage(_KAFKA, self._waiting_for(str(outage)))
+                return
+            self._ask_topic_at = time.monotonic() + _ASK_TOPIC_S
+            self._display.end_outage(_KAFKA)
+        elif (silent_s := self._outlet.silent_s()) > REPORT_S:
+            why = f"Kafka at {self._settings.bootstrap_servers} has not answered for {silent_s:.0f} s"
+            self._display.begin_outage(_KAFKA, self._waiting_for(why))
+        elif not self._once and time.monotonic() >= self._ask_topic_at:
+            answers = self._worked(_KAFKA, self._ask_topic)
+            self._ask_topic_at = time.monotonic() + (_ASK_TOPIC_S if answers else _TRY_AGAIN_S)
+        if (found := self._topic_next) is not None:
+            self._topic_id = found.topic_id
+            known = self._topic_now and (self._topic_now.topic_id, self._topic_now.beginnings)
+            if (found.topic_id, found.beginnings) == known or self._worked(_READS, lambda: self._offer_lost(found)):
+                self._topic_now, self._topic_next = found, None
+
+    def _ask_topic(self) -> None:
+        self._topic_next = topic_state(self._settings, self._topic, timeout_s=CONNECT_S)
+        if self._topic_next.topic_id != self._topic_id:
+            self._outlet.disconnect()  # its sequence numbers are of the topic that is gone
+
+    def _offer_lost(self, now: TopicState) -> None:
+        """Let files be sent again whose clips the topic has lost before they had a row; say how many, and why."""
+        lost = sent_files.lost(self._database, self._topic, now.topic_id, now.beginnings)
+        self._lost = {row[:2] for row in lost}
+        by_path: dict[str, list[SentFile]] = {}
+        for row in lost:
+            by_path.setdefault(row.path, []).append(row)
+        again: Counter[str] = Counter()
+        for path in list_folder(self._root).clips if lost else ():
+            found, rows = find_stamp(path), by_path.get(ledger_key(path), ())
+            of_it = [row for row in rows if found and self._may_be(row, found[0])]
+            if of_it and not self._outlet.carries(path):
+                self._done.pop(path, None)
+                is_other = of_it[0].topic_id not in (None, now.topic_id)
+                again["it was recreated" if is_other else "retention was faster than the stream"] += 1
+        for why, count in again.items():
+            self._display.say(f"{count} clip(s) are sent again: topic {self._topic!r} has lost them unread ({why})")
+
+    def _waiting_for(self, why: str) -> str:
+        return f"{why}; {len(self._waiting) + self._outlet.in_flight} clip(s) wait"
+
+    def _beat(self, *, ends: bool = False, ended_of: str | None = None) -> None:
+        """Record a sign of life now and then; one that sends once and ends is nobody's producer."""
+        if self._once or (time.monotonic() < self._beat_at and not ends):
+            return
+        now = datetime.now(UTC)
+        sign = Producer(
+            self._topic,
+            self._host,
+            ledger_key(self._root),
+            os.getpid(),
+            self._started_at,
+            now,
+            now if ends else None,
+            ended_of or self._display.outage,
+            self._sent,
+            self._refused,
+            len(self._waiting) + self._outlet.in_flight,
+        )
+        self._worked(_BEATS, lambda: beat(self._database, sign))
+        self._beat_at = time.monotonic() + BEAT_S
 
     def _finish(self) -> None:
         """Get what is on its way confirmed and remembered, and close the connection."""
@@ -448,21 +667,29 @@ class _FolderProducer:
                 self._take_in(1.0)
         finally:
             self._outlet.disconnect()
-        if self._outlet.in_flight:
-            self._display.say(f"{self._outlet.in_flight} clip(s) are not confirmed; the next start sends them again")
+        self._write_at = 0.0
+        self._remember_confirmed()
+        if self._outlet.in_flight or self._confirmed:
+            self._display.say(
+                f"{self._outlet.in_flight + len(self._confirmed)} clip(s) are not confirmed and remembered; the next "
+                "start sends them again"
+            )
 
     def _postpone(self, path: Path, why: str) -> None:
         self._waiting[path].not_before = time.monotonic() + _TRY_AGAIN_S
         self._say_once(path, why)
 
     def _say_once(self, path: Path, why: str) -> None:
-        """Say what is wrong with a file or folder, unless that was said of this state of it."""
+        """Print what is wrong with a file or folder, unless that was said of this state of it."""
         waiting = self._waiting.get(path)
-        stamp = waiting.stamp if waiting else Stamp(0, 0)
-        if self._complained.get(path) != stamp:
+        stamp = waiting.stamp if waiting else None
+        if path not in self._complained or self._complained[path] != stamp:
             self._complained[path] = stamp
             self._display.say(why)
 
     def _counts(self) -> str:
         waiting = len(self._waiting) + self._outlet.in_flight
-        return f"{self._sent} sent, {self._refused} refused, {waiting} waiting, {self._known} sent before"
+        passed_over = self._listing.passed_over_text()
+        return f"{self._sent} sent, {self._refused} refused, {waiting} waiting, {len(self._known)} sent before" + (
+            f"; passed over: {passed_over}" if passed_over else ""
+        )

@@ -13,11 +13,13 @@ import pytest
 import requests
 
 from genres.audio.gtzan57 import GTZAN57
+from genres.errors import GenresError
 from genres.settings import Settings
 from genres.store import ledger, predictions
 from genres.store.batch_tables import BatchTables
 from genres.store.database import Database
 from genres.store.lake import Lake
+from genres.store.model_registry import ModelRegistry
 from local_stack.stack import status
 
 GENRES = ("blues", "disco", "metal")
@@ -90,6 +92,27 @@ def test_a_step_killed_while_it_computes_is_repaired_by_the_next(
     assert commit.row_count == len(undisturbed)
     lying = tables.lake.files.ls(tables.feature_folder(GTZAN57.feature_version), detail=False)
     assert lying == [commit.path], "what is not published does not lie where tables lie"
+
+
+def test_a_training_whose_engine_dies_ends_and_is_repaired_by_the_next(
+    stack: Settings, loaded: Loaded, start_materializing: Callable[..., Any]
+) -> None:
+    tables = loaded("untrained")
+    for asset in ("audio_features", "track_split"):
+        assert start_materializing(asset, "untrained").wait(300) == 0
+    before = spark_jobs(stack)
+    run = start_materializing("genre_classifiers", "untrained")
+    wait_until(lambda: spark_jobs(stack) > before + 20)
+    kill(stack, "spark-connect")
+    assert run.wait(300) != 0, "it ends, and says that it failed"
+    with pytest.raises(GenresError, match="no finished genre_classifiers run"):
+        ModelRegistry(stack.tracking_uri).latest_run("untrained", stage="genre_classifiers")
+    assert start_materializing("genre_classifiers", "untrained").wait(600) == 0
+    assert start_materializing("champion_model", "untrained").wait(300) == 0
+    registry = ModelRegistry(stack.tracking_uri)
+    parent = registry.latest_run("untrained", stage="genre_classifiers")
+    trained = [tables.candidate_path(parent.info.run_id, child.info.run_id) for child in registry.child_runs(parent)]
+    assert len(trained) == 2 and all(tables.lake.files.isdir(path) for path in trained)
 
 
 def kill(stack: Settings, service: str) -> None:

@@ -2,8 +2,10 @@
 
 import hashlib
 import json
+import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -15,9 +17,11 @@ import pytest
 import requests
 import soundfile
 
+from genre_assets.champion_model import publish
 from genres.audio.gtzan57 import GTZAN57
 from genres.datasets.synthetic import SAMPLE_RATE, synthesise
-from genres.settings import Settings
+from genres.errors import GenresError
+from genres.settings import PROJECT_DIR, Settings
 from genres.store import ledger, predictions, quarantine
 from genres.store.batch_tables import BatchTables
 from genres.store.database import Database
@@ -25,10 +29,24 @@ from genres.store.lake import Lake
 from genres.store.model_registry import ModelRegistry, directory_digest
 from genres.store.stream_ledger import results
 from genres_dagster.launch import open_instance
+from local_stack.java import java_home
 
 GENRES = ("blues", "metal", "disco")
 CLIPS = 8
 Genres = Callable[..., subprocess.CompletedProcess[str]]
+CLASSIC_SESSION = """
+import json, pathlib, sys
+import mlflow
+from pyspark.sql import SparkSession
+
+uri, features, answers = sys.argv[1:]
+spark = SparkSession.builder.master("local[1]").config("spark.ui.enabled", "false").getOrCreate()
+assert spark.sparkContext is not None, "not a classic session"
+model = mlflow.spark.load_model(uri, dfs_tmpdir=str(pathlib.Path("dfs").absolute()))
+rows = model.transform(spark.read.csv(features, header=True, inferSchema=True)).collect()
+pathlib.Path(answers).write_text(json.dumps({row["track_id"]: row["predicted_genre"] for row in rows}))
+spark.stop()
+"""
 
 
 @pytest.fixture(scope="module")
@@ -155,8 +173,50 @@ def test_champion_is_the_best_and_its_directory_is_whole(stack: Settings, tables
     champion = registry.champion(tables.dataset)
     assert champion.valid_macro_f1 == max(best.data.metrics["valid_macro_f1"], champion.valid_macro_f1)
     tables.lake.files.get(champion.spark_model_path, str(tmp_path / "model"), recursive=True)
-    tags = registry.alias_tags(tables.dataset, "champion")
-    assert directory_digest(tmp_path / "model") == tags["spark_model_digest"]
+    assert directory_digest(tmp_path / "model") == champion.spark_model_digest
+
+
+def test_somebodys_classic_session_loads_the_champion_from_mlflow(
+    stack: Settings, tables: BatchTables, tmp_path: Path
+) -> None:
+    champion = ModelRegistry(stack.tracking_uri).champion(tables.dataset)
+    tables.features(champion.feature_version).to_csv(tmp_path / "features.csv", index=False)
+    # What another process of theirs would have: none of our settings, and no trace of a Connect session.
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("GENRES_", "SPARK_"))}
+    done = subprocess.run(
+        [sys.executable, "-c", CLASSIC_SESSION, f"models:/{champion.name}@champion", "features.csv", "answers.json"],
+        env={
+            **environment,
+            "JAVA_HOME": str(java_home()),
+            "SPARK_LOCAL_IP": "127.0.0.1",
+            "MLFLOW_TRACKING_URI": stack.tracking_uri,
+        },
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    answers = json.loads((tmp_path / "answers.json").read_text())
+    stored = predictions.batch_predictions(tables.database, tables.dataset, model_version=champion.version)
+    assert answers == {row["track_id"]: row["predicted_genre"] for row in stored}
+
+
+def test_a_champion_that_somebody_registered_by_hand_is_one_clear_error(
+    stack: Settings, tables: BatchTables, genres: Genres
+) -> None:
+    registry = ModelRegistry(stack.tracking_uri)
+    best = registry.child_runs(registry.latest_run(tables.dataset, stage="genre_classifiers"))[0]
+    version = registry.register("by_hand", run=best)
+    registry.client.set_model_version_tag("genres-by_hand", str(version), "is_calibrated", "perhaps")
+    registry.set_alias("by_hand", "champion", version)
+    said = (
+        rf"genres-by_hand version {version} lacks the tags spark_model_path, .*valid_macro_f1 and has tags that "
+        r"cannot be read: is_calibrated='perhaps': .* materialize champion_model"
+    )
+    with pytest.raises(GenresError, match=said):
+        registry.champion("by_hand")
 
 
 def test_predict_and_features_of_local_files(tables: BatchTables, genres: Genres, folder: Path, tmp_path: Path) -> None:
@@ -190,11 +250,9 @@ def test_running_again_changes_nothing(stack: Settings, tables: BatchTables, gen
     again = genres("demo", "--batch-only", audio=folder)
     assert again.returncode == 0, again.stdout + again.stderr
     assert state() == before
-    assert (
-        ModelRegistry(stack.tracking_uri)
-        .alias_tags(tables.dataset, "challenger")["why"]
-        .endswith(f"does not beat the present champion's {before[3].valid_macro_f1:.3f}")
-    )
+    challenger = ModelRegistry(stack.tracking_uri).find_aliased(tables.dataset, "challenger")
+    assert challenger is not None
+    assert challenger.why.endswith(f"does not beat the present champion's {before[3].valid_macro_f1:.3f}")
 
 
 def test_replaced_audio_is_predicted_again(
@@ -227,5 +285,34 @@ def test_engines_show_what_they_did(stack: Settings, tables: BatchTables) -> Non
         f"http://127.0.0.1:{stack.ports.spark_ui}/api/v1/applications/{connect[0]['id']}/jobs", timeout=30
     ).json()
     assert any(job["status"] == "SUCCEEDED" for job in jobs)
-    history = requests.get(f"http://127.0.0.1:{stack.ports.spark_history}/api/v1/applications", timeout=30).json()
-    assert any(application["name"] == "genres training" for application in history)
+    assert any("treeAggregate" in job["name"] for job in jobs), "the training is there, too"
+
+
+def test_the_launchpads_hyperparameters_are_trained_with(stack: Settings, tables: BatchTables) -> None:
+    config = {"classifiers": ["LogisticRegression"], "hyperparameters": {"LogisticRegression": {"maxIter": 3}}}
+    command = [sys.executable, "-m", "dagster", "asset", "materialize", "-m", "genre_assets.definitions"]
+    selected = ["--select", "genre_classifiers", "--partition", tables.dataset]
+    run_config = json.dumps({"ops": {"genre_classifiers": {"config": config}}})
+    done = subprocess.run(
+        [*command, *selected, "--config-json", run_config],
+        cwd=PROJECT_DIR,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    registry = ModelRegistry(stack.tracking_uri)
+    (child,) = registry.child_runs(registry.latest_run(tables.dataset, stage="genre_classifiers"))
+    params = child.data.params
+    assert (child.info.run_name, params["maxIter"], params["regParam"]) == ("LogisticRegression", "3", "0.01")
+
+
+def test_a_candidate_that_is_no_longer_on_hdfs_is_not_published(stack: Settings, tables: BatchTables) -> None:
+    registry = ModelRegistry(stack.tracking_uri)
+    parent = registry.latest_run(tables.dataset, stage="genre_classifiers")
+    best = registry.child_runs(parent)[0]
+    tables.lake.files.rm(tables.candidate_path(parent.info.run_id, best.info.run_id), recursive=True)
+    with pytest.raises(GenresError, match=f"{best.info.run_name} .*materialize genre_classifiers again"):
+        publish(best, 99, tables)
+    assert not tables.lake.files.exists(tables.lake.path(tables.dataset, "models", "v99"))

@@ -4,6 +4,7 @@ import hashlib
 import io
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -24,7 +25,10 @@ from genres.errors import GenresError
 from genres.settings import Settings
 from genres.store.database import Database
 from genres.store.hdfs import Hdfs
-from genres.store.stream_ledger import results, sent_files
+from genres.store.stream_ledger import producers, results, sent_files
+from genres.store.stream_ledger.commits import QuarantinedClip, quarantine_clip
+from genres.store.stream_ledger.sent_files import SentFile
+from genres_cli.stream_demo import producers_running
 from local_stack.stack import start_service, stop_service
 from streaming_sensors.envelope import ClipMessage, decode
 from streaming_sensors.folder_producer.producer import WatchReport, watch
@@ -91,7 +95,7 @@ def test_every_file_is_sent_or_refused(settings: Settings, tmp_path: Path) -> No
     # A changed file is another clip under an old name.
     write_clip(tmp_path / "two.WAV", 6)
     assert run_once(settings, tmp_path).sent == 1
-    remembered = sent_files.last_sent(Database(settings.database), str(tmp_path / "two.WAV"))
+    remembered = last_sent(settings, tmp_path / "two.WAV")
     assert remembered is not None
     assert remembered.sha256 == hashlib.sha256((tmp_path / "two.WAV").read_bytes()).hexdigest()
 
@@ -173,7 +177,7 @@ def test_nothing_is_lost_when_the_producer_is_killed(settings: Settings, tmp_pat
     wait_until(lambda: has_sent(producer))
     producer.send_signal(signal.SIGTERM)
     assert producer.wait(30) == 0
-    remembered = {sent_files.last_sent(Database(settings.database), str(folder / clip.name)) for clip in clips}
+    remembered = {last_sent(settings, folder / clip.name) for clip in clips}
     assert {row.sha256 for row in remembered if row} == expected
     assert run_once(settings, folder).sent == 0
 
@@ -250,8 +254,96 @@ def test_waiting_ends_with_the_first_message(settings: Settings, tmp_path: Path)
     run_once(settings, tmp_path)
     waiter.join()
     assert heard == [True]
-    # A recreated topic begins anew, below what was known.
+    # A recreated topic begins again, below what was known.
     assert wait_for_data(settings, settings.topic, {**topic_state(settings, settings.topic).ends, 0: 100}, 60)
+
+
+def test_a_recreated_topic_gets_the_clips_that_have_no_row_again(settings: Settings, tmp_path: Path) -> None:
+    folder = tmp_path / "drop"
+    for number in range(6):
+        write_clip(folder / f"{number}.wav", number, clip_s=1.0)
+    first = topic_state(settings, settings.topic).topic_id
+    with watching(settings, folder):
+        wait_until(lambda: all(last_sent(settings, path) for path in folder.iterdir()))
+        refused = sha256_of(folder / "0.wav")
+        quarantine_clip(Database(settings.database), QuarantinedClip(refused, "0.wav", "stream", "has its row"))
+        with admin(settings) as client:
+            client.delete_topics([settings.topic])
+        wait_until(lambda: is_gone(settings))
+        write_clip(folder / "6.wav", 6, clip_s=1.0)  # arrives while there is no topic
+        create_topic(settings, settings.topic)
+        expected = {sha256_of(path) for path in folder.iterdir()} - {refused}
+        wait_until(lambda: {message.sha256 for message in all_messages(settings)} == expected)
+        wait_until(lambda: all(row.topic_id != first for row in rows_of(settings, folder) if row.sha256 != refused))
+    assert Counter(message.file_name for message in all_messages(settings))["6.wav"] <= 2  # in doubt it is sent twice
+    assert run_once(settings, folder).sent == 0
+    assert refused not in {message.sha256 for message in all_messages(settings)}
+
+
+def test_clips_that_kafka_deleted_unread_are_sent_again_once(settings: Settings, tmp_path: Path) -> None:
+    for number in range(9):
+        write_clip(tmp_path / f"{number}.wav", number, clip_s=1.0)
+    assert run_once(settings, tmp_path).sent == 9
+    offsets = {TopicPartition(settings.topic, row.kafka_partition): 2 for row in rows_of(settings, tmp_path)}
+    offsets = {part: min(2, topic_state(settings, settings.topic).ends[part.partition]) for part in offsets}
+    with admin(settings) as client:
+        client.delete_records(offsets)
+    left = {message.sha256 for message in all_messages(settings)}
+    lost = 9 - len(left)
+    assert lost == sum(offsets.values()) > 0
+    assert run_once(settings, tmp_path).sent == lost
+    messages = [message.sha256 for message in all_messages(settings)]
+    assert set(messages) == {sha256_of(path) for path in tmp_path.iterdir()}
+    assert len(messages) == 9
+    assert run_once(settings, tmp_path).sent == 0
+
+
+def test_a_killed_producer_is_started_again_and_says_that_it_lives(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = settings.state_dir / "supervised"
+    monkeypatch.setenv("GENRES_WATCH_FOLDER", str(folder))
+    settings = Settings()
+    database = Database(settings.database)
+
+    def running() -> int | None:
+        found = producers.newest(database, settings.topic)
+        return found.pid if found and found.is_alive() else None
+
+    with producers_running(settings):
+        wait_until(lambda: running() is not None)
+        first = running()
+        assert first is not None
+        os.kill(first, signal.SIGKILL)
+        wait_until(lambda: running() not in (None, first))
+        write_clip(folder / "a.wav", 1)
+        wait_until(lambda: last_sent(settings, folder / "a.wav"))
+    found = producers.newest(database, settings.topic)
+    assert found is not None
+    assert found.ended_at is not None, "it was asked to end, and said so"
+    assert found.sent == 1
+    shown = subprocess.run(
+        [sys.executable, "-m", "genres_cli", "status"], capture_output=True, text=True, check=True, timeout=120
+    ).stdout
+    assert f"producer of {settings.topic} ({folder}): not running since" in shown
+
+
+def rows_of(settings: Settings, folder: Path) -> list[SentFile]:
+    return [row for path in folder.iterdir() if (row := last_sent(settings, path))]
+
+
+def last_sent(settings: Settings, path: Path) -> SentFile | None:
+    found = sent_files.sent_from(Database(settings.database), str(path), host=socket.gethostname())
+    return found[0] if found else None
+
+
+@contextmanager
+def admin(settings: Settings) -> Iterator[KafkaAdminClient]:
+    client = KafkaAdminClient(bootstrap_servers=settings.bootstrap_servers)
+    try:
+        yield client
+    finally:
+        client.close()
 
 
 def write_clip(path: Path, number: int, *, clip_s: float = 3.0) -> None:

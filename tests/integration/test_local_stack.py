@@ -22,7 +22,7 @@ from local_stack.program import Program
 from local_stack.stack import ServiceStatus, down, restart_service, start_service, status, stop_service, up
 from local_stack.supervision import ProcessState, Supervisor
 
-EVERY_SERVICE = {"namenode", "datanode", "kafka", "spark-connect", "spark-history", "mlflow"}
+EVERY_SERVICE = {"namenode", "datanode", "kafka", "spark-connect", "mlflow"}
 
 
 def test_every_service_runs(stack: Settings) -> None:
@@ -73,10 +73,10 @@ def test_killed_datanode_is_restarted_and_keeps_its_blocks(stack: Settings) -> N
 
 
 def test_stopped_service_is_shown_and_starts_again(stack: Settings) -> None:
-    stop_service(stack, "spark-history")
-    assert row_of(stack, "spark-history").state == "stopped"
-    start_service(stack, "spark-history")
-    assert row_of(stack, "spark-history").state == "running"
+    stop_service(stack, "mlflow")
+    assert row_of(stack, "mlflow").state == "stopped"
+    start_service(stack, "mlflow")
+    assert row_of(stack, "mlflow").state == "running"
 
 
 def test_restarted_service_is_another_process(stack: Settings) -> None:
@@ -131,8 +131,8 @@ def test_data_survives_kill_9_of_every_process(
     for image in (state_dir / "hdfs" / "name" / "current").glob("fsimage_*"):
         image.unlink()
     up(own, on_progress=lambda _: None)
-    write_hdfs(own, "/genres/anew.txt", b"on a new namespace")
-    assert read_hdfs(own, "/genres/anew.txt") == b"on a new namespace"
+    write_hdfs(own, "/genres/again.txt", b"on a new namespace")
+    assert read_hdfs(own, "/genres/again.txt") == b"on a new namespace"
     assert len(list((state_dir / "hdfs").glob("name.unusable-*"))) == 1
 
 

@@ -1,26 +1,20 @@
 """A second feature set is a module and a line: it goes through extraction, training, prediction and the stream."""
 
-import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import dagster as dg
 import numpy as np
 import pytest
-from rich.console import Console
 
-from genre_assets.definitions import build_defs as build_batch
 from genres.audio import feature_sets
 from genres.audio.clip_features import clip_features
 from genres.audio.gtzan57 import GTZAN57
 from genres.settings import Settings
 from genres.store import predictions
 from genres.store.batch_tables import BatchTables
-from genres.store.database import Database
-from genres.store.lake import Lake
 from genres.store.model_registry import ModelRegistry
-from genres_dagster.launch import choose_dataset, open_instance, register
-from streaming_sensors.definitions import build_defs as build_streaming
+from genres.store.stream_ledger import ranges, results
+from tests.in_process import drain, run_batch, send
 from tests.tiny_features import TINY
 
 GENRES = ("blues", "metal", "disco")
@@ -33,7 +27,6 @@ def settings(
     stack: Settings,
     tmp_path_factory: pytest.TempPathFactory,
     write_clips: Callable[..., None],
-    session_monkeypatch: pytest.MonkeyPatch,
 ) -> Iterator[Settings]:
     """Settings of a dataset of its own, whose models are trained on the second set, which this process knows."""
     folder = tmp_path_factory.mktemp("tiny features")
@@ -54,12 +47,7 @@ def settings(
 @pytest.fixture(scope="module")
 def tables(settings: Settings) -> BatchTables:
     """The dataset's tables, after the whole batch pipeline."""
-    instance = open_instance(settings)
-    database = Database(settings.database)
-    register(settings, instance, choose_dataset(settings, database, on_notice=pytest.fail))
-    job = build_batch(settings=settings).resolve_job_def("batch_pipeline")
-    assert job.execute_in_process(partition_key=DATASET, instance=instance).success
-    return BatchTables(Lake.of(settings), Database(settings.database), DATASET)
+    return run_batch(settings)
 
 
 def test_extraction_honours_its_columns_and_sample_rate(tables: BatchTables) -> None:
@@ -83,34 +71,13 @@ def test_the_model_carries_its_feature_set(settings: Settings, tables: BatchTabl
 
 
 def test_the_stream_computes_what_the_champion_reads(settings: Settings, tables: BatchTables) -> None:
-    from genres.store.stream_ledger import ranges, results
-    from genres.store.stream_ledger.values import Attempt, PartitionKey, Plan
-    from streaming_sensors.folder_producer.producer import watch
-    from streaming_sensors.run_tags import ATTEMPT_TAG, DRAIN_TAG
-    from streaming_sensors.topic import create_topic, topic_state
-
-    create_topic(settings, settings.topic)
     accepted = tables.accepted()
-    for path in accepted["path"][:3]:
-        (settings.watch_folder / Path(path).name).write_bytes(tables.lake.files.cat_file(path))
-    watch(
-        settings, settings.watch_folder, settings.topic, once=True, console=Console(stderr=True), stop=threading.Event()
-    )
-    state = topic_state(settings, settings.topic)
-    number = next(partition for partition, end in state.ends.items() if end)
-    key = PartitionKey(settings.topic, state.topic_id, number, 0, state.ends[number])
-    ranges.record_plan(tables.database, Plan(new=(Attempt(key),)))
-    instance = dg.DagsterInstance.get()
-    instance.add_dynamic_partitions("offset_range", [str(key)])
-    job = build_streaming(settings=settings.model_copy(update={"drain_quiet_s": 0.5})).resolve_job_def(
-        "stream_batch_job"
-    )
-    tags = {DRAIN_TAG: "true", ATTEMPT_TAG: "1"}
-    assert job.execute_in_process(partition_key=str(key), instance=instance, tags=tags).success
-    rows = [row for row in results.predictions(tables.database) if row["dataset"] == DATASET]
+    send(settings, {Path(path).name: tables.lake.files.cat_file(path) for path in accepted["path"][:3]})
+    assert drain(settings.model_copy(update={"drain_quiet_s": 0.5}))
+    rows = results.predictions(tables.database, topic=settings.topic)
     assert {row["sha256"] for row in rows} == set(accepted["sha256"][:3])
     assert {row["feature_version"] for row in rows} == {TINY.feature_version}
-    stored = tables.lake.read_table(
-        [found.feature_path for found in ranges.history(tables.database, settings.topic, states={"committed"})]
-    ).to_pandas()
+    assert {row["dataset"] for row in rows} == {DATASET}
+    committed = ranges.history(tables.database, settings.topic, states={"committed"})
+    stored = tables.lake.read_table([found.feature_path for found in committed]).to_pandas()
     np.testing.assert_allclose(stored["tiny_seconds"], 3.0, atol=1e-4)

@@ -13,6 +13,7 @@ from kafka import KafkaProducer
 from genres.audio.clip_features import clip_features
 from genres.audio.gtzan57 import GTZAN57
 from genres.settings import Settings
+from genres.store import schemas
 from genres.store.database import Database
 from genres.store.stream_ledger import leases, ranges, results
 from genres.store.stream_ledger.values import StreamRange
@@ -194,7 +195,9 @@ def test_stored_features_are_those_of_the_clips(stream: Stream, flow: Flow) -> N
     committed = ranges.history(stream.database, TOPIC, states={"committed"})
     parts = []
     for found in committed:
-        part = stream.lake.read_table([found.feature_path]).to_pandas()
+        stored = stream.lake.read_table([found.feature_path])
+        assert stored.schema.names == list(schemas.stream_features(GTZAN57.columns).names)
+        part = stored.to_pandas()
         assert sorted(part["kafka_offset"]) == list(range(found.key.start_offset, found.key.end_offset))
         assert set(part["kafka_partition"]) == {found.key.kafka_partition}
         parts.append(part)

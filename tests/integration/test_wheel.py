@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 import soundfile
 
-from genres.audio.feature_sets import DEFAULT_FEATURE_SET
+from genres.audio.gtzan57 import GTZAN57
 from genres.datasets.synthetic import SAMPLE_RATE, synthesise
 from genres.settings import PROJECT_DIR
 
@@ -148,9 +148,9 @@ def test_features_of_a_clip(installed: Path, home: Path, tmp_path: Path) -> None
     run(installed, home, "genres", "features", str(clip), "-o", str(table))
     with table.open() as file:
         (row,) = csv.DictReader(file)
-    values = {name: float(row[name]) for name in DEFAULT_FEATURE_SET.columns}
+    values = {name: float(row[name]) for name in GTZAN57.columns}
     samples, _ = soundfile.read(clip, dtype="float32")
-    assert values == pytest.approx(DEFAULT_FEATURE_SET.kernel(samples), rel=1e-9)
+    assert values == pytest.approx(GTZAN57.kernel(samples), rel=1e-9)
 
 
 def test_status_of_a_stack_that_was_never_started(installed: Path, home: Path) -> None:

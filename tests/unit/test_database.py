@@ -2,6 +2,8 @@
 
 import multiprocessing
 import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -50,6 +52,44 @@ def test_processes_queue_and_lose_nothing(database: Database) -> None:
     with multiprocessing.get_context("spawn").Pool(2) as pool:
         pool.map(count_up, [str(database.url)] * 2)
     assert counted(database) == 2 * WRITES
+
+
+def test_the_last_write_of_a_key_wins_an_upsert(empty_database: Database) -> None:
+    table = COUNTER.to_metadata(sa.MetaData())
+    with empty_database.writing() as connection:
+        table.create(connection)
+        empty_database.upsert(connection, table, [{"name": "a", "n": 1}, {"name": "b", "n": 2}])
+        empty_database.upsert(connection, table, [])
+    with empty_database.writing() as connection:
+        empty_database.upsert(connection, table, [{"name": "b", "n": 3}, {"name": "c", "n": 4}, {"name": "b", "n": 5}])
+        rows = connection.execute(sa.select(table).order_by(table.c.name)).all()
+    assert rows == [("a", 1), ("b", 5), ("c", 4)]
+
+
+def test_upserts_of_two_connections_wait_for_each_other(empty_database: Database) -> None:
+    table = COUNTER.to_metadata(sa.MetaData())
+    with empty_database.writing() as connection:
+        table.create(connection)
+    other = Database(empty_database.url.render_as_string(hide_password=False))
+    begun = threading.Event()
+
+    def write_too() -> None:
+        begun.set()
+        with other.writing() as connection:
+            other.upsert(connection, table, [{"name": "a", "n": 2}])
+
+    with ThreadPoolExecutor(1) as pool:
+        with empty_database.writing() as connection:
+            # Deleting and inserting instead would break the second one: neither sees the other's row to delete.
+            empty_database.upsert(connection, table, [{"name": "a", "n": 1}])
+            second = pool.submit(write_too)
+            assert begun.wait(10)
+            time.sleep(0.2)
+            assert not second.done()
+        second.result(timeout=60)
+    with empty_database.reading() as connection:
+        assert connection.execute(sa.select(table)).all() == [("a", 2)]
+    other.engine.dispose()
 
 
 def test_readers_are_not_kept_waiting_by_a_writer(database: Database) -> None:

@@ -2,16 +2,23 @@
 
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import dagster as dg
+import pandas as pd
 import pytest
+import sqlalchemy as sa
+from fsspec.implementations.local import LocalFileSystem
 
-from genre_assets.batch_predictions import _COLUMNS as PREDICTION_COLUMNS
 from genre_assets.definitions import build_defs
+from genre_assets.raw_audio import upload_clips
+from genres.datasets.folder import scan
+from genres.datasets.split import split_tracks
 from genres.settings import Settings
-from genres.store.batch_tables import MANIFEST_COLUMNS, SPLIT_COLUMNS
-from genres.store.tables import BATCH_PREDICTIONS
+from genres.store.batch_tables import BatchTables
+from genres.store.database import Database
+from genres.store.lake import Lake
 from genres_dagster.partitions import DATASETS
 
 UPSTREAM = {
@@ -90,13 +97,53 @@ def test_every_table_describes_its_columns(specs: dict[str, dg.AssetSpec], asset
         assert asset == "raw_audio", "only the first table comes from outside"
 
 
-def test_described_columns_are_the_stored_ones(specs: dict[str, dg.AssetSpec]) -> None:
-    def described(asset: str) -> set[str]:
-        return {column.name for column in specs[asset].metadata["dagster/column_schema"].columns}
+def described(specs: dict[str, dg.AssetSpec], asset: str) -> dict[str, dg.TableColumn]:
+    return {column.name: column for column in specs[asset].metadata["dagster/column_schema"].columns}
 
-    assert described("raw_audio") == set(MANIFEST_COLUMNS)
-    assert described("track_split") == set(SPLIT_COLUMNS)
-    assert described("batch_predictions") == set(PREDICTION_COLUMNS) == {c.name for c in BATCH_PREDICTIONS.columns}
+
+def test_described_columns_are_those_of_the_migrated_table(
+    specs: dict[str, dg.AssetSpec], empty_database: Database
+) -> None:
+    empty_database.migrate()
+    table = sa.Table("batch_predictions", sa.MetaData(), autoload_with=empty_database.engine)
+    columns = described(specs, "batch_predictions")
+    assert columns.keys() == {column.name for column in table.columns}
+    assert {name for name, column in columns.items() if column.constraints.nullable} == {
+        column.name for column in table.columns if column.nullable
+    }
+    assert {name for name, column in columns.items() if "primary key" in column.constraints.other} == {
+        column.name for column in table.primary_key
+    }
+
+
+class Folder(LocalFileSystem):
+    """A local folder that stands for HDFS."""
+
+    def rename(self, path: str, to: str) -> None:
+        Path(to).parent.mkdir(parents=True, exist_ok=True)
+        Path(path).rename(to)
+
+
+def test_described_columns_are_those_of_the_written_parquet(
+    specs: dict[str, dg.AssetSpec], tmp_path: Path, write_clips: Callable[..., None]
+) -> None:
+    write_clips(tmp_path / "music", ("blues", "metal"), 4)
+    (tmp_path / "music" / "blues" / "notes.wav").write_text("not audio")
+    database = Database(f"sqlite:///{tmp_path / 'genres.db'}")
+    database.migrate()
+    tables = BatchTables(Lake(Folder(auto_mkdir=True), hdfs="", root=str(tmp_path / "lake")), database, "music")
+    rows = [row for row, _ in upload_clips(scan(tmp_path / "music").files, tables, None, Settings())]
+    manifest = tables.lake.read_table([tables.publish_manifest(pd.DataFrame(rows), run_id="tests").path])
+    split = split_tracks(tables.accepted()[["track_id", "genre", "sha256"]]).table
+    parts = tables.lake.read_table([tables.publish_split(split, run_id="tests").path])
+    kinds = {"int64": "bigint", "int32": "int", "int16": "smallint"}
+    for asset, table in (("raw_audio", manifest), ("track_split", parts)):
+        columns = described(specs, asset)
+        stored = {field.name: kinds.get(str(field.type), str(field.type)) for field in table.schema}
+        assert {name: column.type for name, column in columns.items()} == stored
+        # One clip was refused: every column that may be empty is.
+        may_be_empty = {name for name, column in columns.items() if column.constraints.nullable}
+        assert may_be_empty == {name for name in table.schema.names if table[name].null_count}
 
 
 def test_jobs_are_partitioned_by_dataset(definitions: dg.Definitions) -> None:
@@ -116,8 +163,20 @@ def test_loading_the_location_is_light(monkeypatch: pytest.MonkeyPatch, tmp_path
     monkeypatch.setenv("GENRES_STATE_DIR", str(tmp_path))
     program = (
         "import sys, genre_assets.definitions\n"
+        "genre_assets.definitions.defs()\n"
         f"print([name for name in {HEAVY!r} if name in sys.modules], file=sys.stderr)"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     heavy = done.stderr.strip().splitlines()[-1]
     assert heavy == "[]"
+
+
+def test_figures_follow_what_they_show(definitions: dg.Definitions, specs: dict[str, dg.AssetSpec]) -> None:
+    follow = {name for name, spec in specs.items() if spec.automation_condition}
+    assert follow == {"feature_figures", "evaluation_figures"}
+    assert definitions.resolve_sensor_def("figures_follow").default_status == dg.DefaultSensorStatus.RUNNING
+
+
+def test_only_steps_that_compute_what_is_missing_are_tried_again(definitions: dg.Definitions) -> None:
+    tried_again = {name for name in UPSTREAM if definitions.resolve_assets_def(name).op.retry_policy}
+    assert tried_again == {"audio_features", "batch_predictions"}

@@ -25,6 +25,7 @@ from genres.audio.gate import RejectedAudio
 from genres.audio.gtzan57 import GTZAN57 as FEATURES
 from genres.errors import GenresError
 from genres.settings import PROJECT_DIR
+from genres.store.schemas import GENRE, TRACK_ID, Column, audio_features
 from spark.clip_source import WebHdfsClips
 from spark.extraction import feature_batches
 
@@ -36,7 +37,7 @@ COLUMNS = ["track_id", "genre", "length", *FEATURES.columns, "sha256", "feature_
 class FolderClips:
     """A source as streaming will have it: a row names several clips."""
 
-    columns: str = "track_id string, genre string"
+    columns: tuple[Column, ...] = (TRACK_ID, GENRE)
 
     def clips(self, rows: Iterable[Mapping[str, Any]]) -> Iterator[Clip]:
         for row in rows:
@@ -67,6 +68,7 @@ def test_each_clip_is_a_row_with_features_or_a_reason(blues: Path) -> None:
     batches = [pa.RecordBatch.from_pydict({"folder": folders}) for folders in ([str(blues)], [])]
     found, empty = feature_batches(batches, source=FolderClips(), **LIMITS)
     assert found.schema.names == COLUMNS
+    assert set(found.schema.names) - {"reason"} == set(audio_features(FEATURES.columns).names)
     assert found.schema == empty.schema
     assert empty.num_rows == 0
 

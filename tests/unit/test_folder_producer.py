@@ -15,7 +15,7 @@ from genres.file_names import display_path, unicode_name
 from genres.settings import Settings
 from genres.store.database import Database
 from streaming_sensors.folder_producer import producer
-from streaming_sensors.folder_producer.folder import clips, find_stamp, is_clip, ledger_key, move_aside
+from streaming_sensors.folder_producer.folder import find_stamp, is_clip, ledger_key, list_folder, move_aside
 from streaming_sensors.folder_producer.outlet import producer_config
 from streaming_sensors.folder_producer.producer import WatchReport, stop_on_signals, watch
 from streaming_sensors.topic import KafkaUnreachableError, max_message_bytes, topic_state
@@ -42,9 +42,7 @@ def run(settings: Settings, folder: Path) -> WatchReport:
 
 
 def found(folder: Path) -> list[str]:
-    complaints: list[Path] = []
-    paths = clips(folder, lambda path, _why: complaints.append(path))
-    return [str(path.relative_to(folder)) for path in paths]
+    return [str(path.relative_to(folder)) for path in list_folder(folder).clips]
 
 
 def test_clips_lie_in_the_folder_or_in_a_genre(tmp_path: Path) -> None:

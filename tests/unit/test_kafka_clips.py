@@ -40,7 +40,7 @@ def test_source_follows_the_settings() -> None:
 
 def test_columns_are_those_of_every_clip() -> None:
     source = KafkaClips.of(SETTINGS)
-    columns = [column.split()[0] for column in source.columns.split(", ")]
+    columns = [column.name for column in source.columns]
     assert list(clip_of(record()).about) == columns
     assert list(clip_of(record(headers=[])).about) == columns
 

@@ -57,16 +57,14 @@ def test_a_port_base_that_was_set_wins_and_is_kept(tmp_path: Path) -> None:
 def test_taken_port_is_named_with_service_and_holder(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
-        base = port - Ports.from_base(0).spark_history
-        settings = Settings(state_dir=tmp_path, port_base=base, spark_remote="")
-        history = next(service for service in services(settings) if service.name == "spark-history")
+        base = port - Ports.from_base(0).mlflow
+        settings = Settings(state_dir=tmp_path, port_base=base, mlflow_tracking_uri="")
+        mlflow = next(service for service in services(settings) if service.name == "mlflow")
         with pytest.raises(GenresError) as taken:
-            require_free_ports(history)
-    assert str(taken.value).startswith(
-        f"port {port}, which spark-history needs for UI, is taken by process {os.getpid()} ("
-    )
+            require_free_ports(mlflow)
+    assert str(taken.value).startswith(f"port {port}, which mlflow needs for HTTP, is taken by process {os.getpid()} (")
     assert "GENRES_PORT_BASE" in str(taken.value)
-    require_free_ports(history)
+    require_free_ports(mlflow)
 
 
 def test_no_two_services_share_a_port(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from alembic.runtime.migration import MigrationContext
 
 from genres.errors import GenresError
 from genres.store.database import Database, _alembic_config
-from genres.store.tables import BATCH_PREDICTIONS, DATASETS, METADATA, STREAM_PREDICTIONS, UtcDateTime
+from genres.store.tables import BATCH_PREDICTIONS, DATASETS, METADATA, SENT_FILES, STREAM_PREDICTIONS, UtcDateTime
 
 
 @pytest.fixture
@@ -80,13 +80,15 @@ def test_rows_of_every_table_survive_the_upgrade(database: Database, revision: s
     database.migrate()
 
     database.check_migrated()
-    for row in before["datasets"]:
-        row.setdefault("feature_set", "gtzan57")
+    for row in before["datasets"] if revision < "0003" else ():
+        row["feature_set"] = "gtzan57"
+    for row in before.get("sent_files", ()):
+        row |= {"host": "", "ctime_ns": None, "inode": None, "topic_id": None}
     for row in before["batch_predictions"]:
         row["sha256"] = ""
     with database.reading() as connection:
         for name, rows in before.items():
-            query = sa.select(METADATA.tables[name]).order_by(METADATA.tables[name].primary_key.columns[0])
+            query = sa.select(METADATA.tables[name]).order_by(*METADATA.tables[name].primary_key.columns)
             assert [dict(row._mapping) for row in connection.execute(query)] == rows
 
 
@@ -112,6 +114,18 @@ def test_replaced_audio_has_a_row_beside_one_of_before(database: Database) -> No
     rows = [{**old, "sha256": sha256} for sha256 in ("", "a" * 64, "b" * 64)]
     with database.writing() as connection:
         assert database.insert_new(connection, BATCH_PREDICTIONS, rows) == 2
+
+
+def test_a_path_has_a_row_of_each_host(database: Database) -> None:
+    upgrade(database, "0003")
+    (table,) = (table for table in old_tables(database) if table.name == "sent_files")
+    old = row_of(table, 1)
+    with database.writing() as connection:
+        connection.execute(sa.insert(table).values(old))
+    database.migrate()
+    rows = [{**row_of(SENT_FILES, 1), "host": host} for host in ("", "here", "there")]
+    with database.writing() as connection:
+        assert database.insert_new(connection, SENT_FILES, rows) == 2
 
 
 def test_who_registers_a_dataset_says_which_features_it_has(database: Database) -> None:

@@ -24,7 +24,7 @@ from streaming_sensors.topic import TopicState
 TOPIC = "audio_clips"
 NOW = datetime(2026, 1, 2, tzinfo=UTC)
 LONG_AGO = NOW - timedelta(hours=1)
-LIMITS = Limits(max_clips_per_batch=8, max_attempts=3, range_grace_s=60, max_in_flight=4)
+LIMITS = Limits(max_clips_per_batch=8, range_grace_s=60, max_in_flight=4)
 
 
 def key(start: int, end: int, partition: int = 0, topic_id: str = "A") -> PartitionKey:
@@ -166,7 +166,7 @@ def test_a_partition_added_later_is_read_from_its_beginning() -> None:
     assert made == Plan(new=(Attempt(key(2, 6, partition=1)),))
 
 
-# ----------------------------------------------------------------------------------------- retry, split, poison
+# ----------------------------------------------------------------------------------------- retry, back off
 
 
 def test_an_abandoned_range_is_tried_again_under_the_same_key() -> None:
@@ -201,42 +201,13 @@ def test_a_range_that_outages_stop_again_and_again_keeps_no_other_one_waiting() 
     assert plan(planned, kafka((0, 6)), limits, now=NOW).retry == (Attempt(key(5, 6), attempt=3),)
 
 
-def test_a_range_that_used_up_its_attempts_is_split_in_halves() -> None:
-    made = plan([known(4, 9, attempts=3, failures=3)], kafka((0, 9)), LIMITS, now=NOW)
-    assert made == Plan(split=(Split(key(4, 9), planned=(key(4, 6), key(6, 9))),))
-
-
-def test_attempts_that_failed_for_other_reasons_split_nothing() -> None:
-    made = plan([known(4, 9, attempts=50, failures=2)], kafka((0, 9)), LIMITS, now=NOW)
-    assert made == Plan(retry=(Attempt(key(4, 9), attempt=51),))
-
-
-def test_a_single_offset_that_used_up_its_attempts_is_poison() -> None:
-    made = plan([known(4, 5, attempts=3, failures=3)], kafka((0, 5)), LIMITS, now=NOW)
-    assert made == Plan(poison=(key(4, 5),))
-
-
-@given(poison=st.sets(st.integers(0, 39), max_size=4))
-def test_only_the_clips_that_break_every_attempt_become_poison(poison: set[int]) -> None:
-    ledger = MemoryLedger()
-    found: set[int] = set()
-    done: set[int] = set()
-    for round_ in itertools.count():
-        now = NOW + timedelta(seconds=61 * round_)
-        made = plan(ledger.known(), kafka((0, 40)), LIMITS, now=now)
-        if made.is_empty:
-            break
-        found |= {entry.start_offset for entry in made.poison}
-        for entry in made.poison:
-            ledger.commit(entry)
-        for attempt in ledger.record(made, now):
-            ledger.begin(attempt.key, attempt.attempt, now)
-            offsets = set(range(attempt.key.start_offset, attempt.key.end_offset))
-            if not offsets & poison:
-                ledger.commit(attempt.key)
-                done |= offsets
-    assert found == poison
-    assert done == set(range(40)) - poison
+@pytest.mark.parametrize(("failures", "waits_s"), [(0, 60), (1, 60), (2, 120), (3, 240), (5, 960), (50, 960)])
+def test_after_each_outage_a_range_waits_longer_but_never_for_good(failures: int, waits_s: float) -> None:
+    tried = known(0, 5, attempts=7, failures=failures, heartbeat_at=NOW)
+    state = kafka((0, 5))
+    assert plan([tried], state, LIMITS, now=NOW + timedelta(seconds=waits_s - 1)).is_empty
+    made = plan([tried], state, LIMITS, now=NOW + timedelta(seconds=waits_s))
+    assert made == Plan(retry=(Attempt(key(0, 5), attempt=8),))
 
 
 # -------------------------------------------------------------------------------- retention, recreation, truncation
@@ -256,8 +227,8 @@ def test_retention_that_took_only_what_is_done_loses_nothing() -> None:
     assert made.is_empty
 
 
-def test_an_abandoned_range_that_retention_took_is_lost_even_when_it_was_to_be_split() -> None:
-    made = plan([known(0, 5, failures=3)], kafka((5, 5)), LIMITS, now=NOW)
+def test_an_abandoned_range_that_retention_took_is_lost() -> None:
+    made = plan([known(0, 5, failures=1)], kafka((5, 5)), LIMITS, now=NOW)
     assert made == Plan(lost=(Lost(key(0, 5), "Kafka's retention took it: the partition begins at offset 5 now"),))
 
 
@@ -324,11 +295,11 @@ class MemoryLedger:
         return (*made.new, *made.retry)
 
     def begin(self, key: PartitionKey, attempt: int, now: datetime) -> None:
+        self.rows[key] = replace(self.rows[key], heartbeat_at=now)
+
+    def fail(self, key: PartitionKey, now: datetime) -> None:
         row = self.rows[key]
         self.rows[key] = replace(row, failures=row.failures + 1, heartbeat_at=now)
-
-    def excuse(self, key: PartitionKey, now: datetime) -> None:
-        self.rows[key] = replace(self.rows[key], failures=self.rows[key].failures - 1, heartbeat_at=now)
 
     def beat(self, key: PartitionKey, now: datetime) -> None:
         self.rows[key] = replace(self.rows[key], heartbeat_at=now)
@@ -367,8 +338,8 @@ class SqlLedger:
     def begin(self, key: PartitionKey, attempt: int, now: datetime) -> None:
         ranges.begin_attempt(self.database, key, str(key), attempt=attempt, now=now)
 
-    def excuse(self, key: PartitionKey, now: datetime) -> None:
-        ranges.end_attempt(self.database, key, str(key), reason="outage", is_clips_fault=False, now=now)
+    def fail(self, key: PartitionKey, now: datetime) -> None:
+        ranges.end_attempt(self.database, key, str(key), reason="outage", is_outage=True, now=now)
 
     def beat(self, key: PartitionKey, now: datetime) -> None:
         ranges.heartbeat(self.database, str(key), now=now)
@@ -381,7 +352,7 @@ class PlannerMachine(RuleBasedStateMachine):
     """Kafka, the ledger and the runs, as far as the planner meets them; any of it may happen at any time."""
 
     make_ledger: type[MemoryLedger] | type[SqlLedger] = MemoryLedger
-    limits = Limits(max_clips_per_batch=4, max_attempts=2, range_grace_s=60, max_in_flight=2)
+    limits = Limits(max_clips_per_batch=4, range_grace_s=60, max_in_flight=2)
 
     @initialize(partitions=st.integers(1, 3), beginning=st.integers(0, 3))
     def start(self, partitions: int, beginning: int) -> None:
@@ -395,7 +366,6 @@ class PlannerMachine(RuleBasedStateMachine):
         self.attempts: Counter[str] = Counter()
         self.first: dict[tuple[str, int], int] = {}
         self.cursor: dict[tuple[str, int], int] = {}
-        self.poison: set[PartitionKey] = set()
         self.stale: Plan | None = None
 
     @property
@@ -453,13 +423,13 @@ class PlannerMachine(RuleBasedStateMachine):
             self.ledger.commit(key)
             self.running.discard(key)
 
-    @rule(data=st.data(), outage=st.booleans())
-    def run_fails(self, data: st.DataObject, outage: bool) -> None:
+    @rule(data=st.data(), killed=st.booleans())
+    def run_fails(self, data: st.DataObject, killed: bool) -> None:
         if keys := self.planned(self.running):
             key = data.draw(st.sampled_from(keys))
             self.running.discard(key)
-            if outage:
-                self.ledger.excuse(key, self.now)
+            if not killed:
+                self.ledger.fail(key, self.now)
 
     @rule(data=st.data())
     def run_beats(self, data: st.DataObject) -> None:
@@ -489,23 +459,17 @@ class PlannerMachine(RuleBasedStateMachine):
         made = plan(self.ledger.known(), self.state, self.limits, now=self.now, held={str(key) for key in self.held})
         again = [attempt.key for attempt in made.retry]
         given_up = [lost.key for lost in made.lost if lost.key in before] + [split.parent for split in made.split]
-        for key in (*again, *given_up, *made.poison):
+        for key in (*again, *given_up):
             row = before[key]
             last_sign = max(row.planned_at, row.heartbeat_at or row.planned_at)
             assert row.state == "planned"
             assert key not in self.held
             assert row.attempts == 0 or self.now - last_sign >= timedelta(seconds=60), "alive"
-        for key in made.poison:
-            assert len(key) == 1
-            assert before[key].failures >= self.limits.max_attempts
         assert len(made.new) <= self.limits.max_in_flight
         assert len(made.retry) <= self.limits.max_in_flight
         assert made.reason or not made.is_empty
         launched = self.ledger.record(made, self.now)
         assert launched == (*made.new, *made.retry)
-        for key in made.poison:
-            self.ledger.commit(key)
-        self.poison |= set(made.poison)
         for attempt in launched:
             self.attempts[str(attempt.key)] += 1
             assert attempt.attempt == self.attempts[str(attempt.key)], "a run key is used once"
@@ -541,12 +505,12 @@ class PlannerMachine(RuleBasedStateMachine):
                 assert key.end_offset <= self.ends[key.kafka_partition]
 
     def teardown(self) -> None:
-        """When failures stop, every offset ends committed, lost or poison."""
+        """When failures stop, every offset ends committed or lost."""
         if not hasattr(self, "ledger"):
             return
         self.held.clear()
         for _ in range(1000):
-            self.now += timedelta(seconds=61)
+            self.now += timedelta(seconds=16 * 60)
             launched = self.tick()
             for attempt in launched:
                 self.begin(attempt.key)
@@ -559,7 +523,6 @@ class PlannerMachine(RuleBasedStateMachine):
         for partition, end in self.ends.items():
             where = (self.state.topic_id, partition)
             assert self.cursor.get(where, end) == end, "offsets are left"
-        assert all(rows[key].state == "committed" for key in self.poison)
 
 
 class SqlPlannerMachine(PlannerMachine):

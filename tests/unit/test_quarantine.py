@@ -1,4 +1,4 @@
-"""Quarantine: what a stage refuses now, and nothing that was mended since."""
+"""Quarantine: what a stage refuses now, and nothing that was fixed since."""
 
 import pytest
 

@@ -1,12 +1,16 @@
 """What the command prints: predictions of synthetic sound say so, whatever is shown is shown as text."""
 
 import io
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
 from rich.console import Console
 
-from genres_cli.report import predictions_table, status_table
+from genres.settings import StreamSettings
+from genres.store.stream_ledger.producers import SILENT_S, Producer
+from genres_cli.report import predictions_table, producer_lines, producer_rows, status_table
 from local_stack.stack import ServiceStatus
 
 
@@ -62,3 +66,28 @@ def test_status_names_each_service_and_why_it_is_ill() -> None:
     shown = printed(status_table([service, service._replace(service="kafka", state="running", reason="")]))
     assert "unhealthy (nothing answers at [h]:1)" in shown
     assert "2 MiB" in shown.splitlines()[-2]
+
+
+def test_each_stream_has_a_line_about_its_producer() -> None:
+    names = ("", "radio", "tape", "vinyl")
+    streams = [StreamSettings(name=name, topic=f"{name}_clips", watch_folder=Path("/d"), dataset="") for name in names]
+    now = datetime.now(UTC)
+    running = Producer("_clips", "here", "/d", 5, now, now, None, None, 3, 2, 1)
+    silent = running._replace(beat_at=now - timedelta(seconds=SILENT_S), last_error="the database is locked")
+    ended = running._replace(ended_at=now)
+    lines = producer_lines(streams, [running, silent, ended, None])
+    assert lines[0] == "producer of _clips (/d): running (pid 5 on here): 3 sent, 2 refused, 1 waiting"
+    assert lines[1].startswith("producer of radio_clips (/d): silent since 2")
+    assert lines[1].endswith("; the database is locked")
+    assert "not running since" in lines[2]
+    assert "never was" in lines[3]
+
+    rows = producer_rows(streams, [running, silent, ended, None], Path("/logs"))
+    assert [(row["service"], row["state"], row["pid"]) for row in rows] == [
+        ("folder_producer", "running", 5),
+        ("folder_producer_radio", "silent", 5),
+        ("folder_producer_tape", "stopped", None),
+        ("folder_producer_vinyl", "stopped", None),
+    ]
+    assert rows[1]["reason"] == "the database is locked"
+    assert all(row.keys() == set(ServiceStatus._fields) for row in rows)

@@ -8,19 +8,24 @@ from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 
 from genres.errors import GenresError
 from genres.store.database import Database
-from genres.store.stream_ledger import commits, leases, ranges, results, sent_files
+from genres.store.stream_ledger import commits, leases, producers, ranges, results, sent_files
 from genres.store.stream_ledger.commits import CommitResult, QuarantinedClip, RangeCheck, RangeResult
 from genres.store.stream_ledger.leases import FencedError
+from genres.store.stream_ledger.producers import SILENT_S, Producer
 from genres.store.stream_ledger.ranges import RangeCount
 from genres.store.stream_ledger.sent_files import SentFile
 from genres.store.stream_ledger.values import Attempt, Lost, PartitionKey, Plan, Split
+from genres.store.tables import SENT_FILES
 
 TOPIC = "audio_clips"
 NOW = datetime(2026, 1, 2, 3, 4, 5, 678901, tzinfo=UTC)
 LATER = NOW + timedelta(seconds=90)
+SENT_TO = (TOPIC, "A", 1, 2**40, NOW)
+"""Where and when a file of these tests was sent."""
 
 
 @pytest.fixture
@@ -144,23 +149,23 @@ def test_the_planner_is_given_the_planned_ranges_and_the_last_of_each_partition(
     assert len(ranges.history(database, TOPIC, states={"committed"})) == 5
 
 
-def test_an_attempt_is_numbered_and_counted_when_it_begins(database: Database) -> None:
+def test_an_attempt_is_numbered_when_it_begins_and_a_kill_counts_against_nobody(database: Database) -> None:
     plan_new(database, key(0, 4))
     begun = ranges.begin_attempt(database, key(0, 4), "run-1", attempt=1, now=LATER)
-    assert (begun.attempts, begun.failures, begun.run_id, begun.heartbeat_at) == (1, 1, "run-1", LATER)
+    assert (begun.attempts, begun.failures, begun.run_id, begun.heartbeat_at) == (1, 0, "run-1", LATER)
     begun = ranges.begin_attempt(database, key(0, 4), "from-the-ui", now=LATER)
-    assert (begun.attempts, begun.failures) == (2, 2)
+    assert (begun.attempts, begun.failures) == (2, 0)
 
 
-def test_an_outage_is_not_counted_and_its_reason_is_kept(database: Database) -> None:
+def test_an_outage_lets_the_range_back_off_and_its_reason_is_kept(database: Database) -> None:
     plan_new(database, key(0, 4))
     ranges.begin_attempt(database, key(0, 4), "run-1", attempt=1)
-    ranges.end_attempt(database, key(0, 4), "run-1", reason="no champion yet", is_clips_fault=False, now=LATER)
+    ranges.end_attempt(database, key(0, 4), "run-1", reason="no champion yet", is_outage=False, now=LATER)
     found = ranges.find(database, key(0, 4))
     assert (found.attempts, found.failures, found.reason, found.heartbeat_at) == (1, 0, "no champion yet", LATER)
     ranges.begin_attempt(database, key(0, 4), "run-2")
-    ranges.end_attempt(database, key(0, 4), "run-2", reason="crash", is_clips_fault=True)
-    ranges.end_attempt(database, key(0, 4), "run-1", reason="late word of a zombie", is_clips_fault=False)
+    ranges.end_attempt(database, key(0, 4), "run-2", reason="crash", is_outage=True)
+    ranges.end_attempt(database, key(0, 4), "run-1", reason="late word of a zombie", is_outage=True)
     found = ranges.find(database, key(0, 4))
     assert (found.attempts, found.failures, found.reason) == (2, 1, "crash")
 
@@ -380,19 +385,6 @@ def test_a_clip_is_predicted_or_quarantined_whichever_came_first(database: Datab
     assert [(row["sha256"], row["file_name"]) for row in results.quarantine(database)] == [("q", "q.wav")]
 
 
-def test_poison_is_quarantined_and_counts_as_committed(database: Database) -> None:
-    plan_new(database, key(0, 1))
-    ranges.begin_attempt(database, key(0, 1), "run-1", attempt=1)
-    commits.quarantine_poison(database, key(0, 1), [refused("a", "breaks every attempt")])
-    found = ranges.find(database, key(0, 1))
-    assert (found.state, found.run_id, found.reason) == (
-        "committed",
-        "run-1",
-        "given up as poison after 1 failed attempts",
-    )
-    assert quarantined(database) == ["a"]
-
-
 def test_what_a_zombie_commits_of_a_split_or_lost_range_is_kept_once(database: Database) -> None:
     plan_new(database, key(0, 4), key(4, 8))
     halves = key(0, 2), key(2, 4)
@@ -478,10 +470,109 @@ def test_a_topic_shows_its_own_results_only(database: Database) -> None:
 
 
 def test_a_sent_file_is_remembered_and_remembered_anew(database: Database) -> None:
-    row = SentFile("/drop/a.wav", 5_000_000_000, 1_767_322_445_123_456_789, "a" * 64, TOPIC, 1, 2**40, NOW)
-    assert sent_files.last_sent(database, row.path) is None
-    sent_files.remember(database, row)
-    assert sent_files.last_sent(database, row.path) == row
+    row = SentFile("here", "/drop/a.wav", 5_000_000_000, 1_767_322_445_123_456_789, 2**60, 2**62, "a" * 64, *SENT_TO)
+    assert sent_files.sent_from(database, row.path, host="here") == []
+    sent_files.remember(database, [row])
+    assert sent_files.sent_from(database, row.path, host="here") == [row]
     changed = row._replace(size=1, sha256="b" * 64, sent_at=LATER)
-    sent_files.remember(database, changed)
-    assert sent_files.last_sent(database, row.path) == changed
+    sent_files.remember(database, [changed])
+    assert sent_files.sent_from(database, row.path, host="here") == [changed]
+
+
+def test_each_host_has_files_of_its_own(database: Database) -> None:
+    row = SentFile("here", "/drop/a.wav", 5, 6, 7, 8, "a" * 64, *SENT_TO)
+    old = row._replace(host="", ctime_ns=None, inode=None, topic_id=None)
+    there = row._replace(host="there", size=9)
+    with database.writing() as connection:
+        database.upsert(connection, SENT_FILES, [old._asdict()])
+    sent_files.remember(database, [there])
+    # It took the place of the row of which nobody knows the host.
+    assert sent_files.sent_from(database, row.path, host="here") == [there]
+    sent_files.remember(database, [row])
+    assert sent_files.sent_from(database, row.path, host="here") == [row, there]
+    assert sent_files.sent_from(database, row.path, host="there") == [there, row]
+
+
+@pytest.mark.parametrize("topic_id", ["A", None])
+def test_lost_is_what_the_topic_has_lost_before_it_had_a_row(database: Database, topic_id: str | None) -> None:
+    def sent(name: str, offset: int, of: str | None = topic_id, topic: str = TOPIC) -> str:
+        row = SentFile("here", f"/drop/{name}", 5, 6, 7, 8, name, topic, of, 0, offset, NOW)
+        sent_files.remember(database, [row])
+        return row.path
+
+    own = PartitionKey(TOPIC, "A", 0, 0, 2)
+    plan_new(database, own)
+    commits.commit_range(database, RangeResult(own, "r", [prediction("predicted")], [refused("refused")]))
+    sent("predicted", 0)
+    sent("refused", 1)
+    deleted = sent("deleted", 2)
+    sent("there", 3)
+    sent("elsewhere", 2, topic="another")
+    recreated = sent("recreated", 9, of="Z")
+    sent("predicted twin", 0, of="Z")
+    with database.writing() as connection:
+        twin = SENT_FILES.c.path == "/drop/predicted twin"
+        connection.execute(sa.update(SENT_FILES).where(twin).values(sha256="predicted"))
+
+    def lost(beginnings: dict[int, int], now: str = "A") -> set[str]:
+        return {row.path for row in sent_files.lost(database, TOPIC, now, beginnings)}
+
+    assert lost({0: 0}) == {recreated}
+    assert lost({0: 3}) == {deleted, recreated}
+    assert lost({1: 3}) == {recreated}
+    # A row of a version that did not note the id is taken for one of the present topic.
+    everything = {deleted, recreated, "/drop/there"}
+    assert lost({0: 0}, now="B") == (everything if topic_id else {recreated})
+
+
+def test_lost_files_are_found_by_an_index(database: Database) -> None:
+    statements: list[str] = []
+    sa.event.listen(database.engine, "before_cursor_execute", lambda *given: statements.append((given[2], given[3])))
+    sent_files.lost(database, TOPIC, "A", {0: 5, 1: 6})
+    (query, values) = next(found for found in statements if "sent_files" in found[0])
+    explain = "EXPLAIN QUERY PLAN" if database.engine.dialect.name == "sqlite" else "EXPLAIN"
+    with database.writing() as connection:
+        if database.engine.dialect.name == "postgresql":
+            connection.exec_driver_sql("SET LOCAL enable_seqscan = off")  # on an empty table it costs nothing
+        plan = str(connection.exec_driver_sql(f"{explain} {query}", values).all())
+    assert "ix_sent_files_position" in plan
+
+
+def test_two_producers_that_remember_the_same_file_wait_for_each_other(database: Database) -> None:
+    rows = [SentFile("here", f"/drop/{number}.wav", 5, 6, 7, 8, "a" * 64, *SENT_TO) for number in range(20)]
+
+    def remember(size: int) -> None:
+        other = Database(database.url.render_as_string(hide_password=False))
+        for _ in range(10):
+            sent_files.remember(other, [row._replace(size=size) for row in rows[::size]])
+        other.engine.dispose()
+
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(remember, (1, -1)))
+    sizes = {row.path: sent_files.sent_from(database, row.path, host="here")[0].size for row in rows}
+    assert set(sizes) == {row.path for row in rows}
+    assert set(sizes.values()) <= {1, -1}
+
+
+def test_a_producer_is_alive_as_long_as_it_says_so(database: Database) -> None:
+    producer = Producer(TOPIC, "here", "/drop", 5, NOW, NOW, None, None, 3, 1, 2)
+    assert producers.newest(database, TOPIC) is None
+    producers.beat(database, producer)
+    soon, later = NOW + timedelta(seconds=SILENT_S - 1), NOW + timedelta(seconds=SILENT_S)
+    assert producers.newest(database, TOPIC) == producer
+    assert producers.newest(database, "another") is None
+    assert producer.describe(now=soon) == "running (pid 5 on here): 3 sent, 1 refused, 2 waiting"
+    assert producer.is_alive(now=soon) and not producer.is_alive(now=later)
+    assert producer._replace(last_error="why").describe(now=later) == (
+        f"silent since {NOW:%Y-%m-%d %H:%M:%S} UTC (pid 5 on here); why"
+    )
+    again = producer._replace(pid=6, beat_at=LATER, ended_at=LATER)
+    producers.beat(database, again)
+    assert producers.newest(database, TOPIC) == again
+    assert again.describe(now=LATER).startswith("not running since")
+    # One that runs comes before one of another folder that was heard of later.
+    now = datetime.now(UTC)
+    running = producer._replace(folder="/other", beat_at=now - timedelta(seconds=30))
+    producers.beat(database, running)
+    producers.beat(database, again._replace(beat_at=now, ended_at=now))
+    assert producers.newest(database, TOPIC) == running

@@ -58,7 +58,7 @@ class Run:
             (stream_run, "wait_for_data", lambda settings, topic, ends, timeout_s: False),
             (ledger, "registered_dataset", lambda database, dataset: Scorer.trained_on),
             (scoring, "Scorer", lambda model, trained_on, lake: Scorer()),
-            (RangeWork, "store_features", lambda _, key, feature_set, spark: self._features(key)),
+            (RangeWork, "store_features", lambda _, key, feature_set, spark, on_progress: self._features(key)),
             (RangeWork, "predict_and_commit", lambda _, *given, **named: self._commit(*given, **named)),
         ):
             monkeypatch.setattr(place, name, stand_in)
@@ -116,16 +116,16 @@ def test_the_next_ranges_features_are_begun_before_a_range_is_committed(run: Run
     assert len(list(run())) == 6
 
 
-def test_a_range_that_fails_is_blamed_and_the_one_begun_with_it_is_not(run: Run) -> None:
+def test_a_range_whose_attempt_fails_waits_with_the_reason_and_the_one_begun_with_it_does_not(run: Run) -> None:
     def fail(key: PartitionKey) -> None:
         if key == SECOND:
-            raise RuntimeError("a worker died of a clip")
+            raise RuntimeError("the disk is full")
 
     run.before_commit = fail
     with pytest.raises(RuntimeError):
         list(run())
     assert run.state_of(FIRST)[0] == "committed"
-    assert run.state_of(SECOND) == ("planned", 1, "a worker died of a clip")
+    assert run.state_of(SECOND) == ("planned", 1, "the disk is full")
     assert run.state_of(THIRD) == ("planned", 0, f"its run ended with {SECOND}")
     assert not leases.is_held(run.database, "audio_clips")
 
@@ -181,3 +181,12 @@ def test_a_run_goes_on_behind_a_range_that_another_planner_took(run: Run, monkey
 
     monkeypatch.setattr(stream_run, "next_range", beaten_to)
     assert [key for key, asset in run() if asset == "stream_predictions"] == [FIRST, THIRD]
+
+
+def test_a_range_that_a_killed_run_left_is_taken_before_new_ones(run: Run) -> None:
+    long_ago = datetime.now(UTC) - timedelta(hours=1)
+    ranges.record_plan(run.database, Plan(new=(Attempt(FIRST), Attempt(SECOND))), now=long_ago)
+    ranges.begin_attempt(run.database, SECOND, "a run that was killed", attempt=1, now=long_ago)
+    assert [key for key, asset in run() if asset == "stream_predictions"] == [FIRST, SECOND, THIRD]
+    assert ranges.find(run.database, SECOND).attempts == 2
+    assert run.state_of(SECOND)[0] == "committed"

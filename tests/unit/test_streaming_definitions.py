@@ -2,25 +2,28 @@
 
 import subprocess
 import sys
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import dagster as dg
 import pytest
+import sqlalchemy as sa
 from dagster._core.test_utils import create_run_for_test
 
 from genres.audio.gtzan57 import GTZAN57
 from genres.errors import GenresError
 from genres.settings import Settings
 from genres.store.database import Database
-from genres.store.stream_ledger import commits, ranges
+from genres.store.stream_ledger import commits, producers, ranges
 from genres.store.stream_ledger.commits import RangeResult
+from genres.store.stream_ledger.producers import SILENT_S, Producer
 from genres.store.stream_ledger.values import Attempt, Lost, PartitionKey, Plan, Split, StreamRange
-from genres.store.tables import STREAM_PREDICTIONS
+from streaming_sensors import sensors
 from streaming_sensors.definitions import build_defs
-from streaming_sensors.sensors import _losses, _with_champion, lag
+from streaming_sensors.sensors import _losses, _with_champion, build_audio_clips_sensor, lag
 from streaming_sensors.stream import Stream
-from streaming_sensors.stream_run import NO_CHAMPION, _is_clips_fault
+from streaming_sensors.stream_assets import build_producer_alive
+from streaming_sensors.stream_run import NO_CHAMPION
 from streaming_sensors.topic import TopicState
 
 UPSTREAM = {
@@ -36,9 +39,10 @@ SENSORS = {
 }
 CHECKS = {
     ("audio_clips", "nothing_lost"),
+    ("audio_clips", "producer_alive"),
     *(
         ("streaming_results", name)
-        for name in ("consumer_lag", "freshness", "quarantine_rate", "label_set", "feature_drift", "batch_checks")
+        for name in ("consumer_lag", "quarantine_rate", "label_set", "feature_drift", "batch_checks")
     ),
 }
 STREAM = Stream(Settings(stream_dataset="mine").streams[0])
@@ -97,19 +101,29 @@ def test_every_sensor_says_what_it_does_and_is_on(definitions: dg.Definitions, s
     assert found.job_name == SENSORS[sensor]
 
 
+def test_predictions_have_a_freshness_policy_which_the_daemon_watches(specs: dict[str, dg.AssetSpec]) -> None:
+    assert [name for name, spec in specs.items() if spec.freshness_policy] == ["stream_predictions"]
+
+
+def test_a_backfill_of_many_ranges_is_one_run(definitions: dg.Definitions) -> None:
+    batch = definitions.resolve_assets_def("stream_predictions")
+    assert batch.backfill_policy == dg.BackfillPolicy.single_run()
+
+
 def test_a_run_may_make_either_output_alone(definitions: dg.Definitions) -> None:
     batch = definitions.resolve_assets_def("stream_predictions")
     assert batch.can_subset
     assert all(spec.skippable for spec in batch.specs)
 
 
-def test_described_columns_are_the_stored_ones(specs: dict[str, dg.AssetSpec]) -> None:
+def test_described_columns_are_the_stored_ones(specs: dict[str, dg.AssetSpec], database: Database) -> None:
     def described(asset: str) -> set[str]:
         schema = specs[asset].metadata["dagster/column_schema"]
         assert all(column.description and column.type for column in schema.columns)
         return {column.name for column in schema.columns}
 
-    assert described("stream_predictions") <= {column.name for column in STREAM_PREDICTIONS.columns}
+    stored = sa.Table("stream_predictions", sa.MetaData(), autoload_with=database.engine)
+    assert described("stream_predictions") == {column.name for column in stored.columns}
     assert set(GTZAN57.columns) < described("stream_features")
     lineage = specs["stream_predictions"].metadata["dagster/column_lineage"]
     assert set(lineage.deps_by_column) <= described("stream_predictions")
@@ -121,27 +135,11 @@ def test_loading_the_location_is_light(monkeypatch: pytest.MonkeyPatch, tmp_path
     monkeypatch.setenv("GENRES_STATE_DIR", str(tmp_path))
     program = (
         "import sys, streaming_sensors.definitions\n"
+        "streaming_sensors.definitions.defs()\n"
         f"print([name for name in {HEAVY!r} if name in sys.modules], file=sys.stderr)"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stderr.strip().splitlines()[-1] == "[]"
-
-
-@pytest.mark.parametrize(
-    ("error", "is_clips_fault"),
-    [
-        (GenresError("Kafka at 127.0.0.1:1 does not answer"), False),
-        (RuntimeError("PythonException: genres.errors.GenresError: HDFS at http://x does not give /clip"), False),
-        (RuntimeError("<_InactiveRpcError ... StatusCode.UNAVAILABLE ...>"), False),
-        (ConnectionError("Connection refused"), False),
-        (RuntimeError("org.apache.hadoop.hdfs.server.namenode.SafeModeException: Cannot create file"), False),
-        (RuntimeError("Python worker exited unexpectedly (crashed)"), True),
-        (MemoryError(), True),
-        (RuntimeError("a:b:0:0-3: 3 offsets gave 2 rows"), True),
-    ],
-)
-def test_an_outage_is_nobodys_clip(error: Exception, is_clips_fault: bool) -> None:
-    assert _is_clips_fault(error) is is_clips_fault
 
 
 def test_every_loss_is_a_loud_failed_check() -> None:
@@ -181,8 +179,77 @@ def test_lag_counts_what_is_neither_committed_nor_lost(database: Database) -> No
     commits.commit_range(database, RangeResult(rest, "run"))
     assert lag(database, state({0: 18, 1: 0}, both[1])) == 7
 
-    # A recreated topic begins anew, and a partition that was added counts at once.
+    # A recreated topic begins again, and a partition that was added counts at once.
     assert lag(database, state({0: 0, 1: 0, 2: 0}, {0: 1, 1: 2, 2: 3}, topic_id="B")) == 6
+
+
+def test_a_silent_producer_fails_its_check(database: Database) -> None:
+    alive = build_producer_alive(STREAM)
+
+    def evaluate() -> dg.AssetCheckResult:
+        return alive(database=database)
+
+    found = evaluate()
+    assert (found.passed, found.severity) == (False, dg.AssetCheckSeverity.WARN)
+    assert "not running, and never was" in (found.description or "")
+    producer = beat_of(datetime.now(UTC))
+    producers.beat(database, producer)
+    assert evaluate().passed
+    producers.beat(database, beat_of(producer.beat_at - timedelta(seconds=SILENT_S)))
+    found = evaluate()
+    assert not found.passed
+    assert "silent since" in (found.description or "")
+    producers.beat(database, producer._replace(ended_at=producer.beat_at, last_error="why it ended"))
+    found = evaluate()
+    assert not found.passed
+    assert "why it ended" in (found.description or "")
+
+
+def test_the_sensor_says_when_the_producer_is_silent_and_evaluates_its_check(
+    database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    state = TopicState(STREAM.topic, "A" * 22, {0: 0}, {0: 0})
+    monkeypatch.setattr(sensors, "topic_state", lambda *_, **__: state)
+    monkeypatch.setattr(sensors, "wait_for_data", lambda *_, **__: False)
+    sensor = build_audio_clips_sensor(STREAM)
+    settings = Settings(state_dir=tmp_path, stream_dataset="mine")
+
+    with dg.DagsterInstance.ephemeral() as instance:
+
+        def tick() -> tuple[str, list[bool]]:
+            with dg.build_sensor_context(instance, resources={"settings": settings, "database": database}) as context:
+                found = sensor.evaluate_tick(context)
+            for event in found.asset_events:
+                instance.report_runless_asset_event(event)
+                assert (event.check_name, event.severity) == ("producer_alive", dg.AssetCheckSeverity.WARN)
+            return found.skip_message or "", [event.passed for event in found.asset_events]
+
+        def kafka_is_away(*_: object, **__: object) -> TopicState:
+            raise GenresError("Kafka does not answer")
+
+        silent = f"; the producer of {STREAM.settings.watch_folder} is"
+        reason, events = tick()
+        assert f"{silent} not running, and never was" in reason and events == [False]
+        assert tick()[1] == [], "the outcome is the same"
+        beat = beat_of(datetime.now(UTC))
+        producers.beat(database, beat)
+        reason, events = tick()
+        assert silent not in reason and events == [True]
+        producers.beat(database, beat_of(beat.beat_at - timedelta(seconds=SILENT_S)))
+        monkeypatch.setattr(sensors, "topic_state", kafka_is_away)
+        reason, events = tick()
+        assert reason.startswith(f"Kafka does not answer{silent} silent since") and events == [False]
+        monkeypatch.setattr(sensors, "topic_state", lambda *_, **__: state._replace(ends={0: 3}))
+        producers.beat(database, beat)
+        with dg.build_sensor_context(instance, resources={"settings": settings, "database": database}) as context:
+            launched = sensor(context)
+        assert isinstance(launched, dg.SensorResult) and len(launched.run_requests or []) == 1
+        evaluated = [event for event in launched.asset_events if isinstance(event, dg.AssetCheckEvaluation)]
+        assert [event.passed for event in evaluated] == [True]
+
+
+def beat_of(at: datetime) -> Producer:
+    return Producer(STREAM.topic, "here", "/drop", 5, at, at, None, None, 0, 0, 0)
 
 
 def key(start: int, end: int) -> PartitionKey:
@@ -190,8 +257,6 @@ def key(start: int, end: int) -> PartitionKey:
 
 
 def test_a_run_that_never_starts_holds_its_range_only_so_long(monkeypatch: pytest.MonkeyPatch) -> None:
-    from streaming_sensors import sensors
-
     with dg.DagsterInstance.ephemeral() as instance:
         create_run_for_test(
             instance,

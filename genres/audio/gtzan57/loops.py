@@ -274,7 +274,7 @@ def add_overlaps(
 
 @_compiled_sums
 def level_and_crossings(padded: np.ndarray, n_frames: int) -> tuple[np.ndarray, np.ndarray]:
-    """Give the root mean square and the zero-crossing rate of every frame; each hop is looked at once.
+    """Return the root mean square and the zero-crossing rate of every frame; each hop is looked at once.
 
     The first sample of a frame has no sample before it that it could differ from. The rate is that of a clip padded
     with its edge values, so there are no crossings in the padding. Zero, and whatever is no farther from it than

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from genres.store.database import Database
 from genres.store.sql import sa, tables
-from genres.store.stream_ledger import leases, ranges
+from genres.store.stream_ledger import leases
 from genres.store.stream_ledger.transaction import RANGE, read_range, writing
 from genres.store.stream_ledger.values import PartitionKey, StreamRange
 
@@ -143,15 +143,6 @@ def commit_range(
         if changes:
             connection.execute(sa.update(tables.STREAM_RANGES).where(RANGE.partition_key == str(key)).values(changes))
         return added
-
-
-def quarantine_poison(
-    database: Database, key: PartitionKey, clips: Sequence[QuarantinedClip], *, now: datetime | None = None
-) -> CommitResult:
-    """Commit a range whose clips break every attempt with quarantine rows only."""
-    current = ranges.find(database, key)
-    reason = f"given up as poison after {current.failures} failed attempts"
-    return commit_range(database, RangeResult(key, current.run_id or "", quarantine=clips, reason=reason), now=now)
 
 
 def quarantine_clip(database: Database, row: QuarantinedClip, *, now: datetime | None = None) -> bool:

@@ -92,7 +92,7 @@ def progress(database: Database, topic: str, topic_id: str) -> dict[int, Progres
 def record_plan(
     database: Database, plan: Plan, *, token: int | None = None, now: datetime | None = None
 ) -> tuple[Attempt, ...]:
-    """Write a plan down, except its poison; what another planner wrote first stands.
+    """Write a plan down; what another planner wrote first stands.
 
     A new range counts only where it begins at its Kafka partition's position, and a change of a range only while
     that is still planned, so that plans made from a state that has passed change nothing, and the same plan twice
@@ -117,7 +117,7 @@ def record_plan(
     now = now or datetime.now(UTC)
     with writing(database) as connection:
         if token is not None:
-            for attempt in plan.new:
+            for attempt in (*plan.new, *plan.retry):
                 leases.check_fence(connection, attempt.key.topic, token)
         for entry in plan.lost:
             if not _change_planned(connection, entry.key, state="lost", reason=entry.reason):
@@ -146,7 +146,7 @@ def record_plan(
 def begin_attempt(
     database: Database, key: PartitionKey, run_id: str, *, attempt: int | None = None, now: datetime | None = None
 ) -> StreamRange:
-    """Record that a run works on a range; its failure is counted beforehand, since a killed run can't do it afterwards.
+    """Record that a run works on a range. A run that is killed meanwhile leaves nothing else behind.
 
     Parameters
     ----------
@@ -171,7 +171,6 @@ def begin_attempt(
             connection,
             key,
             attempts=number,
-            failures=current.failures + 1,
             run_id=run_id,
             heartbeat_at=now or datetime.now(UTC),
             reason=None,
@@ -185,23 +184,23 @@ def end_attempt(
     run_id: str,
     *,
     reason: str,
-    is_clips_fault: bool,
+    is_outage: bool,
     now: datetime | None = None,
 ) -> None:
-    """Record why an attempt ended without a commit.
+    """Record why an attempt ended without a commit. Nothing is counted against a clip.
 
     Parameters
     ----------
-    is_clips_fault
-        False for whatever would stop any range (no champion yet, HDFS or Spark down): the failure isn't counted,
-        so that an outage never makes poison of good clips.
+    is_outage
+        Whether the next attempt may meet the same and had better wait longer; False where the run was stopped, or
+        only a champion is missing.
     """
     with writing(database) as connection:
         _change_planned(
             connection,
             key,
             RANGE.run_id == run_id,
-            failures=RANGE.failures - (0 if is_clips_fault else 1),
+            failures=RANGE.failures + (1 if is_outage else 0),
             heartbeat_at=now or datetime.now(UTC),
             reason=reason,
         )

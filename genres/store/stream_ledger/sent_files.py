@@ -1,7 +1,8 @@
-"""The producer's memory: the watched files that the broker has confirmed."""
+"""The producer's memory: the watched files that the broker has confirmed, and those whose clips Kafka has lost."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import NamedTuple
 
@@ -12,27 +13,79 @@ from genres.store.sql import sa, tables
 class SentFile(NamedTuple):
     """A watched file that the broker has confirmed: a row of ``sent_files``."""
 
+    host: str
+    """The machine that the path is of; empty in rows of a version that did not note it."""
     path: str
     """Absolute."""
     size: int
     mtime_ns: int
+    ctime_ns: int | None
+    """When the inode last changed; None, like `inode` and `topic_id`, in rows of a version that did not note it."""
+    inode: int | None
     sha256: str
     topic: str
+    topic_id: str | None
+    """Which topic of that name; None is taken for the present one."""
     kafka_partition: int
     kafka_offset: int
     sent_at: datetime
 
 
-def remember(database: Database, row: SentFile) -> None:
-    """Remember a file that the broker has confirmed; a file that changed is remembered again."""
+def remember(database: Database, rows: Sequence[SentFile]) -> None:
+    """Remember files that the broker has confirmed; a file that changed is remembered again."""
+    columns = tables.SENT_FILES.c
+    # The row of a version that did not note the host is of the same file.
+    old = (columns.host == "") & columns.path.in_([row.path for row in rows])
     with database.writing() as connection:
-        connection.execute(sa.delete(tables.SENT_FILES).where(tables.SENT_FILES.c.path == row.path))
-        connection.execute(sa.insert(tables.SENT_FILES).values(row._asdict()))
+        connection.execute(sa.delete(tables.SENT_FILES).where(old))
+        # In one order, so that two producers never wait for each other's rows crosswise.
+        database.upsert(connection, tables.SENT_FILES, [row._asdict() for row in sorted(rows, key=lambda row: row[:2])])
 
 
-def last_sent(database: Database, path: str) -> SentFile | None:
-    """Look up what was last sent from this absolute path."""
-    columns = [tables.SENT_FILES.c[name] for name in SentFile._fields]
+def sent_from(database: Database, path: str, *, host: str) -> list[SentFile]:
+    """Look up what was last sent from this absolute path by each host, `host` first.
+
+    Other hosts' rows matter where the path is on a disk that they share, or where one machine got another name.
+    """
+    columns = tables.SENT_FILES.c
+    query = (
+        sa.select(*(columns[name] for name in SentFile._fields))
+        .where(columns.path == path)
+        .order_by(columns.host != host, columns.sent_at.desc())
+    )
     with database.reading() as connection:
-        row = connection.execute(sa.select(*columns).where(tables.SENT_FILES.c.path == path)).one_or_none()
-    return None if row is None else SentFile(*row)
+        return [SentFile(*row) for row in connection.execute(query)]
+
+
+def lost(database: Database, topic: str, topic_id: str, beginnings: Mapping[int, int]) -> list[SentFile]:
+    """List the files whose clips nobody can read from the topic any more, and nobody had read before.
+
+    Parameters
+    ----------
+    topic, topic_id
+        The topic as it is now: what was sent to an earlier one of its name is lost.
+    beginnings
+        For each Kafka partition the offset of the oldest message: what was sent before is lost.
+
+    Returns
+    -------
+    list[SentFile]
+        Without those whose clip has its row, be it a prediction or a refusal.
+    """
+    columns = tables.SENT_FILES.c
+    deleted = [
+        # A row without an id is asked for apart, so that either is found by the index.
+        (columns.topic_id == of) & (columns.kafka_partition == partition) & (columns.kafka_offset < beginning)
+        for of in (topic_id, None)
+        for partition, beginning in beginnings.items()
+        if beginning
+    ]
+    has_row = [
+        sa.exists().where(table.c.sha256 == columns.sha256)
+        for table in (tables.STREAM_PREDICTIONS, tables.STREAM_QUARANTINE)
+    ]
+    query = sa.select(*(columns[name] for name in SentFile._fields)).where(
+        columns.topic == topic, sa.or_(columns.topic_id != topic_id, *deleted), ~sa.or_(*has_row)
+    )
+    with database.reading() as connection:
+        return [SentFile(*row) for row in connection.execute(query)]

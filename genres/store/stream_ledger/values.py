@@ -84,7 +84,7 @@ class StreamRange:
     attempts: int = 0
     """Attempts asked for or begun; numbers the run keys, so it never goes down. 0: nobody was asked yet."""
     failures: int = 0
-    """Attempts that began and did not end in a commit or for a reason that isn't the clips'."""
+    """Attempts that an outage ended; the range waits longer after each."""
     run_id: str | None = None
     heartbeat_at: datetime | None = None
     """Last sign of an attempt: asked for again, begun, or beating."""
@@ -123,7 +123,7 @@ class Lost:
 
 @dataclass(frozen=True)
 class Split:
-    """A range that its children replace: together they hold exactly its offsets.
+    """A range of which retention took a part, and its children: together they hold exactly its offsets.
 
     The planned children were asked of nobody yet (attempts 0), so that the next plan launches them at once.
     """
@@ -131,20 +131,18 @@ class Split:
     parent: PartitionKey
     planned: tuple[PartitionKey, ...]
     lost: Lost | None = None
-    """The child that retention took from Kafka, if it is that which parts the range."""
+    """The child that retention took from Kafka."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What to do next. The ledger's `record_plan` writes it down; the poison is for the caller to fetch."""
+    """What to do next, for the ledger's `record_plan` to write down."""
 
     new: tuple[Attempt, ...] = ()
     """First attempts of new ranges."""
     retry: tuple[Attempt, ...] = ()
     """Known ranges without a live run: the same key under the next attempt's number."""
     split: tuple[Split, ...] = ()
-    poison: tuple[PartitionKey, ...] = ()
-    """Single offsets that used up their attempts: for `genres.store.stream_ledger.commits.quarantine_poison`."""
     lost: tuple[Lost, ...] = ()
     reason: str = ""
     """For people: why there is nothing to do, or what is odd."""
@@ -152,4 +150,4 @@ class Plan:
     @property
     def is_empty(self) -> bool:
         """Whether there is nothing to write down and nothing to launch."""
-        return not (self.new or self.retry or self.split or self.poison or self.lost)
+        return not (self.new or self.retry or self.split or self.lost)

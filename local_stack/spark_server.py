@@ -1,4 +1,4 @@
-"""How the Spark Connect server and the Spark history server are started, from the pyspark wheel."""
+"""How the Spark Connect server is started, from the pyspark wheel."""
 
 import importlib.util
 import os
@@ -6,13 +6,13 @@ import sys
 from pathlib import Path
 
 from genres.settings import Settings
-from local_stack.program import JAVA_OPTIONS, PYTHON_PATH, Program
+from local_stack.program import PYTHON_PATH, Program
 
 
 def spark_programs(settings: Settings, java_home: Path) -> list[Program]:
-    """Return the Connect server, whose engine and UI stay up, and the history server for classic sessions."""
+    """Return the Connect server, whose engine and UI stay up."""
     folder = settings.state_dir / "spark"
-    connect_file, history_file = folder / "connect.conf", folder / "history.conf"
+    connect_file = folder / "connect.conf"
     spark_home = _spark_home()
     environment = {
         "JAVA_HOME": str(java_home),
@@ -20,7 +20,7 @@ def spark_programs(settings: Settings, java_home: Path) -> list[Program]:
         # Not the user's: a spark-defaults.conf or an hdfs-site.xml of another cluster must not mix in.
         "SPARK_CONF_DIR": str(folder / "conf"),
         "HADOOP_CONF_DIR": str(folder / "conf"),
-        # Without it the UIs listen on every address.
+        # Without it the UI listens on every address.
         "SPARK_LOCAL_IP": "127.0.0.1",
         "HADOOP_USER_NAME": settings.hdfs_user,
         "PYSPARK_PYTHON": sys.executable,
@@ -37,21 +37,6 @@ def spark_programs(settings: Settings, java_home: Path) -> list[Program]:
             folder,
             environment,
             {connect_file: _properties(connect_conf(settings))},
-            prepare=lambda: _make_folders(settings),
-        ),
-        Program(
-            "spark-history",
-            [
-                *(str(spark_home / "bin" / "spark-class"), "org.apache.spark.deploy.history.HistoryServer"),
-                *("--properties-file", str(history_file)),
-            ],
-            folder,
-            {
-                **environment,
-                "SPARK_DAEMON_MEMORY": "384m",
-                "SPARK_DAEMON_JAVA_OPTS": " ".join(JAVA_OPTIONS),
-            },
-            {history_file: _properties(history_conf(settings))},
             prepare=lambda: _make_folders(settings),
         ),
     ]
@@ -80,8 +65,6 @@ def connect_conf(settings: Settings) -> dict[str, str]:
         "spark.hadoop.fs.defaultFS": settings.hdfs,
         "spark.local.dir": str(folder / "local"),
         "spark.sql.warehouse.dir": (folder / "warehouse").as_uri(),
-        "spark.eventLog.enabled": "true",
-        "spark.eventLog.dir": event_log_dir(settings).as_uri(),
         # Imports the feature kernel before it forks, so that a new session's workers start warm.
         "spark.python.daemon.module": "spark.worker_daemon",
         "spark.python.worker.reuse": "true",
@@ -97,27 +80,9 @@ def connect_conf(settings: Settings) -> dict[str, str]:
     return conf
 
 
-def history_conf(settings: Settings) -> dict[str, str]:
-    """Return the history server's configuration."""
-    return {
-        # Not quoted like a URI: the history server takes a %20 for a part of the name.
-        "spark.history.fs.logDirectory": f"file:{event_log_dir(settings)}",
-        "spark.history.ui.port": str(settings.ports.spark_history),
-        "spark.port.maxRetries": "0",
-        "spark.history.fs.update.interval": "5s",
-        "spark.history.fs.cleaner.enabled": "true",
-        "spark.history.fs.cleaner.maxAge": "30d",
-    }
-
-
-def event_log_dir(settings: Settings) -> Path:
-    """Return the folder where sessions write their event logs and the history server reads them."""
-    return settings.state_dir / "spark-events"
-
-
 def _make_folders(settings: Settings) -> None:
-    for folder in (event_log_dir(settings), *(settings.state_dir / "spark" / name for name in ("conf", "local"))):
-        folder.mkdir(parents=True, exist_ok=True)
+    for name in ("conf", "local"):
+        (settings.state_dir / "spark" / name).mkdir(parents=True, exist_ok=True)
 
 
 def _spark_home() -> Path:

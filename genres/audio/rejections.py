@@ -1,0 +1,113 @@
+"""Why a clip is refused: every reason there is, by name and with its text.
+
+A reason's name is its code, for counting and filtering; its text is what a row of the quarantine shows. A reason that
+is not listed here does not exist: the gate, the decoder and the features raise `RejectedAudio` with one of these.
+"""
+
+from enum import Enum, unique
+from functools import partial
+from typing import Any
+
+
+@unique
+class Reason(Enum):
+    """A reason for refusing a clip; the value is the template of its text."""
+
+    # What the file is.
+    UNREAD_SUFFIX = "suffix {suffix!r}; read are {read}"
+    EMPTY_FILE = "the file is empty"
+    TOO_MANY_BYTES = "{size:,} bytes; {limit_s:g} s of audio may have {limit:,}"
+    NOT_AUDIO = "not a {expected} file: it begins with {beginning!r}"
+    OTHER_CONTAINER = "a {found} file named {suffix}"
+
+    # What its header says.
+    SHORT_HEADER = "{container} header of {size} bytes; it has {expected}"
+    NO_FORMAT = "no format chunk before the data"
+    SHORT_FORMAT = "format chunk of {size} bytes; the shortest is {expected}"
+    NO_DATA = "no data chunk"
+    UNREAD_ENCODING = "{encoding}; read are {read}"
+    UNREAD_SUBFORMAT = "unknown sub-format in an extensible format chunk"
+    UNREAD_BITS = "{bits} bits a sample in {encoding}"
+    BLOCK_ALIGN = "block align {block_align} for {channels} channels of {bits} bits"
+    DATA_OUTSIDE = "{container} data begin at byte {offset:,} of {size:,}"
+    CHANNELS = "{channels:,} channels; 1 to {limit} are read"
+    CHANNEL_LAYOUT = "{channels} channels whose positions the file does not say; they cannot be mixed to one"
+    SAMPLE_RATE = "{rate:,} Hz; {lowest:,} to {highest:,} Hz are read"
+
+    # Header against data.
+    NO_SAMPLES = "no samples in it"
+    LESS_THAN_A_BLOCK = "{encoding}: {size:,} bytes of data are less than one block of {block:,}"
+    TOO_LONG = "{length} s long; at most {limit:g} s are read"
+    CUT_SHORT = "{container} header says {promised:,} bytes, the file has {present:,}"
+    TRUNCATED = "header promises {promised} s, the file holds {present} s"
+    ENDS_IN_A_PAGE = "the last Ogg page is cut off: the end of the file is missing"
+    MORE_BEHIND = "header promises {promised} s of data, but {more:,} bytes follow"
+    LONGER_THAN_HEADER = "header promises {promised} s, the file goes on"
+    UNKNOWN_LENGTH = "neither the header nor the last frame says how long it is"
+    SEVERAL_STREAMS = "{streams} streams in one Ogg file; one is read"
+    POSITIONS = "the positions in its Ogg pages contradict each other"
+    FORMAT_CHANGES = "changes from {before} to {after} at byte {offset:,}"
+
+    NO_FRAMES = "{tried:,} places look like an MPEG frame and are none"
+
+    # What decoding shows.
+    CANNOT_OPEN = "libsndfile cannot open it: {error}"
+    CANNOT_DECODE = "libsndfile cannot decode it: {error}"
+    OTHER_FORMAT = "begins like {container}, libsndfile finds {found}"
+    NOT_FINITE = "a sample is NaN or infinite"
+    TOO_LOUD = "samples as large as {peak:.3g}; full scale is 1"
+
+    # What the features need.
+    TOO_SHORT = "{samples:,} samples ({length:.3f} s) long; features need {needed_s:.3f} s, {needed:,} samples"
+    FEATURES_NOT_FINITE = "features are not finite: {columns}"
+
+    # What the source of the clip says, in its own words: bad message, other bytes than promised.
+    SOURCE = "{text}"
+
+    @property
+    def code(self) -> str:
+        """The reason's name, in lower case."""
+        return self.name.lower()
+
+
+class RejectedAudio(Exception):  # noqa: N818  (a verdict on a clip, not a fault of the program)
+    """These bytes are not audio that the pipeline reads.
+
+    Parameters
+    ----------
+    reason
+        Which of the reasons it is, or the words of the clip's source.
+    **facts
+        What the reason's text names.
+    """
+
+    def __init__(self, reason: Reason | str, **facts: Any) -> None:
+        if isinstance(reason, str):
+            reason, facts = Reason.SOURCE, {"text": reason}
+        super().__init__(reason.value.format(**facts))
+        self.code = reason
+        self._facts = facts
+
+    def __reduce__(self) -> Any:
+        # By default, an exception is unpickled from its text.
+        return partial(type(self), self.code, **self._facts), ()
+
+    @property
+    def reason(self) -> str:
+        """The reason's text, as it stands in the quarantine."""
+        return str(self)
+
+
+def told_apart(one: float, other: float) -> tuple[str, str]:
+    """Return two different numbers of seconds with as many digits as it takes to see the difference."""
+    for digits in range(1, 6):
+        texts = f"{one:.{digits}f}", f"{other:.{digits}f}"
+        if texts[0] != texts[1]:
+            break
+    return texts
+
+
+def truncated(promised_s: float, present_s: float) -> RejectedAudio:
+    """Return the verdict on a file that holds less than its header promises."""
+    promised, present = told_apart(promised_s, present_s)
+    return RejectedAudio(Reason.TRUNCATED, promised=promised, present=present)

@@ -1,0 +1,76 @@
+"""What is known of a registered model version: typed facts, kept as the version's tags in MLflow."""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Self
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from genres.errors import GenresError
+
+if TYPE_CHECKING:
+    from mlflow.entities.model_registry import ModelVersion
+
+
+class ModelFacts(BaseModel):
+    """The facts of a version: what it takes to use it, and where it comes from."""
+
+    model_config = ConfigDict(frozen=True)
+
+    spark_model_path: str
+    """Native Spark directory on HDFS, a path in the lake."""
+    spark_model_digest: str
+    """From `directory_digest`, of that directory."""
+    classifier: str
+    """Name of the candidate."""
+    feature_version: str
+    """Of the features that it reads."""
+    is_calibrated: bool
+    """Whether its probabilities are the classifier's own, not the softmax of raw scores."""
+    fingerprint: str
+    """Fingerprint of the features and the split that it was trained and judged on."""
+    valid_macro_f1: float
+    spark_model_uri: str = ""
+    """The directory's full address, for people."""
+    data: str = ""
+    """Which data it was trained on, for people."""
+    why: str = ""
+    """Why it became champion or challenger, for people."""
+    dagster_run_id: str = ""
+
+    def to_tags(self) -> dict[str, str]:
+        """Return the facts as MLflow's tags."""
+        values = {name: getattr(self, name) for name in ModelFacts.model_fields}
+        return {name: str(value).lower() if isinstance(value, bool) else str(value) for name, value in values.items()}
+
+
+class RegisteredModel(ModelFacts):
+    """A registered version of a dataset's genre model, with its facts."""
+
+    name: str
+    version: int
+    run_id: str
+
+    @classmethod
+    def of(cls, version: "ModelVersion") -> Self:
+        """Read a version as MLflow's client returns it.
+
+        Raises
+        ------
+        GenresError
+            If facts are missing or make no sense: somebody registered the version by hand.
+        """
+        tags: Mapping[str, str] = version.tags
+        facts = {name: tags[name] for name in ModelFacts.model_fields if name in tags}
+        try:
+            return cls.model_validate(
+                {**facts, "name": version.name, "version": int(version.version), "run_id": version.run_id or ""}
+            )
+        except ValidationError as error:
+            lacking = [str(found["loc"][0]) for found in error.errors() if found["type"] == "missing"]
+            wrong = [f"{found['loc'][0]}={found['input']!r}" for found in error.errors() if found["type"] != "missing"]
+            told = [f"lacks the tags {', '.join(lacking)}"] if lacking else []
+            told += [f"has tags that cannot be read: {', '.join(wrong)}"] if wrong else []
+            raise GenresError(
+                f"{version.name} version {version.version} {' and '.join(told)}: it was not registered by "
+                "champion_model; set the tags, or materialize champion_model, or point the alias at another version"
+            ) from error

@@ -1,0 +1,373 @@
+"""What each stored table holds: its columns' names, kinds and meanings. Every engine's schema is made from these.
+
+SQL's tables are made in ``genres.store.tables``, Arrow's schemas here, Spark's in ``spark.extraction``, and what
+Dagster shows in ``genres_dagster.columns``. Migrations have columns of their own: they say what a table was then.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+Kind = Literal["string", "smallint", "int", "bigint", "double", "boolean", "timestamp", "json"]
+"""Spark SQL's names of types. A timestamp is in UTC; ``json`` is of SQL tables only."""
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of a stored table."""
+
+    name: str
+    kind: Kind
+    description: str
+    nullable: bool = False
+    key: bool = False
+    """Whether it is, alone or with others, the table's primary key."""
+    max_length: int | None = None
+    """Longest string that SQL takes, in characters; None for any."""
+
+    def as_key(self) -> "Column":
+        """Return the column as one of the primary key."""
+        return replace(self, key=True)
+
+    def as_nullable(self) -> "Column":
+        """Return the column as one that may be empty."""
+        return replace(self, nullable=True)
+
+
+@dataclass(frozen=True)
+class Table:
+    """A stored table."""
+
+    name: str
+    description: str
+    columns: tuple[Column, ...]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The columns' names."""
+        return tuple(column.name for column in self.columns)
+
+
+def arrow_schema(columns: Iterable[Column]) -> "pa.Schema":
+    """Make the columns' Arrow schema. Each field may be empty, as Spark, too, writes them."""
+    import pyarrow as pa
+
+    types = {
+        "string": pa.string(),
+        "smallint": pa.int16(),
+        "int": pa.int32(),
+        "bigint": pa.int64(),
+        "double": pa.float64(),
+        "boolean": pa.bool_(),
+        "timestamp": pa.timestamp("us", tz="UTC"),
+    }
+    return pa.schema([(column.name, types[column.kind]) for column in columns])
+
+
+_DATASET = Column("dataset", "string", "The dataset's id.", max_length=40)
+_SHA256 = Column("sha256", "string", "Of the clip's bytes.", max_length=64)
+_FILE_NAME = Column("file_name", "string", "As found; data, never a path.")
+_IS_SYNTHETIC = Column("is_synthetic", "boolean", "Whether the clips are synthetic sound.")
+_RUN_ID = Column("run_id", "string", "The Dagster run.", max_length=64)
+_STREAM_RUN_ID = Column("run_id", "string", "The Dagster run.")
+_STAGE = Column("stage", "string", "What refused the clip.", max_length=40)
+_LENGTH = Column("length", "bigint", "Samples at the feature set's sample rate.")
+_FEATURE_VERSION = Column(
+    "feature_version", "string", "Feature set, its version and the library it relies on.", max_length=40
+)
+_MODEL_NAME = Column("model_name", "string", "Name in the model registry.")
+_MODEL_VERSION = Column("model_version", "int", "Version in the model registry.")
+_ANSWER = (
+    Column("predicted_genre", "string", "The champion's answer."),
+    Column("probability", "double", "Of the predicted genre."),
+    Column("probabilities", "json", "Of each genre."),
+    Column("is_calibrated", "boolean", "False where probabilities are the softmax of raw scores."),
+    _IS_SYNTHETIC,
+    _FEATURE_VERSION,
+)
+_TOPIC = Column("topic", "string", "The Kafka topic.")
+_KAFKA_PARTITION = Column("kafka_partition", "int", "Partition of the topic.")
+_KAFKA_OFFSET = Column("kafka_offset", "bigint", "Offset in it.")
+_PARTITION_KEY = Column(
+    "partition_key", "string", "Its offset range, <topic>:<topic id>:<Kafka partition>:<start>-<end>."
+)
+_REFUSED = Column("reason", "string", "Why the clip was refused; empty for a good one.", nullable=True)
+
+TRACK_ID = Column("track_id", "string", "Unique within the dataset.")
+GENRE = Column("genre", "string", "The label: the folder's name.")
+TRACK = (TRACK_ID.as_key(), GENRE, _SHA256)
+"""What every table of a dataset's tracks says of them."""
+
+RAW_AUDIO = Table(
+    "raw_audio",
+    "The manifest: every clip of a dataset, accepted or quarantined.",
+    (
+        TRACK_ID.as_key(),
+        GENRE,
+        _FILE_NAME,
+        Column("path", "string", "On HDFS; empty for a quarantined clip.", nullable=True),
+        _SHA256,
+        Column("md5", "string", "For comparison with published checksums."),
+        Column("bytes", "bigint", "Size of the file."),
+        Column("duration_s", "double", "Seconds, from the header that the gate checked.", nullable=True),
+        Column("sample_rate", "int", "Hertz.", nullable=True),
+        Column("channels", "smallint", "1 or 2.", nullable=True),
+        Column("status", "string", "accepted or quarantined."),
+        Column("reason", "string", "Why it was quarantined.", nullable=True),
+    ),
+)
+
+TRACK_SPLIT = Table(
+    "track_split",
+    "Which tracks models are trained on, chosen by and judged on.",
+    (*TRACK, Column("part", "string", "train, valid, test or excluded.")),
+)
+
+STREAM_CLIP = (
+    _KAFKA_PARTITION.as_key(),
+    _KAFKA_OFFSET.as_key(),
+    replace(_FILE_NAME, description="As the producer found it; data, never a path."),
+    Column("genre", "string", "The true genre, where the folder named one.", nullable=True),
+    Column("created_at", "timestamp", "When the clip came into the watched folder, UTC.", nullable=True),
+    Column("suffix", "string", "Of the file's name, with its dot."),
+)
+"""What a message of the topic says of its clip."""
+
+
+def feature_columns(names: Iterable[str]) -> tuple[Column, ...]:
+    """Return the columns that a feature set computes."""
+    return tuple(Column(name, "double", "As the feature set defines it.") for name in names)
+
+
+def extracted(features: Iterable[str]) -> tuple[Column, ...]:
+    """Return what extraction adds to a clip's own columns; a refused clip has a reason, and no length and features.
+
+    Parameters
+    ----------
+    features
+        Names of the feature set's columns.
+    """
+    computed = (_LENGTH, *feature_columns(features))
+    return (*(column.as_nullable() for column in computed), _SHA256, _FEATURE_VERSION, _REFUSED)
+
+
+def audio_features(features: Iterable[str]) -> Table:
+    """Describe the features of a dataset's clips; the refused ones are in ``quarantine`` instead.
+
+    Parameters
+    ----------
+    features
+        Names of the feature set's columns.
+    """
+    columns = (*TRACK, _LENGTH, *feature_columns(features), _FEATURE_VERSION)
+    return Table("audio_features", "Features of a dataset's accepted clips.", columns)
+
+
+def stream_features(features: Iterable[str]) -> Table:
+    """Describe the features of an offset range's clips, refused ones among them.
+
+    Parameters
+    ----------
+    features
+        Names of the feature set's columns.
+    """
+    return Table("stream_features", "Features of an offset range's clips.", (*STREAM_CLIP, *extracted(features)))
+
+
+DATASETS = Table(
+    "datasets",
+    "The labelled datasets; one partition of the batch assets each.",
+    (
+        _DATASET.as_key(),
+        Column("source_folder", "string", "The folder that its clips come from."),
+        _IS_SYNTHETIC,
+        Column("feature_set", "string", "Name of the feature set that its models are trained on.", max_length=40),
+        Column("registered_at", "timestamp", "When it was loaded last, UTC."),
+    ),
+)
+
+LAKE_COMMITS = Table(
+    "lake_commits",
+    "The ledger: which Parquet on HDFS is published.",
+    (
+        Column("commit_id", "int", "Grows with each commit.", key=True),
+        _DATASET,
+        Column("table_name", "string", "raw_audio, audio_features or track_split.", max_length=40),
+        Column("path", "string", "On HDFS."),
+        Column("row_count", "int", "Rows under the path."),
+        Column("fingerprint", "string", "SHA-256 of the content: equal for equal content.", max_length=64),
+        _RUN_ID,
+        Column("committed_at", "timestamp", "When it was published, UTC."),
+    ),
+)
+
+QUARANTINE = Table(
+    "quarantine",
+    "Clips that were refused, and why.",
+    (
+        _DATASET.as_key(),
+        _FILE_NAME.as_key(),
+        _SHA256.as_key(),
+        replace(_STAGE, description="raw_audio (the gate) or audio_features (decoding, features).").as_key(),
+        Column("reason", "string", "Why the clip was refused."),
+        _RUN_ID,
+        Column("quarantined_at", "timestamp", "When it was refused, UTC."),
+    ),
+)
+
+BATCH_PREDICTIONS = Table(
+    "batch_predictions",
+    "The champion's prediction for each track of a dataset.",
+    (
+        _DATASET.as_key(),
+        TRACK_ID.as_key(),
+        Column(
+            "sha256",
+            "string",
+            "Of the audio that was scored; an empty text in rows older than this column.",
+            max_length=64,
+            key=True,
+        ),
+        _MODEL_VERSION.as_key(),
+        _MODEL_NAME,
+        Column("part", "string", "Part of the split: only test tracks say how good the model is.", max_length=8),
+        GENRE,
+        *_ANSWER,
+        _RUN_ID,
+        Column("predicted_at", "timestamp", "When the row was made, UTC."),
+    ),
+)
+
+SENT_FILES = Table(
+    "sent_files",
+    "The producer's memory: the watched files that the broker has confirmed.",
+    (
+        Column("host", "string", "Of the producer; empty in rows older than this column.", key=True),
+        Column("path", "string", "Absolute.", key=True),
+        Column("size", "bigint", "Bytes."),
+        Column("mtime_ns", "bigint", "When the file was changed last, in nanoseconds since 1970."),
+        Column("ctime_ns", "bigint", "When its inode was changed last, in nanoseconds since 1970.", nullable=True),
+        Column("inode", "bigint", "Number of its inode.", nullable=True),
+        _SHA256,
+        _TOPIC,
+        Column("topic_id", "string", "Kafka's id of the topic that it was sent to.", max_length=64, nullable=True),
+        _KAFKA_PARTITION,
+        _KAFKA_OFFSET,
+        Column("sent_at", "timestamp", "When the broker confirmed it, UTC."),
+    ),
+)
+
+PRODUCERS = Table(
+    "producers",
+    "The folder producers and their last signs of life.",
+    (
+        _TOPIC.as_key(),
+        Column("host", "string", "Where it runs.", key=True),
+        Column("folder", "string", "The folder that it watches.", key=True),
+        Column("pid", "int", "Its process."),
+        Column("started_at", "timestamp", "UTC."),
+        Column("beat_at", "timestamp", "Its last sign of life, UTC."),
+        Column("ended_at", "timestamp", "When it ended in order, UTC.", nullable=True),
+        Column("last_error", "string", "What it waits for, or what ended it.", nullable=True),
+        Column("sent", "int", "Files that the broker confirmed."),
+        Column("refused", "int", "Files that are no audio."),
+        Column("waiting", "int", "Files that are neither sent nor refused yet."),
+    ),
+)
+
+STREAM_RANGES = Table(
+    "stream_ranges",
+    "The stream's ledger: which offset ranges are planned, committed, split or lost.",
+    (
+        _PARTITION_KEY.as_key(),
+        _TOPIC,
+        Column("topic_id", "string", "Kafka's id of the topic; a recreated topic has another.", max_length=64),
+        _KAFKA_PARTITION,
+        Column("start_offset", "bigint", "First offset."),
+        Column("end_offset", "bigint", "Offset after the last."),
+        Column("state", "string", "planned, committed, split or lost.", max_length=9),
+        Column("parent_key", "string", "The range that was split into this one and others.", nullable=True),
+        Column("attempts", "int", "Attempts asked for or begun."),
+        Column("failures", "int", "Attempts that ended without a commit for a reason that may be the clips'."),
+        _STREAM_RUN_ID.as_nullable(),
+        Column("planned_at", "timestamp", "When it was planned, UTC."),
+        Column("heartbeat_at", "timestamp", "Last sign of an attempt, UTC.", nullable=True),
+        Column("committed_at", "timestamp", "When it was committed first, UTC.", nullable=True),
+        Column("feature_path", "string", "Of its features on HDFS.", nullable=True),
+        _FEATURE_VERSION.as_nullable(),
+        _MODEL_NAME.as_nullable(),
+        _MODEL_VERSION.as_nullable(),
+        Column("clip_count", "int", "Clips of the first commit.", nullable=True),
+        Column("predicted_count", "int", "Those that it predicted.", nullable=True),
+        Column("quarantined_count", "int", "Those that it refused.", nullable=True),
+        Column("duplicate_count", "int", "Those that had a row already.", nullable=True),
+        Column("reason", "string", "What is out of the ordinary.", nullable=True),
+    ),
+)
+
+STREAM_LEASES = Table(
+    "stream_leases",
+    "Which run drains a topic. The token grows with every new holder and fences the ones before.",
+    (
+        _TOPIC.as_key(),
+        Column("holder", "string", "The Dagster run that drains; empty if none does."),
+        Column("token", "int", "What the holder shows with each commit."),
+        Column("expires_at", "timestamp", "When another run may take over, UTC."),
+    ),
+)
+
+STREAM_PREDICTIONS = Table(
+    "stream_predictions",
+    "The champion's prediction for each distinct clip of the stream.",
+    (
+        _SHA256.as_key(),
+        _MODEL_NAME.as_key(),
+        _MODEL_VERSION.as_key(),
+        replace(_DATASET, description="The dataset that the model was trained on."),
+        replace(_FILE_NAME, description="As the producer found it; data, never a path."),
+        Column("genre", "string", "The true genre, where the folder named one.", nullable=True),
+        *_ANSWER,
+        _TOPIC,
+        _KAFKA_PARTITION,
+        _KAFKA_OFFSET,
+        _PARTITION_KEY,
+        _STREAM_RUN_ID,
+        Column("event_time", "timestamp", "When the clip came into the watched folder, UTC."),
+        Column("predicted_at", "timestamp", "When the row was committed, UTC."),
+        Column("latency_s", "double", "Seconds between the two."),
+    ),
+)
+
+STREAM_QUARANTINE = Table(
+    "stream_quarantine",
+    "Clips of the stream that were refused, and why.",
+    (
+        _SHA256.as_key(),
+        replace(_FILE_NAME, description="As the producer found it; data, never a path."),
+        replace(_STAGE, description="producer or stream."),
+        Column("reason", "string", "Why the clip was refused."),
+        _TOPIC.as_nullable(),
+        _KAFKA_PARTITION.as_nullable(),
+        _KAFKA_OFFSET.as_nullable(),
+        Column("kept_path", "string", "Where on HDFS its bytes are kept.", nullable=True),
+        _PARTITION_KEY.as_nullable(),
+        _STREAM_RUN_ID.as_nullable(),
+        Column("quarantined_at", "timestamp", "When it was refused, UTC."),
+    ),
+)
+
+STREAM_CHECKS = Table(
+    "stream_checks",
+    "The checks of each committed range, summed up by one check on the asset.",
+    (
+        _PARTITION_KEY.as_key(),
+        Column("check_name", "string", "Which check.", key=True, max_length=60),
+        Column("passed", "boolean", "Whether the range passed."),
+        Column("expected", "string", "What should be.", nullable=True),
+        Column("actual", "string", "What is.", nullable=True),
+        Column("checked_at", "timestamp", "When the range was committed, UTC."),
+    ),
+)

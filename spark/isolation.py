@@ -1,0 +1,192 @@
+"""Finding the clip that kills its worker: each clip alone, and a known-good one beside it.
+
+A Python worker that died, or ran out of time, has not said at which clip. Nobody is blamed for that: the clips are
+computed again one by one. Only a clip that does it again, alone, twice, while a known-good clip passes on the same
+engine after each, is a culprit; if the known-good clip fails as well, the engine is at fault.
+"""
+
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar
+from uuid import uuid4
+
+from genres.audio.clip_features import Clip
+from genres.audio.feature_set import FeatureSet
+from genres.audio.known_good import known_good_wav
+from genres.errors import GenresError
+from genres.store.schemas import TRACK_ID, Column
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    from pyspark.sql import SparkSession
+
+_TRIES = 2
+"""How often a clip has to kill its worker, alone."""
+# What Spark says of a worker that is gone: it died, or was killed because nothing had come from it for too long.
+_DEATHS = ("Python worker exited unexpectedly", "Python worker failed to connect back", "idle timeout")
+
+_Unit = TypeVar("_Unit")
+
+
+class OutOfTimeError(Exception):
+    """A Spark job was interrupted because nothing had come of it for too long."""
+
+
+@dataclass(frozen=True)
+class KnownGoodClips:
+    """A source of one clip that every feature set can compute: two seconds of a tone with overtones, made here."""
+
+    columns: tuple[Column, ...] = (TRACK_ID,)
+
+    def clips(self, rows: Iterable[Mapping[str, Any]]) -> Iterator[Clip]:
+        """Return the clip once for each row."""
+        for _ in rows:
+            yield Clip({"track_id": "known good"}, ".wav", known_good_wav())
+
+
+def is_workers_death(error: BaseException) -> bool:
+    """Return whether a Spark job failed because a Python worker died or ran out of time; at which clip is not said."""
+    return isinstance(error, OutOfTimeError) or any(sign in str(error) for sign in _DEATHS)
+
+
+def isolated(
+    units: Sequence[_Unit],
+    *,
+    compute: Callable[[_Unit], "pa.Table"],
+    check_engine: Callable[[], None],
+    on_progress: Callable[[], None] = lambda: None,
+) -> Iterator[tuple[_Unit, "pa.Table | str"]]:
+    """Compute clips one by one after a job over all of them killed a worker.
+
+    Parameters
+    ----------
+    units
+        What names one clip each.
+    compute
+        Computes one clip in a job of its own.
+    check_engine
+        Computes the known-good clip; raises if that fails.
+    on_progress
+        Called after each clip.
+
+    Yields
+    ------
+    unit
+        In their order.
+    table or str
+        The clip's rows, or the reason why it is refused.
+
+    Raises
+    ------
+    Exception
+        What `compute` raises that is no worker's death, and what `check_engine` raises: an outage.
+    """
+    for unit in units:
+        yield unit, _alone(unit, compute, check_engine)
+        on_progress()
+
+
+def _alone(unit: _Unit, compute: Callable[[_Unit], "pa.Table"], check_engine: Callable[[], None]) -> "pa.Table | str":
+    for _ in range(_TRIES):
+        try:
+            return compute(unit)
+        except Exception as error:
+            if not is_workers_death(error):
+                raise
+            check_engine()
+            what = "took too long" if isinstance(error, OutOfTimeError) else "killed its worker"
+    return f"{what} {_TRIES} times, alone, while a known-good clip passed"
+
+
+@contextmanager
+def interrupted_when_stuck(
+    spark: "SparkSession", *, limit_s: float, on_progress: Callable[[], None] = lambda: None
+) -> Iterator[None]:
+    """Interrupt the Spark jobs that the block starts as soon as none of their tasks has ended for too long.
+
+    Parameters
+    ----------
+    limit_s
+        How long a job may go without a task that ends, in seconds.
+    on_progress
+        Called whenever a task has ended.
+
+    Raises
+    ------
+    OutOfTimeError
+        Instead of Spark's word that the job was interrupted.
+    """
+    tag = f"limited-{uuid4().hex}"
+    last_sign, finished, stuck, done = time.monotonic(), -1, threading.Event(), threading.Event()
+
+    def take_note(stages: Any, **_: object) -> None:
+        nonlocal last_sign, finished
+        now_finished = sum(stage.num_completed_tasks for stage in stages or [])
+        if now_finished != finished:
+            finished, last_sign = now_finished, time.monotonic()
+            on_progress()
+
+    def watch() -> None:
+        while not done.wait(min(limit_s / 4, 5.0)):
+            if time.monotonic() - last_sign > limit_s:
+                stuck.set()
+                spark.interruptTag(tag)
+                return
+
+    watcher = threading.Thread(target=watch, name="stuck job", daemon=True)
+    spark.addTag(tag)
+    spark.registerProgressHandler(take_note)  # type: ignore[arg-type]  # a function will do
+    watcher.start()
+    try:
+        yield
+    except Exception as error:
+        if stuck.is_set():
+            raise OutOfTimeError(f"no task ended for {limit_s:g} s") from error
+        raise
+    finally:
+        done.set()
+        spark.removeProgressHandler(take_note)  # type: ignore[arg-type]
+        spark.removeTag(tag)
+
+
+def check_engine(spark: "SparkSession", feature_set: FeatureSet) -> None:
+    """Compute the known-good clip.
+
+    Raises
+    ------
+    GenresError
+        If that fails: whatever happened to other clips was the engine's fault.
+    """
+    from spark.extraction import extract_features
+
+    rows = spark.createDataFrame([("known good",)], "track_id string")
+    try:
+        table = extract_features(
+            rows, source=KnownGoodClips(), feature_set=feature_set, max_clip_s=10.0, tasks=1
+        ).collect()
+    except Exception as error:
+        raise GenresError(
+            f"Spark's workers do not compute a known-good clip ({last_words(error)}): look at the engine's log; the "
+            "clips wait"
+        ) from error
+    if len(table) != 1 or table[0]["reason"] is not None:
+        raise GenresError(f"Spark's workers refuse a known-good clip ({table}): look at the engine; the clips wait")
+
+
+def last_words(error: BaseException) -> str:
+    """Return the line of an error that says most, also of a worker's traceback that came as text."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    if not lines:
+        return type(error).__name__
+    for line in lines:
+        if GenresError.__name__ in line:
+            return line.split(f"{GenresError.__name__}: ", 1)[-1]
+    told = [
+        line
+        for line in lines
+        if line.partition(":")[0].endswith(("Error", "Exception")) and "PythonException" not in line
+    ]
+    return (told or lines)[-1] if "Traceback" in str(error) else lines[0]

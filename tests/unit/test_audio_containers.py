@@ -1,0 +1,260 @@
+"""Odd but sound files are read as librosa reads them, or to their end where librosa is misled; damaged ones are not."""
+
+import io
+import struct
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import librosa
+import numpy as np
+import pytest
+import soundfile
+
+from genres.audio.clip_features import clip_features
+from genres.audio.decode import decode
+from genres.audio.gate import ClipHeader, inspect
+from genres.audio.rejections import Reason, RejectedAudio
+from genres.settings import PROJECT_DIR
+from tests.audio_files import ID3V1, ID3V2, RATE, chunk, music, pcm_format, riff, with_flac_length, written
+from tests.tiny_features import TINY
+
+CASES = PROJECT_DIR.parent / "shared/cases"
+CLIP = PROJECT_DIR.parent / "shared/data/gtzan/sample_audio/rock/rock.00001.wav"
+MONO, STEREO = music(1), music(1, channels=2)
+D = (MONO * 32_767).astype("<i2").tobytes()
+DATA = chunk(b"data", D)
+FMT = pcm_format()
+LIST = chunk(b"LIST", b"INFOISFT\x05\0\0\0abcde", pad=False)
+DS64 = chunk(b"ds64", struct.pack("<QQQI", 4 + 36 + 24 + 8 + len(D), len(D), len(MONO), 0))
+WAV, FLAC, AU = riff(FMT, DATA), written("FLAC", MONO), written("AU", MONO)
+AIFF, CAF, OGG = written("AIFF", MONO), written("CAF", MONO), written("OGG", MONO)
+OPUS = written("OGG", music(1, 48_000), 48_000, subtype="OPUS")
+AU_UNKNOWN = AU[:8] + b"\xff" * 4 + AU[12:]
+
+
+def samples_of(data: bytes, suffix: str) -> tuple[ClipHeader, np.ndarray]:
+    header = inspect(data, suffix=suffix, max_clip_s=600)
+    return header, decode(data, sample_rate=RATE, header=header)
+
+
+def refusal(data: bytes, suffix: str) -> RejectedAudio:
+    with pytest.raises(RejectedAudio) as refused:
+        samples_of(data, suffix)
+    return refused.value
+
+
+AS_LIBROSA = {
+    "RIFF size short by 4": (riff(FMT, DATA, size=32 + len(D)), ".wav"),
+    "RIFF size long by 8": (riff(FMT, DATA, size=44 + len(D)), ".wav"),
+    "RIFF size is that of the data": (riff(FMT, DATA, size=len(D)), ".wav"),
+    "RIFF size 0": (riff(FMT, DATA, size=0), ".wav"),
+    "ffmpeg into a pipe": (riff(FMT, chunk(b"data", D, size=0xFFFFFFFF), size=0xFFFFFFFF), ".wav"),
+    "SoX into a pipe": (riff(FMT, chunk(b"data", D, size=0x7FFFF000), size=0x7FFFF024), ".wav"),
+    "arecord into a pipe": (riff(FMT, chunk(b"data", D, size=0x80000000), size=0x80000024), ".wav"),
+    "data size a little long": (riff(FMT, chunk(b"data", D, size=len(D) + 16)), ".wav"),
+    "data size doubled": (riff(FMT, chunk(b"data", D, size=2 * len(D))), ".wav"),
+    "data size odd": (riff(FMT, chunk(b"data", D + b"\1")), ".wav"),
+    "ID3v1 behind RIFF": (WAV + ID3V1, ".wav"),
+    "zeros behind RIFF": (WAV + bytes(2_048), ".wav"),
+    "HTML behind RIFF": (WAV + b"\r\n<html><body>404</body></html>\r\n", ".wav"),
+    "RF64": (riff(DS64, FMT, chunk(b"data", D, size=0xFFFFFFFF), size=0xFFFFFFFF, magic=b"RF64"), ".wav"),
+    "big-endian RIFX": (written("WAV", MONO, endian="BIG"), ".wav"),
+    "named .wave": (WAV, ".wave"),
+    "Wave64": (written("W64", MONO), ".w64"),
+    "Wave64 named .wav": (written("W64", MONO), ".wav"),
+    "WAVE_FORMAT_EXTENSIBLE": (written("WAVEX", STEREO, subtype="PCM_24"), ".wav"),
+    "12 bits in 16": (riff(chunk(b"fmt ", struct.pack("<HHIIHH", 1, 1, RATE, RATE * 2, 2, 12)), DATA), ".wav"),
+    "20 bits in 24": (riff(chunk(b"fmt ", struct.pack("<HHIIHH", 1, 1, RATE, RATE * 3, 3, 20)), DATA), ".wav"),
+    "a byte rate that is wrong": (riff(chunk(b"fmt ", struct.pack("<HHIIHH", 1, 1, RATE, 7, 2, 16)), DATA), ".wav"),
+    "176.4 kHz": (written("WAV", music(1, 176_400), 176_400), ".wav"),
+    "192 kHz": (written("WAV", music(1, 192_000), 192_000), ".wav"),
+    **{f"WAV in {kind}": (written("WAV", STEREO, subtype=kind), ".wav") for kind in ("ULAW", "ALAW")},
+    **{f"WAV in {kind}": (written("WAV", STEREO, subtype=kind), ".wav") for kind in ("IMA_ADPCM", "MS_ADPCM")},
+    **{f"{n} channels in WAV": (written("WAV", music(1, channels=n)), ".wav") for n in range(3, 9)},
+    **{f"{n} channels in FLAC": (written("FLAC", music(1, channels=n)), ".flac") for n in range(3, 9)},
+    "6 channels in Vorbis": (written("OGG", music(1, channels=6)), ".ogg"),
+    "AIFF": (AIFF, ".aiff"),
+    "AIFF named .wav": (AIFF, ".wav"),
+    "AIFF-C in float": (written("AIFF", STEREO, subtype="FLOAT"), ".aifc"),
+    "AIFF in IMA ADPCM": (written("AIFF", MONO, subtype="IMA_ADPCM"), ".aifc"),
+    "little-endian AIFF-C": (written("AIFF", MONO, endian="LITTLE"), ".aif"),
+    "CAF": (CAF, ".caf"),
+    "little-endian CAF": (written("CAF", STEREO, endian="LITTLE", subtype="PCM_24"), ".caf"),
+    "AU of unknown length": (AU_UNKNOWN, ".au"),
+    "little-endian AU": (written("AU", MONO, endian="LITTLE"), ".au"),
+    "zeros behind AU": (AU + bytes(100), ".au"),
+    "ID3v1 behind FLAC": (FLAC + ID3V1, ".flac"),
+    "zeros behind FLAC": (FLAC + bytes(5_000), ".flac"),
+    "Vorbis": (OGG, ".ogg"),
+    "Vorbis named .oga": (OGG, ".oga"),
+    "ID3v1 behind Vorbis": (OGG + ID3V1, ".ogg"),
+    "Opus": (OPUS, ".opus"),
+    "Opus named .ogg": (OPUS, ".ogg"),
+}
+
+
+@pytest.mark.parametrize("kind", AS_LIBROSA)
+def test_read_as_librosa_reads_it(kind: str) -> None:
+    data, suffix = AS_LIBROSA[kind]
+    header, samples = samples_of(data, suffix)
+    expected, _ = librosa.load(io.BytesIO(data), sr=RATE)
+    assert len(expected) > 0.6 * RATE
+    np.testing.assert_array_equal(samples, expected)
+    assert header.frames == soundfile.info(io.BytesIO(data)).frames
+
+
+UNREADABLE_TO_LIBROSA = {
+    "sizes 0": (riff(FMT, chunk(b"data", D, size=0), size=0), ".wav", WAV),
+    "data size 0": (riff(FMT, chunk(b"data", D, size=0)), ".wav", WAV),
+    "no byte after an odd chunk": (riff(FMT, LIST, DATA), ".wav", WAV),
+    "ID3v1 behind a pipe": (riff(FMT, chunk(b"data", D, size=0xFFFFFFFF), size=0xFFFFFFFF) + ID3V1, ".wav", WAV),
+    "RF64 into a pipe": (riff(FMT, chunk(b"data", D, size=0xFFFFFFFF), size=0xFFFFFFFF, magic=b"RF64"), ".wav", WAV),
+    "FLAC of unknown length": (with_flac_length(FLAC, 0), ".flac", FLAC),
+    "FLAC of one frame, of unknown length": (
+        with_flac_length(written("FLAC", MONO[:3_000]), 0),
+        ".flac",
+        written("FLAC", MONO[:3_000]),
+    ),
+    "FLAC that is longer than its header says": (with_flac_length(FLAC, 9_000), ".flac", FLAC),
+    "ID3v2 in front of FLAC, of unknown length, ID3v1 behind": (
+        ID3V2 + ID3V2 + with_flac_length(FLAC, 0) + ID3V1,
+        ".flac",
+        FLAC,
+    ),
+    "ID3v2 in front of RIFF": (ID3V2 + WAV, ".wav", WAV),
+    "ID3v2 in front of Ogg": (ID3V2 + OGG, ".ogg", OGG),
+    "ID3v2 in front of CAF": (ID3V2 + CAF, ".caf", CAF),
+    "ID3v2 in front of AU": (ID3V2 + AU_UNKNOWN, ".au", AU),
+}
+
+
+@pytest.mark.parametrize("kind", UNREADABLE_TO_LIBROSA)
+def test_read_to_the_end_where_libsndfile_is_misled(kind: str) -> None:
+    data, suffix, sound = UNREADABLE_TO_LIBROSA[kind]
+    expected, _ = librosa.load(io.BytesIO(sound), sr=RATE)
+    np.testing.assert_array_equal(samples_of(data, suffix)[1], expected)
+
+
+@pytest.mark.parametrize(
+    ("data", "suffix"),
+    [
+        (written("WAV", music(1, 8_000), 8_000, subtype="GSM610"), ".wav"),
+        (written("AU", MONO, subtype="G721_32"), ".au"),
+    ],
+)
+def test_codecs_that_cannot_seek_are_read(data: bytes, suffix: str) -> None:
+    """Librosa asks for all frames at once, which soundfile refuses for these."""
+    with soundfile.SoundFile(io.BytesIO(data)) as file:
+        expected, rate = file.read(file.frames, dtype="float32"), file.samplerate
+    header = inspect(data, suffix=suffix, max_clip_s=600)
+    if rate == 8_000:  # libsndfile makes up one more block of GSM 6.10
+        expected = expected[:rate]
+    np.testing.assert_array_equal(decode(data, sample_rate=rate, header=header), expected)
+
+
+MACE = (
+    b"FORM" + struct.pack(">I", 50) + b"AIFCCOMM" + struct.pack(">IHIH", 22, 1, 9, 8) + b"\x40\x0d\xac\x44" + bytes(6)
+)
+MACE += b"MAC6SSND" + struct.pack(">III", 8, 0, 0)
+TWICE = written("OGG", music(0.5)) * 2
+REFUSED = {
+    "truncated WAV": (WAV[:20_000], ".wav", Reason.CUT_SHORT, "RIFF header says 44,144 bytes, the file has 20,000"),
+    "truncated WAV behind a tag": (ID3V2 + WAV[:20_000], ".wav", Reason.CUT_SHORT, "RIFF header says"),
+    "truncated µ-law": (written("WAV", MONO, subtype="ULAW")[:9_000], ".wav", Reason.CUT_SHORT, "RIFF header"),
+    "truncated ADPCM": (written("WAV", MONO, subtype="IMA_ADPCM")[:9_000], ".wav", Reason.CUT_SHORT, "RIFF header"),
+    "truncated Wave64": (written("W64", MONO)[:20_000], ".w64", Reason.CUT_SHORT, "Wave64 header says"),
+    "truncated AIFF": (AIFF[:20_000], ".aiff", Reason.CUT_SHORT, "AIFF header says"),
+    "truncated CAF": (CAF[:20_000], ".caf", Reason.TRUNCATED, "header promises 1.0 s, the file holds 0.4 s"),
+    "truncated AU": (AU[:20_000], ".au", Reason.TRUNCATED, "header promises 1.0 s, the file holds 0.5 s"),
+    "truncated Vorbis": (OGG[: len(OGG) // 2], ".ogg", Reason.ENDS_IN_A_PAGE, "the last Ogg page is cut off"),
+    "truncated Opus": (OPUS[:-100], ".opus", Reason.ENDS_IN_A_PAGE, "the last Ogg page is cut off"),
+    "truncated FLAC": (FLAC[: len(FLAC) // 2], ".flac", Reason.TRUNCATED, "header promises 1.0 s, the file holds"),
+    "FLAC that says more": (
+        with_flac_length(FLAC, 30 * RATE),
+        ".flac",
+        Reason.TRUNCATED,
+        "promises 30.0 s, the file h",
+    ),
+    "FLAC cut within the last frame": (FLAC[:-50], ".flac", Reason.CANNOT_DECODE, "libsndfile cannot decode it"),
+    "two Vorbis streams": (TWICE, ".ogg", Reason.SEVERAL_STREAMS, "2 streams in one Ogg file"),
+    "three minutes behind a header of one": (WAV + 3 * D, ".wav", Reason.MORE_BEHIND, "1.0 s of data, but 132,300 by"),
+    "AU that holds much more": (AU + 3 * D, ".au", Reason.MORE_BEHIND, "header promises 1.0 s of data, but"),
+    "an empty data chunk and others": (
+        riff(FMT, chunk(b"data", b""), LIST + b"\0"),
+        ".wav",
+        Reason.NO_SAMPLES,
+        "no sa",
+    ),
+    "format behind the data": (riff(DATA, FMT), ".wav", Reason.NO_FORMAT, "no format chunk before the data"),
+    "IMA ADPCM without a whole block": (
+        riff(
+            chunk(b"fmt ", struct.pack("<HHIIHHHH", 0x11, 1, RATE, 11_100, 512, 4, 2, 1_017)), chunk(b"data", bytes(99))
+        ),
+        ".wav",
+        Reason.LESS_THAN_A_BLOCK,
+        "format tag 0x0011: 99 bytes of data are less than one block of 512",
+    ),
+    "AIFF-C in MACE": (MACE, ".aifc", Reason.UNREAD_ENCODING, "AIFF-C compression 'MAC6'; read are PCM"),
+    "FLAC named .ogg": (FLAC, ".ogg", Reason.OTHER_CONTAINER, "a FLAC file named .ogg"),
+    "WAV named .aiff": (WAV, ".aiff", Reason.OTHER_CONTAINER, "a WAV file named .aiff"),
+    "ID3v2 and nothing else": (ID3V2, ".mp3", Reason.NOT_AUDIO, "not a MP3 file"),
+}
+
+
+@pytest.mark.parametrize("kind", REFUSED)
+def test_damaged_and_foreign_files_are_refused(kind: str) -> None:
+    data, suffix, code, text = REFUSED[kind]
+    refused = refusal(data, suffix)
+    assert (refused.code, text in refused.reason) == (code, True), refused.reason
+
+
+def test_flac_that_is_much_longer_than_its_header_says_is_refused_by_its_true_length() -> None:
+    hours = written("FLAC", np.tile(MONO, (800, 1)))
+    refused = refusal(with_flac_length(hours, 60 * RATE), ".flac")
+    assert refused.reason == "800.0 s long; at most 600 s are read"
+
+
+def test_vorbis_whose_last_page_says_less_is_refused() -> None:
+    long = written("OGG", music(20))
+    last = long.rindex(b"OggS")
+    assert refusal(long[: last + 6] + struct.pack("<q", RATE) + long[last + 14 :], ".ogg").code is Reason.POSITIONS
+
+
+def test_ambisonics_are_not_averaged() -> None:
+    guid = bytes.fromhex("0100000021 07d3118644c8c1ca000000")
+    layout = struct.pack("<HHIIHHHHI", 0xFFFE, 4, RATE, RATE * 8, 8, 16, 22, 16, 0) + guid
+    assert refusal(riff(chunk(b"fmt ", layout), DATA), ".wav").code is Reason.CHANNEL_LAYOUT
+
+
+def test_a_reason_has_a_code_and_survives_pickling() -> None:
+    import pickle
+
+    refused = refusal(WAV[:20_000], ".wav")
+    copied = pickle.loads(pickle.dumps(refused))  # noqa: S301
+    assert (copied.code.code, copied.reason) == ("cut_short", refused.reason)
+    assert RejectedAudio("bad message: no header").code is Reason.SOURCE
+
+
+def test_each_reason_is_documented() -> None:
+    page = (PROJECT_DIR / "docs/audio.md").read_text()
+    assert [reason.code for reason in Reason if f"`{reason.code}`" not in page] == []
+
+
+@pytest.mark.skipif(not CASES.is_dir(), reason="the cases and the clip that they are made from are not there")
+def test_made_cases_end_as_expected(tmp_path: Path) -> None:
+    subprocess.run([sys.executable, CASES / "make_wavs.py", tmp_path, CLIP], check=True, capture_output=True)
+    like_gtzan = replace(TINY, sample_rate=RATE, min_samples=2_048)
+    wrong = {}
+    for line in (tmp_path / "expect.tsv").read_text().splitlines():
+        name, expected = line.split("\t")
+        path = tmp_path / name
+        try:
+            clip_features(path.read_bytes(), file_suffix=path.suffix, feature_set=like_gtzan, max_clip_s=600)
+            found = "ok"
+        except RejectedAudio as refused:
+            found = f"refuse: {refused.reason}"
+        if expected != "either" and not found.startswith(expected):
+            wrong[name] = found
+    assert wrong == {}

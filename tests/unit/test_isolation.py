@@ -1,0 +1,128 @@
+"""A clip is blamed for a worker's death only when it kills again, alone, while a known-good clip passes."""
+
+import subprocess
+import sys
+
+import pyarrow as pa
+import pytest
+
+from genres.audio.clip_features import clip_features
+from genres.audio.feature_sets import FEATURE_SETS
+from genres.audio.known_good import known_good_wav
+from genres.errors import GenresError
+from genres.settings import PROJECT_DIR
+from spark.isolation import OutOfTimeError, is_workers_death, isolated, last_words
+
+DEATH = RuntimeError("Job aborted: SparkException: Python worker exited unexpectedly (crashed)")
+
+
+class Engine:
+    """Workers that certain clips kill, some of them only sometimes; counts what was computed."""
+
+    def __init__(self, *, killers: dict[str, int], is_broken: bool = False) -> None:
+        self.deaths_left = dict(killers)
+        self.is_broken = is_broken
+        self.checks = 0
+
+    def compute(self, clip: str) -> pa.Table:
+        if self.deaths_left.get(clip, 0) > 0:
+            self.deaths_left[clip] -= 1
+            raise DEATH
+        return pa.table({"clip": [clip]})
+
+    def check(self) -> None:
+        self.checks += 1
+        if self.is_broken:
+            raise GenresError("Spark's workers do not compute a known-good clip")
+
+    def run(self, clips: str) -> dict[str, object]:
+        return dict(isolated(clips, compute=self.compute, check_engine=self.check))
+
+
+def test_only_the_clip_that_kills_twice_alone_is_refused() -> None:
+    engine = Engine(killers={"b": 9})
+    found = engine.run("abc")
+    assert [clip for clip, rows in found.items() if isinstance(rows, pa.Table)] == ["a", "c"]
+    assert found["b"] == "killed its worker 2 times, alone, while a known-good clip passed"
+    assert engine.checks == 2
+
+
+def test_a_clip_that_kills_once_may_have_been_unlucky() -> None:
+    assert isinstance(Engine(killers={"a": 1}).run("a")["a"], pa.Table)
+
+
+def test_nobody_is_blamed_on_an_engine_that_fails_a_known_good_clip() -> None:
+    with pytest.raises(GenresError, match="known-good"):
+        Engine(killers={"a": 9}, is_broken=True).run("a")
+
+
+def test_an_outage_meanwhile_is_an_outage() -> None:
+    def away(clip: str) -> pa.Table:
+        raise ConnectionError("StatusCode.UNAVAILABLE")
+
+    with pytest.raises(ConnectionError):
+        list(isolated("a", compute=away, check_engine=lambda: None))
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (DEATH, True),
+        (OutOfTimeError("no task ended for 600 s"), True),
+        (MemoryError(), False),
+        (OSError("No space left on device"), False),
+        (RuntimeError("<_InactiveRpcError ... StatusCode.UNAVAILABLE ...>"), False),
+        (RuntimeError("[INVALID_HANDLE.SESSION_CHANGED] The server session changed"), False),
+        (KeyError("spark_model_path"), False),
+        (RuntimeError("org.apache.hadoop.hdfs.protocol.NSQuotaExceededException: ... "), False),
+        (GenresError("Kafka at 127.0.0.1:1 does not answer"), False),
+    ],
+)
+def test_whatever_is_no_workers_death_is_an_outage(error: Exception, expected: bool) -> None:
+    assert is_workers_death(error) is expected
+
+
+@pytest.mark.parametrize("name", FEATURE_SETS)
+def test_the_known_good_clip_has_features(name: str) -> None:
+    found = clip_features(known_good_wav(), file_suffix=".wav", feature_set=FEATURE_SETS[name], max_clip_s=10)
+    assert set(found.values) == set(FEATURE_SETS[name].columns)
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("", "RuntimeError"),
+        ("\n\nthe disk is full\nmore", "the disk is full"),
+        (
+            "\nAn exception was thrown from the Python worker:\nTraceback (most recent call last):\n"
+            '  File "x", line 1\n'
+            "genres.errors.GenresError: HDFS at http://x does not give /clip: it is away\n",
+            "HDFS at http://x does not give /clip: it is away",
+        ),
+        (
+            '\nPythonException: ...\nTraceback (most recent call last):\n  File "x", line 1\n'
+            "ModuleNotFoundError: No module named 'soxr'\n",
+            "ModuleNotFoundError: No module named 'soxr'",
+        ),
+    ],
+)
+def test_a_workers_error_reaches_people_as_the_line_that_says_most(text: str, line: str) -> None:
+    assert last_words(RuntimeError(text)) == line
+
+
+def test_a_worker_that_hangs_at_a_clip_ends_itself() -> None:
+    """The kernel sleeps in C, where no signal handler of Python's would run."""
+    program = (
+        "import pyarrow as pa\n"
+        "from dataclasses import replace\n"
+        "from genres.audio.gtzan57 import GTZAN57\n"
+        "from spark.extraction import feature_batches\n"
+        "from spark.isolation import KnownGoodClips\n"
+        "import ctypes\n"
+        "hangs = replace(GTZAN57, kernel=lambda samples: ctypes.PyDLL(None).sleep(60))\n"
+        "rows = pa.RecordBatch.from_pylist([{'track_id': 'a'}])\n"
+        "list(feature_batches([rows], source=KnownGoodClips(), feature_set=hangs, max_clip_s=9, clip_limit_s=0.5))\n"
+    )
+    run = subprocess.run([sys.executable, "-c", program], cwd=PROJECT_DIR, capture_output=True, timeout=50, check=False)
+    assert run.returncode == 1
+    assert b"Timeout" in run.stderr

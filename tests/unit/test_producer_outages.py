@@ -1,0 +1,645 @@
+"""The folder producer's loop over a stand-in for Kafka, with a real folder and a real database: it outlives outages."""
+
+import os
+import shutil
+import socket
+import sqlite3
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, TextIO
+
+import pytest
+import sqlalchemy as sa
+from kafka.errors import MessageSizeTooLargeError, TopicAuthorizationFailedError
+from rich.console import Console
+
+from genres.errors import GenresError
+from genres.settings import Settings
+from genres.store import database as database_module
+from genres.store.database import Database
+from genres.store.stream_ledger import commits, producers, ranges, results, sent_files
+from genres.store.stream_ledger.commits import QuarantinedClip, RangeResult
+from genres.store.stream_ledger.values import Attempt, PartitionKey, Plan
+from genres.store.tables import SENT_FILES, STREAM_PREDICTIONS
+from streaming_sensors.envelope import ClipMessage
+from streaming_sensors.folder_producer import changes, folder, producer
+from streaming_sensors.folder_producer.outlet import ClipInFlight, Delivery
+from streaming_sensors.folder_producer.producer import WatchReport, watch
+from streaming_sensors.topic import KafkaUnreachableError, TopicState
+from tests.stream_rig import wait_until, wav
+
+HOST = socket.gethostname()
+
+
+class Topic:
+    """What stands for the topic: takes every clip at once, or fails as it is told."""
+
+    def __init__(self) -> None:
+        self.state = TopicState("audio_clips", "A" * 22, {0: 0}, {0: 0})
+        self.messages: list[ClipMessage] = []
+        self.away: GenresError | None = None
+        self.refusal: Exception | None = None
+
+    def outlet(self, _settings: Settings, _topic: str, *, on_delivery: Callable[[Delivery], None]) -> "Outlet":
+        return Outlet(self, on_delivery)
+
+    def ask(self, *_: object, **__: object) -> TopicState:
+        if self.away:
+            raise self.away
+        return self.state
+
+    @property
+    def names(self) -> Counter[str]:
+        return Counter(message.file_name for message in self.messages)
+
+
+class Outlet:
+    """The outlet's interface over such a topic."""
+
+    def __init__(self, topic: Topic, on_delivery: Callable[[Delivery], None]) -> None:
+        self.topic, self.on_delivery = topic, on_delivery
+        self.connected, self.carried = False, set[Path]()
+
+    def connect(self, _timeout_s: float) -> TopicState:
+        state = self.topic.ask()
+        self.connected = True
+        return state
+
+    def send(self, clip: ClipInFlight, message: ClipMessage) -> None:
+        self.carried.add(clip.path)
+        refusal = self.topic.refusal
+        if refusal is None:
+            self.topic.messages.append(message)
+        self.on_delivery(Delivery(clip, 0, len(self.topic.messages) - 1, refusal))
+
+    def landed(self, clip: ClipInFlight) -> None:
+        self.carried.discard(clip.path)
+
+    def carries(self, path: Path) -> bool:
+        return path in self.carried
+
+    def has_room(self, _size: int) -> bool:
+        return True
+
+    def silent_s(self) -> float:
+        return 0.0
+
+    def flush(self, _timeout_s: float) -> None:
+        pass
+
+    def disconnect(self) -> None:
+        self.connected = False
+
+    @property
+    def in_flight(self) -> int:
+        return len(self.carried)
+
+
+@pytest.fixture
+def topic(monkeypatch: pytest.MonkeyPatch) -> Topic:
+    topic = Topic()
+    monkeypatch.setattr(producer, "Outlet", topic.outlet)
+    monkeypatch.setattr(producer, "topic_state", topic.ask)
+    for name in ("_RESCAN_S", "_TRY_AGAIN_S", "_REST_S", "_ASK_TOPIC_S", "BEAT_S"):
+        monkeypatch.setattr(producer, name, 0.2)
+    monkeypatch.setattr(changes, "_PAUSES_S", (0.2, 0.2))
+    monkeypatch.setattr(database_module, "_BUSY_TIMEOUT_MS", 100)
+    return topic
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    settings = Settings(
+        state_dir=tmp_path / "state",
+        database_url=f"sqlite:///{tmp_path / 'genres.db'}",  # type: ignore[arg-type]
+        settle_s=0.05,
+    )
+    Database(settings.database).migrate()
+    return settings
+
+
+@pytest.fixture
+def drop(tmp_path: Path) -> Path:
+    (tmp_path / "drop").mkdir()
+    return tmp_path / "drop"
+
+
+class Lines:
+    """What a producer has printed so far."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __contains__(self, text: str) -> bool:
+        return text in self.path.read_text()
+
+    def count(self, text: str) -> int:
+        return self.path.read_text().count(text)
+
+
+@contextmanager
+def watching(settings: Settings, drop: Path, console: TextIO | None = None) -> Iterator[Lines]:
+    """Watch the folder in a thread, which must end well; yield what it prints."""
+    stop = threading.Event()
+    ended: list[Any] = []
+    lines = Lines(drop.parent / f"lines {time.monotonic_ns()}")
+
+    def run() -> None:
+        with lines.path.open("w", buffering=1) as file:
+            try:
+                to = Console(file=console or file, width=1000)
+                ended.append(watch(settings, drop, settings.topic, once=False, console=to, stop=stop))
+            except BaseException as error:
+                ended.append(error)
+
+    lines.path.touch()
+    thread = threading.Thread(target=run)
+    thread.start()
+    try:
+        yield lines
+        assert not ended, ended
+    finally:
+        stop.set()
+        thread.join()
+    assert isinstance(ended[0], WatchReport), ended
+
+
+def once(settings: Settings, drop: Path) -> WatchReport:
+    lines = (drop.parent / "once").open("w", buffering=1)
+    with lines:
+        console = Console(file=lines, width=1000)
+        return watch(settings, drop, settings.topic, once=True, console=console, stop=threading.Event())
+
+
+def clip(number: int) -> bytes:
+    return wav([number / 1000] * 2000)
+
+
+def sent(settings: Settings, path: Path) -> sent_files.SentFile | None:
+    return next(iter(sent_files.sent_from(Database(settings.database), folder.ledger_key(path), host=HOST)), None)
+
+
+@contextmanager
+def locked(settings: Settings) -> Iterator[None]:
+    """Hold the write lock of the database from another connection."""
+    connection = sqlite3.connect(Database(settings.database).url.database or "", isolation_level=None)
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+    finally:
+        connection.execute("ROLLBACK")
+        connection.close()
+
+
+# ------------------------------------------------------------------------------------------------------ the database
+
+
+def test_a_locked_database_is_waited_out(settings: Settings, drop: Path, topic: Topic) -> None:
+    with watching(settings, drop) as lines:
+        with locked(settings):
+            for number in range(3):
+                (drop / f"{number}.wav").write_bytes(clip(number))
+            (drop / "bad.wav").write_bytes(b"no audio")
+            wait_until(lambda: "writing to the database" not in lines and "database is locked" in lines)
+            wait_until(lambda: topic.messages)
+            time.sleep(1.5)  # several attempts
+            assert lines.count("database is locked") <= 2, "once for the files, once for the sign of life"
+            assert not results.quarantine(Database(settings.database))
+        wait_until(lambda: all(sent(settings, drop / f"{number}.wav") for number in range(3)))
+        wait_until(lambda: (drop / "error" / "bad.wav").exists())
+        assert "writing to the database works again" in lines
+    assert topic.names == {"0.wav": 1, "1.wav": 1, "2.wav": 1}
+    assert len(results.quarantine(Database(settings.database))) == 1
+
+
+def test_a_full_database_is_waited_out(
+    settings: Settings, drop: Path, topic: Topic, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    is_full = threading.Event()
+    is_full.set()
+    database = Database(settings.database)
+
+    @sa.event.listens_for(database.engine, "checkout")
+    def limit(connection: Any, *_: object) -> None:
+        # SQLite's own word for a full disk; it takes no limit below what the file has already.
+        connection.execute(f"PRAGMA max_page_count={1 if is_full.is_set() else 2**30}")
+
+    monkeypatch.setattr(producer, "Database", lambda _url: database)
+    with watching(settings, drop) as lines:
+        for number in range(100):  # more than fits in the last pages
+            (drop / f"{number:03}.wav").write_bytes(clip(number))
+        wait_until(lambda: "database or disk is full" in lines)
+        is_full.clear()
+        wait_until(lambda: all(sent(settings, drop / f"{number:03}.wav") for number in range(100)))
+    assert set(topic.names.values()) == {1}
+
+
+def test_a_locked_database_ends_once_with_a_line(settings: Settings, drop: Path, topic: Topic) -> None:
+    (drop / "a.wav").write_bytes(clip(1))
+    with locked(settings), pytest.raises(GenresError, match="database is locked"):
+        once(settings, drop)
+    assert once(settings, drop).sent == 1
+    assert topic.names == {"a.wav": 2}, "what was not remembered is sent again"
+
+
+# ---------------------------------------------------------------------------------------------- the folder, its names
+
+
+def test_odd_names_links_and_unreadable_entries_end_nothing(settings: Settings, drop: Path, topic: Topic) -> None:
+    with watching(settings, drop) as lines:
+        (drop / os.fsdecode(b"odd\xff.wav")).write_bytes(clip(1))
+        (drop / "itself.wav").symlink_to("itself.wav")
+        (drop / "a.wav").symlink_to("b.wav")
+        (drop / "b.wav").symlink_to("a.wav")
+        (drop / "jazz").symlink_to("jazz")
+        wait_until(lambda: topic.names["odd\\xff.wav"] == 1)
+        (drop / "next.wav").write_bytes(clip(2))
+        wait_until(lambda: topic.names["next.wav"] == 1)
+        wait_until(lambda: "passed over: broken links, pipes and the like 4" in lines)
+        assert lines.count("the system cannot tell what changes") <= 1
+    assert topic.names == {"odd\\xff.wav": 1, "next.wav": 1}
+
+
+def test_a_folder_that_is_gone_for_a_while_is_waited_for(settings: Settings, drop: Path, topic: Topic) -> None:
+    (drop / "a.wav").write_bytes(clip(1))
+    with watching(settings, drop) as lines:
+        wait_until(lambda: sent(settings, drop / "a.wav"))
+        drop.rename(drop.parent / "away")
+        wait_until(lambda: "cannot be listed any more" in lines)
+        time.sleep(1)
+        assert lines.count("cannot be listed any more") == 1
+        drop.mkdir()
+        (drop / "b.wav").write_bytes(clip(2))
+        wait_until(lambda: sent(settings, drop / "b.wav"))
+    assert topic.names == {"a.wav": 1, "b.wav": 1}
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read every folder")
+def test_a_folder_that_may_not_be_entered_is_one_line(settings: Settings, drop: Path, topic: Topic) -> None:
+    (drop / "rock").mkdir()
+    for number in range(3):
+        (drop / "rock" / f"{number}.wav").write_bytes(clip(number))
+    (drop / "rock").chmod(0o600)
+    try:
+        with watching(settings, drop) as lines:
+            wait_until(lambda: "unreadable 3" in lines)
+            (drop / "a.wav").write_bytes(clip(5))
+            wait_until(lambda: topic.messages)
+            assert lines.count("cannot be listed") == 1
+    finally:
+        (drop / "rock").chmod(0o700)
+
+
+def test_an_entry_that_cannot_be_looked_at_ends_nothing(
+    settings: Settings, drop: Path, topic: Topic, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = Path.stat
+
+    def stat(path: Path, **how: Any) -> os.stat_result:
+        if path.name == "denied.wav":
+            raise PermissionError(13, "Permission denied", str(path))
+        return real(path, **how)
+
+    monkeypatch.setattr(Path, "stat", stat)
+    (drop / "denied.wav").write_bytes(clip(1))
+    with watching(settings, drop) as lines:
+        (drop / "a.wav").write_bytes(clip(5))
+        (drop / "denied.wav").write_bytes(clip(2))
+        wait_until(lambda: topic.messages)
+        wait_until(lambda: "unreadable 1" in lines)
+    assert topic.names == {"a.wav": 1}
+
+
+def test_what_is_passed_over_is_counted_by_its_reason(settings: Settings, drop: Path, topic: Topic) -> None:
+    outside = drop.parent / "outside.wav"
+    outside.write_bytes(b"x")
+    for name in ("a.txt", "b.pdf", "rock/c.txt", ".hidden.wav", "rock/.DS_Store", "rock/live/d.wav", "error/e.wav"):
+        (drop / name).parent.mkdir(parents=True, exist_ok=True)
+        (drop / name).write_bytes(b"x")
+    (drop / "rock" / "out.wav").symlink_to(outside)
+    os.mkfifo(drop / "pipe.wav")
+    once(settings, drop)
+    line = (drop.parent / "once").read_text().rstrip().splitlines()[-1]
+    assert (
+        "; passed over: broken links, pipes and the like 1, hidden names 2, links that lead out 1, nested folders 1, "
+        "other suffixes 3 in " in line
+    )
+
+
+def test_a_log_that_takes_nothing_more_ends_nothing(settings: Settings, drop: Path, topic: Topic) -> None:
+    if not Path("/dev/full").exists():
+        pytest.skip("there is no /dev/full")
+    with Path("/dev/full").open("w", buffering=1) as full:
+        with watching(settings, drop, console=full):
+            (drop / "bad.wav").write_bytes(b"no audio")  # said in a line
+            (drop / "a.wav").write_bytes(clip(1))
+            wait_until(lambda: (drop / "error" / "bad.wav").exists())
+            wait_until(lambda: sent(settings, drop / "a.wav"))
+        os.dup2(os.open(os.devnull, os.O_WRONLY), full.fileno())  # or closing it would fail
+
+
+# ---------------------------------------------------------------------------------------------------- Kafka and HDFS
+
+
+def test_a_broker_that_is_away_is_said_once_and_waited_for(settings: Settings, drop: Path, topic: Topic) -> None:
+    topic.away = KafkaUnreachableError("Kafka at nowhere does not answer")
+    (drop / "a.wav").write_bytes(clip(1))
+    with watching(settings, drop) as lines:
+        wait_until(lambda: "Kafka at nowhere does not answer" in lines)
+        wait_until(lambda: "does not answer" in (alive(settings).last_error or ""))
+        time.sleep(1)
+        assert lines.count("does not answer") == 1
+        topic.away = None
+        wait_until(lambda: sent(settings, drop / "a.wav"))
+        assert "Kafka works again" in lines
+        # While it is connected, too, and the topic may be away for a while, as it is when somebody makes it again.
+        topic.away = GenresError("Kafka has no topic")
+        wait_until(lambda: "Kafka has no topic" in lines)
+        topic.away = None
+        wait_until(lambda: lines.count("Kafka works again") == 2)
+        wait_until(lambda: alive(settings).last_error is None)
+
+
+def test_a_missing_topic_at_the_start_is_a_mistake(settings: Settings, drop: Path, topic: Topic) -> None:
+    topic.away = GenresError("Kafka has no topic: make it")
+    with pytest.raises(GenresError, match="has no topic"):
+        watch(settings, drop, settings.topic, once=False, console=Console(quiet=True), stop=threading.Event())
+    ended = alive(settings)
+    assert ended.ended_at is not None
+    assert ended.last_error == "Kafka has no topic: make it"
+
+
+@pytest.mark.parametrize("refusal", [MessageSizeTooLargeError("large"), TopicAuthorizationFailedError("no")])
+def test_a_clip_that_the_broker_refuses_waits_and_ends_nothing(
+    settings: Settings, drop: Path, topic: Topic, refusal: Exception
+) -> None:
+    topic.refusal = refusal
+    with watching(settings, drop) as lines:
+        (drop / "refused.wav").write_bytes(clip(1))
+        wait_until(lambda: type(refusal).__name__ in lines)
+        time.sleep(1)
+        assert lines.count(type(refusal).__name__) == 1
+        topic.refusal = None
+        (drop / "next.wav").write_bytes(clip(2))
+        wait_until(lambda: topic.names == {"refused.wav": 1, "next.wav": 1})
+
+
+def test_large_clips_wait_for_hdfs_and_small_ones_do_not(
+    settings: Settings, drop: Path, topic: Topic, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    attempts: list[ClipMessage] = []
+    is_away = threading.Event()
+    is_away.set()
+
+    def check_in(_self: object, message: ClipMessage) -> ClipMessage:
+        attempts.append(message)
+        if is_away.is_set():
+            raise ConnectionError("HDFS does not answer")
+        return message
+
+    monkeypatch.setattr(producer.ClaimChecks, "check_in", check_in)
+    monkeypatch.setattr(producer, "_TRY_AGAIN_S", 1.0)
+    small = settings.model_copy(update={"inline_limit_bytes": 10_000})
+    with watching(small, drop) as lines:
+        for number in range(20):
+            (drop / f"large {number}.wav").write_bytes(wav([number / 1000] * 9000))
+        wait_until(lambda: "HDFS does not answer" in lines)
+        (drop / "small.wav").write_bytes(clip(1))
+        wait_until(lambda: topic.names == {"small.wav": 1})
+        assert len(attempts) < 20, "the large ones do not each wait for HDFS"
+        assert lines.count("HDFS does not answer") == 1
+        is_away.clear()
+        wait_until(lambda: len(topic.names) == 21)
+        assert "HDFS works again" in lines
+    assert set(topic.names.values()) == {1}
+
+
+def test_hdfs_that_is_away_ends_once_with_a_line(
+    settings: Settings, drop: Path, topic: Topic, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def check_in(_self: object, _message: ClipMessage) -> ClipMessage:
+        raise ConnectionError("nobody there")
+
+    monkeypatch.setattr(producer.ClaimChecks, "check_in", check_in)
+    (drop / "large.wav").write_bytes(wav([0.1] * 9000))
+    with pytest.raises(GenresError, match=r"HDFS does not work \(nobody there\): see to it, and run again"):
+        once(settings.model_copy(update={"inline_limit_bytes": 10_000}), drop)
+
+
+def alive(settings: Settings) -> producers.Producer:
+    """Wait for the producer's first sign of life, and return the last one."""
+    wait_until(lambda: producers.newest(Database(settings.database), settings.topic))
+    found = producers.newest(Database(settings.database), settings.topic)
+    assert found is not None
+    return found
+
+
+# ----------------------------------------------------------------------------------------- what was sent, and what not
+
+
+def test_a_file_replaced_by_one_of_the_same_size_and_time_is_sent(
+    settings: Settings, drop: Path, topic: Topic, tmp_path: Path
+) -> None:
+    path, other = drop / "a.wav", tmp_path / "other.wav"
+    path.write_bytes(clip(1))
+    other.write_bytes(clip(2))
+    for file in (path, other):
+        os.utime(file, ns=(10**18, 10**18))
+    assert once(settings, drop).sent == 1
+    shutil.copy2(other, path)  # as cp -p does: into the same inode
+    assert once(settings, drop).sent == 1
+    assert len({message.sha256 for message in topic.messages}) == 2
+    other.write_bytes(clip(3))
+    os.utime(other, ns=(10**18, 10**18))
+    with watching(settings, drop):
+        wait_until(lambda: alive(settings).ended_at is None)
+        other.replace(path)  # another inode
+        wait_until(lambda: len({message.sha256 for message in topic.messages}) == 3)
+    assert once(settings, drop).sent == 0
+    assert len(topic.messages) == 3
+
+
+def test_a_file_whose_inode_alone_changed_is_not_sent_again(settings: Settings, drop: Path, topic: Topic) -> None:
+    path = drop / "a.wav"
+    path.write_bytes(clip(1))
+    once(settings, drop)
+    before = sent(settings, path)
+    path.chmod(0o600)
+    assert once(settings, drop).sent == 0
+    shutil.copy2(path, drop / "a.copy")
+    (drop / "a.copy").replace(path)
+    assert once(settings, drop).sent == 0
+    after = sent(settings, path)
+    assert before and after and after.inode == path.stat().st_ino
+    assert after._replace(inode=before.inode, ctime_ns=before.ctime_ns) == before
+    assert len(topic.messages) == 1
+
+
+def test_rows_of_an_older_version_count_as_before(settings: Settings, drop: Path, topic: Topic) -> None:
+    path = drop / "a.wav"
+    path.write_bytes(clip(1))
+    once(settings, drop)
+    with Database(settings.database).writing() as connection:
+        connection.execute(sa.update(SENT_FILES).values(host="", ctime_ns=None, inode=None, topic_id=None))
+    assert once(settings, drop) == WatchReport(0, 0, 0, 0)
+
+
+def test_a_host_of_another_name_knows_the_files_by_their_identity(
+    settings: Settings, drop: Path, topic: Topic, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = drop / "a.wav"
+    path.write_bytes(clip(1))
+    once(settings, drop)
+    monkeypatch.setattr(socket, "gethostname", lambda: "another")
+    assert once(settings, drop).sent == 0
+    # A file of the same name on another machine's disk has another identity.
+    with Database(settings.database).writing() as connection:
+        connection.execute(sa.update(SENT_FILES).values(inode=SENT_FILES.c.inode + 1))
+    assert once(settings, drop).sent == 1
+    rows = sent_files.sent_from(Database(settings.database), str(path), host="another")
+    assert [row.host for row in rows] == ["another", HOST]
+
+
+def test_what_the_topic_lost_unread_is_sent_again_once(settings: Settings, drop: Path, topic: Topic) -> None:
+    for number in range(6):
+        (drop / f"{number}.wav").write_bytes(clip(number))
+    once(settings, drop)
+    names = [message.file_name for message in topic.messages]
+    # Of offsets 0 to 3 retention took 0 was predicted and 1 refused; 4 and 5 are there still.
+    has_row(settings, topic.messages[0].sha256, topic.messages[1].sha256)
+    topic.state = topic.state._replace(beginnings={0: 4})
+    assert once(settings, drop).sent == 2
+    assert [message.file_name for message in topic.messages[6:]] == names[2:4]
+    line = "2 clip(s) are sent again: topic 'audio_clips' has lost them unread (retention was faster than the stream)"
+    assert line in (drop.parent / "once").read_text()
+    assert once(settings, drop).sent == 0
+    # A file that is gone is not counted, and a topic that is made again has none of the clips.
+    (drop / names[5]).unlink()
+    topic.state = TopicState("audio_clips", "B" * 22, {0: 0}, {0: 0})
+    assert once(settings, drop).sent == 3
+    assert "3 clip(s) are sent again" in (drop.parent / "once").read_text()
+    assert "(it was recreated)" in (drop.parent / "once").read_text()
+    assert once(settings, drop).sent == 0
+
+
+def test_a_running_producer_hears_of_what_the_topic_lost(settings: Settings, drop: Path, topic: Topic) -> None:
+    for number in range(4):
+        (drop / f"{number}.wav").write_bytes(clip(number))
+    with watching(settings, drop) as lines:
+        wait_until(lambda: all(sent(settings, drop / f"{number}.wav") for number in range(4)))
+        has_row(settings, topic.messages[0].sha256, topic.messages[1].sha256)
+        topic.state = TopicState("audio_clips", "B" * 22, {0: 0}, {0: 0})
+        wait_until(lambda: len(topic.messages) == 6)
+        topic.state = topic.state._replace(beginnings={0: 6})
+        wait_until(lambda: len(topic.messages) == 8)
+        time.sleep(1)
+        assert lines.count("2 clip(s) are sent again") == 2
+    lost = {message.file_name for message in topic.messages[2:4]}
+    assert {message.file_name for message in topic.messages[4:6]} == lost
+    assert len(topic.messages) == 8
+
+
+def has_row(settings: Settings, predicted: str, refused: str) -> None:
+    """Commit a range with these two clips."""
+    database = Database(settings.database)
+    key = PartitionKey("audio_clips", "A" * 22, 0, 0, 2)
+    ranges.record_plan(database, Plan(new=(Attempt(key),)))
+    row = {column.name: "x" for column in STREAM_PREDICTIONS.columns} | {
+        **{"sha256": predicted, "model_version": 1, "probability": 1.0, "probabilities": {}, "is_calibrated": True},
+        **{"is_synthetic": True, "kafka_offset": 0, "event_time": datetime.now(UTC)},
+    }
+    refusal = QuarantinedClip(refused, "x", "stream", "x", kafka_offset=1)
+    commits.commit_range(database, RangeResult(key, "run", [row], [refusal]))
+
+
+# ----------------------------------------------------------------------------------------------- writers that pause
+
+_WRITER = """
+import sys, time
+from pathlib import Path
+source, target, signal = map(Path, sys.argv[1:])
+data = source.read_bytes()
+with target.open("wb") as file:
+    file.write(data[: len(data) // 2])
+    file.flush()
+    while not signal.exists():
+        time.sleep(0.05)
+    file.write(data[len(data) // 2 :])
+"""
+
+
+@contextmanager
+def pausing_writer(drop: Path, name: str) -> Iterator[Path]:
+    """Have another process write half a clip; yield the file that lets it go on."""
+    source, signal = drop.parent / "source", drop.parent / "go on"
+    source.write_bytes(clip(7))
+    signal.unlink(missing_ok=True)
+    writer = subprocess.Popen([sys.executable, "-c", _WRITER, str(source), str(drop / name), str(signal)])
+    try:
+        yield signal
+        assert writer.wait(30) == 0
+    finally:
+        writer.kill()
+        writer.wait()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux says what a file is open for")
+def test_a_file_that_a_process_still_writes_is_not_refused(settings: Settings, drop: Path, topic: Topic) -> None:
+    with watching(settings, drop) as lines:
+        with pausing_writer(drop, "slow.wav") as go_on:
+            wait_until(lambda: "still has it open" in lines)
+            time.sleep(40 * settings.settle_s)  # twice as long as a file that nobody writes may stay unchanged
+            assert (drop / "slow.wav").exists()
+            assert lines.count("still has it open") == 1
+            go_on.touch()
+        wait_until(lambda: sent(settings, drop / "slow.wav"))
+    assert [message.data for message in topic.messages] == [clip(7)]
+    assert not (drop / "error").exists()
+    assert not results.quarantine(Database(settings.database))
+
+
+def test_a_refused_file_that_grows_again_is_a_new_file(
+    settings: Settings, drop: Path, topic: Topic, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # As where the writer is on another machine.
+    monkeypatch.setattr(producer, "writer_of", lambda _path: None)
+    with watching(settings, drop) as lines:
+        with pausing_writer(drop, "slow.wav") as go_on:
+            wait_until(lambda: (drop / "error" / "slow.wav").exists())
+            go_on.touch()
+        wait_until(lambda: sent(settings, drop / "slow.wav"))
+        assert "has changed since it was refused" in lines
+    assert [message.data for message in topic.messages] == [clip(7)]
+    assert (drop / "slow.wav").read_bytes() == clip(7)
+    assert not list((drop / "error").iterdir())
+
+
+def test_where_writers_cannot_be_seen_the_producer_waits_longer(
+    settings: Settings, drop: Path, topic: Topic, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(producer, "shows_writers", lambda path: path.name == "seen.wav")
+    for name in ("seen.wav", "unseen.wav"):
+        (drop / name).write_bytes(b"no audio")
+    with watching(settings, drop):
+        wait_until(lambda: (drop / "error" / "seen.wav").exists())
+        assert (drop / "unseen.wav").exists()
+        wait_until(lambda: (drop / "error" / "unseen.wav").exists())
+
+
+def test_a_writer_is_told_from_a_reader(tmp_path: Path) -> None:
+    path = tmp_path / "a.wav"
+    path.write_bytes(b"x")
+    with path.open("rb"):
+        assert folder.writer_of(path) is None
+    if sys.platform == "linux":
+        (tmp_path / "link.wav").symlink_to(path)
+        for mode in ("ab", "r+b"):
+            with path.open(mode):
+                assert folder.writer_of(path) == folder.writer_of(tmp_path / "link.wav") == os.getpid()
