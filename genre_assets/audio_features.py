@@ -163,7 +163,10 @@ def _compute_part(
         with _progress_logged(context, spark):
             good = extracted.filter(sf.col("reason").isNull()).drop("reason")
             # One file a genre instead of one a task and genre.
-            good.repartition("genre").write.partitionBy("genre").parquet(tables.lake.uri(attempt))
+            writer = good.repartition("genre").write
+            if all(map(_can_be_partition, clips["genre"].unique())):
+                writer = writer.partitionBy("genre")
+            writer.parquet(tables.lake.uri(attempt))
             bad = extracted.filter(sf.col("reason").isNotNull()).select("track_id", "sha256", "reason").collect()
     finally:
         extracted.unpersist()
@@ -194,6 +197,14 @@ def _killers(
     return [
         (clip["track_id"].iloc[0], clip["sha256"].iloc[0], given) for clip, given in found if isinstance(given, str)
     ]
+
+
+def _can_be_partition(genre: str) -> bool:
+    """Return whether a genre can be a Hive partition's folder; else it stands in the files alone.
+
+    A folder's name has 255 bytes on HDFS, and a byte may be spelt as three; and one name stands for no value at all.
+    """
+    return genre != "__HIVE_DEFAULT_PARTITION__" and len("genre=") + 3 * len(genre.encode()) <= 255
 
 
 def _extracted(

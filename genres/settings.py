@@ -84,7 +84,10 @@ class StreamSettings(BaseModel):
     topic: str = Field(pattern=_TOPIC, description="Kafka topic of the clips.")
     watch_folder: Path = Field(description="Folder that clips are dropped in; an absolute path.")
     dataset: str = Field(
-        "", pattern=_ID, description="Whose champion scores the stream; empty: the dataset that the settings mean."
+        "",
+        pattern=_ID,
+        description="Whose champion scores the stream; empty: that of dataset, else of audio, else of the one loaded "
+        "last.",
     )
 
     @field_validator("watch_folder")
@@ -176,7 +179,8 @@ class Settings(BaseSettings):
     stream_dataset: str = Field(
         "",
         pattern=_ID,
-        description="Whose champion scores the default stream; empty: the dataset that the other settings mean.",
+        description="Whose champion scores the default stream; empty: that of dataset, else of audio, else of the one "
+        "loaded last.",
     )
     more_streams: tuple[StreamSettings, ...] = Field(
         (),

@@ -28,7 +28,10 @@ def labelled_features(
     pyspark.sql.DataFrame
         One row a track of the split: ``track_id``, ``genre``, ``sha256``, ``part`` and `columns`.
     """
-    features = spark.read.parquet(*feature_uris).select("track_id", "sha256", *columns)
+    # Each part is partitioned by genre on its own, which Spark takes for a conflict between them; the genre comes from
+    # the split, so that no partition needs to be discovered.
+    stored = spark.read.option("recursiveFileLookup", True).parquet(*feature_uris)
+    features = stored.select("track_id", "sha256", *columns)
     # A clip that a killed run extracted and a later run extracted again stands in two parts, with equal values.
     features = features.dropDuplicates(["track_id", "sha256"])
     return spark.read.parquet(split_uri).join(features, ["track_id", "sha256"])

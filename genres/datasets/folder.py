@@ -14,7 +14,7 @@ from pathlib import Path
 
 from genres.audio.gate import SUFFIXES
 from genres.datasets import published_datasets
-from genres.datasets.split import MIN_CLIPS_PER_GENRE
+from genres.datasets.split import MIN_CLIPS_PER_GENRE, require_songs, songs
 from genres.errors import GenresError
 from genres.file_names import display_path, safe_name, unicode_name
 
@@ -219,7 +219,8 @@ def _complain(folder: Path, files: list[LabelledFile], ignored: Counter[str]) ->
     if len(clips) < 2 and (deeper := _folders_of_genres(folder)):
         named = " or ".join(display_path(found) for found in deeper)
         what = f"one genre only, {next(iter(clips))!r}" if clips else "no genre folders"
-        raise GenresError(f"{where} holds {what}; genre folders are in {named}: name that folder")
+        todo = "that folder" if len(deeper) == 1 else "one of them, or bring their genres together"
+        raise GenresError(f"{where} holds {what}; genre folders are in {named}: name {todo}")
     if not files:
         if ignored[_OUTSIDE]:
             raise GenresError(f"{where} holds {ignored[_OUTSIDE]} audio file(s) but no genre folders: {_LAYOUT}")
@@ -239,6 +240,11 @@ def _complain(folder: Path, files: list[LabelledFile], ignored: Counter[str]) ->
             f"{where} has too few clips of {named}: the split needs {MIN_CLIPS_PER_GENRE} of each genre; "
             f"add clips or take the genre's folder out"
         )
+    for genre in sorted(clips):
+        try:
+            require_songs(songs((file.track_id for file in files if file.genre == genre), genre), genre)
+        except GenresError as error:
+            raise GenresError(f"{where}: {error}") from None
     by_id: dict[str, LabelledFile] = {}
     for file in files:
         other = by_id.setdefault(file.track_id, file)

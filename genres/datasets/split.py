@@ -152,15 +152,10 @@ def _stratified(table: "pd.DataFrame") -> "pd.DataFrame":
         hashes = usable["sha256"].map(lambda sha256: _digest(f"split {sha256}"))
         found = songs(table.loc[table["genre"] == genre, "track_id"], str(genre))
         if found:
+            require_songs({track: found[track] for track in usable["track_id"]}, str(genre))
             # A song stands where the first of its clips would.
             names = usable["track_id"].map(found)
             in_order = hashes.groupby(names).min().sort_values().index
-            if len(in_order) < MIN_CLIPS_PER_GENRE:
-                raise GenresError(
-                    f"genre {genre!r} has clips of {len(in_order)} song(s) only, going by their names "
-                    f"({', '.join(in_order)}): the split needs {MIN_CLIPS_PER_GENRE}, since no song may be on two "
-                    "sides; add other songs, or rename clips that are no parts of one"
-                )
             table.loc[usable.index, "part"] = names.map(dict(zip(in_order, _parts(len(in_order)), strict=True)))
         else:
             shuffled = hashes.sort_values().index
@@ -211,6 +206,28 @@ def songs(track_ids: Iterable[str], genre: str) -> Mapping[str, str]:
     if not taken:
         return {}
     return {track: front if (front := fronts.get(track)) in taken else track for track in tracks}
+
+
+def require_songs(found: Mapping[str, str], genre: str) -> None:
+    """Refuse a genre whose clips are parts of fewer songs than the split has sides.
+
+    Parameters
+    ----------
+    found
+        From `songs`.
+
+    Raises
+    ------
+    GenresError
+        With what to do.
+    """
+    names = sorted(set(found.values()))
+    if names and len(names) < MIN_CLIPS_PER_GENRE:
+        raise GenresError(
+            f"genre {genre!r} has clips of {len(names)} song(s) only, going by their names ({', '.join(names)}): the "
+            f"split needs {MIN_CLIPS_PER_GENRE}, since no song may be on two sides; add other songs, or rename clips "
+            "that are no parts of one"
+        )
 
 
 _PART_OF_A_SONG = re.compile(r"(.+)[._]\d{1,4}")

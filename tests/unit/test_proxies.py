@@ -58,8 +58,8 @@ def run(proxy: int, *arguments: str, **variables: str) -> None:
     ("door", "excepted"),
     [
         ("", ()),
-        ("import genre_assets.definitions", ("http", "grpc")),
-        ("import streaming_sensors.definitions", ("http", "grpc")),
+        ("import genre_assets.definitions as location; location.defs()", ("http", "grpc")),
+        ("import streaming_sensors.definitions as location; location.defs()", ("http", "grpc")),
         (
             "from genres.addresses import bypass_proxies; from genres.settings import Settings\n"
             "bypass_proxies(Settings())",
