@@ -18,17 +18,18 @@ import sqlalchemy as sa
 from pyspark.sql import SparkSession
 
 from genres.audio.clip_features import Clip
-from genres.audio.gtzan57 import GTZAN57
 from genres.audio.thread_pools import usable_cores
 from genres.settings import PROJECT_DIR, Settings
+from genres.store.database import Database
 from genres.store.lake import Lake
+from genres.store.ledger import registered_dataset
 from genres.store.model_registry import ModelRegistry
 from genres.store.schemas import Column
 from local_stack.java import java_home
 from local_stack.spark_server import connect_conf
 from spark.extraction import extract_features
-from spark.scoring import load_model, score
-from streaming_sensors.stream_run import stream_dataset
+from spark.scoring import Scorer
+from streaming_sensors.stream import Stream
 
 FILE_COLUMNS = "path string, modificationTime timestamp, length long, content binary"
 
@@ -64,10 +65,12 @@ def classic_session(settings: Settings) -> Any:
 def main(folder: str, checkpoints: str) -> None:
     """Run until the process is ended."""
     settings = Settings()
-    champion = ModelRegistry(settings.tracking_uri).champion(stream_dataset(settings))
+    database = Database(settings.database)
+    dataset = registered_dataset(database, Stream(settings.streams[0]).dataset(settings, database))
+    champion = ModelRegistry(settings.tracking_uri).champion(dataset.dataset)
     spark = classic_session(settings)
     lake = Lake.of(settings)
-    model = load_model(lake.uri(champion.spark_model_path))
+    scorer = Scorer(champion, trained_on=dataset, lake=lake)
     features_uri = lake.uri(lake.path("_tmp", "resident_stream", str(time.time_ns())))
     engine = sa.create_engine(f"sqlite:///{checkpoints}/rows.db")
     folder_uri, checkpoint_uri = Path(folder).as_uri(), (Path(checkpoints) / "checkpoint").as_uri()
@@ -75,7 +78,7 @@ def main(folder: str, checkpoints: str) -> None:
     def commit(batch: Any, number: int) -> None:
         batch.persist()
         batch.write.mode("append").parquet(features_uri)
-        rows = score(model, batch.where("reason is null"), keep=["path", "sha256"]).toPandas()
+        rows = scorer.scored(batch.where("reason is null"), keep=["path", "sha256"]).toPandas()
         batch.unpersist()
         rows["probabilities"] = [json.dumps(list(row)) for row in rows["probabilities"]]
         rows.assign(batch=number).to_sql("stream_predictions", engine, if_exists="append", index=False)
@@ -87,7 +90,7 @@ def main(folder: str, checkpoints: str) -> None:
     features = extract_features(
         files,
         source=FileContents(),
-        feature_set=GTZAN57,
+        feature_set=scorer.feature_set,
         max_clip_s=settings.max_clip_s,
         tasks=usable_cores(),
     )
