@@ -66,7 +66,8 @@ class ModelRegistry:
         mlflow.set_experiment(self.name_for(dataset))
         labels = {"stage": stage, "dataset": dataset, **tags}
         parent_id = None if parent is None else parent.info.run_id
-        with mlflow.start_run(run_name=run_name, parent_run_id=parent_id, tags=labels) as active:
+        nested = parent is not None  # also in the thread of its parent
+        with mlflow.start_run(run_name=run_name, parent_run_id=parent_id, nested=nested, tags=labels) as active:
             yield active
 
     def latest_run(self, dataset: str, *, stage: str) -> "Run":
