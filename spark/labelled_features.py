@@ -10,7 +10,7 @@ def labelled_features(spark: Any, *, feature_uris: Sequence[str], split_uri: str
     Parameters
     ----------
     spark
-        A session of either kind.
+        The session that reads them.
     feature_uris
         Published parts of the feature table; a part may hold clips that the split no longer knows.
     split_uri
@@ -23,7 +23,9 @@ def labelled_features(spark: Any, *, feature_uris: Sequence[str], split_uri: str
     pyspark.sql.DataFrame
         One row a track of the split: ``track_id``, ``genre``, ``sha256``, ``part`` and `columns`.
     """
-    features = spark.read.parquet(*feature_uris).select("track_id", "sha256", *columns)
+    # Not as one table partitioned by genre: each part is one of its own, and Spark reads no two of these at once.
+    files = spark.read.option("recursiveFileLookup", "true").parquet(*feature_uris)
+    features = files.select("track_id", "sha256", *columns)
     # A clip that a killed run extracted and a later run extracted again stands in two parts, with equal values.
     features = features.dropDuplicates(["track_id", "sha256"])
     return spark.read.parquet(split_uri).join(features, ["track_id", "sha256"])
