@@ -103,9 +103,7 @@ class Handler(BaseHTTPRequestHandler):
             else:
                 self.remote_exception(404, "FileNotFoundException", f"File does not exist: {path}")
         elif op == "LISTSTATUS":
-            names = {
-                name.removeprefix(f"{path}/").split("/")[0] for name in server.files if name.startswith(f"{path}/")
-            }
+            inside = [name.removeprefix(f"{path}/") for name in server.files if name.startswith(f"{path}/")]
             listed = [
                 {
                     "type": "FILE" if f"{path}/{name}" in server.files else "DIRECTORY",
