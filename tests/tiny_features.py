@@ -1,7 +1,7 @@
 """A feature set of the tests' own: another name, other columns and another sample rate than the project's.
 
-In a module that Spark's workers can import, as a real set's would be. `TREACHEROUS` does to a worker what broken decoders
-have done.
+In a module that Spark's workers can import, as a real set's would be. `TREACHEROUS` does to a worker what broken
+decoders have done.
 """
 
 import ctypes
