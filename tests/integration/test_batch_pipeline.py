@@ -302,7 +302,7 @@ def test_a_dataset_that_grew_is_trained_on_with_the_launchpads_hyperparameters(
     assert loaded.returncode == 0, loaded.stdout + loaded.stderr
     for asset in ("audio_features", "track_split"):
         assert start_materializing(asset, tables.dataset).wait(300) == 0
-    assert len(tables.feature_paths(GTZAN57.feature_version)) == 2
+    assert len(tables.feature_paths(GTZAN57.feature_version)) > 1, "the clip that came later is a part of its own"
 
     config = {"classifiers": ["LogisticRegression"], "hyperparameters": {"LogisticRegression": {"maxIter": 3}}}
     run_config = json.dumps({"ops": {"genre_classifiers": {"config": config}}})
