@@ -26,10 +26,12 @@ ASSETS = [
 ]
 
 _PRELOADED = [
-    *("genre_assets.definitions", "genres.store.hdfs", "genres.store.tables"),
-    *("pandas", "pyarrow.dataset", "pyarrow.parquet", "matplotlib.figure", "genres.store.mlflow_quiet"),
+    *("genre_assets.definitions", "genres.store.hdfs", "genres.store.tables", "alembic.command", "requests"),
+    *("pandas", "pyarrow.dataset", "pyarrow.parquet", "tabulate", "genres.store.mlflow_quiet", "mlflow.pyfunc"),
+    *("matplotlib.pyplot", "matplotlib.figure", "matplotlib.backends.backend_agg", "git"),
+    *("pyspark.sql.connect.session", "pyspark.ml.connect", "pyspark.ml.classification", "pyspark.ml.feature"),
 ]
-"""What the server that the steps are forked from imports; nothing in it may start a thread."""
+"""What the server that the steps are forked from imports; nothing in it may start a Python thread or open a session."""
 
 
 def build_defs(*, settings: Settings) -> dg.Definitions:
@@ -66,8 +68,8 @@ def build_defs(*, settings: Settings) -> dg.Definitions:
             )
         ],
         resources=resources(settings),
-        # A process holds one kind of Spark session, so each step gets its own. Forking from a server that has
-        # imported what the steps use saves every one of them the imports.
+        # Each step is a process, so that one which crashes is one step. Forking from a server that has imported what
+        # the steps use saves every one of them the imports.
         executor=dg.multiprocess_executor.configured(
             {"max_concurrent": 2, "start_method": {"forkserver": {"preload_modules": _PRELOADED}}}
         ),

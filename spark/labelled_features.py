@@ -15,7 +15,7 @@ def labelled_features(
     Parameters
     ----------
     spark
-        A session of either kind.
+        The session that reads them.
     feature_uris
         Published parts of the feature table; a part may hold clips that the split no longer knows.
     split_uri

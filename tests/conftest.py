@@ -24,7 +24,7 @@ hypothesis_settings.load_profile("genres")
 
 WriteClips = Callable[[Path, Iterable[str], int], None]
 RunGenres = Callable[..., subprocess.CompletedProcess[str]]
-StartMaterializing = Callable[[str, str], subprocess.Popen[bytes]]
+StartMaterializing = Callable[..., subprocess.Popen[bytes]]
 
 # An address in the developer's own environment or .env would send the tests to somebody's cluster.
 _ELSEWHERE = (
@@ -124,13 +124,16 @@ def run_genres(stack: Settings) -> RunGenres:
 def start_materializing(stack: Settings) -> StartMaterializing:
     """Start a process that materializes one asset of a dataset's partition on the tests' stack."""
 
-    def start(asset: str, dataset: str) -> subprocess.Popen[bytes]:
+    def start(asset: str, dataset: str, *options: str) -> subprocess.Popen[bytes]:
         command = [sys.executable, "-m", "dagster", "asset", "materialize", "-m", "genre_assets.definitions"]
         log = stack.state_dir / "logs" / "materialize.log"
         log.parent.mkdir(exist_ok=True)
         with log.open("ab") as output:
             return subprocess.Popen(
-                [*command, "--select", asset, "--partition", dataset], cwd=PROJECT_DIR, stdout=output, stderr=output
+                [*command, "--select", asset, "--partition", dataset, *options],
+                cwd=PROJECT_DIR,
+                stdout=output,
+                stderr=output,
             )
 
     return start

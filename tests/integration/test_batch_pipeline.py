@@ -21,7 +21,7 @@ from genre_assets.champion_model import publish
 from genres.audio.gtzan57 import GTZAN57
 from genres.datasets.synthetic import SAMPLE_RATE, synthesise
 from genres.errors import GenresError
-from genres.settings import PROJECT_DIR, Settings
+from genres.settings import Settings
 from genres.store import ledger, predictions, quarantine
 from genres.store.batch_tables import BatchTables
 from genres.store.database import Database
@@ -288,24 +288,34 @@ def test_engines_show_what_they_did(stack: Settings, tables: BatchTables) -> Non
     assert any("ml_command" in job["name"] for job in jobs), "the training is there, too"
 
 
-def test_the_launchpads_hyperparameters_are_trained_with(stack: Settings, tables: BatchTables) -> None:
+def test_a_dataset_that_grew_is_trained_on_with_the_launchpads_hyperparameters(
+    stack: Settings,
+    tables: BatchTables,
+    genres: Genres,
+    folder: Path,
+    start_materializing: Callable[..., Any],
+) -> None:
+    for genre in GENRES:
+        samples = synthesise(genre, CLIPS, clip_s=3.0, seed=7)
+        soundfile.write(folder / genre / f"{genre}_{CLIPS}.wav", samples, SAMPLE_RATE, subtype="PCM_16")
+    loaded = genres("load", str(folder), "--dataset", tables.dataset)
+    assert loaded.returncode == 0, loaded.stdout + loaded.stderr
+    for asset in ("audio_features", "track_split"):
+        assert start_materializing(asset, tables.dataset).wait(300) == 0
+    assert len(tables.feature_paths(GTZAN57.feature_version)) == 2
+
     config = {"classifiers": ["LogisticRegression"], "hyperparameters": {"LogisticRegression": {"maxIter": 3}}}
-    command = [sys.executable, "-m", "dagster", "asset", "materialize", "-m", "genre_assets.definitions"]
-    selected = ["--select", "genre_classifiers", "--partition", tables.dataset]
     run_config = json.dumps({"ops": {"genre_classifiers": {"config": config}}})
-    done = subprocess.run(
-        [*command, *selected, "--config-json", run_config],
-        cwd=PROJECT_DIR,
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
+    assert start_materializing("genre_classifiers", tables.dataset, "--config-json", run_config).wait(300) == 0
     registry = ModelRegistry(stack.tracking_uri)
-    (child,) = registry.child_runs(registry.latest_run(tables.dataset, stage="genre_classifiers"))
+    parent = registry.latest_run(tables.dataset, stage="genre_classifiers")
+    (child,) = registry.child_runs(parent)
     params = child.data.params
     assert (child.info.run_name, params["maxIter"], params["regParam"]) == ("LogisticRegression", "3", "0.01")
+    split = tables.split()
+    assert len(split) == len(GENRES) * (CLIPS + 1) + 1
+    rows = {part: parent.data.metrics[f"{part}_rows"] for part in ("train", "valid", "test")}
+    assert rows == split[split["part"] != "excluded"]["part"].value_counts().to_dict()
 
 
 def test_a_candidate_that_is_no_longer_on_hdfs_is_not_published(stack: Settings, tables: BatchTables) -> None:

@@ -5,8 +5,10 @@ The server here speaks just enough WebHDFS to fail in the ways that a healthy cl
 
 import json
 import threading
+import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from socket import socket
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -43,6 +45,7 @@ class FakeWebHdfs(ThreadingHTTPServer):
         self.always_down = False
         self.renames_are_refused = False
         self.operations: list[str] = []
+        self.ages_s: dict[str, float] = {}
         self.connections = 0
 
     def get_request(self) -> tuple[socket, Any]:
@@ -95,19 +98,35 @@ class Handler(BaseHTTPRequestHandler):
         elif op == "GETFILESTATUS":
             if path in server.files:
                 self.json(200, FileStatus={"type": "FILE", "length": len(server.files[path]), "pathSuffix": ""})
-            elif path in server.folders:
+            elif path in server.folders or any(name.startswith(f"{path}/") for name in server.files):
                 self.json(200, FileStatus={"type": "DIRECTORY", "length": 0, "pathSuffix": ""})
             else:
                 self.remote_exception(404, "FileNotFoundException", f"File does not exist: {path}")
+        elif op == "LISTSTATUS":
+            inside = [name.removeprefix(f"{path}/") for name in server.files if name.startswith(f"{path}/")]
+            listed = [
+                {
+                    "type": "FILE" if f"{path}/{name}" in server.files else "DIRECTORY",
+                    "length": len(server.files.get(f"{path}/{name}", b"")),
+                    "pathSuffix": name,
+                    "modificationTime": 1000 * (time.time() - server.ages_s.get(f"{path}/{name}", 0)),
+                }
+                for name in sorted({name.split("/")[0] for name in inside})
+            ]
+            self.json(200, FileStatuses={"FileStatus": listed})
         elif op == "MKDIRS":
             server.folders.add(path)
             self.json(200, boolean=True)
         elif op == "RENAME":
             if not server.renames_are_refused:
-                server.files[query["destination"]] = server.files.pop(path)
+                for name in [name for name in server.files if name == path or name.startswith(f"{path}/")]:
+                    server.files[query["destination"] + name.removeprefix(path)] = server.files.pop(name)
             self.json(200, boolean=not server.renames_are_refused)
         elif op == "DELETE":
-            self.json(200, boolean=server.files.pop(path, None) is not None)
+            gone = [name for name in server.files if name == path or name.startswith(f"{path}/")]
+            for name in gone:
+                del server.files[name]
+            self.json(200, boolean=bool(gone))
         else:
             raise AssertionError(op)
 
@@ -337,3 +356,40 @@ def test_a_newer_clip_replaces_the_older(server: FakeWebHdfs, hdfs: Hdfs) -> Non
     lake.put_clip(path, b"old")
     lake.put_clip(path, b"new")
     assert server.files == {"/genres/mine/raw_audio/blues/a.wav": b"new"}
+
+
+def test_a_directory_comes_back_whole_and_appears_at_once(server: FakeWebHdfs, hdfs: Hdfs, tmp_path: Path) -> None:
+    lake = Lake(hdfs, hdfs="hdfs://namenode:8020", root="/genres")
+    files = {"metadata/part-0": b"{}", "stages/0_a/data/part-0": b"PAR1", "stages/1_b/metadata/part-0": b""}
+    for name, data in files.items():
+        (tmp_path / "model" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "model" / name).write_bytes(data)
+    path = lake.path("mine", "models", "v1")
+    server.datanode_faults = ["broken", "", "gone"]
+    lake.put_directory(tmp_path / "model", path)
+    assert server.files == {f"{path}/{name}": data for name, data in files.items()}
+    server.datanode_faults = ["gone", "broken"]
+    lake.fetch_directory(path, tmp_path / "back")
+    back = {file.relative_to(tmp_path / "back").as_posix(): file for file in (tmp_path / "back").rglob("part-*")}
+    assert {name: file.read_bytes() for name, file in back.items()} == files
+
+
+def test_a_directory_that_cannot_be_renamed_is_seen_by_nobody(server: FakeWebHdfs, hdfs: Hdfs, tmp_path: Path) -> None:
+    lake = Lake(hdfs, hdfs="hdfs://namenode:8020", root="/genres")
+    (tmp_path / "part-0").write_bytes(b"{}")
+    server.renames_are_refused = True
+    with pytest.raises(RuntimeError, match="refused to rename"):
+        lake.put_directory(tmp_path, lake.path("mine", "models", "v1"))
+    assert server.files and all(name.startswith("/genres/_tmp/") for name in server.files)
+    with pytest.raises(FileNotFoundError):
+        lake.fetch_directory(lake.path("mine", "models", "v1"), tmp_path / "back")
+
+
+def test_only_what_is_old_and_not_kept_is_swept(server: FakeWebHdfs, hdfs: Hdfs) -> None:
+    lake = Lake(hdfs, hdfs="hdfs://namenode:8020", root="/genres")
+    folder = lake.path("mine", "candidates")
+    day = 24 * 3600
+    server.ages_s = {f"{folder}/old": day + 60, f"{folder}/kept": 9 * day, f"{folder}/young": day - 60}
+    server.files = {f"{folder}/{name}/run/part-0": b"" for name in ("old", "kept", "young")}
+    lake.sweep(folder, keep=f"{folder}/kept")
+    assert set(server.files) == {f"{folder}/kept/run/part-0", f"{folder}/young/run/part-0"}
