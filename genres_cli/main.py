@@ -13,6 +13,8 @@ import click
 from genres.errors import GenresError
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from rich.console import Console
 
     from genres.settings import Settings
@@ -208,6 +210,77 @@ def watch(folder: Path | None, name: str, once: bool) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     with producer.stop_on_signals() as stop:
         producer.watch(settings, folder, stream.topic, once=once, console=_console(), stop=stop)
+
+
+@app.group(cls=_InOrder)
+def quarantine() -> None:
+    """Show the stream's refused clips, or send them again."""
+
+
+_sha256 = click.argument("sha256", nargs=-1)
+_reason = click.option("--reason", default="", help="Only those whose reason holds this text.")
+_since = click.option("--since", type=click.DateTime(), help="Only those refused since then (UTC).")
+
+
+@quarantine.command("list")
+@_sha256
+@_reason
+@_since
+@click.option("--history", is_flag=True, help="Those too that were accepted or judged again since.")
+@_as_json
+def quarantine_list(
+    sha256: tuple[str, ...], reason: str, since: "datetime | None", history: bool, as_json: bool
+) -> None:
+    """Show refused clips with their reasons, oldest first. SHA256 may be the beginning of one."""
+    from genres_cli.report import quarantine_table
+
+    rows = _refused(sha256, reason, since, history=history)
+    if as_json:
+        _print_json(rows)
+    else:
+        _console().print(quarantine_table(rows))
+
+
+@quarantine.command("retry")
+@_sha256
+@_reason
+@_since
+def quarantine_retry(sha256: tuple[str, ...], reason: str, since: "datetime | None") -> None:
+    """Send the kept bytes of refused clips to their topic again. Say which: SHA256, --reason or --since."""
+    from genres.settings import Settings
+    from streaming_sensors.quarantine_retry import send_again
+
+    if not (sha256 or reason or since):
+        raise GenresError(
+            "say which clips: by the beginning of their sha256, --reason or --since (`genres quarantine list`)"
+        )
+    rows = _refused(sha256, reason, since, history=False)
+    if not rows:
+        raise GenresError("no refused clip is like that: `genres quarantine list` shows those that there are")
+    done = send_again(Settings(), rows)
+    _console().print(
+        f"{done.sent} of {len(rows)} refused clips are sent again; follow them with `genres predictions --follow`"
+    )
+    for name in done.not_kept:
+        _console().print(f"not kept on HDFS, so drop the file again: {name}", markup=False)
+
+
+def _refused(sha256: tuple[str, ...], reason: str, since: "datetime | None", *, history: bool) -> list[dict[str, Any]]:
+    from datetime import UTC
+
+    from genres.settings import Settings
+    from genres.store.database import Database
+    from genres.store.stream_ledger import results
+
+    database = Database(Settings().database)
+    database.check_migrated()
+    return [
+        row
+        for row in results.quarantine(database, history=history)
+        if (not sha256 or row["sha256"].startswith(sha256))
+        and reason in row["reason"]
+        and (since is None or row["quarantined_at"] >= since.replace(tzinfo=UTC))
+    ]
 
 
 @app.command()

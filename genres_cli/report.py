@@ -100,6 +100,20 @@ def predictions_table(rows: list[dict[str, Any]], *, name: str) -> Table:
     return table
 
 
+def quarantine_table(rows: list[dict[str, Any]]) -> Table:
+    """Lay out refused clips of the stream."""
+    table = Table("sha256", "file", "reason", "refused", "kept", title=f"{len(rows)} refused clips")
+    for row in rows:
+        table.add_row(
+            row["sha256"][:12],
+            escape(row["file_name"]),
+            escape(row["reason"]) + (" (closed)" if row["closed_at"] else ""),
+            f"{row['quarantined_at']:%Y-%m-%d %H:%M}",
+            "yes" if row["kept_path"] else "no",
+        )
+    return table
+
+
 def follow_stream(console: Console, database: "Database") -> None:
     """Show the stream's newest predictions, again every second, until Ctrl-C."""
     from genres.store.stream_ledger import results

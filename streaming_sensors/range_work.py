@@ -13,6 +13,7 @@ from dataclasses import asdict
 from datetime import UTC
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from genres.audio import gate
 from genres.audio.feature_set import FeatureSet
 from genres.errors import GenresError
 from genres.settings import Settings
@@ -140,13 +141,16 @@ class RangeWork:
         clips = features.table.sort_by("kafka_offset")
         is_good = clips["reason"].is_null()
         predictions = self._predictions(clips.filter(is_good), scorer, spark)
-        refused = clips.filter(clips["reason"].is_valid()).select(["kafka_offset", "sha256", "file_name", "reason"])
+        about = ["kafka_offset", "sha256", "file_name", "suffix", "reason"]
+        refused = clips.filter(clips["reason"].is_valid()).select(about)
         quarantine = [
             QuarantinedClip(
                 clip["sha256"],
                 clip["file_name"],
                 "stream",
                 clip["reason"],
+                clip["suffix"],
+                f"{gate.VERSION}+{scorer.model.feature_version}",
                 kafka_offset=clip["kafka_offset"],
                 kept_path=self._keep(key, clip["kafka_offset"], clip["sha256"]),
             )

@@ -346,6 +346,8 @@ STREAM_QUARANTINE = Table(
     "Clips of the stream that were refused, and why.",
     (
         _SHA256.as_key(),
+        Column("suffix", "string", "Of its name, which a verdict is about as well.", max_length=16, key=True),
+        Column("judged_by", "string", "Version of what refused it; empty in older rows.", max_length=80, key=True),
         replace(_FILE_NAME, description="As the producer found it; data, never a path."),
         replace(_STAGE, description="producer or stream."),
         Column("reason", "string", "Why the clip was refused."),
@@ -356,6 +358,7 @@ STREAM_QUARANTINE = Table(
         _PARTITION_KEY.as_nullable(),
         _STREAM_RUN_ID.as_nullable(),
         Column("quarantined_at", "timestamp", "When it was refused, UTC."),
+        Column("closed_at", "timestamp", "When the clip was accepted, or judged again, UTC.", nullable=True),
     ),
 )
 

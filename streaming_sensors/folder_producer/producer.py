@@ -22,6 +22,7 @@ from typing import NamedTuple
 
 from rich.console import Console
 
+from genres.audio import gate
 from genres.audio.gate import RejectedAudio, inspect, max_clip_bytes
 from genres.errors import GenresError
 from genres.file_names import display_path, unicode_name
@@ -501,7 +502,15 @@ class _FolderProducer:
         """Quarantine the file and move it out of the way; the row comes first, so that a crash repeats both."""
         with path.open("rb") as file:
             sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-        row = QuarantinedClip(sha256, unicode_name(path.name), "producer", reason, topic=self._topic)
+        row = QuarantinedClip(
+            sha256,
+            unicode_name(path.name),
+            "producer",
+            reason,
+            path.suffix.lower()[:16],
+            gate.VERSION,
+            topic=self._topic,
+        )
         if not self._written(lambda: quarantine_clip(self._database, row)):
             return
         del self._waiting[path]

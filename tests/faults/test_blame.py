@@ -16,9 +16,11 @@ from genres.store.batch_tables import BatchTables
 from genres.store.database import Database
 from genres.store.lake import Lake
 from genres.store.model_registry import ModelRegistry
-from genres.store.stream_ledger import ranges, results
+from genres.store.stream_ledger import commits, ranges, results
+from genres.store.stream_ledger.commits import QuarantinedClip
 from genres.store.stream_ledger.values import Attempt, PartitionKey, Plan
 from streaming_sensors.envelope import ClipMessage, encode
+from streaming_sensors.quarantine_retry import send_again
 from streaming_sensors.topic import create_topic, topic_state
 from tests.in_process import drain, run_batch, run_range, send
 from tests.stream_rig import sha256_of, short_clips, wav
@@ -164,6 +166,34 @@ def test_one_bad_message_is_one_row(settings: Settings) -> None:
     assert set(refused) == {gone, sha256_of(promised), empty, foreign}
     assert "which HDFS does not have" in refused[gone]
     assert "are not those that were sent" in refused[sha256_of(promised)]
+
+
+def test_a_refusal_can_be_taken_back(settings: Settings) -> None:
+    """A good clip that a broken version refused is predicted after `genres quarantine retry`, and its row is closed."""
+    (good,) = short_clips(1, seed=75).values()
+    send(settings, {"good.wav": good})
+    database = Database(settings.database)
+    lake = _lake(settings)
+    kept = lake.path("stream", "quarantine", sha256_of(good))
+    lake.put_clip(kept, good)
+    row = QuarantinedClip(
+        sha256_of(good),
+        "good.wav",
+        "stream",
+        "refused by mistake",
+        ".wav",
+        "gate0",
+        topic=settings.topic,
+        kept_path=kept,
+    )
+    assert commits.quarantine_clip(database, row)
+    before = sum(topic_state(settings, settings.topic).ends.values())
+    assert send_again(settings, results.quarantine(database, topic=settings.topic)).sent == 1
+    assert sum(topic_state(settings, settings.topic).ends.values()) == before + 1
+    assert drain(settings)
+    assert places(settings) == ({sha256_of(good)}, {})
+    (closed,) = results.quarantine(database, topic=settings.topic, history=True)
+    assert closed["closed_at"] and closed["reason"] == "refused by mistake"
 
 
 def test_a_transactional_producer_leaves_holes_that_nothing_waits_for(settings: Settings) -> None:

@@ -266,7 +266,9 @@ def test_a_recreated_topic_gets_the_clips_that_have_no_row_again(settings: Setti
     with watching(settings, folder):
         wait_until(lambda: all(last_sent(settings, path) for path in folder.iterdir()))
         refused = sha256_of(folder / "0.wav")
-        quarantine_clip(Database(settings.database), QuarantinedClip(refused, "0.wav", "stream", "has its row"))
+        quarantine_clip(
+            Database(settings.database), QuarantinedClip(refused, "0.wav", "stream", "has its row", ".wav", "tests")
+        )
         with admin(settings) as client:
             client.delete_topics([settings.topic])
         wait_until(lambda: is_gone(settings))

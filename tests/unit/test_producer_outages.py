@@ -555,7 +555,7 @@ def has_row(settings: Settings, predicted: str, refused: str) -> None:
         **{"sha256": predicted, "model_version": 1, "probability": 1.0, "probabilities": {}, "is_calibrated": True},
         **{"is_synthetic": True, "kafka_offset": 0, "event_time": datetime.now(UTC)},
     }
-    refusal = QuarantinedClip(refused, "x", "stream", "x", kafka_offset=1)
+    refusal = QuarantinedClip(refused, "x", "stream", "x", ".wav", "gate1", kafka_offset=1)
     commits.commit_range(database, RangeResult(key, "run", [row], [refusal]))
 
 

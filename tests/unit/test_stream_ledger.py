@@ -63,7 +63,7 @@ def prediction(sha256: str, offset: int = 0, model_version: int = 1, **other: An
 
 
 def refused(sha256: str, reason: str = "not audio") -> QuarantinedClip:
-    return QuarantinedClip(sha256, f"{sha256}.wav", "stream", reason)
+    return QuarantinedClip(sha256, f"{sha256}.wav", "stream", reason, ".wav", "gate1")
 
 
 def predicted(database: Database) -> list[tuple[str, int]]:
@@ -286,7 +286,7 @@ def test_a_commit_stores_rows_checks_and_range_together(database: Database) -> N
         {**prediction("a", 10, genre="rock"), **where, "predicted_at": LATER, "latency_s": 90.0}
     ]
     assert results.quarantine(database) == [
-        {**refused("b")._asdict(), **where, "quarantined_at": LATER},
+        {**refused("b")._asdict(), **where, "quarantined_at": LATER, "closed_at": None},
     ]
     check = {"check_name": "clips_accounted_for", "passed": True, "expected": "3", "actual": "3"}
     assert results.checks(database) == [{**check, "partition_key": str(key(10, 13, 2)), "checked_at": LATER}]
@@ -370,19 +370,32 @@ def test_another_model_predicts_the_same_clips_whatever_its_version(database: Da
     assert (found.model_name, found.model_version) == ("genres-own", 1)
 
 
-def test_a_clip_is_predicted_or_quarantined_whichever_came_first(database: Database) -> None:
+def test_a_predicted_clip_is_not_refused_afterwards_and_a_refused_one_may_be_accepted(database: Database) -> None:
     plan_new(database, key(0, 4), key(4, 8))
-    assert commits.quarantine_clip(database, QuarantinedClip("q", "q.wav", "producer", "empty"))
+    assert commits.quarantine_clip(database, QuarantinedClip("q", "q.wav", "producer", "empty", ".wav", "gate1"))
     commits.commit_range(database, RangeResult(key(0, 4), "r", predictions=[prediction("p")]))
     result = commits.commit_range(
         database,
         RangeResult(key(4, 8), "r", predictions=[prediction("q"), prediction("q", 5, 2)], quarantine=[refused("p")]),
+        now=LATER,
     )
-    assert result == CommitResult(0, 0, 3, was_already_committed=False)
-    assert not commits.quarantine_clip(database, QuarantinedClip("p", "p.wav", "producer", "empty"))
-    assert not commits.quarantine_clip(database, QuarantinedClip("q", "other.wav", "producer", "again"))
-    assert predicted(database) == [("p", 1)]
-    assert [(row["sha256"], row["file_name"]) for row in results.quarantine(database)] == [("q", "q.wav")]
+    assert result == CommitResult(2, 0, 1, was_already_committed=False)
+    assert not commits.quarantine_clip(database, QuarantinedClip("p", "p.wav", "producer", "empty", ".wav", "gate1"))
+    assert sorted(predicted(database)) == [("p", 1), ("q", 1), ("q", 2)]
+    assert results.quarantine(database) == []
+    closed = results.quarantine(database, history=True)
+    assert [(row["sha256"], row["file_name"], row["closed_at"]) for row in closed] == [("q", "q.wav", LATER)]
+
+
+def test_a_verdict_is_about_bytes_under_a_suffix_by_a_version(database: Database) -> None:
+    old = QuarantinedClip("q", "q.mp3", "producer", "a WAV file named .mp3", ".mp3", "gate1")
+    assert commits.quarantine_clip(database, old)
+    assert not commits.quarantine_clip(database, old._replace(file_name="other.mp3")), "the same verdict"
+    newer = old._replace(reason="still a WAV file", judged_by="gate2")
+    assert commits.quarantine_clip(database, newer, now=LATER)
+    assert [row["judged_by"] for row in results.quarantine(database)] == ["gate2"]
+    history = results.quarantine(database, history=True)
+    assert {row["judged_by"]: row["closed_at"] for row in history} == {"gate1": LATER, "gate2": None}
 
 
 def test_what_a_zombie_commits_of_a_split_or_lost_range_is_kept_once(database: Database) -> None:
@@ -431,7 +444,7 @@ def test_writers_that_commit_the_same_clips_store_each_once(database: Database) 
         outcomes = [result for mine in pool.map(commit_all, range(4)) for result in mine]
     everywhere = [clip for clip, _ in predicted(database)] + quarantined(database)
     assert sorted(everywhere) == sorted(f"clip-{n}" for n in range(25)), "each clip in exactly one place, once"
-    assert sum(result.new_predictions + result.new_quarantine for result in outcomes) == 25
+    assert sum(result.new_predictions for result in outcomes) == len(predicted(database))
     assert sum(not result.was_already_committed for result in outcomes) == len(keys)
     assert {row.state for row in ranges.history(database, TOPIC)} == {"committed"}
 
@@ -457,7 +470,7 @@ def test_a_topic_shows_its_own_results_only(database: Database) -> None:
         plan_new(database, own)
         refusals, found = [refused(f"{clip}-refused")], [RangeCheck("labels", False), RangeCheck("complete", True)]
         commits.commit_range(database, RangeResult(own, "r", [prediction(clip)], refusals, found))
-    commits.quarantine_clip(database, QuarantinedClip("c", "c.wav", "producer", "empty"))
+    commits.quarantine_clip(database, QuarantinedClip("c", "c.wav", "producer", "empty", ".wav", "gate1"))
     for topic, clip in ((TOPIC, "a"), ("audio_clips_2", "b")):
         assert [row["sha256"] for row in results.predictions(database, topic=topic)] == [clip]
         assert [row["sha256"] for row in results.quarantine(database, topic=topic)] == [f"{clip}-refused"]

@@ -22,6 +22,10 @@ class QuarantinedClip(NamedTuple):
     stage: str
     """``producer`` or ``stream``."""
     reason: str
+    suffix: str
+    """Of its name: the same bytes under another one may be fine."""
+    judged_by: str
+    """Version of what refused it."""
     topic: str | None = None
     kafka_partition: int | None = None
     kafka_offset: int | None = None
@@ -116,6 +120,7 @@ def commit_range(
                 }
                 for row in result.predictions
             ],
+            now,
         )
         quarantined = _add_quarantine(
             database, connection, [clip._replace(**where, run_id=result.run_id) for clip in result.quarantine], now
@@ -146,7 +151,7 @@ def commit_range(
 
 
 def quarantine_clip(database: Database, row: QuarantinedClip, *, now: datetime | None = None) -> bool:
-    """Quarantine a clip that reached no range; False if it is quarantined or predicted already."""
+    """Quarantine a clip that reached no range; False if the same verdict is there, or the clip is predicted."""
     with writing(database) as connection:
         return _add_quarantine(database, connection, [row], now or datetime.now(UTC)) == 1
 
@@ -164,19 +169,36 @@ def _model_and_features(current: StreamRange, result: RangeResult) -> dict[str, 
     return changes
 
 
-def _add_predictions(database: Database, connection: sa.Connection, rows: list[dict[str, Any]]) -> int:
-    refused = _known_clips(connection, tables.STREAM_QUARANTINE, [row["sha256"] for row in rows])
-    return database.insert_new(
-        connection, tables.STREAM_PREDICTIONS, [row for row in rows if row["sha256"] not in refused]
-    )
+def _add_predictions(database: Database, connection: sa.Connection, rows: list[dict[str, Any]], now: datetime) -> int:
+    """Store predictions whose key is new; a clip that was refused before is accepted by that."""
+    added = database.insert_new(connection, tables.STREAM_PREDICTIONS, rows)
+    _close(connection, tables.STREAM_QUARANTINE.c.sha256.in_([row["sha256"] for row in rows]), now)
+    return added
 
 
 def _add_quarantine(
     database: Database, connection: sa.Connection, clips: Sequence[QuarantinedClip], now: datetime
 ) -> int:
+    """Store verdicts whose key is new, but for clips that are predicted; an older verdict on the same is closed."""
     predicted = _known_clips(connection, tables.STREAM_PREDICTIONS, [clip.sha256 for clip in clips])
-    rows = [{**clip._asdict(), "quarantined_at": now} for clip in clips if clip.sha256 not in predicted]
-    return database.insert_new(connection, tables.STREAM_QUARANTINE, rows)
+    added = 0
+    for clip in clips:
+        if clip.sha256 in predicted:
+            continue
+        row = {**clip._asdict(), "quarantined_at": now, "closed_at": None}
+        if database.insert_new(connection, tables.STREAM_QUARANTINE, [row]):
+            added += 1
+            verdict = tables.STREAM_QUARANTINE.c
+            older = (verdict.sha256 == clip.sha256) & ~(
+                (verdict.suffix == clip.suffix) & (verdict.judged_by == clip.judged_by)
+            )
+            _close(connection, older, now)
+    return added
+
+
+def _close(connection: sa.Connection, chosen: sa.ColumnElement[bool], now: datetime) -> None:
+    is_open = tables.STREAM_QUARANTINE.c.closed_at.is_(None)
+    connection.execute(sa.update(tables.STREAM_QUARANTINE).where(chosen, is_open).values(closed_at=now))
 
 
 def _known_clips(connection: sa.Connection, table: sa.Table, hashes: list[str]) -> set[str]:

@@ -35,18 +35,22 @@ def predictions(
     return _rows(database, query)[::-1]
 
 
-def quarantine(database: Database, *, topic: str | None = None) -> list[dict[str, Any]]:
+def quarantine(database: Database, *, topic: str | None = None, history: bool = False) -> list[dict[str, Any]]:
     """Quarantined clips of the stream as plain dictionaries, oldest first.
 
     Parameters
     ----------
     topic
         Only this topic's; None for all, those too that were refused without a word about their topic.
+    history
+        Whether to return those too that were accepted or judged again since.
     """
     columns = tables.STREAM_QUARANTINE.c
     query = sa.select(tables.STREAM_QUARANTINE).order_by(columns.quarantined_at, columns.sha256)
     if topic is not None:
         query = query.where(columns.topic == topic)
+    if not history:
+        query = query.where(columns.closed_at.is_(None))
     return _rows(database, query)
 
 
