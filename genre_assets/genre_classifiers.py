@@ -114,7 +114,6 @@ def genre_classifiers(
                 f"accuracy {scores['valid_accuracy']:.3f}, {took:.1f} s"
             )
             rows.append(row)
-    tables.sweep_candidates(training=parent.info.run_id)
     return dg.MaterializeResult(
         metadata={
             "data": provenance(dataset),

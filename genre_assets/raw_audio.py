@@ -142,7 +142,6 @@ def upload_clips(
     was_uploaded
         Whether bytes were sent.
     """
-    tables.lake.sweep_clips()
     hashes = {} if known is None else dict(zip(known["path"], known["sha256"], strict=True))
     sizes = tables.lake.sizes(tables.lake.path(tables.dataset, "raw_audio"))
 

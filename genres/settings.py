@@ -175,6 +175,11 @@ class Settings(BaseSettings):
         600.0, gt=0, description="How long a streaming batch may go without progress before its run counts as stuck."
     )
     keep_partitions: int = Field(2000, ge=100, description="Streaming partitions that Dagster shows; older ones go.")
+    keep_runs: int = Field(2000, ge=100, description="Runs that are over and that Dagster remembers; older ones go.")
+    keep_runs_days: float = Field(14.0, gt=0, description="For how long Dagster remembers runs that are over, in days.")
+    sweep_grace_h: float = Field(
+        24.0, ge=1, description="Nothing that is younger is swept, in hours: longer than any run works on one thing."
+    )
     lease_s: float = Field(30.0, gt=0, description="How long a draining run holds the topic without renewing.")
     stream_dataset: str = Field(
         "",

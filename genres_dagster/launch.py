@@ -21,6 +21,7 @@ from genres.file_names import display_path, is_unicode
 from genres.settings import PROJECT_DIR, Settings
 from genres.store import ledger
 from genres.store.database import Database
+from genres.store.lake import STREAM
 from genres.store.ledger import Dataset
 from genres_dagster.partitions import DATASETS
 
@@ -29,7 +30,7 @@ WORKSPACE = Path(__file__).with_name("workspace.yaml")
 
 _INSTANCE = Path(__file__).with_name("dagster.yaml")
 
-_RESERVED = {SYNTHETIC, "stream"}  # the second is the stream's folder in the lake
+_RESERVED = {SYNTHETIC, STREAM}
 
 
 @dataclass

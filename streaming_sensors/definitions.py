@@ -5,6 +5,7 @@ import dagster as dg
 from genres.settings import Settings, StreamSettings
 from genres_dagster.resources import SparkResource, resources
 from spark.session import session_config
+from streaming_sensors.maintenance import build_maintenance_job, build_maintenance_schedule, maintenance
 from streaming_sensors.sensors import build_audio_clips_sensor, build_job, build_range_reconciler
 from streaming_sensors.stream import Stream
 from streaming_sensors.stream_assets import (
@@ -53,7 +54,11 @@ def build_defs(*, settings: Settings) -> dg.Definitions:
     """
     stream_session = session_config(settings, app_name="genres stream")
     common = resources(settings)
+    sweeping = build_maintenance_job()
     location = dg.Definitions(
+        assets=[maintenance],
+        jobs=[sweeping],
+        schedules=[build_maintenance_schedule(sweeping)],
         resources={
             **{name: common[name] for name in ("settings", "lake", "database", "mlflow")},
             "spark_stream": SparkResource(spark_config=stream_session, shared_as=f"stream of {settings.state_dir}"),

@@ -13,6 +13,7 @@ from genres.errors import GenresError
 from genres.settings import Settings
 from genres.store.lake import Lake
 from streaming_sensors.envelope import ClipMessage, encode
+from streaming_sensors.folder_producer.claim_check import checked_in
 from streaming_sensors.folder_producer.outlet import producer_config
 
 
@@ -63,9 +64,5 @@ def _message(row: dict[str, Any], lake: Lake, settings: Settings) -> ClipMessage
     data = lake.files.cat_file(row["kept_path"])
     suffix = row["suffix"] or PurePosixPath(row["file_name"]).suffix.lower() or ".wav"
     about = (row["sha256"], row["file_name"], suffix, len(data), datetime.now(UTC))
-    if len(data) <= settings.inline_limit_bytes:
-        return ClipMessage(*about, data=data)
-    place = lake.path("stream", "claims", f"{row['sha256']}{suffix}")
-    if not lake.files.exists(place):
-        lake.put_clip(place, data)
-    return ClipMessage(*about, claim_path=place)
+    message = ClipMessage(*about, data=data)
+    return message if len(data) <= settings.inline_limit_bytes else checked_in(message, lake)

@@ -18,7 +18,7 @@ from genres.audio.feature_set import FeatureSet
 from genres.errors import GenresError
 from genres.settings import Settings
 from genres.store.database import Database
-from genres.store.lake import Lake
+from genres.store.lake import STREAM, Lake
 from genres.store.stream_ledger import commits
 from genres.store.stream_ledger.commits import CommitResult, QuarantinedClip, RangeCheck, RangeResult
 from genres.store.stream_ledger.values import PartitionKey
@@ -34,8 +34,6 @@ if TYPE_CHECKING:
     from spark.scoring import Scorer
 
 _OFFSETS_PER_TASK = 8
-_STREAM = "stream"
-"""The lake's folder for what comes from the topics; no dataset can have this id."""
 
 
 class StoredFeatures(NamedTuple):
@@ -108,7 +106,7 @@ class RangeWork:
                 f"topic '{key.topic}' was recreated (its id is {topic_id} now): the clips of {key} are lost"
             )
         version = feature_set.feature_version
-        folder = self._lake.path(_STREAM, "features", version, key.topic, key.topic_id, str(key.kafka_partition))
+        folder = self._lake.path(STREAM, "features", version, key.topic, key.topic_id, str(key.kafka_partition))
         path = self._lake.write_table(table, folder, name=f"{key.start_offset}-{key.end_offset}")
         return StoredFeatures(path, table, time.monotonic() - started)
 
@@ -255,7 +253,7 @@ class RangeWork:
 
     def _keep(self, key: PartitionKey, offset: int, sha256: str) -> str | None:
         """Keep a refused clip's bytes on HDFS under its hash; return the path, or None if that is not possible."""
-        path = self._lake.path(_STREAM, "quarantine", sha256)
+        path = self._lake.path(STREAM, "quarantine", sha256)
         try:
             if not self._lake.files.exists(path):
                 clip = self._message(key, offset)

@@ -86,15 +86,14 @@ def build_audio_clips_sensor(stream: Stream) -> dg.SensorDefinition:
 
 
 def build_range_reconciler(stream: Stream) -> dg.SensorDefinition:
-    """Build the sensor that retries what was planned and is not committed, and prunes."""
+    """Build the sensor that retries what was planned and is not committed."""
 
     @dg.sensor(
         name=stream.named("range_reconciler"),
         job_name=stream.named(JOB),
         minimum_interval_seconds=15,
         default_status=dg.DefaultSensorStatus.RUNNING,
-        description="Launches again what was planned and is not committed; says what retention took; prunes old "
-        "partitions.",
+        description="Launches again what was planned and is not committed; says what Kafka's retention took.",
     )
     def range_reconciler(
         context: dg.SensorEvaluationContext,
@@ -113,12 +112,9 @@ def build_range_reconciler(stream: Stream) -> dg.SensorDefinition:
             return dg.SkipReason(str(error))
         repair = dataclasses.replace(wanted, new=(), retry=retry)
         attempts = ranges.record_plan(database, repair)
-        old = _old_partitions(context.instance, stream, database, settings)
-        if not (attempts or repair.split or repair.lost or old):
+        if not (attempts or repair.split or repair.lost):
             return dg.SkipReason(waiting or "every planned range is committed, in work or young")
-        result = _result(stream, database, state, repair, attempts)
-        prune = [stream.offset_ranges.build_delete_request(old)] if old else []
-        return result._replace(dynamic_partitions_requests=[*(result.dynamic_partitions_requests or []), *prune])
+        return _result(stream, database, state, repair, attempts)
 
     return range_reconciler
 
@@ -251,14 +247,3 @@ def _held(instance: dg.DagsterInstance, stream: Stream) -> frozenset[str]:
         dg.RunsFilter(job_name=stream.named(JOB), statuses=_NOT_STARTED, created_after=recently), limit=500
     )
     return frozenset(run.tags["dagster/partition"] for run in waiting if "dagster/partition" in run.tags)
-
-
-def _old_partitions(instance: dg.DagsterInstance, stream: Stream, database: Database, settings: Settings) -> list[str]:
-    """The oldest finished partitions beyond the number that is kept; the ledger keeps their history."""
-    keys = instance.get_dynamic_partitions(str(stream.offset_ranges.name))
-    surplus = len(keys) - settings.keep_partitions
-    if surplus <= 0:
-        return []
-    finished = ranges.history(database, stream.topic, states={"committed", "lost", "split"})
-    present = set(keys)
-    return [str(offset_range.key) for offset_range in finished if str(offset_range.key) in present][:surplus]

@@ -50,6 +50,13 @@ def known(database: Database, topic: str) -> list[StreamRange]:
         return read_ranges(connection, sa.or_(planned, *last))
 
 
+def topics_with_planned(database: Database) -> list[str]:
+    """List the topics that have planned ranges, also those that no stream reads any more."""
+    query = sa.select(RANGE.topic).where(RANGE.state == "planned").distinct()
+    with database.reading() as connection:
+        return list(connection.scalars(query))
+
+
 def find(database: Database, key: PartitionKey) -> StreamRange:
     """Look one range up.
 
