@@ -10,7 +10,6 @@ from pathlib import Path
 
 import dagster as dg
 from dagster._core.storage.dagster_run import FINISHED_STATUSES
-from dagster._core.storage.event_log.sqlite import SqliteEventLogStorage
 
 _PAGE = 500
 
@@ -57,18 +56,19 @@ def bytes_of(instance: dg.DagsterInstance, run_id: str) -> int:
 
 def forget(instance: dg.DagsterInstance, run_id: str) -> None:
     """Delete a run's record, its events and what its steps printed."""
-    files = [path for path in _files(instance, run_id) if path.name.startswith(f"{run_id}.db")]
     instance.delete_run(run_id)
     instance.compute_log_manager.delete_logs(prefix=[run_id])
-    for path in files:  # Dagster empties the run's own database, and leaves the file
+    for path in _files(instance, run_id):  # Dagster empties the run's own database, and leaves the file
         path.unlink(missing_ok=True)
 
 
 def _files(instance: dg.DagsterInstance, run_id: str) -> Iterator[Path]:
+    from dagster._core.storage.event_log.sqlite import SqliteEventLogStorage
+
     events, home = instance.event_log_storage, instance.root_directory
     if isinstance(events, SqliteEventLogStorage):
         shard = Path(events.path_for_shard(run_id))
-        yield from shard.parent.glob(f"{run_id}.db*")
+        yield from list(shard.parent.glob(f"{run_id}.db*"))
     if home is not None:
         for folder, _, names in os.walk(Path(home, "storage", run_id)):
             yield from (Path(folder, name) for name in names)
@@ -88,5 +88,5 @@ def _runs_shown(instance: dg.DagsterInstance, partitions: Mapping[dg.AssetKey, C
             wanted = dg.EventRecordsFilter(
                 dg.DagsterEventType.ASSET_MATERIALIZATION, asset_key=asset, storage_ids=ids[start : start + _PAGE]
             )
-            shown |= {record.run_id for record in instance.get_event_records(wanted)}
+            shown |= {record.run_id for record in events.get_event_records(wanted)}
     return shown

@@ -31,6 +31,7 @@ UPSTREAM = {
     "stream_features": {"audio_clips"},
     "stream_predictions": {"stream_features", "champion_model"},
     "streaming_results": {"stream_predictions"},
+    "maintenance": set(),
 }
 SENSORS = {
     "audio_clips_sensor": "stream_batch_job",
@@ -82,7 +83,7 @@ def test_the_checks_are_the_ones_that_we_know(definitions: dg.Definitions) -> No
 @pytest.mark.parametrize("asset", UPSTREAM)
 def test_every_asset_says_what_it_is(specs: dict[str, dg.AssetSpec], asset: str) -> None:
     spec = specs[asset]
-    assert spec.group_name == "streaming"
+    assert spec.group_name == ("maintenance" if asset == "maintenance" else "streaming")
     assert spec.owners == ["team:genres"]
     assert spec.kinds
     assert spec.description and len(spec.description) > 20
@@ -99,6 +100,13 @@ def test_every_sensor_says_what_it_does_and_is_on(definitions: dg.Definitions, s
     assert found.description and len(found.description) > 20
     assert found.default_status == dg.DefaultSensorStatus.RUNNING
     assert found.job_name == SENSORS[sensor]
+
+
+def test_maintenance_is_swept_every_hour_and_by_hand(definitions: dg.Definitions) -> None:
+    schedule = definitions.resolve_schedule_def("maintenance_schedule")
+    assert (schedule.job_name, schedule.default_status) == ("maintenance_job", dg.DefaultScheduleStatus.RUNNING)
+    job = definitions.resolve_job_def("maintenance_job")
+    assert job.asset_layer.selected_asset_keys == {dg.AssetKey("maintenance")}
 
 
 def test_predictions_have_a_freshness_policy_which_the_daemon_watches(specs: dict[str, dg.AssetSpec]) -> None:
