@@ -74,9 +74,9 @@ def build_audio_clips_sensor(stream: Stream) -> dg.SensorDefinition:
             if not (planned.new or planned.lost) and wait_for_data(settings, stream.topic, state.ends, _LONG_POLL_S):
                 state = topic_state(settings, stream.topic)
                 planned = _plan_new(context, stream, settings, database, state)
+            attempts = ranges.record_plan(database, planned)
         except GenresError as error:
             return _skip(str(error), stream, producer, news)
-        attempts = ranges.record_plan(database, planned)
         if not attempts and not planned.lost:
             return _skip(planned.reason or "nothing new", stream, producer, news)
         result = _result(stream, database, state, planned, attempts)
@@ -108,10 +108,10 @@ def build_range_reconciler(stream: Stream) -> dg.SensorDefinition:
             held = _held(context.instance, stream)
             wanted = plan(known, state, limits(settings), now=datetime.now(UTC), held=held)
             retry, waiting = _with_champion(wanted.retry, known, stream, settings, database, mlflow)
+            repair = dataclasses.replace(wanted, new=(), retry=retry)
+            attempts = ranges.record_plan(database, repair)
         except GenresError as error:
             return dg.SkipReason(str(error))
-        repair = dataclasses.replace(wanted, new=(), retry=retry)
-        attempts = ranges.record_plan(database, repair)
         if not (attempts or repair.split or repair.lost):
             return dg.SkipReason(waiting or "every planned range is committed, in work or young")
         return _result(stream, database, state, repair, attempts)

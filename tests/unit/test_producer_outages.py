@@ -18,6 +18,7 @@ from typing import Any, TextIO
 import pytest
 import sqlalchemy as sa
 from kafka.errors import MessageSizeTooLargeError, TopicAuthorizationFailedError
+from pydantic import SecretStr
 from rich.console import Console
 
 from genres.errors import GenresError
@@ -34,6 +35,7 @@ from streaming_sensors.folder_producer.outlet import ClipInFlight, Delivery
 from streaming_sensors.folder_producer.producer import WatchReport, watch
 from streaming_sensors.topic import KafkaUnreachableError, TopicState
 from tests.stream_rig import wait_until, wav
+from tests.unit.conftest import SmallDisk
 
 HOST = socket.gethostname()
 
@@ -239,6 +241,26 @@ def test_a_full_database_is_waited_out(
         is_full.clear()
         wait_until(lambda: all(sent(settings, drop / f"{number:03}.wav") for number in range(100)))
     assert set(topic.names.values()) == {1}
+
+
+def test_a_full_disk_under_the_database_is_waited_out(
+    settings: Settings, drop: Path, topic: Topic, small_disk: SmallDisk
+) -> None:
+    url = f"sqlite:///{small_disk.folder / 'genres.db'}"
+    settings = settings.model_copy(update={"database_url": SecretStr(url)})
+    Database(url).migrate()
+    with watching(settings, drop) as lines:
+        (drop / "before.wav").write_bytes(clip(0))
+        wait_until(lambda: sent(settings, drop / "before.wav"))
+        small_disk.fill()
+        for number in range(1, 200):  # more than fits in the last pages
+            (drop / f"{number:03}.wav").write_bytes(clip(number))
+        wait_until(lambda: "the disk of the database" in lines and "is full" in lines)
+        small_disk.make_room()
+        wait_until(lambda: all(sent(settings, drop / f"{number:03}.wav") for number in range(1, 200)))
+    assert set(topic.names.values()) == {1}
+    with Database(url).reading() as connection:
+        assert connection.exec_driver_sql("PRAGMA integrity_check").scalar() == "ok"
 
 
 def test_a_locked_database_ends_once_with_a_line(settings: Settings, drop: Path, topic: Topic) -> None:
