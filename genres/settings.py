@@ -172,7 +172,9 @@ class Settings(BaseSettings):
     )
     clip_limit_s: float = Field(60.0, gt=0, description="How long a worker may compute with one clip, in seconds.")
     range_limit_s: float = Field(
-        600.0, gt=0, description="How long a streaming batch may go without progress before its run counts as stuck."
+        600.0,
+        gt=0,
+        description="How long Spark may work on a batch of clips without progress before it counts as stuck.",
     )
     keep_partitions: int = Field(2000, ge=100, description="Streaming partitions that Dagster shows; older ones go.")
     keep_runs: int = Field(2000, ge=100, description="Runs that are over and that Dagster remembers; older ones go.")
