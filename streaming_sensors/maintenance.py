@@ -196,7 +196,7 @@ def _unfinished(settings: Settings, database: Database, moment: datetime) -> str
         for partition, end in ends.items():
             done = max(reached.get(partition, 0), state.beginnings.get(partition, 0))
             if done < end:
-                return f"{end - done} clips of {topic}, partition {partition}, that are as old wait from {done} on"
+                return f"{topic}, partition {partition}: messages that are as old wait, {done} to {end - 1}"
     return ""
 
 

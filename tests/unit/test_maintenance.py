@@ -72,18 +72,18 @@ def test_a_message_holds_the_claim_checks_of_its_day_until_it_is_done_with(
         return _unfinished(settings, database, datetime.now(UTC))
 
     has_topic(monkeypatch, end=20, sent_before=10)
-    assert "10 clips of clips, partition 0, that are as old wait from 0 on" in held(), "nobody has planned them yet"
+    assert "clips, partition 0: messages that are as old wait, 0 to 9" in held(), "nobody has planned them yet"
     first, second, third = key(0, 5), key(5, 10), key(10, 20)
     ranges.record_plan(database, Plan(new=tuple(map(Attempt, (first, second, third)))))
-    assert "wait from 0 on" in held(), "planned is not done"
+    assert "wait, 0 to 9" in held(), "planned is not done"
     commits.commit_range(database, RangeResult(second, "run"))
-    assert "wait from 0 on" in held(), "the one that is done comes after the one that is not"
+    assert "wait, 0 to 9" in held(), "the one that is done comes after the one that is not"
     ranges.begin_attempt(database, first, "run")
-    assert "wait from 0 on" in held(), "a run is at it"
+    assert "wait, 0 to 9" in held(), "a run is at it"
     commits.commit_range(database, RangeResult(first, "run"))
     assert held() == "", "what waits was sent later"
     has_topic(monkeypatch, end=20, sent_before=12)
-    assert "2 clips of clips, partition 0, that are as old wait from 10 on" in held()
+    assert "wait, 10 to 11" in held()
     # Kafka itself does not have them any more: nobody will ever ask for their claim checks.
     has_topic(monkeypatch, end=20, sent_before=12, beginning=12)
     assert held() == ""
@@ -112,7 +112,9 @@ def test_a_stream_that_was_taken_out_of_the_settings_still_holds_its_claim_check
 
     monkeypatch.setattr(module, "topic_state", state)
     monkeypatch.setattr(module, "offsets_at", lambda _, topic, __: {0: 4 if topic == "former" else 0})
-    assert "4 clips of former" in _unfinished(settings, database, datetime.now(UTC))
+    assert "former, partition 0: messages that are as old wait, 0 to 3" in _unfinished(
+        settings, database, datetime.now(UTC)
+    )
     assert asked == ["clips", "former"]
 
 
@@ -153,7 +155,7 @@ def test_an_outage_of_one_kind_leaves_the_others_and_a_dry_run_leaves_all(
     assert "| claim checks | 0 | 0 | Kafka does not answer |" in said["swept"]
     assert set(server.files) == {f"{day}/a.wav"}
     has_topic(monkeypatch, end=3, sent_before=3)
-    assert "| claim checks | 0 | 0 | 3 clips of clips" in sweep()["swept"]
+    assert "| claim checks | 0 | 0 | clips, partition 0: messages" in sweep()["swept"]
     has_topic(monkeypatch, end=3, sent_before=0)
     said = sweep()
     assert (said["claim_checks_entries"], said["claim_checks_bytes"]) == (1, 5)
