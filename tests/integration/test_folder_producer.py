@@ -12,6 +12,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -78,7 +79,10 @@ def test_every_file_is_sent_or_refused(settings: Settings, tmp_path: Path) -> No
             assert messages[path.name].genre == (path.parent.name if path.parent != tmp_path else None)
     assert messages["two.WAV"].suffix == ".wav"
     claim_path = messages["long.wav"].claim_path
-    assert claim_path == f"/genres/stream/claims/{messages['long.wav'].sha256}.wav"
+    assert claim_path is not None
+    day = claim_path.split("/")[-2]
+    assert claim_path == f"/genres/stream/claims/{day}/{messages['long.wav'].sha256}.wav"
+    assert datetime.now(UTC).date() - date.fromisoformat(day) <= timedelta(days=1)
     hdfs = Hdfs(settings.webhdfs, user=settings.hdfs_user)
     assert hdfs.cat_file(claim_path) == before[tmp_path / "long.wav"]
 
