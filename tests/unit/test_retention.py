@@ -1,6 +1,7 @@
 """What is swept of the lake, and what never is: each kind has neighbours here that are needed, and young ones."""
 
 import hashlib
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -8,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from genres.settings import PROJECT_DIR
 from genres.store import ledger, retention
 from genres.store.batch_tables import BatchTables
 from genres.store.database import Database
@@ -231,6 +233,15 @@ def test_a_message_names_no_claim_check_of_an_earlier_day(server: FakeWebHdfs, l
     server.files[first] = data[:-1]
     checked_in(message, lake)
     assert server.files[first] == data
+
+
+def test_one_module_alone_says_where_claim_checks_lie() -> None:
+    """Whoever put one elsewhere might name a file of an earlier day, which may be swept."""
+    sources = [
+        path for room in ("genres", "streaming_sensors", "genre_assets") for path in (PROJECT_DIR / room).rglob("*.py")
+    ]
+    naming = {path.name for path in sources if re.search(r"[\"'/]claims[\"'/]", path.read_text())}
+    assert naming == {"retention.py"}
 
 
 def prediction(sha256: str) -> dict[str, object]:
