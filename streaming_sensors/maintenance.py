@@ -144,11 +144,12 @@ def _kinds(
         return retention.sweep(lake, old, dry_run=dry_run)
 
     def runs() -> "Swept":
-        there = {
-            asset: frozenset(instance.get_dynamic_partitions(str(stream.offset_ranges.name)))
-            for stream in streams
-            for asset in (stream.features, stream.predictions)
-        }
+        there = {}
+        for stream in streams:
+            # In a dry run those that would go are there still.
+            left = set(instance.get_dynamic_partitions(str(stream.offset_ranges.name)))
+            left.difference_update(_old_partitions(instance, stream, database, settings))
+            there |= {stream.features: left, stream.predictions: left}
         old = run_records.old_runs(
             instance,
             ended_before=now - timedelta(days=settings.keep_runs_days),
