@@ -144,7 +144,7 @@ def _kinds(
         return retention.sweep(lake, old, dry_run=dry_run)
 
     def runs() -> "Swept":
-        there = {}
+        there: dict[dg.AssetKey, set[str]] = {}
         for stream in streams:
             # In a dry run those that would go are there still.
             left = set(instance.get_dynamic_partitions(str(stream.offset_ranges.name)))
