@@ -27,9 +27,6 @@ from tests.faults.processes import alive, children_of, kill_worker_at_work, pid_
 from tests.faults.system import System
 from tests.stream_rig import kill_tree, wait_until
 
-_PATIENCE_S = 120.0
-"""How long a fault waits for its moment: a run at work, a seam that somebody comes by."""
-
 
 @dataclass(frozen=True)
 class Fault:
@@ -75,7 +72,7 @@ def _killed_at_seam(
         system.hooks.arm(seam, when, delay_s=delay_s, in_producer=in_producer)
         try:
             yield
-            wait_until(system.hooks.struck, patience_s=_PATIENCE_S)
+            wait_until(system.hooks.struck, patience_s=system.patience_s)
         finally:
             system.hooks.disarm()
 
@@ -101,13 +98,13 @@ _killed_at_seam("producer killed after it remembered", "memory", "after", in_pro
 @fault("run worker killed", is_tested_elsewhere=True)
 def run_worker_killed(system: System) -> Iterator[None]:
     yield
-    wait_until(lambda: kill_worker_at_work(system.stream, []), patience_s=_PATIENCE_S)
+    wait_until(lambda: kill_worker_at_work(system.stream, []), patience_s=system.patience_s)
 
 
 @fault("run terminated", is_tested_elsewhere=True)
 def run_terminated(system: System) -> Iterator[None]:
     yield
-    wait_until(lambda: alive(system.stream), patience_s=_PATIENCE_S)
+    wait_until(lambda: alive(system.stream), patience_s=system.patience_s)
     for run in alive(system.stream)[:1]:
         system.stream.instance.run_launcher.terminate(run.run_id)
 
@@ -115,7 +112,7 @@ def run_terminated(system: System) -> Iterator[None]:
 @fault("run worker frozen", lasts_s=15)
 def run_worker_frozen(system: System) -> Iterator[None]:
     """Longer than its lease: another run takes over, and fences this one when it wakes."""
-    wait_until(lambda: alive(system.stream), patience_s=_PATIENCE_S)
+    wait_until(lambda: alive(system.stream), patience_s=system.patience_s)
     processes = [process for run in alive(system.stream) if (process := process_of(run))]
     for process in processes:
         process.suspend()
@@ -173,8 +170,7 @@ def broker_killed(system: System) -> Iterator[None]:
 
 @fault("broker frozen", lasts_s=20)
 def broker_frozen(system: System) -> Iterator[None]:
-    pid = pid_of(system.settings, "kafka")
-    assert pid is not None
+    pid = _pid(system, "kafka")
     os.kill(pid, signal.SIGSTOP)
     try:
         yield
@@ -200,7 +196,7 @@ def topic_recreated(system: System) -> Iterator[None]:
         except (GenresError, KafkaError):  # it is still being deleted
             return False
 
-    wait_until(is_another, patience_s=_PATIENCE_S)
+    wait_until(is_another, patience_s=system.patience_s)
 
 
 @fault("records deleted past the cursor")
@@ -265,10 +261,10 @@ def datanode_killed(system: System) -> Iterator[None]:
 @fault("DataNode killed in the middle of a write")
 def datanode_killed_mid_write(system: System) -> Iterator[None]:
     """The NameNode has made the file, the bytes are not there yet."""
-    system.hooks.arm("create", "after", pid=pid_of(system.settings, "datanode"))
+    system.hooks.arm("create", "after", pid=_pid(system, "datanode"))
     try:
         yield
-        wait_until(system.hooks.struck, patience_s=_PATIENCE_S)
+        wait_until(system.hooks.struck, patience_s=system.patience_s)
     finally:
         system.hooks.disarm()
 
@@ -287,10 +283,10 @@ def lake_full(system: System) -> Iterator[None]:
 
 @fault("Connect server killed in the middle of a batch")
 def connect_server_killed(system: System) -> Iterator[None]:
-    system.hooks.arm("read", "before", pid=pid_of(system.settings, "spark-connect"), delay_s=0.2)
+    system.hooks.arm("read", "before", pid=_pid(system, "spark-connect"), delay_s=0.2)
     try:
         yield
-        wait_until(system.hooks.struck, patience_s=_PATIENCE_S)
+        wait_until(system.hooks.struck, patience_s=system.patience_s)
     finally:
         system.hooks.disarm()
 
@@ -311,7 +307,7 @@ def python_workers_killed(system: System) -> Iterator[None]:
     killer.start()
     try:
         yield
-        assert killed.wait(_PATIENCE_S), "no worker was at work"
+        assert killed.wait(system.patience_s), "no worker was at work"
     finally:
         done.set()
         killer.join()
@@ -335,7 +331,7 @@ def python_workers_out_of_memory(system: System) -> Iterator[None]:
     limiter.start()
     try:
         yield
-        wait_until(lambda: limited, patience_s=_PATIENCE_S)
+        wait_until(lambda: limited, patience_s=system.patience_s)
     finally:
         done.set()
         limiter.join()
@@ -414,7 +410,7 @@ def mlflow_down_cold(system: System) -> Iterator[None]:
 
 @fault("MLflow down, model loaded", lasts_s=10)
 def mlflow_down_warm(system: System) -> Iterator[None]:
-    wait_until(lambda: alive(system.stream), patience_s=_PATIENCE_S)
+    wait_until(lambda: alive(system.stream), patience_s=system.patience_s)
     with _without_mlflow(system):
         yield
 
@@ -443,7 +439,7 @@ def _clock_off(name: str, seconds: float, *, kills: bool) -> None:
     @fault(name, lasts_s=10, is_borne=True)
     def off(system: System) -> Iterator[None]:
         if kills:
-            wait_until(lambda: kill_worker_at_work(system.stream, []), patience_s=_PATIENCE_S)
+            wait_until(lambda: kill_worker_at_work(system.stream, []), patience_s=system.patience_s)
         system.hooks.shift_clock(seconds)
         try:
             yield
@@ -478,10 +474,21 @@ def _without_mlflow(system: System) -> Iterator[None]:
         start_service(system.settings, "mlflow")
 
 
+def _pid(system: System, service: str) -> int:
+    """The process of a service, as soon as there is one."""
+    found: list[int | None] = [None]
+
+    def is_there() -> bool:
+        found[0] = pid_of(system.settings, service)
+        return found[0] is not None
+
+    wait_until(is_there)
+    return found[0] or -1
+
+
 def _kill(system: System, service: str) -> None:
     """Kill a service and wait until the supervisor has started it again; it need not be ready."""
-    pid = pid_of(system.settings, service)
-    assert pid is not None, f"{service} does not run"
+    pid = _pid(system, service)
     os.kill(pid, signal.SIGKILL)
     wait_until(lambda: pid_of(system.settings, service) not in (pid, None))
 

@@ -5,7 +5,6 @@ Nobody else starts anything again: what recovers, recovers by itself.
 
 import json
 import os
-import random
 import sys
 import time
 from collections.abc import Iterator
@@ -14,13 +13,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
+import sqlalchemy as sa
 
 from genres.settings import Settings
-from genres.store.stream_ledger import leases, producers
+from genres.store.stream_ledger import leases, producers, ranges
+from genres.store.tables import STREAM_PREDICTIONS, STREAM_QUARANTINE
 from genres_cli.stream_demo import kept_running
 from genres_dagster.launch import WORKSPACE
 from local_stack.stack import status
+from streaming_sensors.topic import topic_state
 from streaming_sensors.warm_launcher import process_of
+from tests.faults.oracle import misplanned
 from tests.faults.processes import alive
 from tests.faults.traffic import Traffic
 from tests.stream_rig import Stream, prepared_stream, set_champion, wait_until
@@ -80,7 +83,8 @@ class System:
     stream: Stream
     traffic: Traffic
     hooks: Hooks
-    random: random.Random
+    patience_s: float
+    """How long a fault waits for its moment: a run at work, a seam that somebody comes by."""
 
     @property
     def settings(self) -> Settings:
@@ -94,6 +98,29 @@ class System:
     def producer(self) -> psutil.Process | None:
         """The folder producer."""
         return _child(_PRODUCER)
+
+    def settled(self) -> set[str]:
+        """The hashes of the topic's clips that have a row."""
+        with self.stream.database.reading() as connection:
+            return {
+                sha256
+                for table in (STREAM_PREDICTIONS, STREAM_QUARANTINE)
+                for sha256 in connection.scalars(sa.select(table.c.sha256).where(table.c.topic == self.settings.topic))
+            }
+
+    def wait_until_planned_out(self, patience_s: float) -> None:
+        """Wait until every offset of the topic is committed."""
+        topic, said = self.settings.topic, [""]
+
+        def is_done() -> bool:
+            known = ranges.history(self.stream.database, topic)
+            said[:] = misplanned(known, topic_state(self.settings, topic, timeout_s=60))
+            return not said
+
+        deadline = time.monotonic() + patience_s
+        while not is_done():
+            assert time.monotonic() < deadline, f"after {patience_s:g} s: {said[:5]}"
+            time.sleep(1)
 
     def ill(self) -> list[str]:
         """What does not run, a line each."""
@@ -116,7 +143,9 @@ class System:
 
 
 @contextmanager
-def running_system(stack: Settings, folder: Path, topic: str, *, seed: int, **variables: str) -> Iterator[System]:
+def running_system(
+    stack: Settings, folder: Path, topic: str, *, seed: int, patience_s: float = 120.0, **variables: str
+) -> Iterator[System]:
     """Run a stream with a champion meanwhile, and end all of it."""
     hooks = Hooks(folder / "hooks")
     (folder / "hooks").mkdir(parents=True)
@@ -132,7 +161,7 @@ def running_system(stack: Settings, folder: Path, topic: str, *, seed: int, **va
                 running.enter_context(kept_running(watch, logs / "folder_producer.log"))
                 running.enter_context(kept_running(daemon, logs / "dagster_daemon.log"))
                 wait_until(lambda: stream.ticked_since(began))
-                yield System(stream, Traffic(stream.folder, seed=seed), hooks, random.Random(seed))
+                yield System(stream, Traffic(stream.folder, seed=seed), hooks, patience_s)
         finally:
             for run in alive(stream):
                 if process := process_of(run):

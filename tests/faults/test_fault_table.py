@@ -48,7 +48,7 @@ def test_fault(system: System, fault: Fault) -> None:
             time.sleep(EVERY_S)
 
     def have_rows() -> bool:
-        return set.union(*system.stream.places(came)) == came
+        return came <= system.settled()
 
     dropper = threading.Thread(target=flow)
     dropper.start()
@@ -76,15 +76,6 @@ def test_fault(system: System, fault: Fault) -> None:
 
 def test_nothing_is_lost_doubled_or_damaged_after_all_of_them(system: System) -> None:
     publish("Each fault alone", fault_table(cases))
-    wait_until(lambda: not examine_ranges(system), patience_s=PATIENCE_S)
+    system.wait_until_planned_out(PATIENCE_S)
     _, problems = examine(system.settings, good=system.traffic.good, bad=system.traffic.bad)
     assert problems == []
-
-
-def examine_ranges(system: System) -> list[str]:
-    from genres.store.stream_ledger import ranges
-    from streaming_sensors.topic import topic_state
-    from tests.faults.oracle import misplanned
-
-    known = ranges.history(system.stream.database, TOPIC)
-    return misplanned(known, topic_state(system.settings, TOPIC, timeout_s=60))

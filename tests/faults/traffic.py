@@ -1,5 +1,6 @@
 """The clips that flow while a fault is injected: made, dropped in the watched folder, and remembered by occasion."""
 
+import io
 import itertools
 import random
 import threading
@@ -8,12 +9,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import soundfile
 
 from genres.datasets.synthetic import SAMPLE_RATE
 from tests.stream_rig import sha256_of, short_clips, wav
 
-_SEEDS = itertools.count(100_000)
-_MADE_AT_A_TIME = 75
+_MADE, _SEED = 75, 100_000
 
 
 class Traffic:
@@ -86,6 +87,11 @@ class Traffic:
 
 
 def _clips() -> Iterator[tuple[str, bytes]]:
-    """Distinct good clips without end, by their paths below the folder."""
-    for seed in _SEEDS:
-        yield from short_clips(_MADE_AT_A_TIME, seed=seed).items()
+    """Distinct good clips without end, by their paths below the folder; one of four is twice as long as the others."""
+    # Synthesised once; four samples make each of their copies a clip of its own.
+    sounds = {name: soundfile.read(io.BytesIO(data))[0] for name, data in short_clips(_MADE, seed=_SEED).items()}
+    for number in itertools.count(random.SystemRandom().randrange(2**31)):
+        name = list(sounds)[number % _MADE]
+        sound = np.tile(sounds[name], 2 if number % 4 == 0 else 1)
+        sound[:4] = [(number >> 8 * place & 0xFF) / 256 for place in range(4)]
+        yield f"{name.removesuffix('.wav')}_{number}.wav", wav(sound)
