@@ -23,7 +23,7 @@ from local_stack.java import java_home
 from local_stack.stack import start_service, stop_service
 from streaming_sensors.topic import create_topic, topic_state
 from streaming_sensors.warm_launcher import process_of
-from tests.faults.processes import alive, children_of, kill_worker_at_work, pid_of, python_workers
+from tests.faults.processes import alive, kill_worker_at_work, pid_of, python_workers
 from tests.faults.system import System
 from tests.stream_rig import kill_tree, wait_until
 
@@ -113,7 +113,7 @@ def run_terminated(system: System) -> Iterator[None]:
 def run_worker_frozen(system: System) -> Iterator[None]:
     """Longer than its lease: another run takes over, and fences this one when it wakes."""
     wait_until(lambda: alive(system.stream), patience_s=system.patience_s)
-    processes = [process for run in alive(system.stream) if (process := process_of(run))]
+    processes = _runs(system)
     for process in processes:
         process.suspend()
     try:
@@ -142,20 +142,15 @@ def daemon_killed(system: System) -> Iterator[None]:
 def daemon_and_runs_killed(system: System) -> Iterator[None]:
     wait_until(system.daemon)
     kill_tree((system.daemon() or psutil.Process(-1)).pid)
-    for run in alive(system.stream):
-        if process := process_of(run):
-            process.kill()
+    _kill_all(_runs(system))
     yield
 
 
 @fault("code servers killed")
 def code_servers_killed(system: System) -> Iterator[None]:
-    wait_until(lambda: system.daemon() and children_of(system.daemon().pid, "dagster", "api", "grpc"))  # type: ignore[union-attr]
-    daemon = system.daemon()
-    assert daemon is not None
-    servers = children_of(daemon.pid, "dagster", "api", "grpc")
-    for process in servers:
-        process.kill()
+    """And the run at work, so that another one has to be launched."""
+    wait_until(system.code_servers)
+    _kill_all([*system.code_servers(), *_runs(system)])
     yield
 
 
@@ -205,7 +200,7 @@ def records_deleted(system: System) -> Iterator[None]:
     from kafka import TopicPartition
 
     topic = system.settings.topic
-    readers = [process for run in alive(system.stream) if (process := process_of(run))]
+    readers = _runs(system)
     daemon = system.daemon()
     stopped = [*readers, *([daemon, *daemon.children(recursive=True)] if daemon else [])]
     for process in stopped:
@@ -402,9 +397,7 @@ def four_writers(system: System) -> Iterator[None]:
 def mlflow_down_cold(system: System) -> Iterator[None]:
     """No run is at work when it goes; the next one has to ask for the champion."""
     with _without_mlflow(system):
-        for run in alive(system.stream):
-            if process := process_of(run):
-                process.kill()
+        _kill_all(_runs(system))
         yield
 
 
@@ -418,9 +411,7 @@ def mlflow_down_warm(system: System) -> Iterator[None]:
 @fault("MLflow answers 500", lasts_s=10)
 def mlflow_answers_500(system: System) -> Iterator[None]:
     with _without_mlflow(system):
-        for run in alive(system.stream):
-            if process := process_of(run):
-                process.kill()
+        _kill_all(_runs(system))
         server = http.server.ThreadingHTTPServer(("127.0.0.1", system.settings.ports.mlflow), _Broken)
         serving = threading.Thread(target=server.serve_forever)
         serving.start()
@@ -450,6 +441,17 @@ def _clock_off(name: str, seconds: float, *, kills: bool) -> None:
 _clock_off("clock back an hour", -3600, kills=False)
 _clock_off("clock back an hour, run worker killed", -3600, kills=True)
 _clock_off("clock forward a day", 86_400, kills=False)
+
+
+def _runs(system: System) -> list[psutil.Process]:
+    """The processes of the runs at work."""
+    return [process for run in alive(system.stream) if (process := process_of(run))]
+
+
+def _kill_all(processes: list[psutil.Process]) -> None:
+    for process in processes:
+        with suppress(psutil.NoSuchProcess):
+            process.kill()
 
 
 class _Broken(http.server.BaseHTTPRequestHandler):

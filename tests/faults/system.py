@@ -24,7 +24,7 @@ from local_stack.stack import status
 from streaming_sensors.topic import topic_state
 from streaming_sensors.warm_launcher import process_of
 from tests.faults.oracle import misplanned
-from tests.faults.processes import alive
+from tests.faults.processes import alive, children_of
 from tests.faults.traffic import Traffic
 from tests.stream_rig import Stream, prepared_stream, set_champion, wait_until
 
@@ -99,6 +99,11 @@ class System:
         """The folder producer."""
         return _child(_PRODUCER)
 
+    def code_servers(self) -> list[psutil.Process]:
+        """What loads the code locations for the daemon."""
+        daemon = self.daemon()
+        return children_of(daemon.pid, "dagster", "api", "grpc") if daemon else []
+
     def settled(self) -> set[str]:
         """The hashes of the topic's clips that have a row."""
         with self.stream.database.reading() as connection:
@@ -130,7 +135,7 @@ class System:
             said.append(f"the producer is {producers.describe(producer)}")
         if self.daemon() is None:
             said.append("Dagster's daemon does not run")
-        if leases.is_held(self.stream.database, self.settings.topic) and not alive(self.stream):
+        if leases.is_held(self.stream.database, self.settings.topic, self.settings.lease_s) and not alive(self.stream):
             said.append("the lease is held by a run that is gone")
         return said
 

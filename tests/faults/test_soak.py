@@ -134,10 +134,9 @@ def memory_by_level(system: System) -> dict[str, int]:
                 below = [process for process in below if process not in workers]
             found[row.service] += _resident(below)
     if daemon := system.daemon():
-        servers = children_of(daemon.pid, "dagster", "api", "grpc")
         launchers = children_of(daemon.pid, "forkserver")
         found["Dagster's daemon"] = _resident([daemon])
-        found["Dagster's code servers"] = _resident(servers)
+        found["Dagster's code servers"] = _resident(system.code_servers())
         found["fork server of the runs"] = _resident(launchers)
     if producer := system.producer():
         found["producer"] = _resident([producer])
