@@ -308,9 +308,13 @@ def python_workers_killed(system: System) -> Iterator[None]:
         killer.join()
 
 
-@fault("Python workers out of memory", lasts_s=8)
+@fault("Python workers out of memory", lasts_s=8, is_slow=True)
 def python_workers_out_of_memory(system: System) -> Iterator[None]:
-    """They get no more address space than they have."""
+    """They get no more address space than they have.
+
+    One that cannot start a thread then waits for it for good (CPython's ``Thread.start``), until ``range_limit_s``
+    ends it.
+    """
     limited: dict[psutil.Process, tuple[int, int]] = {}
     done = threading.Event()
 

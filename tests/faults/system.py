@@ -154,7 +154,10 @@ def running_system(
     """Run a stream with a champion meanwhile, and end all of it."""
     hooks = Hooks(folder / "hooks")
     (folder / "hooks").mkdir(parents=True)
-    with prepared_stream(stack, folder / "drop", topic, **variables) as stream:
+    # A worker that hangs is ended sooner than by default, but never while it waits for a broker or HDFS: that takes up
+    # to a minute and a quarter, and must not look like its clip's fault.
+    limits = {"RANGE_LIMIT_S": "150", "CLIP_LIMIT_S": "20", **variables}
+    with prepared_stream(stack, folder / "drop", topic, **limits) as stream:
         set_champion(stream.settings, 1)
         logs = stream.settings.state_dir / "logs"
         began = time.time()
