@@ -59,7 +59,8 @@ unit: lint ## lint, types and the tests that need no daemons
 test: lint ## lint, types, and every test, on daemons of its own
 	@$(BIN)/python -m pytest
 test-faults: install ## every fault of the table, the slow ones too
-	@FAULT_TABLES=docs/fault-tables.md $(BIN)/python -m pytest tests/faults/test_fault_table.py -m '' -s
+	@FAULT_TABLES=docs/fault-tables.md $(BIN)/python -m pytest -m '' \
+		tests/faults/test_fault_table.py tests/faults/test_disk_full.py tests/faults/test_poison_positions.py
 MINUTES ?= 30
 nemesis: install ## mix faults for MINUTES=60, in the order of SEED=1
 	@NEMESIS_MINUTES=$(MINUTES) NEMESIS_SEED=$(SEED) FAULT_TABLES=docs/fault-tables.md \

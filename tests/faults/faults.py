@@ -36,10 +36,8 @@ class Fault:
     inject: Callable[[System], AbstractContextManager[None]]
     lasts_s: float = 0.0
     """For how long it stays before it is healed, in seconds; 0 for what is over at once."""
-    is_slow: bool = False
-    """Whether its case takes too long for every test run."""
-    is_tested_elsewhere: bool = False
-    """Whether a test of its own does the same in every test run."""
+    in_every_run: bool = False
+    """Whether its case is part of every test run; the others take too long together, or have a test of their own."""
     is_borne: bool = False
     """Whether clips have to get their rows while it lasts, not only after it."""
 
@@ -63,11 +61,17 @@ def fault(
 
 # Processes of ours that are killed.
 
+_IN_EVERY_RUN = {
+    "run worker killed inside the write",
+    "run worker killed after the rename",
+    "run worker killed inside the transaction",
+    "planner killed after it writes its plan",
+    "producer killed between acknowledgement and memory",
+}
 
-def _killed_at_seam(
-    name: str, seam: str, when: str, *, delay_s: float = 0.0, in_producer: bool = False, is_slow: bool = False
-) -> None:
-    @fault(name, is_slow=is_slow)
+
+def _killed_at_seam(name: str, seam: str, when: str, *, delay_s: float = 0.0, in_producer: bool = False) -> None:
+    @fault(name, in_every_run=name in _IN_EVERY_RUN)
     def killed(system: System) -> Iterator[None]:
         system.hooks.arm(seam, when, delay_s=delay_s, in_producer=in_producer)
         try:
@@ -82,26 +86,26 @@ for _when in ("before", "after"):
     _killed_at_seam(f"run worker killed {_when} writing", "write", _when)
     _killed_at_seam(f"run worker killed {_when} the rename", "rename", _when)
     _killed_at_seam(f"run worker killed {_when} the transaction", "transaction", _when)
-    _killed_at_seam(f"run worker killed {_when} it takes the lease", "lease", _when, is_slow=True)
-    _killed_at_seam(f"run worker killed {_when} it begins an attempt", "attempt", _when, is_slow=True)
+    _killed_at_seam(f"run worker killed {_when} it takes the lease", "lease", _when)
+    _killed_at_seam(f"run worker killed {_when} it begins an attempt", "attempt", _when)
     _killed_at_seam(f"planner killed {_when} it writes its plan", "plan", _when)
     _killed_at_seam(f"daemon killed {_when} launching a run", "launch", _when)
 _killed_at_seam("run worker killed while it reads", "read", "before", delay_s=0.3)
 _killed_at_seam("run worker killed inside the write", "create", "after")
 _killed_at_seam("run worker killed inside the transaction", "rows", "after")
-_killed_at_seam("run worker killed before it lets the lease go", "release", "before", is_slow=True)
+_killed_at_seam("run worker killed before it lets the lease go", "release", "before")
 _killed_at_seam("producer killed between sending and acknowledgement", "send", "after", in_producer=True)
 _killed_at_seam("producer killed between acknowledgement and memory", "memory", "before", in_producer=True)
-_killed_at_seam("producer killed after it remembered", "memory", "after", in_producer=True, is_slow=True)
+_killed_at_seam("producer killed after it remembered", "memory", "after", in_producer=True)
 
 
-@fault("run worker killed", is_tested_elsewhere=True)
+@fault("run worker killed")
 def run_worker_killed(system: System) -> Iterator[None]:
     yield
     wait_until(lambda: kill_worker_at_work(system.stream, []), patience_s=system.patience_s)
 
 
-@fault("run terminated", is_tested_elsewhere=True)
+@fault("run terminated")
 def run_terminated(system: System) -> Iterator[None]:
     yield
     wait_until(lambda: alive(system.stream), patience_s=system.patience_s)
@@ -124,21 +128,21 @@ def run_worker_frozen(system: System) -> Iterator[None]:
                 process.resume()
 
 
-@fault("producer killed", is_tested_elsewhere=True)
+@fault("producer killed")
 def producer_killed(system: System) -> Iterator[None]:
     yield
     wait_until(system.producer)
     (system.producer() or psutil.Process(-1)).kill()
 
 
-@fault("daemon killed", is_tested_elsewhere=True)
+@fault("daemon killed")
 def daemon_killed(system: System) -> Iterator[None]:
     wait_until(system.daemon)
     kill_tree((system.daemon() or psutil.Process(-1)).pid)
     yield
 
 
-@fault("daemon, code servers and runs killed", is_tested_elsewhere=True)
+@fault("daemon, code servers and runs killed")
 def daemon_and_runs_killed(system: System) -> Iterator[None]:
     wait_until(system.daemon)
     kill_tree((system.daemon() or psutil.Process(-1)).pid)
@@ -146,7 +150,7 @@ def daemon_and_runs_killed(system: System) -> Iterator[None]:
     yield
 
 
-@fault("code servers killed")
+@fault("code servers killed", in_every_run=True)
 def code_servers_killed(system: System) -> Iterator[None]:
     """And the run at work, so that another one has to be launched."""
     wait_until(system.code_servers)
@@ -157,7 +161,7 @@ def code_servers_killed(system: System) -> Iterator[None]:
 # The broker.
 
 
-@fault("broker killed", is_tested_elsewhere=True)
+@fault("broker killed")
 def broker_killed(system: System) -> Iterator[None]:
     _kill(system, "kafka")
     yield
@@ -173,7 +177,7 @@ def broker_frozen(system: System) -> Iterator[None]:
         os.kill(pid, signal.SIGCONT)
 
 
-@fault("topic recreated")
+@fault("topic recreated", in_every_run=True)
 def topic_recreated(system: System) -> Iterator[None]:
     from kafka.errors import KafkaError
 
@@ -194,7 +198,7 @@ def topic_recreated(system: System) -> Iterator[None]:
     wait_until(is_another, patience_s=system.patience_s)
 
 
-@fault("records deleted past the cursor")
+@fault("records deleted past the cursor", in_every_run=True)
 def records_deleted(system: System) -> Iterator[None]:
     """What was sent meanwhile is gone before anybody reads it: whoever could read it is stopped."""
     from kafka import TopicPartition
@@ -232,13 +236,13 @@ def partitions_added(system: System) -> Iterator[None]:
 # HDFS.
 
 
-@fault("NameNode killed", is_slow=True)
+@fault("NameNode killed")
 def namenode_killed(system: System) -> Iterator[None]:
     _kill(system, "namenode")
     yield
 
 
-@fault("NameNode in safe mode", lasts_s=15)
+@fault("NameNode in safe mode", lasts_s=15, in_every_run=True)
 def namenode_in_safe_mode(system: System) -> Iterator[None]:
     _dfsadmin(system, "-safemode", "enter")
     try:
@@ -247,7 +251,7 @@ def namenode_in_safe_mode(system: System) -> Iterator[None]:
         _dfsadmin(system, "-safemode", "leave")
 
 
-@fault("DataNode killed", is_slow=True)
+@fault("DataNode killed")
 def datanode_killed(system: System) -> Iterator[None]:
     _kill(system, "datanode")
     yield
@@ -264,7 +268,7 @@ def datanode_killed_mid_write(system: System) -> Iterator[None]:
         system.hooks.disarm()
 
 
-@fault("lake full", lasts_s=15)
+@fault("lake full", lasts_s=15, in_every_run=True)
 def lake_full(system: System) -> Iterator[None]:
     _set_space_quota(system, 1)
     try:
@@ -286,7 +290,7 @@ def connect_server_killed(system: System) -> Iterator[None]:
         system.hooks.disarm()
 
 
-@fault("Python workers killed", lasts_s=5)
+@fault("Python workers killed", lasts_s=5, in_every_run=True)
 def python_workers_killed(system: System) -> Iterator[None]:
     """Again and again, as the system does that has no memory left."""
     killed, done = threading.Event(), threading.Event()
@@ -308,7 +312,7 @@ def python_workers_killed(system: System) -> Iterator[None]:
         killer.join()
 
 
-@fault("Python workers out of memory", lasts_s=8, is_slow=True)
+@fault("Python workers out of memory", lasts_s=8)
 def python_workers_out_of_memory(system: System) -> Iterator[None]:
     """They get no more address space than they have.
 
@@ -342,7 +346,7 @@ def python_workers_out_of_memory(system: System) -> Iterator[None]:
 # The database.
 
 
-@fault("database full", lasts_s=15)
+@fault("database full", lasts_s=15, in_every_run=True)
 def database_full(system: System) -> Iterator[None]:
     system.hooks.fill_database(True)
     try:
@@ -351,7 +355,7 @@ def database_full(system: System) -> Iterator[None]:
         system.hooks.fill_database(False)
 
 
-@fault("database locked", lasts_s=32, is_slow=True)
+@fault("database locked", lasts_s=32)
 def database_locked(system: System) -> Iterator[None]:
     """For longer than a writer waits."""
     connection = sqlite3.connect(system.stream.database.url.database or "", timeout=60, isolation_level=None)
@@ -397,7 +401,7 @@ def four_writers(system: System) -> Iterator[None]:
 # MLflow.
 
 
-@fault("MLflow down, no model loaded", lasts_s=10)
+@fault("MLflow down, no model loaded", lasts_s=10, in_every_run=True)
 def mlflow_down_cold(system: System) -> Iterator[None]:
     """No run is at work when it goes; the next one has to ask for the champion."""
     with _without_mlflow(system):
@@ -431,7 +435,7 @@ def mlflow_answers_500(system: System) -> Iterator[None]:
 
 
 def _clock_off(name: str, seconds: float, *, kills: bool) -> None:
-    @fault(name, lasts_s=10, is_borne=True)
+    @fault(name, lasts_s=10, in_every_run=kills, is_borne=True)
     def off(system: System) -> Iterator[None]:
         if kills:
             wait_until(lambda: kill_worker_at_work(system.stream, []), patience_s=system.patience_s)

@@ -31,10 +31,8 @@ def system(stack: Settings, tmp_path_factory: pytest.TempPathFactory) -> Iterato
 
 
 def marked(fault: Fault) -> object:
-    is_default = not (fault.is_slow or fault.is_tested_elsewhere)
-    return pytest.param(
-        fault, id=fault.name.replace(",", "").replace(" ", "-"), marks=() if is_default else pytest.mark.nemesis
-    )
+    marks = () if fault.in_every_run else pytest.mark.nemesis
+    return pytest.param(fault, id=fault.name.replace(",", "").replace(" ", "-"), marks=marks)
 
 
 @pytest.mark.parametrize("fault", map(marked, FAULTS.values()))
