@@ -34,7 +34,13 @@ def test_the_stream_bears_its_load(
     seconds = 60 * float(os.environ.get("SOAK_MINUTES") or 30)
     folder = tmp_path_factory.mktemp("soak")
     # At the defaults of a real stream, but for the grace time of the tests.
-    limits = {"MAX_CLIPS_PER_BATCH": "128", "LEASE_S": "30", "DRAIN_QUIET_S": "5", "RANGE_GRACE_S": "60"}
+    limits = {
+        "MAX_RUN_S": "600",
+        "MAX_CLIPS_PER_BATCH": "128",
+        "LEASE_S": "30",
+        "DRAIN_QUIET_S": "5",
+        "RANGE_GRACE_S": "60",
+    }
     with running_system(stack, folder, TOPIC, seed=1, **limits) as system:
 
         def say(line: str) -> None:
