@@ -24,6 +24,7 @@ from tests.faults.tables import publish
 TOPIC = "test_soak"
 BURST_S = 10.0
 WARM_UP, MEASURED = 60, 600
+_LIMITS = ("max_run_s", "max_clips_per_batch", "lease_s", "drain_quiet_s", "range_grace_s", "range_limit_s", "settle_s")
 
 
 @pytest.mark.soak
@@ -33,14 +34,8 @@ def test_the_stream_bears_its_load(
 ) -> None:
     seconds = 60 * float(os.environ.get("SOAK_MINUTES") or 30)
     folder = tmp_path_factory.mktemp("soak")
-    # At the defaults of a real stream, but for the grace time of the tests.
-    limits = {
-        "MAX_RUN_S": "600",
-        "MAX_CLIPS_PER_BATCH": "128",
-        "LEASE_S": "30",
-        "DRAIN_QUIET_S": "5",
-        "RANGE_GRACE_S": "60",
-    }
+    # As they are by default.
+    limits = {name.upper(): str(Settings.model_fields[name].default) for name in _LIMITS}
     with running_system(stack, folder, TOPIC, seed=1, **limits) as system:
 
         def say(line: str) -> None:
