@@ -67,7 +67,7 @@ def build_audio_clips_sensor(stream: Stream) -> dg.SensorDefinition:
         news = _producer_news(context.instance, stream, producer)
         try:
             state = topic_state(settings, stream.topic)
-            if leases.is_held(database, stream.topic):
+            if leases.is_held(database, stream.topic, settings.lease_s):
                 # The run that holds it takes what arrives.
                 return _skip(f"a run is draining {stream.topic}", stream, producer, news)
             planned = _plan_new(context, stream, settings, database, state)

@@ -111,7 +111,7 @@ def build_streaming_results_sensor(stream: Stream) -> dg.SensorDefinition:
         description="Draws streaming_results again when there are new predictions.",
     )
     def streaming_results_sensor(
-        context: dg.SensorEvaluationContext, database: dg.ResourceParam[Database]
+        context: dg.SensorEvaluationContext, settings: dg.ResourceParam[Settings], database: dg.ResourceParam[Database]
     ) -> dg.SensorResult | dg.SkipReason:
         try:
             database.check_migrated()
@@ -125,7 +125,7 @@ def build_streaming_results_sensor(stream: Stream) -> dg.SensorDefinition:
             return dg.SkipReason("no prediction since the last figures")
         drawn = context.instance.get_latest_materialization_event(stream.results)
         age_s = time.time() - drawn.timestamp if drawn else math.inf
-        if age_s < _EVERY_S_WHILE_DRAINING and leases.is_held(database, stream.topic):
+        if age_s < _EVERY_S_WHILE_DRAINING and leases.is_held(database, stream.topic, settings.lease_s):
             return dg.SkipReason(f"a run is draining {stream.topic}: the figures wait until it is done or they are old")
         return dg.SensorResult(run_requests=[dg.RunRequest(run_key=mark)], cursor=mark)
 

@@ -226,6 +226,24 @@ def test_a_lease_has_one_holder_and_its_token_grows(database: Database) -> None:
     assert leases.acquire(database, "other_topic", "a", 30, now=NOW) == 1
 
 
+def test_a_lease_from_before_the_clock_went_back_is_free_unless_its_holder_renews_it(database: Database) -> None:
+    token = leases.acquire(database, TOPIC, "a", 30, now=NOW)
+    assert token is not None
+    earlier = NOW - timedelta(hours=1)
+    assert not leases.is_held(database, TOPIC, 30, now=earlier)
+    leases.renew(database, TOPIC, token, 30, now=earlier)
+    assert leases.is_held(database, TOPIC, 30, now=earlier)
+    assert leases.acquire(database, TOPIC, "b", 30, now=earlier) is None
+    assert leases.acquire(database, TOPIC, "b", 30, now=earlier - timedelta(hours=1)) == 2
+
+
+def test_a_lease_holds_through_small_differences_between_clocks(database: Database) -> None:
+    leases.acquire(database, TOPIC, "a", 30, now=NOW)
+    for seconds in (-29, 0, 29):
+        assert leases.is_held(database, TOPIC, 30, now=NOW + timedelta(seconds=seconds))
+    assert not leases.is_held(database, TOPIC, 30, now=NOW + timedelta(seconds=30))
+
+
 def test_a_holder_that_was_overtaken_is_fenced(database: Database) -> None:
     plan_new(database, key(0, 4))
     old = leases.acquire(database, TOPIC, "a", 30, now=NOW)
@@ -576,6 +594,7 @@ def test_a_producer_is_alive_as_long_as_it_says_so(database: Database) -> None:
     assert producers.newest(database, "another") is None
     assert producer.describe(now=soon) == "running (pid 5 on here): 3 sent, 1 refused, 2 waiting"
     assert producer.is_alive(now=soon) and not producer.is_alive(now=later)
+    assert not producer.is_alive(now=NOW - timedelta(hours=1)), "its sign is from before the clock went back"
     assert producer._replace(last_error="why").describe(now=later) == (
         f"silent since {NOW:%Y-%m-%d %H:%M:%S} UTC (pid 5 on here); why"
     )

@@ -127,7 +127,7 @@ def test_a_range_whose_attempt_fails_waits_with_the_reason_and_the_one_begun_wit
     assert run.state_of(FIRST)[0] == "committed"
     assert run.state_of(SECOND) == ("planned", 1, "the disk is full")
     assert run.state_of(THIRD) == ("planned", 0, f"its run ended with {SECOND}")
-    assert not leases.is_held(run.database, "audio_clips")
+    assert not leases.is_held(run.database, "audio_clips", run.settings.lease_s)
 
 
 def test_a_run_whose_outputs_nobody_takes_any_more_gives_the_begun_range_back(run: Run) -> None:
