@@ -5,20 +5,47 @@
 Importing this package loads none of them. Where the graph was not installed, the set is absent.
 """
 
+import hashlib
 import importlib.util
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from genres.audio.feature_set import FeatureSet
+from genres.errors import GenresError
 from genres.settings import Settings
 
 if TYPE_CHECKING:
     import numpy as np
 
 
+NETWORK_SHA256 = "a286155fee4b3b5bc1234dd03a16d8a549e110514394ce5abb017844076515f6"
+"""Of the file that `install` writes."""
+
+
 def network_file() -> Path:
     """Return where the network is kept on this machine."""
     return Settings().cache_dir / "msd_musicnn_v1.onnx"
+
+
+def installed_network() -> bytes:
+    """Return the network, as an ONNX model.
+
+    Raises
+    ------
+    GenresError
+        If it is not there, or is not the one that this code was written for.
+    """
+    path = network_file()
+    try:
+        network = path.read_bytes()
+    except OSError as error:
+        raise GenresError(f"{path} cannot be read ({error.strerror}): run {_INSTALL}") from None
+    if (sha256 := hashlib.sha256(network).hexdigest()) != NETWORK_SHA256:
+        raise GenresError(f"{path} has sha256 {sha256}, but {NETWORK_SHA256} is expected: run {_INSTALL}")
+    return network
+
+
+_INSTALL = "`python -m genres.audio.musicnn.install`, which fetches its weights"
 
 
 def _kernel(samples: "np.ndarray") -> dict[str, float]:
@@ -30,8 +57,10 @@ def _kernel(samples: "np.ndarray") -> dict[str, float]:
 def _missing() -> str | None:
     if importlib.util.find_spec("onnxruntime") is None:
         return "onnxruntime is not installed: run `make install`, or `pip install onnxruntime`"
-    if not network_file().is_file():
-        return f"there is no {network_file()}: run `python -m genres.audio.musicnn.install`, which fetches its weights"
+    try:
+        installed_network()
+    except GenresError as error:
+        return str(error)
     return None
 
 

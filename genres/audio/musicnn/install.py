@@ -10,10 +10,10 @@ import subprocess
 import sys
 import tempfile
 import zipfile
+from contextlib import suppress
 from pathlib import Path
 
-from genres.audio.musicnn import network_file
-from genres.audio.musicnn.kernel import NETWORK_SHA256
+from genres.audio.musicnn import NETWORK_SHA256, installed_network, network_file
 from genres.errors import GenresError
 
 _WHEEL = Path(__file__).with_name("wheel.txt")
@@ -30,19 +30,19 @@ def install() -> bool:
     GenresError
         If the weights cannot be fetched, or the network made of them is not the expected one.
     """
-    path = network_file()
-    if path.is_file() and hashlib.sha256(path.read_bytes()).hexdigest() == NETWORK_SHA256:
+    with suppress(GenresError):
+        installed_network()
         return False
     try:
         from genres.audio.musicnn.checkpoint import float_variables
         from genres.audio.musicnn.network import onnx_network
 
-        network = onnx_network(float_variables(*_fetched()))
+        network = onnx_network(float_variables(*fetched_checkpoint()))
     except ImportError as error:
         raise GenresError(f"{error.name} is not installed: run `make install`, or `pip install {error.name}`") from None
     if (sha256 := hashlib.sha256(network).hexdigest()) != NETWORK_SHA256:
         raise GenresError(f"the network made of the weights has sha256 {sha256}, but {NETWORK_SHA256} is expected")
-    write(path, network)
+    write(network_file(), network)
     return True
 
 
@@ -60,7 +60,7 @@ def write(path: Path, data: bytes) -> None:
         raise GenresError(f"cannot write {path} ({error.strerror}): set GENRES_CACHE_DIR to another folder") from error
 
 
-def _fetched() -> tuple[bytes, bytes]:
+def fetched_checkpoint() -> tuple[bytes, bytes]:
     """Return the checkpoint's index and data, out of the published wheel."""
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-input"]
     command += ["--retries", "1", "--timeout", str(_CONNECT_S), "--no-deps", "--only-binary", ":all:"]

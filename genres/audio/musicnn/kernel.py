@@ -20,7 +20,6 @@ References
 """
 
 import functools
-import hashlib
 import os
 from typing import TYPE_CHECKING
 
@@ -29,8 +28,7 @@ import scipy.fft
 from numpy.lib.stride_tricks import sliding_window_view
 
 from genres.audio.filter_banks import hann_window, mel_filter_bank
-from genres.audio.musicnn import MUSICNN, network_file
-from genres.errors import GenresError
+from genres.audio.musicnn import MUSICNN, installed_network
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -38,8 +36,6 @@ if TYPE_CHECKING:
 N_FFT, HOP, BANDS = 512, 256, 96
 FRAMES = 187
 """Of a patch."""
-NETWORK_SHA256 = "a286155fee4b3b5bc1234dd03a16d8a549e110514394ce5abb017844076515f6"
-"""Of the file that `genres.audio.musicnn.install` writes."""
 
 
 def musicnn(samples: np.ndarray) -> dict[str, float]:
@@ -58,7 +54,7 @@ def musicnn(samples: np.ndarray) -> dict[str, float]:
     Raises
     ------
     GenresError
-        If the network's file is not the one that this code was written for.
+        If the network is not installed.
     """
     session = _session()
     shortest = (FRAMES - 1) * HOP
@@ -101,19 +97,16 @@ def _filters() -> tuple[np.ndarray, np.ndarray]:
 
 @functools.cache
 def _session() -> "onnxruntime.InferenceSession":
+    return session_of(installed_network())
+
+
+def session_of(network: bytes) -> "onnxruntime.InferenceSession":
+    """Return an ONNX model ready to run, in the thread that runs it and in as little memory as that takes."""
     # It would report home, from a thread of its own that no fork survives, and leave an id in the user's cache folder.
     os.environ["ORT_DISABLE_TELEMETRY"] = "1"
     import onnxruntime
 
-    path = network_file()
-    network = path.read_bytes()
-    if (sha256 := hashlib.sha256(network).hexdigest()) != NETWORK_SHA256:
-        raise GenresError(
-            f"{path} has sha256 {sha256}, but {NETWORK_SHA256} is expected; "
-            "delete it and run `python -m genres.audio.musicnn.install`"
-        )
     options = onnxruntime.SessionOptions()
-    # There is a worker for each core: no pools. And no more memory than a patch needs.
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.enable_cpu_mem_arena = False
     return onnxruntime.InferenceSession(network, options, providers=["CPUExecutionProvider"])
