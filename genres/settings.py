@@ -207,8 +207,9 @@ class Settings(BaseSettings):
     @property
     def path_variables(self) -> dict[str, str]:
         """The variables that make these settings' paths mean the same in a process with another working folder."""
-        names = ("state_dir", "cache_dir", "audio", "watch_folder")
-        paths = {name: getattr(self, name) for name in names}
+        paths = {"state_dir": self.state_dir, "audio": self.audio, "watch_folder": self.watch_folder}
+        if "cache_dir" in self.model_fields_set:  # by default it is the same everywhere
+            paths["cache_dir"] = self.cache_dir
         return {f"GENRES_{name.upper()}": str(path) for name, path in paths.items() if path is not None}
 
     @property

@@ -249,9 +249,11 @@ def test_a_cache_that_cannot_be_written_is_named(tmp_path: Path) -> None:
         install.write(in_the_way / "network", b"data")
 
 
-def test_the_cache_is_a_setting(tmp_path: Path) -> None:
-    settings = Settings(cache_dir=tmp_path)
-    assert settings.path_variables["GENRES_CACHE_DIR"] == str(tmp_path)
+def test_the_cache_is_a_setting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("GENRES_CACHE_DIR", "cache")
+    assert network_file().parent == tmp_path / "cache"
+    assert Settings().path_variables["GENRES_CACHE_DIR"] == str(tmp_path / "cache")
 
 
 # The index of a checkpoint, as TensorFlow writes it.
