@@ -70,7 +70,8 @@ def fetched_checkpoint() -> tuple[bytes, bytes]:
         if done.returncode:
             reasons = [line.removeprefix("ERROR: ") for line in done.stderr.splitlines() if line.startswith("ERROR: ")]
             reason = reasons[-1] if reasons else done.stderr.strip().rpartition("\n")[2]
-            raise GenresError(f"pip cannot download its weights ({reason})")
+            again = "`python -m genres.audio.musicnn.install` tries again"
+            raise GenresError(f"pip cannot download its weights ({reason}); {again}")
         (wheel,) = Path(folder).glob("*.whl")
         with zipfile.ZipFile(wheel) as files:
             return files.read(_INDEX), files.read(_DATA)
