@@ -69,7 +69,8 @@ def build_audio_clips_sensor(stream: Stream) -> dg.SensorDefinition:
             state = topic_state(settings, stream.topic)
             if leases.is_held(database, stream.topic):
                 # The run that holds it takes what arrives.
-                return _skip(f"a run is draining {stream.topic}", stream, producer, news)
+                why = _and_why(f"a run is draining {stream.topic}", ranges.known(database, stream.topic))
+                return _skip(why, stream, producer, news)
             planned = _plan_new(context, stream, settings, database, state)
             if not (planned.new or planned.lost) and wait_for_data(settings, stream.topic, state.ends, _LONG_POLL_S):
                 state = topic_state(settings, stream.topic)
@@ -78,7 +79,8 @@ def build_audio_clips_sensor(stream: Stream) -> dg.SensorDefinition:
             return _skip(str(error), stream, producer, news)
         attempts = ranges.record_plan(database, planned)
         if not attempts and not planned.lost:
-            return _skip(planned.reason or "nothing new", stream, producer, news)
+            why = _and_why(planned.reason or "nothing new", ranges.known(database, stream.topic))
+            return _skip(why, stream, producer, news)
         result = _result(stream, database, state, planned, attempts)
         return result._replace(asset_events=[*result.asset_events, *news])
 
@@ -115,7 +117,8 @@ def build_range_reconciler(stream: Stream) -> dg.SensorDefinition:
         attempts = ranges.record_plan(database, repair)
         old = _old_partitions(context.instance, stream, database, settings)
         if not (attempts or repair.split or repair.lost or old):
-            return dg.SkipReason(waiting or "every planned range is committed, in work or young")
+            why = waiting or "every planned range is committed, in work or young"
+            return dg.SkipReason(_and_why(why, known))
         result = _result(stream, database, state, repair, attempts)
         prune = [stream.offset_ranges.build_delete_request(old)] if old else []
         return result._replace(dynamic_partitions_requests=[*(result.dynamic_partitions_requests or []), *prune])
@@ -170,7 +173,7 @@ def _result(
         run_requests=requests,
         dynamic_partitions_requests=[stream.offset_ranges.build_add_request(keys)] if keys else [],
         cursor=",".join(f"{partition}={end}" for partition, end in state.ends.items()),
-        asset_events=[_lag(stream, database, state), *_losses(stream, planned)],
+        asset_events=[lag_observation(stream, database, state), *_losses(stream, planned)],
     )
 
 
@@ -195,6 +198,11 @@ def _producer_news(
     ]
 
 
+def _and_why(reason: str, known: list[StreamRange]) -> str:
+    """Add to a reason what ranges that were tried wait for."""
+    return "; ".join([reason, *(found.describe() for found in ranges.waiting(known) if found.reason not in reason)])
+
+
 def _skip(
     reason: str, stream: Stream, producer: Producer | None, news: list[dg.AssetCheckEvaluation]
 ) -> dg.SensorResult:
@@ -214,7 +222,8 @@ def lag(database: Database, state: TopicState) -> int:
     return waiting
 
 
-def _lag(stream: Stream, database: Database, state: TopicState) -> dg.AssetObservation:
+def lag_observation(stream: Stream, database: Database, state: TopicState) -> dg.AssetObservation:
+    """Say how many clips wait, and how far the topic reaches."""
     return dg.AssetObservation(
         stream.clips,
         metadata={

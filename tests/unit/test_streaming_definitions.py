@@ -22,7 +22,7 @@ from streaming_sensors import sensors
 from streaming_sensors.definitions import build_defs
 from streaming_sensors.sensors import _losses, _with_champion, build_audio_clips_sensor, lag
 from streaming_sensors.stream import Stream
-from streaming_sensors.stream_assets import build_producer_alive
+from streaming_sensors.stream_checks import build_stream_checks
 from streaming_sensors.stream_run import NO_CHAMPION
 from streaming_sensors.topic import TopicState
 
@@ -34,16 +34,17 @@ UPSTREAM = {
 }
 SENSORS = {
     "audio_clips_sensor": "stream_batch_job",
+    "audio_clips_observer": None,
     "range_reconciler": "stream_batch_job",
     "streaming_results_sensor": "streaming_results_job",
 }
 CHECKS = {
     ("audio_clips", "nothing_lost"),
     ("audio_clips", "producer_alive"),
-    *(
-        ("streaming_results", name)
-        for name in ("consumer_lag", "quarantine_rate", "label_set", "feature_drift", "batch_checks")
-    ),
+    ("audio_clips", "consumer_lag"),
+    ("stream_predictions", "complete"),
+    ("stream_predictions", "quarantine_rate"),
+    *(("streaming_results", name) for name in ("label_set", "feature_drift", "batch_checks")),
 }
 STREAM = Stream(Settings(stream_dataset="mine").streams[0])
 HEAVY = (
@@ -98,7 +99,7 @@ def test_every_sensor_says_what_it_does_and_is_on(definitions: dg.Definitions, s
     found = definitions.resolve_sensor_def(sensor)
     assert found.description and len(found.description) > 20
     assert found.default_status == dg.DefaultSensorStatus.RUNNING
-    assert found.job_name == SENSORS[sensor]
+    assert (found.job_name if found.targets else None) == SENSORS[sensor]
 
 
 def test_predictions_have_a_freshness_policy_which_the_daemon_watches(specs: dict[str, dg.AssetSpec]) -> None:
@@ -184,10 +185,12 @@ def test_lag_counts_what_is_neither_committed_nor_lost(database: Database) -> No
 
 
 def test_a_silent_producer_fails_its_check(database: Database) -> None:
-    alive = build_producer_alive(STREAM)
+    (alive,) = [
+        found for found in build_stream_checks(STREAM) if [key.name for key in found.check_keys] == ["producer_alive"]
+    ]
 
     def evaluate() -> dg.AssetCheckResult:
-        return alive(database=database)
+        return alive(settings=Settings(stream_dataset="mine"), database=database)
 
     found = evaluate()
     assert (found.passed, found.severity) == (False, dg.AssetCheckSeverity.WARN)
