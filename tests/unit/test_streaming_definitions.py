@@ -18,9 +18,16 @@ from genres.store.stream_ledger import commits, producers, ranges
 from genres.store.stream_ledger.commits import RangeResult
 from genres.store.stream_ledger.producers import SILENT_S, Producer
 from genres.store.stream_ledger.values import Attempt, Lost, PartitionKey, Plan, Split, StreamRange
+from genres_dagster.resources import MlflowResource
 from streaming_sensors import sensors
 from streaming_sensors.definitions import build_defs
-from streaming_sensors.sensors import _losses, _with_champion, build_audio_clips_sensor, lag
+from streaming_sensors.sensors import (
+    _losses,
+    _with_champion,
+    build_audio_clips_sensor,
+    build_range_reconciler,
+    lag,
+)
 from streaming_sensors.stream import Stream
 from streaming_sensors.stream_checks import build_stream_checks
 from streaming_sensors.stream_run import NO_CHAMPION
@@ -270,6 +277,26 @@ def test_a_run_that_never_starts_holds_its_range_only_so_long(monkeypatch: pytes
         assert sensors._held(instance, STREAM) == {"a range"}
         monkeypatch.setattr(sensors, "_START_S", -1.0)
         assert not sensors._held(instance, STREAM)
+
+
+def test_the_reconciler_asks_again_for_what_a_killed_run_left(
+    database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = Settings(state_dir=tmp_path, stream_dataset="mine")
+    left = PartitionKey(STREAM.topic, "A" * 22, 0, 0, 3)
+    long_ago = datetime.now(UTC) - timedelta(hours=1)
+    ranges.record_plan(database, Plan(new=(Attempt(left),)), now=long_ago)
+    ranges.begin_attempt(database, left, "a run that was killed", attempt=1, now=long_ago)
+    monkeypatch.setattr(sensors, "topic_state", lambda *_: TopicState(STREAM.topic, "A" * 22, {0: 0}, {0: 3}))
+    resources = {"settings": settings, "database": database, "mlflow": MlflowResource(tracking_uri="http://h:1")}
+    with (
+        dg.DagsterInstance.ephemeral() as instance,
+        dg.build_sensor_context(instance, resources=resources) as context,
+    ):
+        found = build_range_reconciler(STREAM)(context)
+    assert isinstance(found, dg.SensorResult)
+    (request,) = found.run_requests or ()
+    assert (request.partition_key, request.run_key) == (str(left), f"{left}#2")
 
 
 @pytest.mark.parametrize("has_champion", [False, True])
