@@ -144,7 +144,7 @@ def consumer_lag(now: Observed) -> Finding:
 
 def complete(now: Observed) -> Finding:
     """Look up the rows of what the broker confirmed to the producers in the newest committed ranges."""
-    committed = ranges.history(now.database, now.stream.topic, states={"committed"})[-_NEWEST_RANGES:]
+    committed = ranges.history(now.database, now.stream.topic, states={"committed"}, newest=_NEWEST_RANGES)
     lacking = sent_files.unanswered(now.database, [found.key for found in committed])
     said = f"{len(lacking)} confirmed files have no row, of those in the newest {len(committed)} ranges"
     return Finding(

@@ -203,7 +203,7 @@ def _drift(
     """Compare the features that the model of the newest prediction reads with those that it was trained on."""
     import pandas as pd
 
-    committed = ranges.history(database, stream.topic, states={"committed"})[-_RECENT_RANGES:]
+    committed = ranges.history(database, stream.topic, states={"committed"}, newest=_RECENT_RANGES)
     version = feature_set.feature_version
     paths = [found.feature_path for found in committed if found.feature_path and found.feature_version == version]
     training = BatchTables(lake, database, stream.dataset(settings, database)).features(version)

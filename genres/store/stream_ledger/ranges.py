@@ -73,11 +73,21 @@ def find(database: Database, key: PartitionKey) -> StreamRange:
         return read_range(connection, key)
 
 
-def history(database: Database, topic: str, *, states: Collection[RangeState] | None = None) -> list[StreamRange]:
-    """Read all ranges of a topic in these states (None: in any), in the order they were planned."""
+def history(
+    database: Database, topic: str, *, states: Collection[RangeState] | None = None, newest: int | None = None
+) -> list[StreamRange]:
+    """Read a topic's ranges in the order they were planned.
+
+    Parameters
+    ----------
+    states
+        Only those in one of these states; None for all.
+    newest
+        Only so many of those planned last; None for all.
+    """
     chosen = sa.true() if states is None else RANGE.state.in_(states)
     with database.reading() as connection:
-        return read_ranges(connection, RANGE.topic == topic, chosen)
+        return read_ranges(connection, RANGE.topic == topic, chosen, newest=newest)
 
 
 def waiting(found: Collection[StreamRange]) -> list[Waiting]:
