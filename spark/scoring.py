@@ -35,7 +35,7 @@ class Scorer:
     Raises
     ------
     GenresError
-        If the model reads features that this code does not compute, or its folder is gone.
+        If the model reads features that this code does not compute, or its directory is gone.
     """
 
     def __init__(self, model: RegisteredModel, *, trained_on: Dataset, lake: Lake) -> None:
@@ -46,8 +46,8 @@ class Scorer:
         # Spark's own word for it is a path that some file of the model was not found at.
         if not lake.files.isdir(model.spark_model_path):
             raise GenresError(
-                f"{model.name} version {model.version} has no folder {lake.uri(model.spark_model_path)}: materialize "
-                "champion_model again, or point the alias at another version"
+                f"the directory of {model.name} version {model.version}, {lake.uri(model.spark_model_path)}, is gone; "
+                "point the champion at another version, or materialize genre_classifiers and champion_model"
             )
         # JSON and Parquet, no pickle.
         self._pipeline: PipelineModel = _load(lake.uri(model.spark_model_path))

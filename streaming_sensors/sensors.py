@@ -75,12 +75,12 @@ def build_audio_clips_sensor(stream: Stream) -> dg.SensorDefinition:
             if not (planned.new or planned.lost) and wait_for_data(settings, stream.topic, state.ends, _LONG_POLL_S):
                 state = topic_state(settings, stream.topic)
                 planned = _plan_new(context, stream, settings, database, state)
+            attempts = ranges.record_plan(database, planned)
+            if not attempts and not planned.lost:
+                why = _and_why(planned.reason or "nothing new", ranges.known(database, stream.topic))
+                return _skip(why, stream, producer, news)
         except GenresError as error:
             return _skip(str(error), stream, producer, news)
-        attempts = ranges.record_plan(database, planned)
-        if not attempts and not planned.lost:
-            why = _and_why(planned.reason or "nothing new", ranges.known(database, stream.topic))
-            return _skip(why, stream, producer, news)
         result = _result(stream, database, state, planned, attempts)
         return result._replace(asset_events=[*result.asset_events, *news])
 

@@ -323,7 +323,7 @@ class StreamRun:
         return session
 
     def _find_champion(self) -> RegisteredModel | None:
-        """Resolve the champion, once for the run: should the alias move meanwhile, the next run takes the other one."""
+        """Resolve the champion, once for the run."""
         if self._champion is None:
             self._champion = self._mlflow.open().find_champion(self._dataset_id)
         return self._champion

@@ -53,7 +53,6 @@ class Run:
         self.begun = {key: threading.Event() for key in (FIRST, SECOND, THIRD)}
         self.before_commit: Commit = lambda key: None
         self.topic: Callable[[], TopicState] = lambda: TOPIC
-        self.champion: Callable[[str], Any] = lambda dataset: Scorer.model
         for place, name, stand_in in (
             (stream_run, "topic_state", lambda settings, topic: self.topic()),
             (stream_run, "wait_for_data", lambda settings, topic, ends, timeout_s: False),
@@ -80,9 +79,7 @@ class Run:
             log=logging.getLogger("run"),
             instance=SimpleNamespace(add_dynamic_partitions=lambda name, keys: None),
         )
-        mlflow: Any = SimpleNamespace(
-            open=lambda: SimpleNamespace(find_champion=lambda dataset: self.champion(dataset))
-        )
+        mlflow: Any = SimpleNamespace(open=lambda: SimpleNamespace(find_champion=lambda dataset: Scorer.model))
         lake: Any = SimpleNamespace(uri=lambda path: path)
         spark: Any = SimpleNamespace(spark_session=None)
         stream = Stream(self.settings.streams[0])
@@ -193,22 +190,3 @@ def test_a_range_that_a_killed_run_left_is_taken_before_new_ones(run: Run) -> No
     assert [key for key, asset in run() if asset == "stream_predictions"] == [FIRST, SECOND, THIRD]
     assert ranges.find(run.database, SECOND).attempts == 2
     assert run.state_of(SECOND)[0] == "committed"
-
-
-def test_a_champion_that_changes_meanwhile_is_the_next_runs(run: Run) -> None:
-    asked: list[str] = []
-    scored_by: list[int] = []
-
-    def moved(dataset: str) -> Any:
-        asked.append(dataset)
-        return SimpleNamespace(**{**vars(Scorer.model), "version": len(asked)})
-
-    def note(*given: Any, **named: Any) -> Any:
-        scored_by.append(given[2].model.version)
-        return commit(*given, **named)
-
-    commit, run._commit = run._commit, note  # type: ignore[method-assign]
-    run.champion = moved
-    assert len(list(run())) == 6
-    assert scored_by == [1, 1, 1]
-    assert len(asked) == 1

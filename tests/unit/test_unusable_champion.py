@@ -26,6 +26,7 @@ from genres.store.stream_ledger import ranges
 from genres.store.stream_ledger.values import Attempt, PartitionKey, Plan
 from genres_cli import main
 from genres_dagster.resources import MlflowResource
+from local_stack.stack import ServiceStatus
 from streaming_sensors import sensors, stream_run
 from streaming_sensors.range_work import RangeWork, StoredFeatures
 from streaming_sensors.sensors import build_audio_clips_sensor, build_range_reconciler
@@ -52,7 +53,10 @@ def present_features(**changes: str) -> RegisteredModel:
 
 CHAMPIONS: dict[str, tuple[Callable[[], RegisteredModel | None], str]] = {
     "missing": (lambda: None, "no champion model for dataset 'mine' yet: the clips wait until there is one"),
-    "without a folder": (present_features, "genres-mine version 3 has no folder hdfs://h/genres/mine/models/v3: "),
+    "without a folder": (
+        present_features,
+        "the directory of genres-mine version 3, hdfs://h/genres/mine/models/v3, is gone; ",
+    ),
     "of other features": (lambda: version(feature_version="gtzan57-0"), "features gtzan57-0 are not computed any more"),
     "with wrong tags": (
         lambda: present_features(is_calibrated="perhaps"),
@@ -157,6 +161,7 @@ def test_the_command_says_it(failed_with: str, capsys: pytest.CaptureFixture[str
     main._show_status(as_json=True)
     (row,) = [row for row in json.loads(capsys.readouterr().out) if row["service"] == "stream"]
     assert (row["state"], row["reason"]) == ("waiting", f"3 clips wait: {failed_with}")
+    assert row.keys() == set(ServiceStatus._fields)
 
 
 @pytest.mark.usefixtures("failed_with")

@@ -58,6 +58,37 @@ def sent_from(database: Database, path: str, *, host: str) -> list[SentFile]:
         return [SentFile(*row) for row in connection.execute(query)]
 
 
+def within(database: Database, key: PartitionKey) -> list[SentFile]:
+    """List the files whose clips the broker confirmed at offsets of a range."""
+    return _read(database, _lies_within(key))
+
+
+def unanswered(database: Database, keys: Collection[PartitionKey]) -> list[SentFile]:
+    """List the files whose clips the broker confirmed at offsets of these ranges, and which have no row at all."""
+    has_row = [
+        sa.exists().where(table.c.sha256 == tables.SENT_FILES.c.sha256)
+        for table in (tables.STREAM_PREDICTIONS, tables.STREAM_QUARANTINE)
+    ]
+    return _read(database, sa.or_(sa.false(), *map(_lies_within, keys)), ~sa.or_(*has_row))
+
+
+def _read(database: Database, *chosen: sa.ColumnElement[bool]) -> list[SentFile]:
+    query = sa.select(*(tables.SENT_FILES.c[name] for name in SentFile._fields)).where(*chosen)
+    with database.reading() as connection:
+        return [SentFile(*row) for row in connection.execute(query)]
+
+
+def _lies_within(key: PartitionKey) -> sa.ColumnElement[bool]:
+    columns = tables.SENT_FILES.c
+    return (
+        (columns.topic == key.topic)
+        & (columns.topic_id == key.topic_id)
+        & (columns.kafka_partition == key.kafka_partition)
+        & (columns.kafka_offset >= key.start_offset)
+        & (columns.kafka_offset < key.end_offset)
+    )
+
+
 def lost(database: Database, topic: str, topic_id: str, beginnings: Mapping[int, int]) -> list[SentFile]:
     """List the files whose clips nobody can read from the topic any more, and nobody had read before.
 
@@ -81,43 +112,12 @@ def lost(database: Database, topic: str, topic_id: str, beginnings: Mapping[int,
         for partition, beginning in beginnings.items()
         if beginning
     ]
-    return _read(database, columns.topic == topic, sa.or_(columns.topic_id != topic_id, *deleted), ~_has_row())
-
-
-def within(database: Database, key: PartitionKey) -> list[SentFile]:
-    """List the files whose clips the broker confirmed at offsets of a range."""
-    return _read(database, _lies_within(key))
-
-
-def unanswered(database: Database, keys: Collection[PartitionKey]) -> list[SentFile]:
-    """List the files whose clips the broker confirmed at offsets of these ranges, and which have no row."""
-    if not keys:
-        return []
-    return _read(database, sa.or_(*map(_lies_within, keys)), ~_has_row())
-
-
-def _read(database: Database, *chosen: sa.ColumnElement[bool]) -> list[SentFile]:
-    query = sa.select(*(tables.SENT_FILES.c[name] for name in SentFile._fields)).where(*chosen)
+    has_row = [
+        sa.exists().where(table.c.sha256 == columns.sha256)
+        for table in (tables.STREAM_PREDICTIONS, tables.STREAM_QUARANTINE)
+    ]
+    query = sa.select(*(columns[name] for name in SentFile._fields)).where(
+        columns.topic == topic, sa.or_(columns.topic_id != topic_id, *deleted), ~sa.or_(*has_row)
+    )
     with database.reading() as connection:
         return [SentFile(*row) for row in connection.execute(query)]
-
-
-def _lies_within(key: PartitionKey) -> sa.ColumnElement[bool]:
-    columns = tables.SENT_FILES.c
-    return (
-        (columns.topic == key.topic)
-        & (columns.topic_id == key.topic_id)
-        & (columns.kafka_partition == key.kafka_partition)
-        & (columns.kafka_offset >= key.start_offset)
-        & (columns.kafka_offset < key.end_offset)
-    )
-
-
-def _has_row() -> sa.ColumnElement[bool]:
-    """Whether a file's clip has been predicted or refused."""
-    return sa.or_(
-        *(
-            sa.exists().where(table.c.sha256 == tables.SENT_FILES.c.sha256)
-            for table in (tables.STREAM_PREDICTIONS, tables.STREAM_QUARANTINE)
-        )
-    )
