@@ -1,13 +1,18 @@
 """The streaming code location as a whole, and what its sensors count: it loads lightly and says what it is."""
 
+import asyncio
 import subprocess
 import sys
+import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import dagster as dg
 import pytest
 import sqlalchemy as sa
+from dagster._core.definitions import freshness_evaluator
+from dagster._core.definitions.freshness_evaluator import TimeWindowFreshnessPolicyEvaluator
+from dagster._core.loader import LoadingContextForTest
 from dagster._core.test_utils import create_run_for_test
 
 from genres.audio.gtzan57 import GTZAN57
@@ -18,6 +23,7 @@ from genres.store.stream_ledger import commits, producers, ranges
 from genres.store.stream_ledger.commits import RangeResult
 from genres.store.stream_ledger.producers import SILENT_S, Producer
 from genres.store.stream_ledger.values import Attempt, Lost, PartitionKey, Plan, Split, StreamRange
+from genres_dagster.launch import open_instance
 from genres_dagster.resources import MlflowResource
 from streaming_sensors import sensors
 from streaming_sensors.definitions import build_defs
@@ -321,3 +327,21 @@ def test_what_waits_for_a_champion_is_tried_again_when_there_is_one(
     left, why = _with_champion(retry, known, STREAM, settings, database, Registry())  # type: ignore[arg-type]
     assert left == (retry if has_champion else retry[1:])
     assert why == ("" if has_champion else f"3 clips: {NO_CHAMPION} for dataset 'mine' yet: the clips wait")
+
+
+def test_predictions_go_stale_while_nothing_arrives(
+    definitions: dg.Definitions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    node = definitions.resolve_asset_graph().get(STREAM.predictions)
+    monkeypatch.setenv("DAGSTER_HOME", "")  # put back at the end
+    with open_instance(Settings(state_dir=tmp_path)) as instance:
+        assert instance.freshness_enabled, "the daemon evaluates it"
+
+        def state_after(hours: float) -> str:
+            monkeypatch.setattr(freshness_evaluator, "get_current_timestamp", lambda: time.time() + hours * 3600)
+            context = LoadingContextForTest(instance)
+            return asyncio.run(TimeWindowFreshnessPolicyEvaluator().evaluate_freshness(context, node)).value
+
+        assert state_after(0) == "UNKNOWN", "nothing was ever predicted"
+        instance.report_runless_asset_event(dg.AssetMaterialization(STREAM.predictions, partition="a range"))
+        assert [state_after(hours) for hours in (0, 5, 7, 49)] == ["PASS", "PASS", "WARN", "FAIL"]
