@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from genres.settings import Settings
     from genres.store.stream_ledger.producers import Producer
+    from genres.store.stream_ledger.ranges import Waiting
 
 NO_CHAMPION = 3
 """Exit code of a run that ended well but found no model worth predicting with."""
@@ -93,7 +94,7 @@ def down() -> None:
 @app.command()
 @_as_json
 def status(as_json: bool) -> None:
-    """Show each service and each stream's producer, and how it is."""
+    """Show each service, each stream's producer and what waits."""
     _show_status(as_json=as_json)
 
 
@@ -300,31 +301,39 @@ def _show_status(*, as_json: bool) -> None:
     settings = Settings()
     require_addresses(settings)
     services = ask(settings)
-    producers = _producers(settings)
+    streams = settings.streams
+    producers, waiting = _producers_and_waiting(settings)
     if as_json:
         rows = [service._asdict() for service in services]
-        _print_json([*rows, *report.producer_rows(settings.streams, producers, settings.state_dir / "logs")])
+        rows += report.producer_rows(streams, producers, settings.state_dir / "logs")
+        _print_json([*rows, *report.stream_rows(streams, waiting)])
     else:
         console = _console()
         console.print(report.status_table(services))
-        for line in report.producer_lines(settings.streams, producers):
+        for line in (*report.producer_lines(streams, producers), *report.waiting_lines(streams, waiting)):
             console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
-def _producers(settings: "Settings") -> "list[Producer | None]":
-    """Look up each stream's producer; there is none as long as there are no tables."""
+def _producers_and_waiting(settings: "Settings") -> "tuple[list[Producer | None], list[list[Waiting]]]":
+    """Look up each stream's producer and what its clips wait for; there is neither as long as there are no tables."""
     from genres.store.database import Database
+    from genres.store.stream_ledger import ranges
     from genres.store.stream_ledger.producers import newest
 
+    topics = [stream.topic for stream in settings.streams]
+    nothing: tuple[list[Producer | None], list[list[Waiting]]] = ([None for _ in topics], [[] for _ in topics])
     if settings.database == f"sqlite:///{settings.state_dir / 'genres.db'}" and not settings.state_dir.exists():
-        return [None for _ in settings.streams]  # who asks for the status of nothing makes no folder
+        return nothing  # who asks for the status of nothing makes no folder
     database = Database(settings.database)
     try:
         database.check_migrated()
-        return [newest(database, stream.topic) for stream in settings.streams]
+        return (
+            [newest(database, topic) for topic in topics],
+            [ranges.waiting(ranges.known(database, topic)) for topic in topics],
+        )
     except GenresError as error:
         _console(stderr=True).print(f"producers: {error}", markup=False, highlight=False, soft_wrap=True)
-        return [None for _ in settings.streams]
+        return nothing
 
 
 def _console(*, stderr: bool = False) -> "Console":

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from genres.settings import StreamSettings
     from genres.store.database import Database
     from genres.store.stream_ledger.producers import Producer
+    from genres.store.stream_ledger.ranges import Waiting
     from local_stack.stack import ServiceStatus
 
 _COLOURS = {"running": "green", "external": "green", "starting": "yellow", "stopped": "dim", "unhealthy": "red"}
@@ -74,6 +75,30 @@ def producer_rows(
             }
         )
     return rows
+
+
+def waiting_lines(streams: "Sequence[StreamSettings]", waiting: "Sequence[Sequence[Waiting]]") -> list[str]:
+    """Return a line about each reason for which clips of a stream wait."""
+    return [
+        f"stream {stream.topic}: {found.describe()}"
+        for stream, reasons in zip(streams, waiting, strict=True)
+        for found in reasons
+    ]
+
+
+def stream_rows(streams: "Sequence[StreamSettings]", waiting: "Sequence[Sequence[Waiting]]") -> list[dict[str, Any]]:
+    """Return the streams whose clips wait, and for what, with the keys of a service."""
+    return [
+        {
+            "service": "_".join(filter(None, ("stream", stream.name))),
+            "state": "waiting",
+            **dict.fromkeys(("pid", "memory_bytes", "data_dir", "log", "ui")),
+            "address": stream.topic,
+            "reason": "; ".join(found.describe() for found in reasons),
+        }
+        for stream, reasons in zip(streams, waiting, strict=True)
+        if reasons
+    ]
 
 
 def predictions_table(rows: list[dict[str, Any]], *, name: str) -> Table:

@@ -5,6 +5,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, cast
 
 from genres.audio.feature_sets import feature_set_of
+from genres.errors import GenresError
 from genres.store.lake import Lake
 from genres.store.ledger import Dataset
 from genres.store.model_facts import RegisteredModel
@@ -34,7 +35,7 @@ class Scorer:
     Raises
     ------
     GenresError
-        If the model reads features that this code does not compute.
+        If the model reads features that this code does not compute, or its directory is gone.
     """
 
     def __init__(self, model: RegisteredModel, *, trained_on: Dataset, lake: Lake) -> None:
@@ -42,6 +43,12 @@ class Scorer:
         self.trained_on = trained_on
         self.feature_set = feature_set_of(model.feature_version)
         """The features that it reads."""
+        # Spark's own word for it is a path that some file of the model was not found at.
+        if not lake.files.isdir(model.spark_model_path):
+            raise GenresError(
+                f"the directory of {model.name} version {model.version}, {lake.uri(model.spark_model_path)}, is gone; "
+                "point the champion at another version, or materialize genre_classifiers and champion_model"
+            )
         # JSON and Parquet, no pickle.
         self._pipeline: PipelineModel = _load(lake.uri(model.spark_model_path))
         self.genres: list[str] = list(cast("IndexToString", self._pipeline.stages[-1]).getLabels())

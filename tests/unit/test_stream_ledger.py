@@ -608,3 +608,51 @@ def test_a_producer_is_alive_as_long_as_it_says_so(database: Database) -> None:
     producers.beat(database, running)
     producers.beat(database, again._replace(beat_at=now, ended_at=now))
     assert producers.newest(database, TOPIC) == running
+
+
+def test_what_the_broker_confirmed_is_found_by_its_range_and_by_its_lack_of_a_row(database: Database) -> None:
+    def sent(name: str, offset: int, topic_id: str = "A") -> SentFile:
+        return SentFile("here", f"/drop/{name}", 1, 1, 1, 1, name, TOPIC, topic_id, 0, offset, NOW)
+
+    files = [sent("a", 0), sent("b", 3), sent("c", 4), sent("d", 5, topic_id="B")]
+    sent_files.remember(database, files)
+    assert sent_files.within(database, key(0, 4)) == files[:2]
+    assert sent_files.within(database, key(4, 8)) == [files[2]]
+    plan_new(database, key(0, 4), key(4, 8))
+    commits.commit_range(database, RangeResult(key(0, 4), "r", [prediction("a")], [refused("b")]))
+    assert sent_files.unanswered(database, [key(0, 4), key(4, 8)]) == [files[2]]
+    assert sent_files.unanswered(database, [key(0, 4)]) == sent_files.unanswered(database, []) == []
+
+
+def test_outcomes_are_the_newest_of_both_kinds_without_closed_refusals(database: Database) -> None:
+    plan_new(database, key(0, 4), key(4, 8), key(8, 12))
+    commits.commit_range(
+        database, RangeResult(key(0, 4), "r", [prediction("a")], [refused("b"), refused("c")]), now=NOW
+    )
+    commits.commit_range(database, RangeResult(key(4, 8), "r", [prediction("c", 5)], [refused("d")]), now=LATER)
+
+    def found(limit: int) -> list[tuple[datetime, str, bool]]:
+        return [tuple(outcome) for outcome in results.outcomes(database, topic=TOPIC, limit=limit)]  # type: ignore[misc]
+
+    assert found(9) == [(LATER, "d", True), (LATER, "c", False), (NOW, "b", True), (NOW, "a", False)]
+    assert found(2) == [(LATER, "d", True), (LATER, "c", False)]
+    assert results.outcomes(database, topic="another", limit=9) == []
+
+
+def test_why_ranges_wait_is_summed_up_by_reason_until_they_are_begun_again(database: Database) -> None:
+    plan_new(database, key(0, 4), key(4, 8), key(8, 9), key(9, 12))
+    for of, reason in ((key(0, 4), "HDFS is full"), (key(4, 8), "HDFS is full"), (key(8, 9), "no champion")):
+        ranges.begin_attempt(database, of, "r")
+        ranges.end_attempt(database, of, "r", reason=reason, is_outage=True)
+    waiting = ranges.waiting(ranges.known(database, TOPIC))
+    assert [found.describe() for found in waiting] == ["8 clips wait: HDFS is full", "1 clips wait: no champion"]
+    ranges.begin_attempt(database, key(8, 9), "again")
+    commits.commit_range(database, RangeResult(key(0, 4), "r"))
+    assert [tuple(found) for found in ranges.waiting(ranges.known(database, TOPIC))] == [(4, "HDFS is full")]
+
+
+def test_the_newest_ranges_are_those_planned_last_in_their_order(database: Database) -> None:
+    plan_new(database, key(0, 4))
+    plan_new(database, key(4, 8), key(0, 2, partition=1), now=LATER)
+    assert [row.key for row in ranges.history(database, TOPIC, newest=2)] == [key(4, 8), key(0, 2, partition=1)]
+    assert len(ranges.history(database, TOPIC)) == 3

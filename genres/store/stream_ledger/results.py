@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from genres.store.database import Database
 from genres.store.sql import sa, tables
 from genres.store.stream_ledger.transaction import RANGE
+
+
+class Outcome(NamedTuple):
+    """What a clip ended in."""
+
+    at: datetime
+    sha256: str
+    is_refused: bool
 
 
 def predictions(
@@ -52,6 +60,24 @@ def quarantine(database: Database, *, topic: str | None = None, history: bool = 
     if not history:
         query = query.where(columns.closed_at.is_(None))
     return _rows(database, query)
+
+
+def outcomes(database: Database, *, topic: str, limit: int) -> list[Outcome]:
+    """Return what the newest clips of a topic ended in, predictions and open refusals alike, the newest first."""
+    predicted, refused = tables.STREAM_PREDICTIONS.c, tables.STREAM_QUARANTINE.c
+    newest = [
+        sa.select(predicted.predicted_at, predicted.sha256, sa.false())
+        .where(predicted.topic == topic)
+        .order_by(predicted.predicted_at.desc())
+        .limit(limit),
+        sa.select(refused.quarantined_at, refused.sha256, sa.true())
+        .where(refused.topic == topic, refused.closed_at.is_(None))
+        .order_by(refused.quarantined_at.desc())
+        .limit(limit),
+    ]
+    with database.reading() as connection:
+        found = [Outcome(at, sha256, bool(no)) for query in newest for at, sha256, no in connection.execute(query)]
+    return sorted(found, reverse=True)[:limit]
 
 
 def checks(database: Database, *, topic: str | None = None, failed_only: bool = False) -> list[dict[str, Any]]:

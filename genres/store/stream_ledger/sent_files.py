@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from typing import NamedTuple
 
 from genres.store.database import Database
 from genres.store.sql import sa, tables
+from genres.store.stream_ledger.values import PartitionKey
 
 
 class SentFile(NamedTuple):
@@ -55,6 +56,37 @@ def sent_from(database: Database, path: str, *, host: str) -> list[SentFile]:
     )
     with database.reading() as connection:
         return [SentFile(*row) for row in connection.execute(query)]
+
+
+def within(database: Database, key: PartitionKey) -> list[SentFile]:
+    """List the files whose clips the broker confirmed at offsets of a range."""
+    return _read(database, _lies_within(key))
+
+
+def unanswered(database: Database, keys: Collection[PartitionKey]) -> list[SentFile]:
+    """List the files whose clips the broker confirmed at offsets of these ranges, and which have no row at all."""
+    has_row = [
+        sa.exists().where(table.c.sha256 == tables.SENT_FILES.c.sha256)
+        for table in (tables.STREAM_PREDICTIONS, tables.STREAM_QUARANTINE)
+    ]
+    return _read(database, sa.or_(sa.false(), *map(_lies_within, keys)), ~sa.or_(*has_row))
+
+
+def _read(database: Database, *chosen: sa.ColumnElement[bool]) -> list[SentFile]:
+    query = sa.select(*(tables.SENT_FILES.c[name] for name in SentFile._fields)).where(*chosen)
+    with database.reading() as connection:
+        return [SentFile(*row) for row in connection.execute(query)]
+
+
+def _lies_within(key: PartitionKey) -> sa.ColumnElement[bool]:
+    columns = tables.SENT_FILES.c
+    return (
+        (columns.topic == key.topic)
+        & (columns.topic_id == key.topic_id)
+        & (columns.kafka_partition == key.kafka_partition)
+        & (columns.kafka_offset >= key.start_offset)
+        & (columns.kafka_offset < key.end_offset)
+    )
 
 
 def lost(database: Database, topic: str, topic_id: str, beginnings: Mapping[int, int]) -> list[SentFile]:
