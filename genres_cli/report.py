@@ -102,14 +102,16 @@ def predictions_table(rows: list[dict[str, Any]], *, name: str) -> Table:
 
 def quarantine_table(rows: list[dict[str, Any]]) -> Table:
     """Lay out refused clips of the stream."""
-    table = Table("sha256", "file", "reason", "refused", "kept", title=f"{len(rows)} refused clips")
+    table = Table("sha256", "file", "reason", "refused", "topic", "by", "kept", title=f"{len(rows)} refused clips")
     for row in rows:
         table.add_row(
             row["sha256"][:12],
-            escape(row["file_name"]),
+            escape(display_path(Path(row["file_name"]))),
             escape(row["reason"]) + (" (closed)" if row["closed_at"] else ""),
             f"{row['quarantined_at']:%Y-%m-%d %H:%M}",
-            "yes" if row["kept_path"] else "no",
+            row["topic"],
+            row["judged_by"],
+            "error/" if row["stage"] == "producer" else "HDFS" if row["kept_path"] else "no",
         )
     return table
 

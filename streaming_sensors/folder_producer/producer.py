@@ -449,10 +449,13 @@ class _FolderProducer:
             suffix=path.suffix.lower(),
             size=len(data),
             created_at=created_at,
-            genre=unicode_name(path.parent.name) if path.parent != self._root else None,
+            genre=self._genre(path),
             data=data,
         )
         self._send(path, waiting.stamp, message)
+
+    def _genre(self, path: Path) -> str | None:
+        return unicode_name(path.parent.name) if path.parent != self._root else None
 
     def _recognise(self, path: Path, stamp: Stamp, before: SentFile) -> None:
         """Note the new times of a file whose bytes were sent: its rights changed, say, or it came from a backup."""
@@ -509,6 +512,7 @@ class _FolderProducer:
             reason,
             path.suffix.lower()[:16],
             gate.VERSION,
+            genre=self._genre(path),
             topic=self._topic,
         )
         if not self._written(lambda: quarantine_clip(self._database, row)):

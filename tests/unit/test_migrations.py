@@ -85,7 +85,7 @@ def test_rows_of_every_table_survive_the_upgrade(database: Database, revision: s
     for row in before.get("sent_files", ()):
         row |= {"host": "", "ctime_ns": None, "inode": None, "topic_id": None}
     for row in before.get("stream_quarantine", ()):
-        row |= {"suffix": "", "judged_by": "", "closed_at": None}
+        row |= {"suffix": "", "judged_by": "", "genre": None, "closed_at": None}
     for row in before["batch_predictions"]:
         row["sha256"] = ""
     with database.reading() as connection:
