@@ -115,12 +115,12 @@ def notices(found: FolderScan) -> list[str]:
     alike: dict[str, list[str]] = {}
     for genre in genres:
         alike.setdefault(genre.strip().casefold(), []).append(genre)
-    for spellings in alike.values():
-        if len(spellings) > 1:
-            lines.append(
-                f"genres that differ in case or spaces only: {', '.join(map(repr, spellings))}: if they are one, bring "
-                "their folders together"
-            )
+    lines += [
+        f"genres that differ in case or spaces only: {', '.join(map(repr, spellings))}: if they are one, bring their "
+        "folders together"
+        for spellings in alike.values()
+        if len(spellings) > 1
+    ]
     if all(genre.isdecimal() for genre in genres):
         lines.append(
             f"all genres are numbers ({', '.join(genres[:5])}{' …' if len(genres) > 5 else ''}): if these folders only "
