@@ -131,8 +131,10 @@ def _audio_files(console: Console, paths: Sequence[Path]) -> list[Path]:
                 seen = f"; passed over: {reasons(passed_over)}" if passed_over else ""
                 raise GenresError(f"folder {display_path(path)} holds no audio ({', '.join(SUFFIXES)}){seen}")
             files += found
-        elif path.exists():
+        elif path.is_file():
             files.append(path)
+        elif path.exists():
+            raise GenresError(f"{display_path(path)} is neither a file nor a folder: write what it holds to a file")
         else:
             raise GenresError(f"there is no file or folder {display_path(path)}")
     if passed_over:

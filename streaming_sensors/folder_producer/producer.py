@@ -23,7 +23,7 @@ from typing import NamedTuple
 from rich.console import Console
 
 from genres.audio import gate
-from genres.audio.gate import RejectedAudio, inspect, max_clip_bytes
+from genres.audio.gate import RejectedAudio, check_size, inspect, max_clip_bytes
 from genres.errors import GenresError
 from genres.file_names import display_path, unicode_name
 from genres.settings import Settings
@@ -430,11 +430,7 @@ class _FolderProducer:
             self._notice(path)
             return
         try:
-            if too_large:
-                raise RejectedAudio(
-                    f"{waiting.stamp.size:,} bytes; {self._settings.max_clip_s:g} s of audio have at most "
-                    f"{self._max_clip_bytes:,}"
-                )
+            check_size(waiting.stamp.size, max_clip_s=self._settings.max_clip_s)
             inspect(data, suffix=path.suffix, max_clip_s=self._settings.max_clip_s)
         except RejectedAudio as rejected:
             self._doubt(path, waiting, rejected.reason)
