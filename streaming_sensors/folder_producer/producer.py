@@ -226,6 +226,8 @@ class _FolderProducer:
         self._topic_id, self._is_start = "", True
         self._lost: set[tuple[str, str]] = set()
         """Host and path of the files whose clips the topic has lost."""
+        self._gone: set[str] = set()
+        """Paths of those that are not in the folder any more, as far as people were told."""
         self._ask_topic_at = self._beat_at = 0.0
         self._write_at = self._claim_at = self._send_at = 0.0
         """Not before which to write to the database, to HDFS and to Kafka, on the monotonic clock."""
@@ -632,8 +634,10 @@ class _FolderProducer:
         for row in lost:
             by_path.setdefault(row.path, []).append(row)
         again: Counter[str] = Counter()
+        there: set[str] = set()
         for path in list_folder(self._root).clips if lost else ():
             found, rows = find_stamp(path), by_path.get(ledger_key(path), ())
+            there.update(row.path for row in rows)
             of_it = [row for row in rows if found and self._may_be(row, found[0])]
             if of_it and not self._outlet.carries(path):
                 self._done.pop(path, None)
@@ -641,6 +645,13 @@ class _FolderProducer:
                 again["it was recreated" if is_other else "retention was faster than the stream"] += 1
         for why, count in again.items():
             self._display.say(f"{count} clip(s) are sent again: topic {self._topic!r} has lost them unread ({why})")
+        own = {row.path for row in lost if row.host == self._host and Path(row.path).is_relative_to(self._root)}
+        if gone := own - there - self._gone:
+            self._gone |= gone
+            self._display.say(
+                f"{len(gone)} clip(s) are lost: topic {self._topic!r} has lost them unread, and their files are gone; "
+                f"{display_path(Path(min(gone)))} is one: drop them again"
+            )
 
     def _waiting_for(self, why: str) -> str:
         return f"{why}; {len(self._waiting) + self._outlet.in_flight} clip(s) wait"

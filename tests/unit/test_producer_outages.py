@@ -526,6 +526,9 @@ def test_what_the_topic_lost_unread_is_sent_again_once(settings: Settings, drop:
     assert once(settings, drop).sent == 3
     assert "3 clip(s) are sent again" in (drop.parent / "once").read_text()
     assert "(it was recreated)" in (drop.parent / "once").read_text()
+    assert f"1 clip(s) are lost: topic 'audio_clips' has lost them unread, and their files are gone; {drop}/" in (
+        (drop.parent / "once").read_text()
+    )
     assert once(settings, drop).sent == 0
 
 
