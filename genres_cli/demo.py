@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -121,7 +122,7 @@ def load_folder(console: Console, folder: Path, dataset_id: str, *, replaces: bo
     _run(console, settings, instance, "load_dataset", dataset.dataset)
     console.print(
         f"dataset [bold]{dataset.dataset}[/] is in HDFS; `make ui` and materialize its partition, "
-        f"or GENRES_AUDIO={escape(str(folder))} make demo"
+        f"or GENRES_AUDIO={escape(shlex.quote(str(folder)))} make demo"
     )
 
 
