@@ -22,6 +22,7 @@ from rich.table import Table
 
 from genres.addresses import require_addresses
 from genres.errors import GenresError
+from genres.file_names import display_name
 from genres.settings import Settings
 from genres_cli.stream_demo import producers_running, require_own_stream, run_stream_demo, ui_runs
 
@@ -254,7 +255,7 @@ def _print_results(console: Console, settings: Settings, dataset: "Dataset", run
     refused = quarantine.refused(database, dataset.dataset)
     console.print(f"quarantined files: {len(refused)}")
     for clip in refused[:20]:
-        console.print(f"  {escape(clip.file_name)}: {escape(clip.reason)}")
+        console.print(f"  {escape(display_name(clip.file_name))}: {escape(clip.reason)}")
 
 
 def _print_champion(console: Console, settings: Settings, dataset: "Dataset") -> bool:

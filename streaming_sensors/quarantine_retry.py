@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from genres.audio import gate
 from genres.audio.feature_sets import feature_set_named
 from genres.errors import GenresError
-from genres.file_names import display_path
+from genres.file_names import display_name, display_path
 from genres.settings import Settings
 from genres.store import ledger
 from genres.store.database import Database
@@ -84,7 +84,7 @@ def send_again(settings: Settings, rows: Sequence[dict[str, Any]]) -> Retried:
     producer = None
     with ExitStack() as opened:
         for row in rows:
-            name = f"{display_path(Path(row['file_name']))} ({row['sha256'][:12]})"
+            name = f"{display_name(row['file_name'])} ({row['sha256'][:12]})"
             if row["topic"] not in aside:
                 left.append(f"{name}: no stream has its topic '{row['topic']}': add it to GENRES_MORE_STREAMS")
                 continue
