@@ -156,7 +156,7 @@ def upload_clips(
 def _bring(
     file: LabelledFile, path: str, lake: Lake, known_sha256: str | None, size: int | None, max_clip_s: float
 ) -> tuple[dict[str, Any], bool]:
-    from genres.audio.gate import RejectedAudio, inspect
+    from genres.audio.gate import RejectedAudio, check_size, inspect
 
     row: dict[str, Any] = {
         "track_id": file.track_id,
@@ -166,7 +166,13 @@ def _bring(
         "status": "quarantined",
     }
     try:
+        size_now = file.path.stat().st_size
+        check_size(size_now, max_clip_s=max_clip_s)
         data = file.path.read_bytes()
+    except RejectedAudio as rejection:
+        with file.path.open("rb") as stream:  # in blocks: it may be larger than the memory
+            row["sha256"] = hashlib.file_digest(stream, "sha256").hexdigest()
+        return {**row, "md5": "", "bytes": size_now, "reason": rejection.reason}, False
     except OSError as error:
         reason = f"the file cannot be read: {error.strerror}"
         return {**row, "sha256": "", "md5": "", "bytes": 0, "reason": reason}, False

@@ -221,21 +221,25 @@ def quarantine() -> None:
 _sha256 = click.argument("sha256", nargs=-1)
 _reason = click.option("--reason", default="", help="Only those whose reason holds this text.")
 _since = click.option("--since", type=click.DateTime(), help="Only those refused since then (UTC).")
+_older = click.option(
+    "--older-versions", is_flag=True, help="Only those that another version of gate or features refused than today's."
+)
 
 
 @quarantine.command("list")
 @_sha256
 @_reason
 @_since
+@_older
 @click.option("--history", is_flag=True, help="Those too that were accepted or judged again since.")
 @_as_json
 def quarantine_list(
-    sha256: tuple[str, ...], reason: str, since: "datetime | None", history: bool, as_json: bool
+    sha256: tuple[str, ...], reason: str, since: "datetime | None", older_versions: bool, history: bool, as_json: bool
 ) -> None:
     """Show refused clips with their reasons, oldest first. SHA256 may be the beginning of one."""
     from genres_cli.report import quarantine_table
 
-    rows = _refused(sha256, reason, since, history=history)
+    rows = _refused(sha256, reason, since, older_versions=older_versions, history=history)
     if as_json:
         _print_json(rows)
     else:
@@ -246,42 +250,63 @@ def quarantine_list(
 @_sha256
 @_reason
 @_since
-def quarantine_retry(sha256: tuple[str, ...], reason: str, since: "datetime | None") -> None:
-    """Send the kept bytes of refused clips to their topic again. Say which: SHA256, --reason or --since."""
+@_older
+def quarantine_retry(sha256: tuple[str, ...], reason: str, since: "datetime | None", older_versions: bool) -> None:
+    """Send refused clips to their topic again, to be judged again.
+
+    Say which: by SHA256, --reason, --since or --older-versions; several of them narrow the choice. A clip that is
+    accepted now gets its prediction; one that the same version refuses again keeps its row.
+    """
     from genres.settings import Settings
     from streaming_sensors.quarantine_retry import send_again
 
-    if not (sha256 or reason or since):
+    if not (any(sha256) or reason or since or older_versions):
         raise GenresError(
-            "say which clips: by the beginning of their sha256, --reason or --since (`genres quarantine list`)"
+            "say which clips: by the beginning of their sha256, --reason, --since or --older-versions "
+            "(`genres quarantine list`)"
         )
-    rows = _refused(sha256, reason, since, history=False)
+    rows = _refused(sha256, reason, since, older_versions=older_versions, history=False)
+    for beginning in sha256:
+        if not any(row["sha256"].startswith(beginning) for row in rows):
+            raise GenresError(
+                f"no such refused clip: {beginning} (`genres quarantine list` shows those that there are)"
+            )
     if not rows:
         raise GenresError("no refused clip is like that: `genres quarantine list` shows those that there are")
     done = send_again(Settings(), rows)
+    for line in done.left:
+        _console().print(line, markup=False, highlight=False, soft_wrap=True)
+    if not done.sent:
+        raise GenresError(f"none of {len(rows)} refused clips can be sent again")
     _console().print(
         f"{done.sent} of {len(rows)} refused clips are sent again; follow them with `genres predictions --follow`"
     )
-    for name in done.not_kept:
-        _console().print(f"not kept on HDFS, so drop the file again: {name}", markup=False)
 
 
-def _refused(sha256: tuple[str, ...], reason: str, since: "datetime | None", *, history: bool) -> list[dict[str, Any]]:
+def _refused(
+    sha256: tuple[str, ...], reason: str, since: "datetime | None", *, older_versions: bool, history: bool
+) -> list[dict[str, Any]]:
     from datetime import UTC
 
     from genres.settings import Settings
     from genres.store.database import Database
     from genres.store.stream_ledger import results
 
-    database = Database(Settings().database)
+    settings = Settings()
+    database = Database(settings.database)
     database.check_migrated()
-    return [
+    rows = [
         row
         for row in results.quarantine(database, history=history)
-        if (not sha256 or row["sha256"].startswith(sha256))
+        if (not sha256 or row["sha256"].startswith(tuple(filter(None, sha256))))
         and reason in row["reason"]
         and (since is None or row["quarantined_at"] >= since.replace(tzinfo=UTC))
     ]
+    if older_versions and rows:
+        from streaming_sensors.quarantine_retry import judged_by_older
+
+        return judged_by_older(settings, database, rows)
+    return rows
 
 
 @app.command()

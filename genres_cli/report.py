@@ -11,7 +11,7 @@ from rich.live import Live
 from rich.markup import escape
 from rich.table import Table
 
-from genres.file_names import display_path
+from genres.file_names import display_name, display_path
 
 if TYPE_CHECKING:
     from genres.settings import StreamSettings
@@ -121,20 +121,22 @@ def predictions_table(rows: list[dict[str, Any]], *, name: str) -> Table:
             "model": f"{row['model_name']} v{row['model_version']}",
             "data": "synthetic" if row["is_synthetic"] else row["dataset"],
         }
-        table.add_row(*(escape(str(shown.get(column, ""))) for column in kept))
+        table.add_row(*(escape(display_name(str(shown.get(column, "")))) for column in kept))
     return table
 
 
 def quarantine_table(rows: list[dict[str, Any]]) -> Table:
     """Lay out refused clips of the stream."""
-    table = Table("sha256", "file", "reason", "refused", "kept", title=f"{len(rows)} refused clips")
+    table = Table("sha256", "file", "reason", "refused", "topic", "by", "kept", title=f"{len(rows)} refused clips")
     for row in rows:
         table.add_row(
             row["sha256"][:12],
-            escape(row["file_name"]),
+            escape(display_name(row["file_name"])),
             escape(row["reason"]) + (" (closed)" if row["closed_at"] else ""),
             f"{row['quarantined_at']:%Y-%m-%d %H:%M}",
-            "yes" if row["kept_path"] else "no",
+            row["topic"],
+            row["judged_by"],
+            "error/" if row["stage"] == "producer" else "HDFS" if row["kept_path"] else "no",
         )
     return table
 

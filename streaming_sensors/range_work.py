@@ -139,7 +139,7 @@ class RangeWork:
         clips = features.table.sort_by("kafka_offset")
         is_good = clips["reason"].is_null()
         predictions = self._predictions(clips.filter(is_good), scorer, spark)
-        about = ["kafka_offset", "sha256", "file_name", "suffix", "reason"]
+        about = ["kafka_offset", "sha256", "file_name", "suffix", "genre", "reason"]
         refused = clips.filter(clips["reason"].is_valid()).select(about)
         quarantine = [
             QuarantinedClip(
@@ -148,7 +148,8 @@ class RangeWork:
                 "stream",
                 clip["reason"],
                 clip["suffix"],
-                f"{gate.VERSION}+{scorer.model.feature_version}",
+                judged_by(scorer.model.feature_version),
+                genre=clip["genre"],
                 kafka_offset=clip["kafka_offset"],
                 kept_path=self._keep(key, clip["kafka_offset"], clip["sha256"]),
             )
@@ -279,3 +280,8 @@ class RangeWork:
     def _message(self, key: PartitionKey, offset: int) -> "Clip":
         one = key.between(offset, offset + 1)
         return next(KafkaClips.of(self._settings).clips([asdict(one)]))
+
+
+def judged_by(feature_version: str) -> str:
+    """Name the version that judges clips whose features have this version: the gate's has a part in it."""
+    return f"{gate.VERSION}+{feature_version}"

@@ -3,7 +3,7 @@
 import math
 import time
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _SHOWN_CLIPS = 2000
+_SHOWN_REFUSALS = 50
 _SHIFT = 1.0
 """A feature has drifted when its mean moved by more than this many standard deviations of the training set."""
 _MOST_DRIFTED = 0.25
@@ -63,14 +64,16 @@ def build_streaming_results(stream: Stream) -> dg.AssetsDefinition:
         import pandas as pd
 
         database.check_migrated()
-        rows = results.predictions(database, topic=stream.topic, limit=_SHOWN_CLIPS)
+        # Of the dataset that scores the stream now: another one's genres and accuracy are another thing.
+        meant = stream.dataset(settings, database)
+        rows = results.predictions(database, topic=stream.topic, dataset=meant, limit=_SHOWN_CLIPS)
         if not rows:
             raise GenresError(
-                f"stream {stream.topic} has predicted nothing yet: drop clips in {stream.settings.watch_folder}, which "
-                "`genres watch` watches"
+                f"stream {stream.topic} has predicted nothing by dataset '{meant}' yet: drop clips in "
+                f"{stream.settings.watch_folder}, which `genres watch` watches"
             )
         table = pd.DataFrame(rows)
-        dataset = ledger.registered_dataset(database, stream.dataset(settings, database))
+        dataset = ledger.registered_dataset(database, meant)
         data = provenance(dataset)
         latencies = table["latency_s"]
         return dg.MaterializeResult(
@@ -79,6 +82,7 @@ def build_streaming_results(stream: Stream) -> dg.AssetsDefinition:
                 "dagster/row_count": len(table),
                 "latency_p50_s": float(latencies.quantile(0.5)),
                 "latency_p95_s": float(latencies.quantile(0.95)),
+                "refused": dg.MetadataValue.json(_refused(results.quarantine(database, topic=stream.topic))),
                 "figure": figure_metadata(results_figure(table, data=data)),
             },
             check_results=list(_checks(table, stream, settings, database, lake.open())),
@@ -112,7 +116,8 @@ def build_streaming_results_sensor(stream: Stream) -> dg.SensorDefinition:
             database.check_migrated()
         except GenresError as error:
             return dg.SkipReason(str(error))
-        newest = results.predictions(database, topic=stream.topic, limit=1)
+        meant = stream.dataset(settings, database)
+        newest = results.predictions(database, topic=stream.topic, dataset=meant, limit=1)
         if not newest:
             return dg.SkipReason("the stream has predicted nothing yet")
         mark = str(newest[0]["predicted_at"])
@@ -166,6 +171,11 @@ def feature_shifts(stream: "pd.DataFrame", training: "pd.DataFrame", columns: Se
     wanted = list(columns)
     spread = training[wanted].std().replace(0, np.nan)
     return ((stream[wanted].mean() - training[wanted].mean()) / spread).abs().fillna(0)
+
+
+def _refused(rows: Sequence[dict[str, Any]]) -> dict[str, str]:
+    """Return the newest refused clips that nobody has accepted or judged again since, with their reasons."""
+    return {f"{row['file_name']} ({row['sha256'][:12]})": row["reason"] for row in rows[: -_SHOWN_REFUSALS - 1 : -1]}
 
 
 def _checks(

@@ -19,7 +19,12 @@ class Outcome(NamedTuple):
 
 
 def predictions(
-    database: Database, *, topic: str | None = None, since: datetime | None = None, limit: int | None = None
+    database: Database,
+    *,
+    topic: str | None = None,
+    dataset: str | None = None,
+    since: datetime | None = None,
+    limit: int | None = None,
 ) -> list[dict[str, Any]]:
     """Stored predictions as plain dictionaries, oldest first.
 
@@ -27,6 +32,8 @@ def predictions(
     ----------
     topic
         Only this topic's; None for all.
+    dataset
+        Only those of models that were trained on it; None for all.
     since
         Only those predicted after this time; the last row's ``predicted_at`` continues a live table without gaps,
         since a range's rows appear together and carry one time.
@@ -38,6 +45,8 @@ def predictions(
     query = sa.select(tables.STREAM_PREDICTIONS).order_by(*newest_first).limit(limit)
     if topic is not None:
         query = query.where(columns.topic == topic)
+    if dataset is not None:
+        query = query.where(columns.dataset == dataset)
     if since is not None:
         query = query.where(columns.predicted_at > since)
     return _rows(database, query)[::-1]

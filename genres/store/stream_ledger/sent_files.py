@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from genres.store.database import Database
 from genres.store.sql import sa, tables
+from genres.store.stream_ledger.transaction import RANGE
 from genres.store.stream_ledger.values import PartitionKey
 
 
@@ -102,7 +103,8 @@ def lost(database: Database, topic: str, topic_id: str, beginnings: Mapping[int,
     Returns
     -------
     list[SentFile]
-        Without those whose clip has its row, be it a prediction or a refusal.
+        Without those whose clip was dealt with: it has its row in this stream, be it a prediction or a refusal under
+        the same suffix, or its range is committed.
     """
     columns = tables.SENT_FILES.c
     deleted = [
@@ -112,12 +114,33 @@ def lost(database: Database, topic: str, topic_id: str, beginnings: Mapping[int,
         for partition, beginning in beginnings.items()
         if beginning
     ]
-    has_row = [
-        sa.exists().where(table.c.sha256 == columns.sha256)
-        for table in (tables.STREAM_PREDICTIONS, tables.STREAM_QUARANTINE)
-    ]
     query = sa.select(*(columns[name] for name in SentFile._fields)).where(
-        columns.topic == topic, sa.or_(columns.topic_id != topic_id, *deleted), ~sa.or_(*has_row)
+        columns.topic == topic, sa.or_(columns.topic_id != topic_id, *deleted), ~_is_dealt_with()
     )
     with database.reading() as connection:
         return [SentFile(*row) for row in connection.execute(query)]
+
+
+def _is_dealt_with() -> sa.ColumnElement[bool]:
+    """Whether a file's clip was predicted or refused; another stream, and a refusal under another suffix, say nothing.
+
+    A stream that shares its model with another has no prediction of its own for what that one predicted first: there
+    the committed range tells.
+    """
+    sent, predicted, refused = tables.SENT_FILES.c, tables.STREAM_PREDICTIONS.c, tables.STREAM_QUARANTINE.c
+    within = (
+        (RANGE.topic == sent.topic)
+        & (RANGE.topic_id == sent.topic_id)
+        & (RANGE.kafka_partition == sent.kafka_partition)
+        & (RANGE.start_offset <= sent.kafka_offset)
+        & (RANGE.end_offset > sent.kafka_offset)
+    )
+    return sa.or_(
+        sa.exists().where(predicted.sha256 == sent.sha256, predicted.topic == sent.topic),
+        sa.exists().where(
+            refused.sha256 == sent.sha256,
+            refused.topic.in_((sent.topic, "")),
+            sa.func.lower(sent.path).endswith(refused.suffix),
+        ),
+        sa.exists().where(within, RANGE.state == "committed"),
+    )
