@@ -48,6 +48,8 @@ class TrainingData(NamedTuple):
     """Of the tracks, their genres and parts, and the feature version."""
     counts: "dict[str, npt.NDArray[np.int64]]"
     """Tracks of each genre, by part."""
+    training_tracks: list[str]
+    """The sha256 of every track of the training part."""
 
 
 @dg.asset(
@@ -56,7 +58,7 @@ class TrainingData(NamedTuple):
     kinds={"spark", "mlflow"},
     owners=OWNERS,
     partitions_def=DATASETS,
-    description="Six MLlib pipelines, trained on the training part and judged on the validation and test parts. Each "
+    description="MLlib pipelines, trained on the training part and judged on the validation and test parts. Each "
     "is an MLflow run with its parameters, metrics, confusion matrix and model. Which of them, and with which "
     "hyperparameters, can be chosen in the launchpad.",
 )
@@ -95,6 +97,7 @@ def genre_classifiers(
         ThreadPoolExecutor(_AT_A_TIME) as pool,
     ):
         registry.client.log_batch(parent.info.run_id, metrics=_as_metrics(baseline))
+        registry.log_training_tracks(parent, data.training_tracks)
 
         def train(candidate: Candidate) -> tuple[str, dict[str, float], float, str]:
             started = time.monotonic()
@@ -126,6 +129,7 @@ def genre_classifiers(
             "train_rows": int(baseline["train_rows"]),
             "valid_rows": int(baseline["valid_rows"]),
             "test_rows": int(baseline["test_rows"]),
+            **({"few_clips": few} if (few := _few(baseline)) else {}),
         }
     )
 
@@ -151,9 +155,10 @@ def _training_data(tables: BatchTables, feature_set: FeatureSet, spark: "SparkSe
     counts = {part: np.zeros(len(genres), dtype=np.int64) for part in ("train", *PARTS)}
     for row in indexed.groupBy("part", "genre").count().collect():
         counts[row["part"]][genres.index(row["genre"])] = row["count"]
-    split = split_fingerprint(tables.split())
-    fingerprint = ledger.fingerprint([split, feature_set.feature_version])
-    return TrainingData(prepared, genres, feature_set, fingerprint, counts)
+    split = tables.split()
+    fingerprint = ledger.fingerprint([split_fingerprint(split), feature_set.feature_version])
+    training_tracks = sorted(split.loc[split["part"] == "train", "sha256"])
+    return TrainingData(prepared, genres, feature_set, fingerprint, counts, training_tracks)
 
 
 def _baseline(data: TrainingData) -> dict[str, float]:
@@ -173,7 +178,7 @@ def _train(
     """Train a candidate, save it at `path`, log everything about it to the open MLflow run; return its metrics."""
     import mlflow
 
-    from spark.evaluation import confusion_matrices, metrics
+    from spark.evaluation import Answers, collect_answers, metrics
 
     mlflow.log_params(
         {
@@ -187,9 +192,21 @@ def _train(
     started = time.monotonic()
     model, classifying = data.prepared.fit(candidate)
     scores = {"train_s": time.monotonic() - started}
-    confusions = confusion_matrices(classifying.transform(data.prepared.judged), data.genres, parts=PARTS)
-    for part, confusion in confusions.items():
+    of_parts, answers = collect_answers(
+        classifying.transform(data.prepared.judged),
+        gives_probability=candidate.gives_probability,
+        n_genres=len(data.genres),
+        keep="part",
+    )
+    for part in PARTS:
+        own = Answers(answers.true[of_parts == part], answers.probabilities[of_parts == part])
+        confusion = own.confusion()
         scores |= metrics(confusion, data.genres, part=part)
+        scores |= {
+            f"{part}_log_loss": own.log_loss(),
+            f"{part}_ece": own.calibration_error(),
+            f"{part}_top3_accuracy": own.top_accuracy(3),
+        }
         mlflow.log_dict({"genres": data.genres, "confusion": confusion.tolist()}, f"confusion_{part}.json")
         mlflow.log_figure(_confusion_figure(candidate.name, part, confusion, data.genres), f"confusion_{part}.png")
     mlflow.log_metrics(scores)
@@ -218,15 +235,23 @@ def _as_metrics(values: dict[str, float]) -> "list[Metric]":
     return [Metric(key, value, now, 0) for key, value in values.items()]
 
 
+def _few(baseline: dict[str, float]) -> str:
+    """Return a sentence if the validation part is too small to tell candidates apart."""
+    from spark.evaluation import FEW
+
+    count = int(baseline["valid_rows"])
+    return f"the validation part has {count} clips: below {FEW} its figures mean little" if count < FEW else ""
+
+
 def _table(rows: list[tuple[str, dict[str, float], float, str]], baseline: dict[str, float]) -> str:
-    lines = [
-        "| classifier | valid macro-F1 | valid accuracy | test macro-F1 | test accuracy | took | MLflow |",
-        "|---|---|---|---|---|---|---|",
-    ]
-    names = ("valid_macro_f1", "valid_accuracy", "test_macro_f1", "test_accuracy")
+    valid, test = (f"(n={baseline[f'{part}_rows']:.0f})" for part in PARTS)
+    heads = [f"valid {name} {valid}" for name in ("macro-F1", "accuracy", "log-loss")]
+    heads += [f"test {name} {test}" for name in ("macro-F1", "accuracy")]
+    lines = [f"| classifier | {' | '.join(heads)} | took | MLflow |", "|---" * (len(heads) + 3) + "|"]
+    names = ("valid_macro_f1", "valid_accuracy", "valid_log_loss", "test_macro_f1", "test_accuracy")
     for classifier, scores, took, url in rows:
         figures = " | ".join(f"{scores[name]:.3f}" for name in names)
         lines.append(f"| {classifier} | {figures} | {took:.1f} s | [run]({url}) |")
-    figures = " | ".join(f"{baseline['baseline_' + name]:.3f}" for name in names)
+    figures = " | ".join(f"{baseline['baseline_' + name]:.3f}" if "loss" not in name else "" for name in names)
     lines.append(f"| *majority baseline* | {figures} | | |")
     return "\n".join(lines)

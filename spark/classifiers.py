@@ -339,9 +339,7 @@ def prepare(rows: "DataFrame", *, columns: Sequence[str], genres: Sequence[str],
     from pyspark.ml import PipelineModel
     from pyspark.ml.feature import SQLTransformer, VectorAssembler
 
-    # In one partition, every job is one task and needs no shuffle.
-    train, judged = (rows.filter(which).coalesce(1) for which in ("part = 'train'", "part != 'train'"))
-    scales = learn_scales(train, columns)
+    scales = learn_scales(rows.filter("part = 'train'"), columns)
     standardised = tuple(f"standardised_{number}" for number in range(len(columns)))
     statement = _standardising(columns, scales, standardised)
     stages: list[Transformer] = [
@@ -349,7 +347,9 @@ def prepare(rows: "DataFrame", *, columns: Sequence[str], genres: Sequence[str],
         VectorAssembler(inputCols=list(standardised), outputCol="features"),
     ]
     kept = (*keep, "genre", "part", "label", "features", *standardised)
-    train, judged = (PipelineModel(stages).transform(part).select(*kept).localCheckpoint() for part in (train, judged))
+    # In one partition, every job is one task and needs no shuffle.
+    whole = PipelineModel(stages).transform(rows).select(*kept).coalesce(1).localCheckpoint()
+    train, judged = (whole.filter(which).localCheckpoint() for which in ("part = 'train'", "part != 'train'"))
     return Prepared(train, judged, tuple(columns), standardised, scales, list(genres), stages)
 
 

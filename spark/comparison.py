@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from spark.classifiers import TRAINING_CONF, Candidate, Scale, index_genres, is_variance, prepare, probabilities
-from spark.evaluation import FEW, Answers, accuracy_interval
+from spark.classifiers import TRAINING_CONF, Candidate, Scale, index_genres, is_variance, prepare
+from spark.evaluation import FEW, Answers, accuracy_interval, collect_answers
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -163,7 +163,7 @@ def compare(
         found.probabilities |= _baselines(values[learnt], true[learnt], values[held_out], len(genres))
         for model, answers in found.probabilities.items():
             judged[model].add(part, true[held_out], answers, np.asarray(groups)[held_out])
-    return Comparison(*_ranked(list(judged.values()), notices))
+    return Comparison(*ranked(list(judged.values()), notices))
 
 
 @dataclass
@@ -235,21 +235,15 @@ def _train(
 
     def train(candidate: Candidate) -> tuple[str, npt.NDArray[np.float64]]:
         _, model = prepared.fit(candidate)
-        answers = probabilities(gives_probability=candidate.gives_probability).alias("probabilities")
-        answered = model.transform(prepared.judged).select("row", answers).toPandas().sort_values("row")
-        return candidate.name, _matrix(answered["probabilities"], len(genres))
+        predictions = model.transform(prepared.judged)
+        gives_probability = candidate.gives_probability
+        _, answers = collect_answers(predictions, gives_probability=gives_probability, n_genres=len(genres), keep="row")
+        return candidate.name, answers.probabilities
 
     # MLlib asks for the session of the thread that it is called in.
     in_session = inheritable_thread_target(frame.sparkSession)
     with ThreadPoolExecutor(_AT_A_TIME) as pool:
         return _Round(prepared.scales, dict(pool.map(in_session(train), candidates)))
-
-
-def _matrix(rows: "pd.Series", width: int) -> npt.NDArray[np.float64]:
-    found = np.zeros((len(rows), width))
-    for place, row in enumerate(rows):
-        found[place, : len(row)] = row
-    return found
 
 
 def _baselines(
@@ -270,7 +264,9 @@ def _baselines(
     }
 
 
-def _ranked(judged: list[Judged], notices: list[str]) -> tuple[list[dict[str, Any]], list[str]]:
+def ranked(judged: list[Judged], notices: list[str]) -> tuple[list[dict[str, Any]], list[str]]:
+    """Return the figures of candidates and baselines, best first, and `notices` with those about the choice."""
+    notices = list(notices)
     candidates = [one for one in judged if not one.is_baseline]
     rows: dict[str, dict[str, Any]] = {
         one.name: {"model": one.name, "chosen": False, "is_baseline": one.is_baseline}

@@ -159,6 +159,37 @@ class Answers:
         return float(np.abs(gaps).sum() / len(said))
 
 
+def collect_answers(
+    predictions: "DataFrame", *, gives_probability: bool, n_genres: int, keep: str
+) -> tuple[npt.NDArray[np.object_], Answers]:
+    """Bring a model's answers out of Spark, in one job.
+
+    Parameters
+    ----------
+    predictions
+        What a model made of rows with ``label``.
+    gives_probability
+        As for `spark.classifiers.probabilities`.
+    keep
+        A column that is brought along; the rows are in its order.
+
+    Returns
+    -------
+    ndarray
+        The column `keep`.
+    Answers
+        Of the same rows.
+    """
+    from spark.classifiers import probabilities
+
+    wanted = probabilities(gives_probability=gives_probability).alias("probabilities")
+    rows = predictions.select(keep, "label", wanted).toPandas().sort_values(keep, kind="stable")
+    found = np.zeros((len(rows), n_genres))
+    for place, row in enumerate(rows["probabilities"]):
+        found[place, : len(row)] = row
+    return rows[keep].to_numpy(), Answers(rows["label"].to_numpy(np.int64), found)
+
+
 def accuracy_interval(right: npt.NDArray[np.floating | np.bool_], groups: Sequence[int]) -> tuple[float, float]:
     """95 % interval of an accuracy, or of a difference of two, by bootstrap over groups of clips.
 
