@@ -1,4 +1,4 @@
-"""``genres evaluate`` on the real engine, and the candidates' pipelines in a session that knows nothing of this project."""
+"""``genres evaluate`` on the real engine, and the candidates' pipelines where nobody knows this project."""
 
 import json
 import os
