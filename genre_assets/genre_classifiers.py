@@ -48,8 +48,6 @@ class TrainingData(NamedTuple):
     """Of the tracks, their genres and parts, and the feature version."""
     counts: "dict[str, npt.NDArray[np.int64]]"
     """Tracks of each genre, by part."""
-    training_tracks: list[str]
-    """The sha256 of every track of the training part."""
 
 
 @dg.asset(
@@ -97,7 +95,6 @@ def genre_classifiers(
         ThreadPoolExecutor(_AT_A_TIME) as pool,
     ):
         registry.client.log_batch(parent.info.run_id, metrics=_as_metrics(baseline))
-        registry.log_training_tracks(parent, data.training_tracks)
 
         def train(candidate: Candidate) -> tuple[str, dict[str, float], float, str]:
             started = time.monotonic()
@@ -130,6 +127,7 @@ def genre_classifiers(
             "valid_rows": int(baseline["valid_rows"]),
             "test_rows": int(baseline["test_rows"]),
             **({"few_clips": few} if (few := _few(baseline)) else {}),
+            **({"tie": tie} if (tie := ties({name: scores for name, scores, *_ in rows})) else {}),
         }
     )
 
@@ -155,10 +153,9 @@ def _training_data(tables: BatchTables, feature_set: FeatureSet, spark: "SparkSe
     counts = {part: np.zeros(len(genres), dtype=np.int64) for part in ("train", *PARTS)}
     for row in indexed.groupBy("part", "genre").count().collect():
         counts[row["part"]][genres.index(row["genre"])] = row["count"]
-    split = tables.split()
-    fingerprint = ledger.fingerprint([split_fingerprint(split), feature_set.feature_version])
-    training_tracks = sorted(split.loc[split["part"] == "train", "sha256"])
-    return TrainingData(prepared, genres, feature_set, fingerprint, counts, training_tracks)
+    split = split_fingerprint(tables.split())
+    fingerprint = ledger.fingerprint([split, feature_set.feature_version])
+    return TrainingData(prepared, genres, feature_set, fingerprint, counts)
 
 
 def _baseline(data: TrainingData) -> dict[str, float]:
@@ -233,6 +230,22 @@ def _as_metrics(values: dict[str, float]) -> "list[Metric]":
 
     now = int(time.time() * 1000)
     return [Metric(key, value, now, 0) for key, value in values.items()]
+
+
+def ties(scores: dict[str, dict[str, float]]) -> str:
+    """Return a sentence if several candidates have the best validation macro-F1; empty otherwise.
+
+    Parameters
+    ----------
+    scores
+        Metrics by candidate.
+    """
+    best = max(found["valid_macro_f1"] for found in scores.values())
+    losses = {name: found["valid_log_loss"] for name, found in scores.items() if found["valid_macro_f1"] == best}
+    if len(losses) < 2:
+        return ""
+    named = ", ".join(f"{name} {loss:.3f}" for name, loss in sorted(losses.items(), key=lambda entry: entry[1]))
+    return f"tie at validation macro-F1 {best:.3f}; the least log-loss decides: {named}"
 
 
 def _few(baseline: dict[str, float]) -> str:

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
 _PATIENCE_S = 30.0
 _MODEL = "model"
-_TRAINING_TRACKS = "training_tracks.json"
 
 
 class ModelRegistry:
@@ -125,20 +124,6 @@ class ModelRegistry:
             signature=ModelSignature(inputs, outputs),
             pip_requirements=[f"pyspark=={version('pyspark')}"],
         )
-
-    def log_training_tracks(self, parent: "ActiveRun", sha256: Sequence[str]) -> None:
-        """Log which tracks the children of a run are trained on."""
-        self.client.log_dict(parent.info.run_id, {"sha256": list(sha256)}, _TRAINING_TRACKS)
-
-    def training_tracks(self, model: RegisteredModel) -> frozenset[str] | None:
-        """Return the sha256 of the tracks that a version was trained on; None if an older program trained it."""
-        from mlflow.exceptions import MlflowException
-
-        try:
-            parent = self.client.get_run(self.client.get_run(model.run_id).data.tags["mlflow.parentRunId"])
-            return frozenset(self.read_json(parent, _TRAINING_TRACKS)["sha256"])
-        except (MlflowException, KeyError, OSError):
-            return None
 
     def read_json(self, run: "Run", artifact_path: str) -> Any:
         """Read a JSON artifact of a run."""

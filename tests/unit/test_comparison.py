@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from genre_assets.genre_classifiers import ties
 from spark.classifiers import Scale
 from spark.comparison import Judged, Trial, foreign_scales, ranked
 
@@ -55,6 +56,12 @@ def test_a_tie_is_named_and_the_least_log_loss_decides() -> None:
     assert notices[0].startswith("tie: equally many of 40 answers are right in cross-validation; the least log-loss")
     assert "B 0.714, A 2.308" in notices[0]
     assert notices[1] == "not told apart from B by 40 cross-validated answers: A"
+
+
+def test_the_assets_ties_are_named_too() -> None:
+    scores = {name: {"valid_macro_f1": f1, "valid_log_loss": loss} for name, f1, loss in [("A", 0.5, 2), ("B", 0.5, 1)]}
+    assert ties(scores) == "tie at validation macro-F1 0.500; the least log-loss decides: B 1.000, A 2.000"
+    assert ties({**scores, "C": {"valid_macro_f1": 0.6, "valid_log_loss": 9.0}}) == ""
 
 
 def test_few_clips_mean_little() -> None:
