@@ -52,7 +52,7 @@ def track_split(
 
     used = split.table[split.table["part"] != EXCLUDED]
     twice = used["track_id"].duplicated().any()
-    leaks = find_leaks(used.assign(digest=used["sha256"], song=_songs(used)))
+    leaks = find_leaks(used.assign(digest=used["sha256"], song=_songs(split.table)))
     by_genre = used.pivot_table(index="genre", columns="part", values="track_id", aggfunc="count")
     excluded = split.table[split.table["part"] == EXCLUDED]
     return dg.MaterializeResult(
@@ -78,8 +78,8 @@ def track_split(
     )
 
 
-def _songs(used: "pd.DataFrame") -> "pd.Series":
+def _songs(tracks: "pd.DataFrame") -> "pd.Series":
     found: dict[str, str] = {}
-    for genre, tracks in used.groupby("genre")["track_id"]:
-        found |= songs(tracks, str(genre))
-    return used["track_id"].map(found)
+    for genre, names in tracks.groupby("genre")["track_id"]:
+        found |= songs(names, str(genre))
+    return tracks["track_id"].map(found)

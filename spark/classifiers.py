@@ -9,6 +9,7 @@ outside, by ``index_genres``, and named again by the pipeline's last stage.
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -16,8 +17,11 @@ from pydantic import BaseModel, ConfigDict, Field
 from genres.errors import GenresError
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
     from pyspark.ml import Estimator, PipelineModel, Transformer
     from pyspark.ml.classification import Classifier
+    from pyspark.ml.feature import PCAModel
     from pyspark.sql import Column, DataFrame
 
 TRAINING_CONF = {
@@ -89,35 +93,23 @@ class WhitenedLogisticRegression(LogisticRegression):
 
     def fit(self, prepared: "Prepared") -> "list[Transformer]":
         """Fit rotation, scale and regression."""
-        import numpy as np
         from pyspark.ml import PipelineModel
-        from pyspark.ml.feature import PCA, ElementwiseProduct, VectorAssembler
+        from pyspark.ml.feature import ElementwiseProduct
         from pyspark.ml.linalg import Vectors
-        from pyspark.sql import Window
-        from pyspark.sql import functions as sf
 
-        genre = Window.partitionBy("label")
-        within = [(sf.col(name) - sf.avg(name).over(genre)).alias(name) for name in prepared.standardised]
-        residuals = prepared.train.select(*within).coalesce(1).localCheckpoint()
-        vectors = VectorAssembler(inputCols=list(prepared.standardised), outputCol="features").transform(residuals)
-        rotation = PCA(k=len(prepared.columns), inputCol="features", outputCol="rotated").fit(vectors)
-        total = residuals.agg(*(sf.var_samp(name) for name in prepared.standardised)).first()
-        assert total is not None  # noqa: S101 - an aggregate has a row
-        variances = rotation.explainedVariance.toArray() * (sum(value or 0.0 for value in total) or 1.0)
-        # An axis along which nothing varies is left as it is, not blown up.
-        floor = _NEGLIGIBLE * max(float(variances.max()), _NEGLIGIBLE)
-        scale = np.where(variances > floor, np.maximum(variances, floor) ** (-self.whitening / 2), 1.0)
+        rotation, variances = prepared.within_genres
+        scale = variances ** (-self.whitening / 2)
         scaling = ElementwiseProduct(scalingVec=Vectors.dense(scale), inputCol="rotated", outputCol="whitened")
         whitened = PipelineModel([rotation, scaling]).transform(prepared.train).localCheckpoint()
         estimator = self.estimator(features=len(scale), genres=len(prepared.genres)).setFeaturesCol("whitened")  # type: ignore[attr-defined]
         return [rotation, scaling, estimator.fit(whitened)]
 
 
-class FourierLogisticRegression(LogisticRegression):
+class FourierLogisticRegression(WhitenedLogisticRegression):
     """Multinomial logistic regression on random Fourier features [1]_, which stand for a Gaussian kernel.
 
-    Spark has no stage that maps a vector entry by entry, so the map is SQL on the standardised columns; its random
-    matrix stands in the statement as JSON, which the optimiser reads once for a query.
+    They are of the whitened features. Spark has no stage that maps a vector entry by entry, so the map is SQL on the
+    standardised columns; its matrix, which whitens too, stands in the statement as JSON, which is read once a query.
 
     References
     ----------
@@ -137,23 +129,26 @@ class FourierLogisticRegression(LogisticRegression):
 
         names = [f"fourier_{number}" for number in range(self.numFeatures)]
         mapping: list[Transformer] = [
-            SQLTransformer(statement=self._statement(prepared.standardised, names)),
+            SQLTransformer(statement=self._statement(prepared, names)),
             VectorAssembler(inputCols=names, outputCol="fourier"),
         ]
         mapped = PipelineModel(mapping).transform(prepared.train).select("label", "fourier").localCheckpoint()
         estimator = self.estimator(features=len(names), genres=len(prepared.genres)).setFeaturesCol("fourier")  # type: ignore[attr-defined]
         return [*mapping, estimator.fit(mapped)]
 
-    def _statement(self, columns: Sequence[str], names: Sequence[str]) -> str:
+    def _statement(self, prepared: "Prepared", names: Sequence[str]) -> str:
         import json
 
         import numpy as np
 
+        columns = prepared.standardised
+        rotation, variances = prepared.within_genres
         random = np.random.default_rng(self.seed)
         weights = random.normal(size=(len(names), len(columns))) * math.sqrt(2 * self.gamma / len(columns))
+        weights = (weights * variances ** (-self.whitening / 2)) @ rotation.pc.toArray().T
         phases = random.uniform(0, 2 * math.pi, size=len(names))
         rows = [
-            {"w": [round(weight, 5) for weight in row], "b": round(phase, 5)}
+            {"w": [round(weight, 6) for weight in row], "b": round(phase, 6)}
             for row, phase in zip(weights.tolist(), phases.tolist(), strict=True)
         ]
         directions = json.dumps(rows, separators=(",", ":"))
@@ -291,6 +286,28 @@ class Prepared:
     genres: list[str]
     stages: "list[Transformer]"
     """The fitted stages that lead from the feature columns to the vector."""
+
+    @cached_property
+    def within_genres(self) -> "tuple[PCAModel, NDArray[np.float64]]":
+        """How the training part varies within its genres.
+
+        The rotation of ``features`` to the principal axes of the covariance within genres, as ``rotated``, and the
+        variance along each axis; 1 along those where nothing varies.
+        """
+        import numpy as np
+        from pyspark.ml.feature import PCA, VectorAssembler
+        from pyspark.sql import Window
+        from pyspark.sql import functions as sf
+
+        genre = Window.partitionBy("label")
+        within = [(sf.col(name) - sf.avg(name).over(genre)).alias(name) for name in self.standardised]
+        residuals = self.train.select(*within).coalesce(1).localCheckpoint()
+        vectors = VectorAssembler(inputCols=list(self.standardised), outputCol="features").transform(residuals)
+        rotation = PCA(k=len(self.columns), inputCol="features", outputCol="rotated").fit(vectors)
+        total = residuals.agg(*(sf.var_samp(name) for name in self.standardised)).first()
+        assert total is not None  # noqa: S101 - an aggregate has a row
+        variances = rotation.explainedVariance.toArray() * sum(value or 0.0 for value in total)
+        return rotation, np.where(variances > _NEGLIGIBLE * variances.max(), variances, 1.0)
 
     def fit(self, candidate: Candidate) -> "tuple[PipelineModel, PipelineModel]":
         """Fit a candidate to the training part.

@@ -14,6 +14,7 @@ import pytest
 
 from genres.settings import PROJECT_DIR, Settings
 from local_stack.java import java_home
+from local_stack.stack import status
 
 GENRES = ("blues", "metal", "rock")
 COLUMNS = ("tempo", "mfcc1_mean", "mfcc1_var", "same_var", "odd")
@@ -120,6 +121,25 @@ def test_mistakes_are_one_line(options: list[str], said: str, run_genres: Callab
     assert (done.returncode, done.stdout) == (1, "")
     assert said in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
+
+
+def test_on_a_fresh_clone_it_starts_the_engine_and_nothing_else(
+    state_dir: Path, free_port_base: Callable[[], int], table: Path
+) -> None:
+    settings = Settings(state_dir=state_dir, port_base=free_port_base())
+    variables = {
+        "GENRES_STATE_DIR": str(state_dir),
+        "GENRES_PORT_BASE": str(settings.port_base),
+        "GENRES_CLASSIFIERS": "LogisticRegression",
+        "GENRES_START_TIMEOUT_S": "300",
+    }
+    command = [sys.executable, "-m", "genres_cli", "evaluate", "--features", str(table), "--json"]
+    done = subprocess.run(command, env=os.environ | variables, capture_output=True, text=True, timeout=500, check=False)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)[0]["chosen"]
+    states = {service.service: service.state for service in status(settings)}
+    assert states.pop("spark-connect") == "running"
+    assert set(states.values()) == {"stopped"}
 
 
 def test_every_pipeline_loads_where_this_project_is_not(stack: Settings, table: Path, tmp_path: Path) -> None:

@@ -16,7 +16,14 @@ from spark.classifiers import CANDIDATES
 DEFAULTS = {
     "LogisticRegression": {"maxIter": 100, "regParam": 0.02},
     "WhitenedLogisticRegression": {"maxIter": 100, "regParam": 0.05, "whitening": 0.5},
-    "FourierLogisticRegression": {"maxIter": 100, "regParam": 2e-4, "gamma": 0.45, "numFeatures": 512, "seed": 0},
+    "FourierLogisticRegression": {
+        "maxIter": 100,
+        "regParam": 2e-4,
+        "whitening": 0.5,
+        "gamma": 0.45,
+        "numFeatures": 512,
+        "seed": 0,
+    },
     "DecisionTree": {"maxDepth": 8, "seed": 0},
     "RandomForest": {"numTrees": 100, "maxDepth": 8, "seed": 0},
     "OneVsRestLinearSVC": {"maxIter": 20, "regParam": 0.01, "tol": 1e-3},
