@@ -68,7 +68,7 @@ def evaluate_table(
     if groups is not None:
         rows["artist"], said = read_artists(table, groups)
         notices += said
-    trials, rows, said = _trials(table, rows, split_dir, seeds)
+    trials, rows, said = split_trials(table, rows, split_dir, seeds)
     notices += said
     up_engine(settings, on_progress=lambda line: console.print(f"  {escape(line)}"))
     settings = Settings()  # with this stack's ports
@@ -122,7 +122,7 @@ def _figure(value: float | None) -> str:
     return "-" if value is None else f"{value:.3f}"
 
 
-def _trials(
+def split_trials(
     table: "FeatureTable", rows: "pd.DataFrame", split_dir: Path | None, seeds: Sequence[int]
 ) -> "tuple[list[Trial], pd.DataFrame, list[str]]":
     """Split the rows; return the splits, the rows that any of them uses, and sentences about both."""

@@ -117,7 +117,7 @@ class FourierLogisticRegression(WhitenedLogisticRegression):
     """
 
     name = "FourierLogisticRegression"
-    regParam: float = Field(2e-4, ge=0, description="Strength of the L2 penalty.")
+    regParam: float = Field(3e-4, ge=0, description="Strength of the L2 penalty.")
     gamma: float = Field(0.45, gt=0, description="Kernel exp(-gamma |x - y|² / columns); 0.45 is .008 for 57 columns.")
     numFeatures: int = Field(512, ge=1, description="Random features.")
     seed: int = Field(0, description="Of the random features.")

@@ -18,7 +18,7 @@ DEFAULTS = {
     "WhitenedLogisticRegression": {"maxIter": 100, "regParam": 0.05, "whitening": 0.5},
     "FourierLogisticRegression": {
         "maxIter": 100,
-        "regParam": 2e-4,
+        "regParam": 3e-4,
         "whitening": 0.5,
         "gamma": 0.45,
         "numFeatures": 512,
