@@ -195,14 +195,14 @@ def _train(
         n_genres=len(data.genres),
         keep="part",
     )
-    for part in PARTS:
-        own = Answers(answers.true[of_parts == part], answers.probabilities[of_parts == part])
-        confusion = own.confusion()
+    of_part = {part: Answers(answers.true[of_parts == part], answers.probabilities[of_parts == part]) for part in PARTS}
+    confusions = {part: own.confusion() for part, own in of_part.items()}
+    for part, confusion in confusions.items():
         scores |= metrics(confusion, data.genres, part=part)
         scores |= {
-            f"{part}_log_loss": own.log_loss(),
-            f"{part}_ece": own.calibration_error(),
-            f"{part}_top3_accuracy": own.top_accuracy(3),
+            f"{part}_log_loss": of_part[part].log_loss(),
+            f"{part}_ece": of_part[part].calibration_error(),
+            f"{part}_top3_accuracy": of_part[part].top_accuracy(3),
         }
         mlflow.log_dict({"genres": data.genres, "confusion": confusion.tolist()}, f"confusion_{part}.json")
         mlflow.log_figure(_confusion_figure(candidate.name, part, confusion, data.genres), f"confusion_{part}.png")
