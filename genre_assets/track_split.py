@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING
 import dagster as dg
 
 from genres.audio.feature_sets import feature_set_named
-from genres.datasets.split import EXCLUDED, split_tracks
+from genres.datasets.leaks import find_leaks
+from genres.datasets.split import EXCLUDED, songs, split_tracks
 from genres.store import ledger, schemas
 from genres.store.batch_tables import BatchTables
 from genres.store.database import Database
@@ -25,7 +26,8 @@ if TYPE_CHECKING:
     owners=OWNERS,
     partitions_def=DATASETS,
     description="Train, validation and test part of each track: the fault-filtered split where the names are GTZAN's, "
-    "otherwise stratified by genre. Identical audio never stands in two parts.",
+    "otherwise by a hash of the audio, so that a track keeps its part when others come or go. Neither identical audio "
+    "nor a song's parts stand in two parts.",
     metadata={
         "dagster/column_schema": column_schema(schemas.TRACK_SPLIT),
         "dagster/column_lineage": column_lineage(
@@ -33,7 +35,7 @@ if TYPE_CHECKING:
         ),
     },
     check_specs=[
-        check_spec("track_split", "no_leak", "No track and no sha256 is in two parts.", blocking=True),
+        check_spec("track_split", "no_leak", "No track, no sha256 and no song is in two parts.", blocking=True),
     ],
 )
 def track_split(
@@ -68,7 +70,7 @@ def track_split(
 
 
 def check_no_leak(published: "pd.DataFrame", accepted: "pd.DataFrame") -> dg.AssetCheckResult:
-    """Look for audio on two sides of the published split.
+    """Look for tracks, audio and songs on two sides of the published split.
 
     Parameters
     ----------
@@ -82,12 +84,21 @@ def check_no_leak(published: "pd.DataFrame", accepted: "pd.DataFrame") -> dg.Ass
         .drop(columns="sha256")
         .merge(accepted[["track_id", "sha256"]], how="left")
     )
-    crossing = [key for key in ("track_id", "sha256") if (used.groupby(key)["part"].nunique() > 1).any()]
+    faults = ["a track stands twice"] if used["track_id"].duplicated().any() else []
+    faults += map(str, find_leaks(used.assign(digest=used["sha256"], song=used["track_id"].map(_songs(published)))))
     unknown = int(used["sha256"].isna().sum())
+    if unknown:
+        faults.append(f"tracks that the manifest does not accept: {unknown}")
     return check(
         "no_leak",
-        not crossing and not unknown,
-        expected="every track and every sha256 of the manifest in one part",
-        actual=f"crossing parts by: {', '.join(crossing) or 'nothing'}; tracks that the manifest does not accept: "
-        f"{unknown}",
+        not faults,
+        expected="every track once; every sha256 of the manifest and every song in one part",
+        actual="; ".join(faults) or "so it is",
     )
+
+
+def _songs(tracks: "pd.DataFrame") -> dict[str, str]:
+    found: dict[str, str] = {}
+    for genre, names in tracks.groupby("genre")["track_id"]:
+        found |= songs(names, str(genre))
+    return found

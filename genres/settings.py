@@ -154,7 +154,9 @@ class Settings(BaseSettings):
     max_clip_s: float = Field(600.0, gt=0, description="Longest clip the audio gate lets in, in seconds.")
 
     classifiers: str = Field(
-        "", pattern=r"^(\w+(,\w+)*)?$", description="Candidates to train, separated by commas; empty: all six."
+        "",
+        pattern=r"^(\w+(,\w+)*)?$",
+        description="Candidates to train, separated by commas; empty: the six that are worth it.",
     )
 
     topic: str = Field("audio_clips", pattern=_TOPIC, description="Kafka topic of the default stream's clips.")

@@ -249,7 +249,8 @@ def _print_results(console: Console, settings: Settings, dataset: "Dataset", run
     for child in registry.child_runs(parent):
         models.add_row(child.info.run_name, *(f"{child.data.metrics[name]:.3f}" for name in names))
     models.add_row("majority baseline", *(f"{parent.data.metrics[f'baseline_{name}']:.3f}" for name in names))
-    models.caption = f"data: {data}; the validation part decides, the test part is only reported"
+    clips = ", ".join(f"{parent.data.metrics[f'{part}_rows']:.0f} {part}" for part in ("train", "valid", "test"))
+    models.caption = f"data: {data}; n = {clips}; the validation part decides, the test part is only reported"
     console.print("", timings, rows, models)
 
     refused = quarantine.refused(database, dataset.dataset)

@@ -160,6 +160,45 @@ def predict(files: tuple[Path, ...], dataset: str, as_json: bool) -> None:
 
 
 @app.command()
+@click.option("--features", "table", type=_PATH, required=True, help="A table as `genres features` writes it.")
+@click.option("--split-dir", type=_PATH, help="Folder of train_filtered.txt, valid_filtered.txt and test_filtered.txt.")
+@click.option("--random-split", "seeds", type=int, multiple=True, help="Seed of a random split, 80/20; or several.")
+@click.option("--groups", type=_PATH, help="CSV of tracks and artists, whose tracks stay in one fold.")
+@_as_json
+@click.argument("more_seeds", metavar="[SEED]...", type=int, nargs=-1)
+def evaluate(
+    table: Path,
+    split_dir: Path | None,
+    seeds: tuple[int, ...],
+    groups: Path | None,
+    as_json: bool,
+    more_seeds: tuple[int, ...],
+) -> None:
+    """Train the candidates on a table of features and judge them.
+
+    The table has the columns filename, features and label, as CSV or Parquet; any features will do. Without
+    --split-dir and --random-split it is split as the pipeline splits a dataset. --random-split takes several seeds:
+    --random-split 0 1 2. The Spark Connect server is started if it does not run.
+    """
+    from genres_cli.evaluate import evaluate_table, figures_table
+
+    if more_seeds and not seeds:
+        raise GenresError(f"{more_seeds[0]} is no option: seeds come after --random-split")
+    if split_dir is not None and seeds:
+        raise GenresError("--split-dir and --random-split are two ways to split: leave one of them out")
+    seeds = (*seeds, *more_seeds)
+    log = _console(stderr=True)
+    rows, notices = evaluate_table(log, table, split_dir=split_dir, seeds=seeds, groups=groups)
+    console = _console(stderr=as_json)
+    for notice in notices:
+        console.print(notice, markup=False, highlight=False, soft_wrap=True)
+    if as_json:
+        _print_json([{**row, "random_seeds": list(seeds)} for row in rows])
+    else:
+        console.print(figures_table(rows, table))
+
+
+@app.command()
 @_dataset
 @_as_json
 @click.option("--follow", is_flag=True, help="Show the stream's newest rows as they come.")
