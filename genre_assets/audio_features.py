@@ -272,10 +272,17 @@ def _checks(
         actual=f"{int((~finite).sum())} of {finite.size} values are not",
         tracks=dg.MetadataValue.json(table.loc[~finite.all(axis=1), "track_id"].tolist()[:50]),
     )
-    expected_rows = len(accepted) - len(refused)
+    stored = table["track_id"]
+    files = zip(accepted["track_id"], accepted["file_name"], accepted["sha256"], strict=True)
+    bad = {(clip.file_name, clip.sha256) for clip in refused}
+    wanted: set[str] = {track_id for track_id, file_name, sha256 in files if (file_name, sha256) not in bad}
+    lacking, surplus = sorted(wanted - set(stored)), sorted(set(stored) - wanted)
     yield check(
         "complete",
-        len(table) == expected_rows and table["track_id"].is_unique,
-        expected=f"{expected_rows} rows ({len(accepted)} accepted clips, {len(refused)} of them refused)",
-        actual=f"{len(table)} rows, {table['track_id'].nunique()} tracks",
+        not lacking and not surplus and stored.is_unique,
+        expected=f"a row for each of {len(wanted)} clips (the manifest accepts {len(accepted)}, {len(refused)} of "
+        "them were refused since)",
+        actual=f"{len(stored)} rows; {len(lacking)} clips have none, {len(surplus)} rows are of no such clip, "
+        f"{int(stored.duplicated().sum())} are second ones",
+        lacking=dg.MetadataValue.json(lacking[:50]),
     )

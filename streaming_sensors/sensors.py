@@ -67,18 +67,20 @@ def build_audio_clips_sensor(stream: Stream) -> dg.SensorDefinition:
         news = _producer_news(context.instance, stream, producer)
         try:
             state = topic_state(settings, stream.topic)
-            if leases.is_held(database, stream.topic):
+            if leases.is_held(database, stream.topic, settings.lease_s):
                 # The run that holds it takes what arrives.
-                return _skip(f"a run is draining {stream.topic}", stream, producer, news)
+                why = _and_why(f"a run is draining {stream.topic}", ranges.known(database, stream.topic))
+                return _skip(why, stream, producer, news)
             planned = _plan_new(context, stream, settings, database, state)
             if not (planned.new or planned.lost) and wait_for_data(settings, stream.topic, state.ends, _LONG_POLL_S):
                 state = topic_state(settings, stream.topic)
                 planned = _plan_new(context, stream, settings, database, state)
             attempts = ranges.record_plan(database, planned)
+            if not attempts and not planned.lost:
+                why = _and_why(planned.reason or "nothing new", ranges.known(database, stream.topic))
+                return _skip(why, stream, producer, news)
         except GenresError as error:
             return _skip(str(error), stream, producer, news)
-        if not attempts and not planned.lost:
-            return _skip(planned.reason or "nothing new", stream, producer, news)
         result = _result(stream, database, state, planned, attempts)
         return result._replace(asset_events=[*result.asset_events, *news])
 
@@ -113,7 +115,7 @@ def build_range_reconciler(stream: Stream) -> dg.SensorDefinition:
         except GenresError as error:
             return dg.SkipReason(str(error))
         if not (attempts or repair.split or repair.lost):
-            return dg.SkipReason(waiting or "every planned range is committed, in work or young")
+            return dg.SkipReason(_and_why(waiting or "every planned range is committed, in work or young", known))
         return _result(stream, database, state, repair, attempts)
 
     return range_reconciler
@@ -166,7 +168,7 @@ def _result(
         run_requests=requests,
         dynamic_partitions_requests=[stream.offset_ranges.build_add_request(keys)] if keys else [],
         cursor=",".join(f"{partition}={end}" for partition, end in state.ends.items()),
-        asset_events=[_lag(stream, database, state), *_losses(stream, planned)],
+        asset_events=[lag_observation(stream, database, state), *_losses(stream, planned)],
     )
 
 
@@ -191,6 +193,11 @@ def _producer_news(
     ]
 
 
+def _and_why(reason: str, known: list[StreamRange]) -> str:
+    """Add to a reason what ranges that were tried wait for."""
+    return "; ".join([reason, *(found.describe() for found in ranges.waiting(known) if found.reason not in reason)])
+
+
 def _skip(
     reason: str, stream: Stream, producer: Producer | None, news: list[dg.AssetCheckEvaluation]
 ) -> dg.SensorResult:
@@ -210,7 +217,8 @@ def lag(database: Database, state: TopicState) -> int:
     return waiting
 
 
-def _lag(stream: Stream, database: Database, state: TopicState) -> dg.AssetObservation:
+def lag_observation(stream: Stream, database: Database, state: TopicState) -> dg.AssetObservation:
+    """Say how many clips wait, and how far the topic reaches."""
     return dg.AssetObservation(
         stream.clips,
         metadata={

@@ -8,6 +8,9 @@ import pyarrow as pa
 import pytest
 
 from genres.errors import GenresError
+from genres.store import ledger
+from genres.store.batch_tables import BatchTables
+from genres.store.database import Database
 from genres.store.hdfs import Hdfs
 from genres.store.lake import Lake
 from tests.fake_webhdfs import NO_REPLICA, FakeWebHdfs, serving
@@ -202,6 +205,16 @@ def test_a_table_that_cannot_be_renamed_is_seen_by_nobody(server: FakeWebHdfs, h
     with pytest.raises(RuntimeError, match="refused to rename"):
         lake.write_table(pa.table({"a": [1]}), lake.path("mine", "t"))
     assert all(path.startswith("/genres/_tmp/") for path in server.files)
+
+
+def test_a_part_that_was_renamed_and_not_published_is_read_by_nobody(hdfs: Hdfs, tmp_path: Path) -> None:
+    database = Database(f"sqlite:///{tmp_path / 'genres.db'}")
+    database.migrate()
+    tables = BatchTables(Lake(hdfs, hdfs="hdfs://namenode:8020", root="/genres"), database, "mine")
+    published, _ = (tables.lake.write_table(pa.table({"a": [1]}), tables.feature_folder("v")) for _ in range(2))
+    assert tables.feature_paths("v") == []
+    ledger.publish(database, "mine", "audio_features", ledger.Commit(published, 1, "content", "run"))
+    assert tables.feature_paths("v") == [published]
 
 
 def test_a_newer_clip_replaces_the_older(server: FakeWebHdfs, hdfs: Hdfs) -> None:
