@@ -8,7 +8,7 @@ engine after each, is a culprit; if the known-good clip fails as well, the engin
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 from uuid import uuid4
@@ -133,8 +133,10 @@ def interrupted_when_stuck(
         while not done.wait(min(limit_s / 4, 5.0)):
             if time.monotonic() - last_sign > limit_s:
                 stuck.set()
-                spark.interruptTag(tag)
-                return
+                # Again and again: a job that the server has not begun yet is not interrupted, and nor is any by a
+                # request that fails.
+                with suppress(Exception):
+                    spark.interruptTag(tag)
 
     watcher = threading.Thread(target=watch, name="stuck job", daemon=True)
     spark.addTag(tag)

@@ -10,6 +10,9 @@ Spark reads the daemon's port from its standard output.
 """
 
 import gc
+import signal
+import time
+from contextlib import suppress
 
 from genres.audio.thread_pools import single_threaded
 
@@ -20,6 +23,7 @@ def warm_up() -> None:
 
     import kafka
     import pandas
+    import psutil
     import pyarrow
     import pyspark.worker
     import soundfile
@@ -31,7 +35,7 @@ def warm_up() -> None:
     from genres.store import hdfs
     from spark import extraction
 
-    _ = kafka, pandas, pyarrow, pyspark, soundfile, soxr, tenacity, hdfs, extraction
+    _ = kafka, pandas, psutil, pyarrow, pyspark, soundfile, soxr, tenacity, hdfs, extraction
     for feature_set in FEATURE_SETS.values():
         run_kernel(feature_set)
     # After each task a reused worker collects garbage (pyspark.daemon). Nothing that is here now ever becomes any;
@@ -40,8 +44,40 @@ def warm_up() -> None:
     gc.freeze()
 
 
+def end_stopped_workers(*, limit_s: float = 10.0) -> None:
+    """End, from now on, every worker that stays stopped (SIGSTOP).
+
+    Nothing in a stopped process looks at a clock, and it acts on no signal but SIGKILL: its task would wait for it,
+    and every task that it was given after that. Ended, it is a worker that died, which Spark sees at once.
+
+    Parameters
+    ----------
+    limit_s
+        How long a worker may be stopped, in seconds. A profiler that stops it for an instant is none of our business;
+        what a debugger holds (a tracing stop) is not either.
+    """
+    import psutil
+
+    daemon, since = psutil.Process(), dict[psutil.Process, float]()
+
+    def look(*_: object) -> None:
+        nonlocal since
+        with suppress(psutil.Error, OSError):  # one that ends meanwhile: the next look is soon
+            now = time.monotonic()
+            stopped = [worker for worker in daemon.children() if worker.status() == psutil.STATUS_STOPPED]
+            since = {worker: since.get(worker, now) for worker in stopped}
+            for worker, began in since.items():
+                if now - began >= limit_s:
+                    worker.kill()
+
+    # The daemon's only thread waits for Spark most of the time. Forks inherit the handler, but no timer.
+    signal.signal(signal.SIGALRM, look)
+    signal.setitimer(signal.ITIMER_REAL, limit_s / 4, limit_s / 4)
+
+
 if __name__ == "__main__":
     warm_up()
+    end_stopped_workers()
 
     from pyspark.daemon import manager
 

@@ -2,6 +2,9 @@
 
 import subprocess
 import sys
+import threading
+from types import SimpleNamespace
+from typing import Any
 
 import pyarrow as pa
 import pytest
@@ -11,7 +14,7 @@ from genres.audio.feature_sets import FEATURE_SETS
 from genres.audio.known_good import known_good_wav
 from genres.errors import GenresError, last_words
 from genres.settings import PROJECT_DIR
-from spark.isolation import OutOfTimeError, is_workers_death, isolated
+from spark.isolation import OutOfTimeError, interrupted_when_stuck, is_workers_death, isolated
 
 DEATH = RuntimeError("Job aborted: SparkException: Python worker exited unexpectedly (crashed)")
 
@@ -80,6 +83,29 @@ def test_an_outage_meanwhile_is_an_outage() -> None:
 )
 def test_whatever_is_no_workers_death_is_an_outage(error: Exception, expected: bool) -> None:
     assert is_workers_death(error) is expected
+
+
+def test_a_stuck_job_is_interrupted_until_it_ends() -> None:
+    """The first request fails, the second comes before the server has begun the job."""
+    requests, ended = list[str](), threading.Event()
+
+    def interrupt(tag: str) -> None:
+        requests.append(tag)
+        if len(requests) == 1:
+            raise ConnectionError("the server is busy")
+        if len(requests) > 2:
+            ended.set()
+
+    def take(_: object) -> None: ...
+
+    spark: Any = SimpleNamespace(
+        addTag=take, removeTag=take, registerProgressHandler=take, removeProgressHandler=take, interruptTag=interrupt
+    )
+    with pytest.raises(OutOfTimeError), interrupted_when_stuck(spark, limit_s=0.05):
+        ended.wait(30)
+        raise RuntimeError("OPERATION_CANCELED")
+    assert ended.is_set()
+    assert len(set(requests)) == 1
 
 
 @pytest.mark.parametrize("name", FEATURE_SETS)

@@ -42,3 +42,45 @@ def test_a_worker_imports_nothing_to_fetch_a_clip_and_inherits_no_thread(webhdfs
     command = [sys.executable, "-c", PROGRAM, webhdfs, hashlib.sha256(CLIP).hexdigest()]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == f"{len(CLIP)} True []"
+
+
+WITH_FORKS = """
+import os, signal, sys, time
+from spark.worker_daemon import end_stopped_workers
+
+signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # as pyspark's daemon does
+end_stopped_workers(limit_s=2)
+
+def forked(work):
+    pid = os.fork()
+    if not pid:
+        work()
+        time.sleep(60)
+    return pid
+
+def is_there(pid):
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+busy = forked(lambda: None)
+stopped = forked(lambda: os.kill(os.getpid(), signal.SIGSTOP))
+for_a_moment = forked(lambda: None)
+os.kill(for_a_moment, signal.SIGSTOP)
+time.sleep(0.2)
+os.kill(for_a_moment, signal.SIGCONT)
+deadline = time.monotonic() + 30
+while is_there(stopped) and time.monotonic() < deadline:
+    time.sleep(0.05)
+print(*map(is_there, (busy, stopped, for_a_moment)))
+for pid in (busy, stopped, for_a_moment):
+    if is_there(pid):
+        os.kill(pid, signal.SIGKILL)
+"""
+
+
+def test_a_worker_that_stays_stopped_is_ended_and_no_other() -> None:
+    done = subprocess.run([sys.executable, "-c", WITH_FORKS], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["True", "False", "True"]
