@@ -1,6 +1,5 @@
 """The model registry: runs, registered models and the champion, as MLflow keeps them."""
 
-import hashlib
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -183,15 +182,6 @@ class ModelRegistry:
                 f"no champion model for dataset '{dataset}' yet: materialize champion_model, or run `genres demo`"
             )
         return found
-
-
-def directory_digest(folder: Path) -> str:
-    """SHA-256 over the names and contents of all files below a folder."""
-    digest = hashlib.sha256()
-    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
-        digest.update(path.relative_to(folder).as_posix().encode())
-        digest.update(hashlib.sha256(path.read_bytes()).digest())
-    return digest.hexdigest()
 
 
 def _wait_for_server(tracking_uri: str) -> None:

@@ -26,7 +26,8 @@ from genres.store import ledger, predictions, quarantine
 from genres.store.batch_tables import BatchTables
 from genres.store.database import Database
 from genres.store.lake import Lake
-from genres.store.model_registry import ModelRegistry, directory_digest
+from genres.store.model_directory import directory_digest
+from genres.store.model_registry import ModelRegistry
 from genres.store.stream_ledger import results
 from genres_dagster.launch import open_instance
 from local_stack.java import java_home
