@@ -12,8 +12,8 @@ from genres.store import ledger
 from genres.store.batch_tables import BatchTables
 from genres.store.database import Database
 from genres.store.ledger import Dataset
-from genres.store.model_facts import ModelFacts, RegisteredModel
 from genres.store.model_directory import directory_digest
+from genres.store.model_facts import ModelFacts, RegisteredModel
 from genres_dagster.partitions import DATASETS, OWNERS, provenance
 from genres_dagster.resources import LakeResource, MlflowResource, SparkResource
 

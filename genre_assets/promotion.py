@@ -135,9 +135,7 @@ def judge(
         return Verdict(tuple(conditions), f"{beats}; {no_rival}" if no_rival else beats, on)
     conditions += _against(comparison)
     granted = f"{beats} and the present champion's {comparison.champion_macro_f1:.3f}"
-    return Verdict(
-        tuple(conditions), granted, f"on {_counted(comparison.tracks, 'that neither model was trained on')}"
-    )
+    return Verdict(tuple(conditions), granted, f"on {_counted(comparison.tracks, 'that neither model was trained on')}")
 
 
 def compare(truth: Sequence[str], candidate: Answers, champion: Answers) -> Comparison:
@@ -269,7 +267,9 @@ def _against(comparison: Comparison) -> list[Condition]:
             "label_set",
             not labels,
             "the champion's genres",
-            f"it tells other genres apart than the present champion: it {' and '.join(labels)}" if labels else "its own",
+            f"it tells other genres apart than the present champion: it {' and '.join(labels)}"
+            if labels
+            else "its own",
         ),
     ]
 

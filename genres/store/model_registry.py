@@ -14,9 +14,12 @@ from genres.store.model_facts import ModelFacts, RegisteredModel
 if TYPE_CHECKING:
     from mlflow import ActiveRun
     from mlflow.entities import Run
+    from mlflow.entities.model_registry import ModelVersion
 
 _PATIENCE_S = 30.0
 _MODEL = "model"
+_MOST_VERSIONS = 1000
+"""Versions that are listed: MLflow answers no more at once than ten thousand."""
 
 
 class ModelRegistry:
@@ -145,6 +148,46 @@ class ModelRegistry:
     def set_alias(self, dataset: str, alias: str, version: int) -> None:
         """Point an alias (``champion``, ``challenger``) at a version."""
         self.client.set_registered_model_alias(self.name_for(dataset), alias, str(version))
+
+    def drop_alias(self, dataset: str, alias: str) -> None:
+        """Take an alias from whichever version has it."""
+        self.client.delete_registered_model_alias(self.name_for(dataset), alias)
+
+    def version(self, dataset: str, version: int) -> RegisteredModel:
+        """Look a version up.
+
+        Raises
+        ------
+        GenresError
+            If there is none of this number, or it lacks facts.
+        """
+        from mlflow.exceptions import RestException
+
+        try:
+            return RegisteredModel.of(self.client.get_model_version(self.name_for(dataset), str(version)))
+        except RestException as error:
+            if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+                raise
+            raise GenresError(
+                f"there is no version {version} of {self.name_for(dataset)}: `genres models` lists those that there are"
+            ) from error
+
+    def versions(self, dataset: str) -> "list[ModelVersion]":
+        """List the versions as MLflow keeps them, the newest first; their aliases are those of `aliases`."""
+        found = self.client.search_model_versions(f"name = '{self.name_for(dataset)}'", max_results=_MOST_VERSIONS)
+        return sorted(found, key=lambda version: -int(version.version))
+
+    def aliases(self, dataset: str) -> dict[str, int]:
+        """Return which version each alias points at; empty if no version was ever registered."""
+        from mlflow.exceptions import RestException
+
+        try:
+            aliases = self.client.get_registered_model(self.name_for(dataset)).aliases
+        except RestException as error:
+            if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+                raise
+            return {}
+        return {alias: int(version) for alias, version in aliases.items()}
 
     def find_aliased(self, dataset: str, alias: str) -> RegisteredModel | None:
         """Resolve an alias; None if it points at no version.
