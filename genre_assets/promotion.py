@@ -110,15 +110,15 @@ def judge(
     tracks
         How many tracks the candidate was judged on, if there is no comparison.
     no_rival
-        Why there is no comparison.
+        Why there is no comparison, or no track to compare on.
     """
     if comparison is not None and not comparison.tracks:
         untouched = Condition(
             "unseen_tracks",
             False,
             "validation tracks that neither model was trained on",
-            "there is none to compare on, so the present champion stays; `genres models promote` makes the change "
-            "by hand",
+            f"{no_rival or 'there is none to compare on'}: the present champion stays; `genres models promote` makes "
+            "the change by hand",
         )
         return Verdict((untouched,), "", "no validation track that neither was trained on")
     beats = f"validation macro-F1 {valid_macro_f1:.3f} beats the majority baseline's {baseline:.3f}"

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
 
 _PATIENCE_S = 30.0
+LONGEST_DESCRIPTION = 5000
+"""Characters that MLflow's own tables have for the description of a version or of a registered model."""
 _MODEL = "model"
 _MOST_VERSIONS = 1000
 """Versions that are listed: MLflow answers no more at once than ten thousand."""
@@ -140,8 +142,16 @@ class ModelRegistry:
         mlflow.set_tracking_uri(self.tracking_uri)
         return int(mlflow.register_model(f"runs:/{run.info.run_id}/{_MODEL}", self.name_for(dataset)).version)
 
-    def describe_version(self, dataset: str, version: int, facts: ModelFacts) -> None:
-        """Set a version's facts."""
+    def describe_version(self, dataset: str, version: int, facts: ModelFacts, *, card: str = "") -> None:
+        """Set a version's facts and its description.
+
+        Parameters
+        ----------
+        card
+            The description, of no more than `LONGEST_DESCRIPTION` characters.
+        """
+        if card:
+            self.client.update_model_version(self.name_for(dataset), str(version), description=card)
         for key, value in facts.to_tags().items():
             self.client.set_model_version_tag(self.name_for(dataset), str(version), key, value)
 

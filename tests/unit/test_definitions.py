@@ -40,6 +40,7 @@ CHECKS = {
     ("audio_features", "finite", True),
     ("audio_features", "complete", True),
     ("track_split", "no_leak", True),
+    ("champion_model", "promotion", True),
     ("batch_predictions", "complete", False),
     ("batch_predictions", "label_set", False),
     ("batch_predictions", "stale", False),
