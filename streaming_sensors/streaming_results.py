@@ -2,24 +2,22 @@
 
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import dagster as dg
 
-from genres.audio.feature_set import FeatureSet
-from genres.audio.feature_sets import feature_set_of
 from genres.errors import GenresError
 from genres.settings import Settings
 from genres.store import ledger
-from genres.store.batch_tables import BatchTables
 from genres.store.database import Database
 from genres.store.lake import Lake
-from genres.store.stream_ledger import leases, ranges, results
+from genres.store.stream_ledger import leases, results
 from genres_dagster.checks import check, check_spec
 from genres_dagster.figures import figure_metadata, new_figure
 from genres_dagster.partitions import OWNERS, provenance
 from genres_dagster.resources import LakeResource
+from streaming_sensors.drift import drift_checks
 from streaming_sensors.sensors import lag
 from streaming_sensors.stream import Stream
 from streaming_sensors.topic import topic_state
@@ -31,10 +29,6 @@ if TYPE_CHECKING:
 
 _SHOWN_CLIPS = 2000
 _MOST_QUARANTINED = 0.2
-_SHIFT = 1.0
-"""A feature has drifted when its mean moved by more than this many standard deviations of the training set."""
-_MOST_DRIFTED = 0.25
-_RECENT_RANGES = 50
 _EVERY_S = 30
 _EVERY_S_WHILE_DRAINING = 120
 """Figures are drawn more rarely while a run works on clips, whose cores they would take."""
@@ -58,6 +52,7 @@ def build_streaming_results(stream: Stream) -> dg.AssetsDefinition:
             check_spec(asset, "quarantine_rate", "At most a fifth of the clips are refused."),
             check_spec(asset, "label_set", "Only the model's genres are predicted."),
             check_spec(asset, "feature_drift", "At most a quarter of the features have drifted from the training set."),
+            check_spec(asset, "prediction_drift", "The genres are predicted about as often as for the dataset itself."),
             check_spec(asset, "batch_checks", "No check of a committed range failed."),
         ],
     )
@@ -164,15 +159,6 @@ def results_figure(table: "pd.DataFrame", *, data: str) -> "Figure":
     return figure
 
 
-def feature_shifts(stream: "pd.DataFrame", training: "pd.DataFrame", columns: Sequence[str]) -> "pd.Series":
-    """How far each column's mean has moved, in standard deviations of the training set."""
-    import numpy as np
-
-    wanted = list(columns)
-    spread = training[wanted].std().replace(0, np.nan)
-    return ((stream[wanted].mean() - training[wanted].mean()) / spread).abs().fillna(0)
-
-
 def _checks(
     table: "pd.DataFrame", stream: Stream, settings: Settings, database: Database, lake: Lake
 ) -> Iterator[dg.AssetCheckResult]:
@@ -193,8 +179,7 @@ def _checks(
     answers = zip(table["predicted_genre"], table["probabilities"], strict=True)
     strange = sorted({genre for genre, probabilities in answers if genre not in probabilities})
     yield check("label_set", not strange, expected="the model's genres", actual=f"others: {strange or 'none'}")
-    feature_set = feature_set_of(table["feature_version"].iloc[-1])
-    yield _drift(feature_set, stream, settings, database, lake)
+    yield from drift_checks(table, stream, database, lake, dataset=stream.dataset(settings, database))
     failed = results.checks(database, topic=stream.topic, failed_only=True)
     yield check(
         "batch_checks",
@@ -204,30 +189,4 @@ def _checks(
         failed=dg.MetadataValue.json(
             [f"{row['partition_key']} {row['check_name']}: {row['actual']}" for row in failed][:50]
         ),
-    )
-
-
-def _drift(
-    feature_set: FeatureSet, stream: Stream, settings: Settings, database: Database, lake: Lake
-) -> dg.AssetCheckResult:
-    """Compare the features that the model of the newest prediction reads with those that it was trained on."""
-    import pandas as pd
-
-    committed = ranges.history(database, stream.topic, states={"committed"})[-_RECENT_RANGES:]
-    version = feature_set.feature_version
-    paths = [found.feature_path for found in committed if found.feature_path and found.feature_version == version]
-    training = BatchTables(lake, database, stream.dataset(settings, database)).features(version)
-    arrived = lake.read_table(paths).to_pandas() if paths else pd.DataFrame(columns=["reason"])
-    arrived = arrived[arrived["reason"].isna()]
-    if arrived.empty or training.empty:
-        return check("feature_drift", True, expected="features to compare", actual="none yet", warn=True)
-    shifts = feature_shifts(arrived, training, feature_set.columns)
-    drifted = shifts[shifts > _SHIFT].sort_values(ascending=False)
-    return check(
-        "feature_drift",
-        len(drifted) <= _MOST_DRIFTED * len(shifts),
-        expected=f"at most {_MOST_DRIFTED:.0%} of the means moved by more than {_SHIFT:g} standard deviations",
-        actual=f"{len(drifted)} of {len(shifts)} did, over {len(arrived)} clips",
-        warn=True,
-        drifted=dg.MetadataValue.json({str(name): round(float(shift), 2) for name, shift in drifted.items()}),
     )

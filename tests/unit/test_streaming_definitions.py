@@ -42,7 +42,14 @@ CHECKS = {
     ("audio_clips", "producer_alive"),
     *(
         ("streaming_results", name)
-        for name in ("consumer_lag", "quarantine_rate", "label_set", "feature_drift", "batch_checks")
+        for name in (
+            "consumer_lag",
+            "quarantine_rate",
+            "label_set",
+            "feature_drift",
+            "prediction_drift",
+            "batch_checks",
+        )
     ),
 }
 STREAM = Stream(Settings(stream_dataset="mine").streams[0])

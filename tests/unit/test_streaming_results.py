@@ -12,7 +12,8 @@ from matplotlib.figure import Figure
 from genres.audio.gtzan57 import GTZAN57
 from genres.store.ledger import Dataset
 from genres_dagster.partitions import provenance
-from streaming_sensors.streaming_results import feature_shifts, results_figure
+from streaming_sensors.drift import feature_shifts
+from streaming_sensors.streaming_results import results_figure
 
 COLUMNS = list(GTZAN57.columns)
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
