@@ -82,6 +82,13 @@ class ModelRegistry:
         GenresError
             If there is none.
         """
+        found = self.find_latest_run(dataset, stage=stage)
+        if found is None:
+            raise GenresError(f"dataset '{dataset}' has no finished {stage} run in MLflow: materialize {stage} first")
+        return found
+
+    def find_latest_run(self, dataset: str, *, stage: str) -> "Run | None":
+        """Find the newest finished top-level run of a stage; None if there is none."""
         experiment = self.client.get_experiment_by_name(self.name_for(dataset))
         found = experiment and self.client.search_runs(
             [experiment.experiment_id],
@@ -89,9 +96,7 @@ class ModelRegistry:
             order_by=["attributes.start_time DESC"],
             max_results=1,
         )
-        if not found:
-            raise GenresError(f"dataset '{dataset}' has no finished {stage} run in MLflow: materialize {stage} first")
-        return found[0]
+        return found[0] if found else None
 
     def child_runs(self, parent: "Run") -> "list[Run]":
         """List the finished children of a run, the best validation macro-F1 first; equals in order of their names."""
