@@ -18,6 +18,7 @@ import requests
 import soundfile
 
 from genre_assets.champion_model import publish
+from genre_assets.run_page import GENRE_TABLE
 from genres.audio.gtzan57 import GTZAN57
 from genres.datasets.synthetic import SAMPLE_RATE, synthesise
 from genres.errors import GenresError
@@ -159,13 +160,44 @@ def test_mlflow_remembers_every_candidate(stack: Settings, tables: BatchTables) 
     children = registry.child_runs(parent)
     assert len(children) == 6
     for child in children:
-        assert {f"{part}_f1_{genre}" for part in ("valid", "test") for genre in GENRES} <= set(child.data.metrics)
+        figures = table_of(registry, child)
+        by_genre = {f"{part}_f1_{genre}" for part, genre in zip(figures["part"], figures["genre"], strict=True)}
+        assert {f"{part}_f1_{genre}" for part in ("valid", "test") for genre in GENRES} <= by_genre
+        assert len(child.data.metrics) < 20, "a list of runs has a column for each"
         assert child.data.tags["dagster_run_id"] == parent.data.tags["dagster_run_id"]
         confusion = registry.read_json(child, "confusion_test.json")
         assert confusion["genres"] == sorted(GENRES)
         rows = np.array(confusion["confusion"])
         assert rows.sum() == child.data.metrics["test_rows"]
         assert np.trace(rows) / rows.sum() == pytest.approx(child.data.metrics["test_accuracy"])
+
+
+def table_of(registry: ModelRegistry, run: Any) -> pd.DataFrame:
+    stored = registry.read_json(run, GENRE_TABLE)
+    return pd.DataFrame(stored["data"], columns=stored["columns"])
+
+
+def test_mlflow_opens_on_what_there_is_to_see(stack: Settings, tables: BatchTables) -> None:
+    registry = ModelRegistry(stack.tracking_uri)
+    name = registry.name_for(tables.dataset)
+    assert registry.client.get_experiment_by_name(name).tags["mlflow.experimentKind"] == "custom_model_development"
+    parent = registry.latest_run(tables.dataset, stage="genre_classifiers")
+    best = registry.child_runs(parent)[0]
+    for figure in ("valid_macro_f1", "test_macro_f1", "test_accuracy"):
+        assert parent.data.metrics[figure] == best.data.metrics[figure]
+    assert parent.data.tags["best_classifier"] == best.info.run_name
+    for run in (parent, best):
+        (used,) = run.inputs.dataset_inputs
+        split = tables.split()
+        assert used.dataset.name == tables.dataset
+        assert parent.data.tags["dataset_fingerprint"].startswith(used.dataset.digest)
+        assert json.loads(used.dataset.profile)["num_rows"] == (split["part"] != "excluded").sum()
+    assert tables.dataset in registry.client.get_registered_model(name).description
+    champion = registry.champion(tables.dataset)
+    card = registry.client.get_model_version(name, str(champion.version)).description
+    assert f"# {name} version {champion.version}" in card and "Not to be used" in card
+    (test,) = (line for line in card.splitlines() if line.startswith("| test |"))
+    assert f"| {champion.test_tracks}, little | {champion.test_accuracy:.3f} (" in test
 
 
 def test_champion_is_the_best_and_its_directory_is_whole(stack: Settings, tables: BatchTables, tmp_path: Path) -> None:
