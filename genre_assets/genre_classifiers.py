@@ -102,7 +102,6 @@ def genre_classifiers(
         ) as parent,
         ThreadPoolExecutor(_AT_A_TIME) as pool,
     ):
-        registry.client.log_batch(parent.info.run_id, metrics=_as_metrics(baseline))
         registry.log_dataset(parent, **logged)
 
         def train(candidate: Candidate) -> tuple[str, dict[str, float], float, str]:
@@ -125,6 +124,7 @@ def genre_classifiers(
             )
             rows.append(row)
         registry.show_best(parent, metrics=headline(rows[0][1]))
+        registry.client.log_batch(parent.info.run_id, metrics=_as_metrics(baseline))
     tables.sweep_candidates(training=parent.info.run_id)
     return dg.MaterializeResult(
         metadata={

@@ -230,7 +230,7 @@ def _against(comparison: Comparison) -> list[Condition]:
         better = f"validation macro-F1 {new:.3f} does not beat the present champion's {old:.3f}"
     else:
         better = (
-            f"validation macro-F1 {new:.3f} beats the present champion's {old:.3f} in only {share:.0%} of "
+            f"validation macro-F1 {new:.3f} beats the present champion's {old:.3f} in only {share:.1%} of "
             f"{RESAMPLES} resamples of these tracks"
         )
     falling = {genre: lost for genre, lost in comparison.lost.items() if lost > MOST_LOST}

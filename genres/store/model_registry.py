@@ -3,7 +3,7 @@
 import json
 import os
 import time
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
@@ -23,6 +23,9 @@ LONGEST_DESCRIPTION = 5000
 """Characters that MLflow's own tables have for the description of a version or of a registered model."""
 _MODEL = "model"
 _KIND, _MODELS = "mlflow.experimentKind", "custom_model_development"
+MODEL_TRAINING = "workflowType=machine_learning"
+"""What an address of MLflow's pages needs at its end: in a browser that was never told otherwise, MLflow 3.17 shows its
+side for language models whatever the experiment's kind is."""
 _DIGEST_CHARACTERS = 16
 """Of the dataset's fingerprint, which MLflow has no room for as a whole."""
 _ABOUT_THE_MODEL = """Tells the genre of music by the feature columns of a clip; trained on the dataset `{dataset}`.
@@ -63,6 +66,12 @@ class ModelRegistry:
         """Name of the dataset's experiment and of its registered model."""
         return f"genres-{dataset}"
 
+    def page(self, dataset: str) -> str:
+        """Address of the page with the dataset's runs."""
+        experiment = self.client.get_experiment_by_name(self.name_for(dataset))
+        place = f"experiments/{experiment.experiment_id}/runs" if experiment else "experiments"
+        return f"{self.tracking_uri}/#/{place}?{MODEL_TRAINING}"
+
     @contextmanager
     def run(
         self, dataset: str, *, run_name: str, stage: str, tags: dict[str, str], parent: "Run | None" = None
@@ -81,7 +90,7 @@ class ModelRegistry:
         mlflow.set_tracking_uri(self.tracking_uri)
         experiment = mlflow.set_experiment(self.name_for(dataset))
         if experiment.tags.get(_KIND) != _MODELS:
-            # Without it MLflow opens the experiment on its page for language models, which shows no run.
+            # What the experiment is for; MLflow guesses otherwise, and asks.
             self.client.set_experiment_tag(experiment.experiment_id, _KIND, _MODELS)
         labels = {"stage": stage, "dataset": dataset, **tags}
         parent_id = None if parent is None else parent.info.run_id
@@ -187,13 +196,13 @@ class ModelRegistry:
         used = DatasetInput(entity, [InputTag("mlflow.data.context", "training")])
         self.client.log_inputs(run.info.run_id, [used])
 
-    def show_best(self, parent: "Run", *, metrics: Collection[str]) -> None:
-        """Copy the best child's metrics to its parent, so that a list of trainings says what each came to."""
+    def show_best(self, parent: "Run", *, metrics: Iterable[str]) -> None:
+        """Copy these of the best child's metrics to its parent, so that a list of trainings says what each came to."""
         from mlflow.entities import Metric
 
         best = self.child_runs(parent)[0]
         now = int(time.time() * 1000)
-        shown = [Metric(name, value, now, 0) for name, value in best.data.metrics.items() if name in metrics]
+        shown = [Metric(name, best.data.metrics[name], now, 0) for name in metrics]
         self.client.log_batch(parent.info.run_id, metrics=shown)
         self.client.set_tag(parent.info.run_id, "best_classifier", best.info.run_name)
 

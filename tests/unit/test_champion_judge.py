@@ -53,7 +53,7 @@ def test_the_reason_names_what_was_not_beaten() -> None:
 @pytest.mark.parametrize(
     ("change", "condition", "told"),
     [
-        ({"better_share": 0.89}, "macro_f1", "in only 89% of 2000 resamples"),
+        ({"better_share": 0.89}, "macro_f1", "in only 89.0% of 2000 resamples"),
         ({"lost": {"jazz": 0.151, "rock": 0.15}}, "genres", "F1 of genres falls by more than 0.15: jazz by 0.15"),
         ({"ece": 0.111}, "calibration", "calibration error 0.111 is more than 0.05 above the present champion's 0.060"),
         ({"new_genres": ("disco",)}, "label_set", "it adds disco"),
@@ -75,7 +75,7 @@ def test_the_limits_themselves_are_allowed() -> None:
 
 def test_every_reason_is_said() -> None:
     verdict = judge(valid_macro_f1=0.8, baseline=0.1, comparison=replace(BETTER, better_share=0.5, new_genres=("ska",)))
-    assert "in only 50%" in verdict.why and "it adds ska" in verdict.why
+    assert "in only 50.0%" in verdict.why and "it adds ska" in verdict.why
 
 
 @pytest.mark.parametrize(("tracks", "little"), [(1, True), (29, True), (30, False)])
