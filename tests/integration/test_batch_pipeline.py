@@ -23,7 +23,7 @@ from genres.audio.gtzan57 import GTZAN57
 from genres.datasets.synthetic import SAMPLE_RATE, synthesise
 from genres.errors import GenresError
 from genres.settings import Settings
-from genres.store import ledger, predictions, quarantine
+from genres.store import champions, ledger, predictions, quarantine
 from genres.store.batch_tables import BatchTables
 from genres.store.database import Database
 from genres.store.lake import Lake
@@ -286,6 +286,32 @@ def test_running_again_changes_nothing(stack: Settings, tables: BatchTables, gen
     challenger = ModelRegistry(stack.tracking_uri).find_aliased(tables.dataset, "challenger")
     assert challenger is not None
     assert challenger.why.endswith(f"does not beat the present champion's {before[3].valid_macro_f1:.3f}")
+
+
+def test_the_champion_is_changed_by_hand_and_back(stack: Settings, tables: BatchTables, genres: Genres) -> None:
+    listed = json.loads(genres("models", "--dataset", tables.dataset, "--json").stdout)
+    by_alias = {row["alias"]: row["version"] for row in listed if row["alias"]}
+    assert by_alias.keys() == {"champion", "challenger"}
+    assert all(row["valid_tracks"] and row["test_tracks"] for row in listed)
+    champion, challenger = by_alias["champion"], by_alias["challenger"]
+    registry = ModelRegistry(stack.tracking_uri)
+    told = genres("models", "promote", str(challenger), "--dataset", tables.dataset, "--why", "by ear")
+    assert told.returncode == 0, told.stdout + told.stderr
+    assert registry.champion(tables.dataset).version == challenger
+    with open_instance(stack) as instance:
+        key = dg.AssetKey("champion_model")
+        (record,) = instance.fetch_materializations(
+            dg.AssetRecordsFilter(key, asset_partitions=[tables.dataset]), limit=1
+        ).records
+        assert record.asset_materialization is not None
+        assert record.asset_materialization.tags["dagster/data_version"] == f"genres-{tables.dataset}-{challenger}"
+    back = genres("models", "rollback", "--dataset", tables.dataset)
+    assert back.returncode == 0, back.stdout + back.stderr
+    assert registry.champion(tables.dataset).version == champion
+    *_, promoted, rolled_back = champions.changes(tables.database, tables.dataset)
+    assert (promoted.action, promoted.model_version, promoted.why) == ("promote", challenger, "by ear")
+    assert (rolled_back.action, rolled_back.model_version) == ("rollback", champion)
+    registry.set_alias(tables.dataset, "challenger", challenger)
 
 
 def test_replaced_audio_is_predicted_again(
