@@ -90,7 +90,7 @@ class ModelRegistry:
         mlflow.set_tracking_uri(self.tracking_uri)
         experiment = mlflow.set_experiment(self.name_for(dataset))
         if experiment.tags.get(_KIND) != _MODELS:
-            # What the experiment is for; MLflow guesses otherwise, and asks.
+            # MLflow 3.17's pages follow the switch in the browser instead; those of other versions follow this.
             self.client.set_experiment_tag(experiment.experiment_id, _KIND, _MODELS)
         labels = {"stage": stage, "dataset": dataset, **tags}
         parent_id = None if parent is None else parent.info.run_id
