@@ -22,7 +22,6 @@ MOST_MISCALIBRATED = 0.05
 FEW_TRACKS = 30
 """Fewer tracks than these say little, and every figure of them says so."""
 _SEED = 0
-_BINS = 15
 
 
 @dataclass(frozen=True)
@@ -206,21 +205,17 @@ def f1_by_genre(
 
 
 def calibration_error(truth: Sequence[str], answers: Answers) -> float:
-    """Return the expected calibration error of the predicted genre's probability, over 15 bins of equal width.
-
-    References
-    ----------
-    .. [1] C. Guo, G. Pleiss, Y. Sun and K. Q. Weinberger, "On calibration of modern neural networks", ICML 2017.
-    """
+    """Return the expected calibration error of the answers, as `spark.evaluation` has it; 0 of no track."""
     import numpy as np
+
+    from spark import evaluation
 
     if not len(truth):
         return 0.0
-    confidence = answers.probabilities.max(axis=1)
-    hits = np.array([true == answer for true, answer in zip(truth, answers.predicted, strict=True)], dtype=float)
-    bins = np.minimum((confidence * _BINS).astype(int), _BINS - 1)
-    gaps = np.bincount(bins, weights=hits - confidence, minlength=_BINS)
-    return float(np.abs(gaps).sum() / len(hits))
+    places = {genre: place for place, genre in enumerate(answers.genres)}
+    # What is no genre of the model is none of its answers.
+    true = np.array([places.get(genre, -1) for genre in truth])
+    return evaluation.Answers(true, answers.probabilities).calibration_error()
 
 
 def _against(comparison: Comparison) -> list[Condition]:

@@ -9,6 +9,7 @@ from genres.store.lake import Lake
 from genres.store.ledger import Dataset
 from genres.store.model_directory import require_intact
 from genres.store.model_facts import RegisteredModel
+from spark.classifiers import probabilities
 
 if TYPE_CHECKING:
     from pyspark.ml import PipelineModel
@@ -79,20 +80,11 @@ class Scorer:
             one-versus-rest model has raw scores only; theirs are the softmax of the scores, which orders the genres
             rightly but is calibrated to nothing.
         """
-        from pyspark.ml.functions import vector_to_array
-        from pyspark.sql import functions as sf
-
         scored = self._pipeline.transform(features)
         # Asking for the result's columns instead costs a round trip to the server, as much time as a batch's scores.
-        if any(stage.hasParam("probabilityCol") for stage in self._pipeline.stages):
-            probabilities = vector_to_array(sf.col("probability"))
-        else:
-            raw = vector_to_array(sf.col("rawPrediction"))
-            # The largest score is taken off first, so that exp cannot overflow.
-            powers = sf.transform(raw, lambda score: sf.exp(score - sf.array_max(raw)))
-            total = sf.aggregate(powers, sf.lit(0.0), lambda total, power: total + power)
-            probabilities = sf.transform(powers, lambda power: power / total)
-        return scored.select(*keep, "predicted_genre", probabilities.alias("probabilities"))
+        gives_probability = any(stage.hasParam("probabilityCol") for stage in self._pipeline.stages)
+        found = probabilities(gives_probability=gives_probability)
+        return scored.select(*keep, "predicted_genre", found.alias("probabilities"))
 
     def rows(self, features: "DataFrame", *, keep: Sequence[str]) -> list[dict[str, Any]]:
         """Predict the genre of each row.

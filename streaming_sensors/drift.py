@@ -26,6 +26,8 @@ _DRIFT = 0.25
 _CHANCE = 0.95
 _BINS = 10
 _RECENT_RANGES = 50
+_LOOKED_AT = 500
+"""Ranges among which those that the newest model scored are looked for."""
 
 
 def drift_checks(
@@ -134,7 +136,7 @@ def _feature_drift(
     version = feature_set.feature_version
     committed = [
         found
-        for found in ranges.history(database, stream.topic, states={"committed"})
+        for found in ranges.history(database, stream.topic, states={"committed"}, newest=_LOOKED_AT)
         if (found.model_name, found.model_version) == (newest["model_name"], newest["model_version"])
     ][-_RECENT_RANGES:]
     paths = [found.feature_path for found in committed if found.feature_path and found.feature_version == version]

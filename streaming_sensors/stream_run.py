@@ -13,7 +13,7 @@ import dagster as dg
 
 from genres.audio.feature_set import FeatureSet
 from genres.audio.feature_sets import feature_set_named, feature_set_of
-from genres.errors import GenresError
+from genres.errors import GenresError, last_words
 from genres.settings import Settings
 from genres.store import ledger
 from genres.store.champions import newest_change
@@ -26,7 +26,6 @@ from genres.store.stream_ledger.leases import FencedError
 from genres.store.stream_ledger.values import Attempt, PartitionKey, Plan
 from genres_dagster.partitions import provenance
 from genres_dagster.resources import MlflowResource, SparkResource
-from spark.isolation import last_words
 from streaming_sensors.offset_plan import Limits, next_range, plan
 from streaming_sensors.range_work import RangeWork, StoredFeatures
 from streaming_sensors.stream import Stream
@@ -39,6 +38,10 @@ if TYPE_CHECKING:
 
 NO_CHAMPION = "no champion model"
 """How the reason of a range begins that waits for a model."""
+
+
+class NoChampionError(GenresError):
+    """The dataset has no champion: the range waits for one, and nothing went wrong that had better be left alone."""
 
 
 class Output(NamedTuple):
@@ -164,7 +167,7 @@ class StreamRun:
         FencedError
             If another run has taken the lease over; nothing more is committed.
         """
-        begun = self._begin(key, selected, attempt)
+        begun: _Begun | None = self._begin(key, selected, attempt)
         while begun is not None:
             stored = self._stored(begun)
             following = None
@@ -224,14 +227,21 @@ class StreamRun:
         self.context.instance.add_dynamic_partitions(str(self.stream.offset_ranges.name), [str(key)])
         return self._begin(key, {self.stream.features, self.stream.predictions}, planned[0].attempt)
 
-    def _begin(self, key: PartitionKey, selected: Collection[dg.AssetKey], attempt: int | None) -> _Begun | None:
-        """Take a range, and let its features be computed or read; None if it has to wait for a champion."""
+    def _begin(self, key: PartitionKey, selected: Collection[dg.AssetKey], attempt: int | None) -> _Begun:
+        """Take a range, and let its features be computed or read.
+
+        Raises
+        ------
+        GenresError
+            If it is to be predicted, and the champion is missing or of no use: the run fails, the range waits.
+        """
         with self._ending(key):
             offset_range = ranges.begin_attempt(self.database, key, self.context.run_id, attempt=attempt)
             champion = self._find_champion()
             if self.stream.predictions in selected and champion is None:
-                self._wait_for_champion(key)
-                return None
+                raise NoChampionError(
+                    f"{NO_CHAMPION} for dataset '{self._dataset_id}' yet: the clips wait until there is one"
+                )
             feature_set = self._feature_set(champion)
             path = offset_range.feature_path if offset_range.feature_version == feature_set.feature_version else None
             if self.stream.features in selected or path is None:
@@ -278,7 +288,8 @@ class StreamRun:
         except FencedError:
             raise
         except BaseException as error:
-            self._end_attempt(key, last_words(error), is_outage=isinstance(error, Exception))
+            is_outage = isinstance(error, Exception) and not isinstance(error, NoChampionError)
+            self._end_attempt(key, last_words(error), is_outage=is_outage)
             raise
 
     def _end_attempt(self, key: PartitionKey, reason: str, *, is_outage: bool) -> None:
@@ -314,12 +325,6 @@ class StreamRun:
         session = self._spark.spark_session
         self.context.log.info("the Spark session is open")
         return session
-
-    def _wait_for_champion(self, key: PartitionKey) -> None:
-        """Say that a range waits because there is no champion."""
-        reason = f"{NO_CHAMPION} for dataset '{self._dataset_id}' yet: the clips wait until there is one"
-        self.context.log.warning(reason)
-        ranges.end_attempt(self.database, key, self.context.run_id, reason=reason, is_outage=False)
 
     def _find_champion(self) -> RegisteredModel | None:
         """Resolve the champion of the next range.

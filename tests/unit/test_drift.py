@@ -91,7 +91,7 @@ class Rig:
             for number, sha256 in enumerate(self.training["sha256"])
         ]
         self.lake = SimpleNamespace(read_table=self._read)
-        monkeypatch.setattr(ranges, "history", lambda database, topic, states: self.ranges)
+        monkeypatch.setattr(ranges, "history", lambda database, topic, states, newest: self.ranges)
         monkeypatch.setattr(predictions, "batch_predictions", lambda database, dataset, model_version: self.batch)
         monkeypatch.setattr(BatchTables, "features", lambda tables, version: self.training)
 
