@@ -95,6 +95,20 @@ def test_rows_of_every_table_survive_the_upgrade(database: Database, revision: s
             assert [dict(row._mapping) for row in connection.execute(query)] == rows
 
 
+def test_a_record_of_the_champions_changes_leaves_everything_else_as_it_was(database: Database) -> None:
+    upgrade(database, "0007")
+    before = {table.name: [row_of(table, number) for number in (1, 2)] for table in old_tables(database)}
+    assert before.keys() == METADATA.tables.keys() - {"champion_changes"}
+    with database.writing() as connection:
+        for name, rows in before.items():
+            connection.execute(sa.insert(METADATA.tables[name]), rows)
+    database.migrate()
+    with database.reading() as connection:
+        for name, rows in {**before, "champion_changes": []}.items():
+            query = sa.select(METADATA.tables[name]).order_by(*METADATA.tables[name].primary_key.columns)
+            assert [dict(row._mapping) for row in connection.execute(query)] == rows
+
+
 def test_a_refusal_that_did_not_say_its_topic_counts_as_one_of_any(database: Database) -> None:
     upgrade(database, "0006")
     (old,) = (table for table in old_tables(database) if table.name == "stream_quarantine")
