@@ -2,9 +2,10 @@
 
 from genres.audio.feature_set import FeatureSet
 from genres.audio.gtzan57 import GTZAN57
+from genres.audio.librosa96 import LIBROSA96
 from genres.errors import GenresError
 
-FEATURE_SETS: dict[str, FeatureSet] = {feature_set.name: feature_set for feature_set in (GTZAN57,)}
+FEATURE_SETS: dict[str, FeatureSet] = {feature_set.name: feature_set for feature_set in (GTZAN57, LIBROSA96)}
 """Every feature set by its name."""
 
 

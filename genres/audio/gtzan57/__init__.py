@@ -1,14 +1,13 @@
 """``gtzan57``: the 57 columns of the published GTZAN table, under its names and in its order.
 
-`kernel` says what is computed, `loops` holds what numba compiles, `reference` is the same in plain librosa calls.
-Importing this package loads none of them.
+`kernel` says what is computed, `reference` is the same in plain librosa calls. Importing this package loads neither.
 """
 
-import sys
-from pathlib import Path
+import functools
 from typing import TYPE_CHECKING
 
 from genres.audio.feature_set import FeatureSet
+from genres.audio.spectral import is_compiled
 
 if TYPE_CHECKING:
     import numpy as np
@@ -18,18 +17,6 @@ def _kernel(samples: "np.ndarray") -> dict[str, float]:
     from genres.audio.gtzan57.kernel import gtzan57
 
     return gtzan57(samples)
-
-
-def _is_compiled() -> bool:
-    from genres.audio.gtzan57 import loops
-
-    source = Path(loops.__file__)
-    # The one that is compiled last.
-    function = loops.level_and_crossings
-    indices = Path(function.stats.cache_path).glob(
-        f"{source.stem}.{function.__name__}-*.py{sys.version_info.major}{sys.version_info.minor}.nbi"
-    )
-    return any(index.stat().st_mtime >= source.stat().st_mtime for index in indices)
 
 
 _SUMMARISED = (
@@ -49,5 +36,6 @@ GTZAN57 = FeatureSet(
     sample_rate=22_050,
     min_samples=2_048,
     shown=("tempo", "rms_mean", "spectral_centroid_mean", "rolloff_mean", "zero_crossing_rate_mean", "mfcc1_mean"),
-    is_compiled=_is_compiled,
+    # The loop that is compiled last.
+    is_compiled=functools.partial(is_compiled, "level_and_crossings"),
 )
