@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import dagster as dg
 
 from genre_assets.training_config import TrainingConfig
-from genres.audio.feature_set import FeatureSet
-from genres.audio.feature_sets import feature_set_named
+from genres.audio.feature_set import AnyFeatureSet
+from genres.audio.feature_sets import feature_sets_named
 from genres.datasets.split import fingerprint as split_fingerprint
 from genres.settings import Settings
 from genres.store import ledger
@@ -43,7 +43,7 @@ class TrainingData(NamedTuple):
 
     prepared: "Prepared"
     genres: list[str]
-    feature_set: FeatureSet
+    feature_set: AnyFeatureSet
     fingerprint: str
     """Of the tracks, their genres and parts, and the feature version."""
     counts: "dict[str, npt.NDArray[np.int64]]"
@@ -77,7 +77,7 @@ def genre_classifiers(
     dataset = ledger.registered_dataset(database, context.partition_key)
     tables = BatchTables(lake.open(), database, dataset.dataset)
     registry = mlflow.open()
-    feature_set = feature_set_named(dataset.feature_set)
+    feature_set = feature_sets_named(dataset.feature_sets[:1])
     data = _training_data(tables, feature_set, spark_connect.spark_session)
     baseline = _baseline(data)
     tags = {
@@ -130,7 +130,7 @@ def genre_classifiers(
     )
 
 
-def _training_data(tables: BatchTables, feature_set: FeatureSet, spark: "SparkSession") -> TrainingData:
+def _training_data(tables: BatchTables, feature_set: AnyFeatureSet, spark: "SparkSession") -> TrainingData:
     import numpy as np
 
     from spark.classifiers import TRAINING_CONF, index_genres, prepare

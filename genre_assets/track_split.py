@@ -2,7 +2,7 @@
 
 import dagster as dg
 
-from genres.audio.feature_sets import feature_set_named
+from genres.audio.feature_sets import feature_sets_named
 from genres.datasets.split import EXCLUDED, split_tracks
 from genres.store import ledger, schemas
 from genres.store.batch_tables import BatchTables
@@ -38,7 +38,7 @@ def track_split(
     database.check_migrated()
     dataset = ledger.registered_dataset(database, context.partition_key)
     tables = BatchTables(lake.open(), database, dataset.dataset)
-    feature_version = feature_set_named(dataset.feature_set).feature_version
+    feature_version = feature_sets_named(dataset.feature_sets).feature_version
     split = split_tracks(tables.features(feature_version, columns=[]))
     context.log.info(f"{split.method} split: {split.why}")
     commit = tables.publish_split(split.table, run_id=context.run_id)

@@ -14,7 +14,7 @@ from uuid import uuid4
 
 import dagster as dg
 
-from genres.audio.feature_sets import feature_set_named
+from genres.audio.feature_sets import chosen_sets
 from genres.datasets.folder import SYNTHETIC, dataset_id, notices, scan
 from genres.errors import GenresError
 from genres.file_names import display_path, is_unicode
@@ -86,9 +86,9 @@ def choose_dataset(
     GenresError
         If the folder holds nothing that can be worked with, its id is taken, or there is no such feature set.
     """
-    feature_set = feature_set_named(settings.feature_set).name
+    feature_sets = chosen_sets(settings.feature_sets)
     if settings.audio is None:
-        return Dataset(SYNTHETIC, settings.state_dir / "synthetic_audio", is_synthetic=True, feature_set=feature_set)
+        return Dataset(SYNTHETIC, settings.state_dir / "synthetic_audio", is_synthetic=True, feature_sets=feature_sets)
     folder = scan(settings.audio)
     for line in notices(folder):
         on_notice(line)
@@ -101,7 +101,7 @@ def choose_dataset(
         raise GenresError(
             f"'{name}' is an id that the project keeps for itself; name {where} otherwise with GENRES_DATASET"
         )
-    dataset = Dataset(name, settings.audio, is_synthetic=False, feature_set=feature_set)
+    dataset = Dataset(name, settings.audio, is_synthetic=False, feature_sets=feature_sets)
     if not replaces:
         ledger.require_source(database, dataset)
     return dataset

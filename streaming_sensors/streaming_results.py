@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import dagster as dg
 
-from genres.audio.feature_set import FeatureSet
+from genres.audio.feature_set import AnyFeatureSet
 from genres.audio.feature_sets import feature_set_of
 from genres.errors import GenresError
 from genres.settings import Settings
@@ -208,7 +208,7 @@ def _checks(
 
 
 def _drift(
-    feature_set: FeatureSet, stream: Stream, settings: Settings, database: Database, lake: Lake
+    feature_set: AnyFeatureSet, stream: Stream, settings: Settings, database: Database, lake: Lake
 ) -> dg.AssetCheckResult:
     """Compare the features that the model of the newest prediction reads with those that it was trained on."""
     import pandas as pd

@@ -10,6 +10,7 @@ import dagster as dg
 import pytest
 import yaml
 
+from genres.audio.feature_sets import installed_sets
 from genres.errors import GenresError
 from genres.settings import PROJECT_DIR, Settings
 from genres.store import ledger
@@ -110,12 +111,12 @@ def test_a_failed_check_is_named_where_only_the_error_is_known() -> None:
 
 def test_without_a_folder_the_clips_are_synthetic(tmp_path: Path, choose: Callable[..., Dataset]) -> None:
     dataset = choose(Settings(state_dir=tmp_path))
-    assert (dataset.dataset, dataset.is_synthetic, dataset.feature_set) == ("synthetic", True, "gtzan57")
+    assert (dataset.dataset, dataset.is_synthetic, dataset.feature_sets) == ("synthetic", True, installed_sets())
 
 
 def test_a_feature_set_that_there_is_not_is_named(tmp_path: Path, choose: Callable[..., Dataset]) -> None:
-    with pytest.raises(GenresError, match="no feature set 'gtzan58': set GENRES_FEATURE_SET to one of gtzan57"):
-        choose(Settings(state_dir=tmp_path, feature_set="gtzan58"))
+    with pytest.raises(GenresError, match="no feature set 'gtzan58': set GENRES_FEATURE_SETS to some of gtzan57"):
+        choose(Settings(state_dir=tmp_path, feature_sets="gtzan58"))
 
 
 def test_a_folder_is_its_own_dataset(
@@ -123,7 +124,7 @@ def test_a_folder_is_its_own_dataset(
 ) -> None:
     folder = tmp_path / "My Music"
     write_clips(folder, ("blues", "metal"), 3)
-    assert choose(Settings(audio=folder))[:] == ("my_music", folder, False, "gtzan57")
+    assert choose(Settings(audio=folder))[:] == ("my_music", folder, False, installed_sets())
     assert choose(Settings(audio=folder, dataset="mine")).dataset == "mine"
     with pytest.raises(GenresError, match=r"'synthetic' is .* name .* with GENRES_DATASET"):
         choose(Settings(audio=folder, dataset="synthetic"))
@@ -169,7 +170,7 @@ def test_the_stream_goes_on_when_its_folder_is_gone_or_grows(
     assert stream.dataset(settings, database) == "as_it_was_called_then"
     shutil.rmtree(folder)
     assert stream.dataset(settings, database) == "as_it_was_called_then"
-    ledger.register_dataset(database, Dataset("newer", tmp_path, is_synthetic=False, feature_set="gtzan57"))
+    ledger.register_dataset(database, Dataset("newer", tmp_path, is_synthetic=False, feature_sets=("gtzan57",)))
     assert stream.dataset(settings, database) == "as_it_was_called_then"
     assert stream.dataset(settings.model_copy(update={"audio": None}), database) == "newer"
     named = settings.model_copy(update={"stream_dataset": "named"})

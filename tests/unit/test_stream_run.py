@@ -37,7 +37,7 @@ FIRST, SECOND, THIRD = (PartitionKey("audio_clips", "A", 0, start, start + 2) fo
 
 class Scorer:
     model = SimpleNamespace(name="genres-tests", version=1, feature_version=GTZAN57.feature_version)
-    trained_on = Dataset("tests", Path(), is_synthetic=True, feature_set="gtzan57")
+    trained_on = Dataset("tests", Path(), is_synthetic=True, feature_sets=("gtzan57",))
 
     def close(self) -> None:
         pass

@@ -33,7 +33,7 @@ def rows(**changes: Any) -> pd.DataFrame:
 
 
 def drawn(table: pd.DataFrame, *, is_synthetic: bool = False) -> tuple[Figure, dict[str, Any]]:
-    data = provenance(Dataset("own", Path("own"), is_synthetic=is_synthetic, feature_set="gtzan57"))
+    data = provenance(Dataset("own", Path("own"), is_synthetic=is_synthetic, feature_sets=("gtzan57",)))
     figure = results_figure(table, data=data)
     figure.canvas.draw()
     return figure, {axes.get_title().split(" ")[0]: axes for axes in figure.axes}
