@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import dagster as dg
 
+from genres.audio.feature_set import JOINT
 from genres.errors import GenresError
 from genres.store import ledger
 from genres.store.batch_tables import BatchTables
@@ -133,8 +134,8 @@ def _present_f1(
     """Macro-F1 of the present champion on the validation tracks that the candidates were judged on."""
     if present.fingerprint == parent.data.tags["dataset_fingerprint"]:
         return present.valid_macro_f1  # judged on these very rows
-    if present.feature_version != parent.data.tags["feature_version"]:
-        return None  # it reads other features than the candidates, which the dataset may not have any more
+    if not {*present.feature_version.split(JOINT)} <= {*parent.data.tags["feature_version"].split(JOINT)}:
+        return None  # it reads other features than the dataset's present ones, which it may not have any more
     from spark.evaluation import confusion_matrices, metrics
     from spark.labelled_features import labelled_features
     from spark.scoring import Scorer

@@ -10,7 +10,7 @@ import dagster as dg
 
 from genre_assets.training_config import TrainingConfig
 from genres.audio.feature_set import AnyFeatureSet
-from genres.audio.feature_sets import feature_sets_named
+from genres.audio.feature_sets import feature_sets_named, training_sets
 from genres.datasets.split import fingerprint as split_fingerprint
 from genres.settings import Settings
 from genres.store import ledger
@@ -45,7 +45,7 @@ class TrainingData(NamedTuple):
     genres: list[str]
     feature_set: AnyFeatureSet
     fingerprint: str
-    """Of the tracks, their genres and parts, and the feature version."""
+    """Of the tracks, their genres and parts, and the versions of all features that candidates are trained on."""
     counts: "dict[str, npt.NDArray[np.int64]]"
     """Tracks of each genre, by part."""
 
@@ -77,13 +77,15 @@ def genre_classifiers(
     dataset = ledger.registered_dataset(database, context.partition_key)
     tables = BatchTables(lake.open(), database, dataset.dataset)
     registry = mlflow.open()
-    feature_set = feature_sets_named(dataset.feature_sets[:1])
-    data = _training_data(tables, feature_set, spark_connect.spark_session)
-    baseline = _baseline(data)
+    every_set = feature_sets_named(dataset.feature_sets)
+    trained_on = training_sets(dataset.feature_sets)
+    datas = [_training_data(tables, found, every_set, spark_connect.spark_session) for found in trained_on]
+    trainings = [(candidate, data) for data in datas for candidate in everything]
+    baseline = _baseline(datas[0])
     tags = {
         "data": provenance(dataset),
-        "dataset_fingerprint": data.fingerprint,
-        "feature_version": feature_set.feature_version,
+        "dataset_fingerprint": datas[0].fingerprint,
+        "feature_version": every_set.feature_version,
         "dagster_run_id": context.run_id,
         "mlflow.note.content": f"[Dagster run]({settings.dagster_url}/runs/{context.run_id}), {provenance(dataset)}",
     }
@@ -96,21 +98,23 @@ def genre_classifiers(
     ):
         registry.client.log_batch(parent.info.run_id, metrics=_as_metrics(baseline))
 
-        def train(candidate: Candidate) -> tuple[str, dict[str, float], float, str]:
+        def train(training: tuple[Candidate, TrainingData]) -> tuple[str, dict[str, float], float, str]:
+            candidate, data = training
             started = time.monotonic()
-            with registry.run(
-                dataset.dataset, run_name=candidate.name, stage="candidate", tags=tags, parent=parent
-            ) as child:
+            # With one set to train on, the candidate's name says it all.
+            name = candidate.name if len(datas) == 1 else f"{candidate.name} on {data.feature_set.name}"
+            own_tags = {**tags, "feature_version": data.feature_set.feature_version}
+            with registry.run(dataset.dataset, run_name=name, stage="candidate", tags=own_tags, parent=parent) as child:
                 path = tables.candidate_path(parent.info.run_id, child.info.run_id)
                 scores = _train(candidate, data, tables, registry, path)
-            return candidate.name, scores, time.monotonic() - started, mlflow.run_url(child)
+            return name, scores, time.monotonic() - started, mlflow.run_url(child)
 
         # MLlib asks for the session of the thread that it is called in.
         in_session = inheritable_thread_target(spark_connect.spark_session)
-        for number, row in enumerate(pool.map(in_session(train), everything), 1):
+        for number, row in enumerate(pool.map(in_session(train), trainings), 1):
             name, scores, took, _ = row
             context.log.info(
-                f"{number} of {len(everything)}: {name}: validation macro-F1 {scores['valid_macro_f1']:.3f}, "
+                f"{number} of {len(trainings)}: {name}: validation macro-F1 {scores['valid_macro_f1']:.3f}, "
                 f"accuracy {scores['valid_accuracy']:.3f}, {took:.1f} s"
             )
             rows.append(row)
@@ -121,8 +125,8 @@ def genre_classifiers(
             "candidates": dg.MetadataValue.md(_table(rows, baseline)),
             "mlflow_run": dg.MetadataValue.url(mlflow.run_url(parent)),
             "mlflow_run_id": parent.info.run_id,
-            "dataset_fingerprint": data.fingerprint,
-            "genres": dg.MetadataValue.json(data.genres),
+            "dataset_fingerprint": datas[0].fingerprint,
+            "genres": dg.MetadataValue.json(datas[0].genres),
             "train_rows": int(baseline["train_rows"]),
             "valid_rows": int(baseline["valid_rows"]),
             "test_rows": int(baseline["test_rows"]),
@@ -130,7 +134,10 @@ def genre_classifiers(
     )
 
 
-def _training_data(tables: BatchTables, feature_set: AnyFeatureSet, spark: "SparkSession") -> TrainingData:
+def _training_data(
+    tables: BatchTables, feature_set: AnyFeatureSet, every_set: AnyFeatureSet, spark: "SparkSession"
+) -> TrainingData:
+    """Prepare the rows for candidates that are trained on one of the dataset's sets, or on some that are joined."""
     import numpy as np
 
     from spark.classifiers import TRAINING_CONF, index_genres, prepare
@@ -152,7 +159,7 @@ def _training_data(tables: BatchTables, feature_set: AnyFeatureSet, spark: "Spar
     for row in indexed.groupBy("part", "genre").count().collect():
         counts[row["part"]][genres.index(row["genre"])] = row["count"]
     split = split_fingerprint(tables.split())
-    fingerprint = ledger.fingerprint([split, feature_set.feature_version])
+    fingerprint = ledger.fingerprint([split, every_set.feature_version])
     return TrainingData(prepared, genres, feature_set, fingerprint, counts)
 
 
