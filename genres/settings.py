@@ -142,7 +142,7 @@ class Settings(BaseSettings):
         "",
         pattern=r"^([a-z0-9][a-z0-9_]{0,39}(,[a-z0-9][a-z0-9_]{0,39})*)?$",
         description="Feature sets of newly loaded datasets, separated by commas: what is computed for a clip and what "
-        "models are trained on; empty: all that are installed.",
+        "models are trained on; empty: all that are installed and that no other one contains.",
     )
     feature_set: str = Field("", description="The older name of feature_sets, which goes first.")
     synthetic_clips_per_genre: int = Field(20, ge=3, description="Clips of each genre in the synthetic dataset.")

@@ -72,7 +72,8 @@ def choose_dataset(
 ) -> Dataset:
     """Find out which dataset is to be loaded: the settings' folder's, or the synthetic one.
 
-    A folder that was loaded before keeps its id, whatever it holds by now.
+    A folder that was loaded before keeps its id, whatever it holds by now, and its feature sets, unless the settings
+    name others: its champion reads them.
 
     Parameters
     ----------
@@ -86,8 +87,8 @@ def choose_dataset(
     GenresError
         If the folder holds nothing that can be worked with, its id is taken, or there is no such feature set.
     """
-    feature_sets = chosen_sets(settings.feature_sets)
     if settings.audio is None:
+        feature_sets = _feature_sets(SYNTHETIC, settings, database, on_notice)
         return Dataset(SYNTHETIC, settings.state_dir / "synthetic_audio", is_synthetic=True, feature_sets=feature_sets)
     folder = scan(settings.audio)
     for line in notices(folder):
@@ -101,10 +102,24 @@ def choose_dataset(
         raise GenresError(
             f"'{name}' is an id that the project keeps for itself; name {where} otherwise with GENRES_DATASET"
         )
+    feature_sets = _feature_sets(name, settings, database, on_notice)
     dataset = Dataset(name, settings.audio, is_synthetic=False, feature_sets=feature_sets)
     if not replaces:
         ledger.require_source(database, dataset)
     return dataset
+
+
+def _feature_sets(
+    dataset: str, settings: Settings, database: Database, on_notice: Callable[[str], None]
+) -> tuple[str, ...]:
+    """Return the names of the settings' feature sets, or else of those that the dataset has already."""
+    chosen = chosen_sets(settings.feature_sets)
+    loaded = [entry.feature_sets for entry in ledger.registered_datasets(database) if entry.dataset == dataset]
+    if settings.feature_sets or not loaded or loaded == [chosen]:
+        return chosen
+    kept = ",".join(loaded[0])
+    on_notice(f"dataset '{dataset}' keeps its features, {kept}; for others set GENRES_FEATURE_SETS={','.join(chosen)}")
+    return chosen_sets(kept)
 
 
 def register(settings: Settings, instance: dg.DagsterInstance, dataset: Dataset, *, replaces: bool = False) -> None:

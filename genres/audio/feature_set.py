@@ -41,8 +41,6 @@ class FeatureSet:
     """Up to six columns that tell people most; figures show these."""
     is_compiled: Callable[[], bool] = _always
     """Whether the kernel's first call starts no compiler."""
-    is_installed: Callable[[], bool] = _always
-    """Whether everything is there that the kernel needs."""
     contains: "tuple[FeatureSet, ...]" = ()
     """Sets whose columns are among these, with the same values; where both are wanted, this kernel computes them."""
 

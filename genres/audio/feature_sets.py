@@ -10,6 +10,9 @@ from genres.errors import GenresError
 FEATURE_SETS: dict[str, FeatureSet] = {feature_set.name: feature_set for feature_set in (GTZAN57, LIBROSA96)}
 """Every feature set by its name."""
 
+JOINED_SETS = (("librosa96", "musicnn"),)
+"""Sets that models are also trained on together: features made by hand beside what a network hears."""
+
 
 def every_column() -> tuple[str, ...]:
     """Return the columns of all feature sets: what a table may have whose dataset is not known yet."""
@@ -21,22 +24,20 @@ def every_version() -> str:
     return JOINT.join(feature_set.feature_version for feature_set in FEATURE_SETS.values())
 
 
-def installed_sets() -> tuple[str, ...]:
-    """Return the names of the feature sets that can be computed here."""
-    return tuple(name for name, feature_set in FEATURE_SETS.items() if feature_set.is_installed())
-
-
 def chosen_sets(names: str) -> tuple[str, ...]:
-    """Return the names of the feature sets that a setting chooses, which separates them by commas; all if it is empty.
+    """Return the names of the feature sets that a setting chooses, which separates them by commas.
+
+    If it is empty, all are that there are, but for those that another one contains: models would be trained on their
+    columns twice.
 
     Raises
     ------
     GenresError
-        If there is none of a name, or it is not installed.
+        If there is none of a name.
     """
-    chosen = tuple(dict.fromkeys(names.split(","))) if names else installed_sets()
-    feature_sets_named(chosen)
-    return chosen
+    contained = {inner.name for feature_set in FEATURE_SETS.values() for inner in feature_set.contains}
+    chosen = names.split(",") if names else [name for name in FEATURE_SETS if name not in contained]
+    return tuple(part.name for part in feature_sets_named(chosen).parts)
 
 
 def feature_sets_named(names: Sequence[str]) -> AnyFeatureSet:
@@ -45,17 +46,19 @@ def feature_sets_named(names: Sequence[str]) -> AnyFeatureSet:
     Raises
     ------
     GenresError
-        If there is none of a name, or it is not installed.
+        If there is none of a name.
     """
     for name in names:
-        if name not in installed_sets():
-            known = ", ".join(installed_sets())
-            raise GenresError(
-                f"feature set '{name}' is not installed: install it, or set GENRES_FEATURE_SETS to some of {known}"
-                if name in FEATURE_SETS
-                else f"there is no feature set '{name}': set GENRES_FEATURE_SETS to some of {known}"
-            )
+        if name not in FEATURE_SETS:
+            known = ", ".join(FEATURE_SETS)
+            raise GenresError(f"there is no feature set '{name}': set GENRES_FEATURE_SETS to some of {known}")
     return _joined([FEATURE_SETS[name] for name in dict.fromkeys(names)])
+
+
+def training_sets(names: Sequence[str]) -> tuple[AnyFeatureSet, ...]:
+    """Return what models are trained on where clips have the named sets: each of them, and those of `JOINED_SETS`."""
+    joined = [together for together in JOINED_SETS if set(together) <= set(names)]
+    return tuple(feature_sets_named(sets) for sets in (*([name] for name in names), *joined))
 
 
 def feature_set_of(feature_version: str) -> AnyFeatureSet:
@@ -66,7 +69,7 @@ def feature_set_of(feature_version: str) -> AnyFeatureSet:
     GenresError
         If this code computes no features of that version.
     """
-    computed = {FEATURE_SETS[name].feature_version: FEATURE_SETS[name] for name in installed_sets()}
+    computed = {feature_set.feature_version: feature_set for feature_set in FEATURE_SETS.values()}
     versions = feature_version.split(JOINT)
     if computed.keys() >= set(versions):
         return _joined([computed[version] for version in versions])

@@ -13,7 +13,13 @@ from genres.audio import decode, feature_sets
 from genres.audio.clip_features import clip_features, clip_row
 from genres.audio.decode import decode_at
 from genres.audio.feature_set import JOINT, FeatureSet, JoinedFeatureSets
-from genres.audio.feature_sets import FEATURE_SETS, chosen_sets, feature_set_of, feature_sets_named, installed_sets
+from genres.audio.feature_sets import (
+    FEATURE_SETS,
+    chosen_sets,
+    feature_set_of,
+    feature_sets_named,
+    training_sets,
+)
 from genres.audio.gtzan57 import GTZAN57
 from genres.audio.known_good import known_good_wav
 from genres.audio.librosa96 import LIBROSA96
@@ -30,15 +36,12 @@ def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(FEATURE_SETS, TINY.name, TINY)
 
 
-def test_all_that_are_installed_are_chosen_unless_some_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert chosen_sets("") == installed_sets() == ("gtzan57", "librosa96", "tiny")
+def test_all_are_chosen_that_no_other_one_contains_unless_some_are_named() -> None:
+    assert chosen_sets("") == tuple(name for name in FEATURE_SETS if name != "gtzan57")
+    assert {"librosa96", "tiny"} <= {*chosen_sets("")}
     assert chosen_sets("tiny,gtzan57,tiny") == ("tiny", "gtzan57")
-    monkeypatch.setitem(FEATURE_SETS, "tiny", replace(TINY, is_installed=lambda: False))
-    assert chosen_sets("") == ("gtzan57", "librosa96")
-    with pytest.raises(GenresError, match="'tiny' is not installed: install it, or set GENRES_FEATURE_SETS"):
-        chosen_sets("gtzan57,tiny")
-    with pytest.raises(GenresError, match="features tiny-v3-numpy2 are not computed any more"):
-        feature_set_of(TINY.feature_version)
+    with pytest.raises(GenresError, match="no feature set 'huge': set GENRES_FEATURE_SETS to some of gtzan57,"):
+        chosen_sets("gtzan57,huge")
 
 
 def test_joined_sets_are_known_again_by_their_version() -> None:
@@ -125,3 +128,9 @@ def test_rows_have_the_columns_of_all_sets() -> None:
 def test_every_set_is_in_the_list_under_its_name() -> None:
     assert all(isinstance(found, FeatureSet) and found.name == name for name, found in FEATURE_SETS.items())
     assert feature_sets.every_version().split(JOINT) == [found.feature_version for found in FEATURE_SETS.values()]
+
+
+def test_models_are_trained_on_each_set_and_on_those_that_go_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(feature_sets, "JOINED_SETS", (("librosa96", "tiny"),))
+    assert [found.name for found in training_sets(("gtzan57", "librosa96"))] == ["gtzan57", "librosa96"]
+    assert [found.name for found in training_sets(("tiny", "librosa96"))] == ["tiny", "librosa96", "librosa96+tiny"]

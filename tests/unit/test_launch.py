@@ -10,7 +10,7 @@ import dagster as dg
 import pytest
 import yaml
 
-from genres.audio.feature_sets import installed_sets
+from genres.audio.feature_sets import chosen_sets
 from genres.errors import GenresError
 from genres.settings import PROJECT_DIR, Settings
 from genres.store import ledger
@@ -110,8 +110,8 @@ def test_a_failed_check_is_named_where_only_the_error_is_known() -> None:
 
 
 def test_without_a_folder_the_clips_are_synthetic(tmp_path: Path, choose: Callable[..., Dataset]) -> None:
-    dataset = choose(Settings(state_dir=tmp_path))
-    assert (dataset.dataset, dataset.is_synthetic, dataset.feature_sets) == ("synthetic", True, installed_sets())
+    dataset = choose(Settings(state_dir=tmp_path, feature_sets=""))
+    assert (dataset.dataset, dataset.is_synthetic, dataset.feature_sets) == ("synthetic", True, chosen_sets(""))
 
 
 def test_a_feature_set_that_there_is_not_is_named(tmp_path: Path, choose: Callable[..., Dataset]) -> None:
@@ -119,12 +119,26 @@ def test_a_feature_set_that_there_is_not_is_named(tmp_path: Path, choose: Callab
         choose(Settings(state_dir=tmp_path, feature_sets="gtzan58"))
 
 
+def test_a_dataset_keeps_its_feature_sets_unless_others_are_named(
+    tmp_path: Path, database: Database, choose: Callable[..., Dataset]
+) -> None:
+    ledger.register_dataset(database, choose(Settings(state_dir=tmp_path, feature_sets="gtzan57")))
+    said: list[str] = []
+    kept = choose(Settings(state_dir=tmp_path, feature_sets=""), on_notice=said.append)
+    assert kept.feature_sets == ("gtzan57",)
+    assert [line for line in said if "dataset 'synthetic' keeps its features, gtzan57" in line] == said != []
+    other = choose(Settings(state_dir=tmp_path, feature_sets="librosa96,gtzan57"))
+    assert other.feature_sets == ("librosa96", "gtzan57")
+    ledger.register_dataset(database, other)
+    assert ledger.registered_dataset(database, "synthetic") == other
+
+
 def test_a_folder_is_its_own_dataset(
     tmp_path: Path, write_clips: Callable[..., None], choose: Callable[..., Dataset]
 ) -> None:
     folder = tmp_path / "My Music"
     write_clips(folder, ("blues", "metal"), 3)
-    assert choose(Settings(audio=folder))[:] == ("my_music", folder, False, installed_sets())
+    assert choose(Settings(audio=folder, feature_sets=""))[:] == ("my_music", folder, False, chosen_sets(""))
     assert choose(Settings(audio=folder, dataset="mine")).dataset == "mine"
     with pytest.raises(GenresError, match=r"'synthetic' is .* name .* with GENRES_DATASET"):
         choose(Settings(audio=folder, dataset="synthetic"))
