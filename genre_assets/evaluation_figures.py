@@ -67,7 +67,8 @@ def model_comparison(metrics: dict[str, dict[str, float]], parent: dict[str, flo
     """
     import numpy as np
 
-    figure, axes = new_figure(10, 4.5, title="Models side by side", data=data)
+    clips = f"n = {parent['valid_rows']:.0f} validation, {parent['test_rows']:.0f} test clips"
+    figure, axes = new_figure(10, 4.5, title=f"Models side by side ({clips})", data=data)
     places = np.arange(len(metrics))
     for number, name in enumerate(_COMPARED):
         heights = [values[name] for values in metrics.values()]
@@ -91,7 +92,7 @@ def confusion_matrices(confusions: dict[str, dict[str, Any]], *, data: str) -> "
     figure, axes = new_figure(
         4.8 * columns,
         4.6 * rows + 0.5,
-        title="Confusion on the test part",
+        title=f"Confusion on the test part (n = {np.sum(next(iter(confusions.values()))['confusion'])})",
         data=data,
         nrows=rows,
         ncols=columns,

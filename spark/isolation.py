@@ -16,7 +16,7 @@ from uuid import uuid4
 from genres.audio.clip_features import Clip
 from genres.audio.feature_set import AnyFeatureSet
 from genres.audio.known_good import known_good_wav
-from genres.errors import GenresError
+from genres.errors import GenresError, last_words
 from genres.store.schemas import TRACK_ID, Column
 
 if TYPE_CHECKING:
@@ -174,19 +174,3 @@ def check_engine(spark: "SparkSession", feature_set: AnyFeatureSet) -> None:
         ) from error
     if len(table) != 1 or table[0]["reason"] is not None:
         raise GenresError(f"Spark's workers refuse a known-good clip ({table}): look at the engine; the clips wait")
-
-
-def last_words(error: BaseException) -> str:
-    """Return the line of an error that says most, also of a worker's traceback that came as text."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    if not lines:
-        return type(error).__name__
-    for line in lines:
-        if GenresError.__name__ in line:
-            return line.split(f"{GenresError.__name__}: ", 1)[-1]
-    told = [
-        line
-        for line in lines
-        if line.partition(":")[0].endswith(("Error", "Exception")) and "PythonException" not in line
-    ]
-    return (told or lines)[-1] if "Traceback" in str(error) else lines[0]

@@ -13,7 +13,7 @@ import dagster as dg
 
 from genres.audio.feature_set import AnyFeatureSet
 from genres.audio.feature_sets import feature_set_of, feature_sets_named
-from genres.errors import GenresError
+from genres.errors import GenresError, last_words
 from genres.settings import Settings
 from genres.store import ledger
 from genres.store.database import Database
@@ -25,7 +25,6 @@ from genres.store.stream_ledger.leases import FencedError
 from genres.store.stream_ledger.values import Attempt, PartitionKey, Plan
 from genres_dagster.partitions import provenance
 from genres_dagster.resources import MlflowResource, SparkResource
-from spark.isolation import last_words
 from streaming_sensors.offset_plan import Limits, next_range, plan
 from streaming_sensors.range_work import RangeWork, StoredFeatures
 from streaming_sensors.stream import Stream
@@ -38,6 +37,10 @@ if TYPE_CHECKING:
 
 NO_CHAMPION = "no champion model"
 """How the reason of a range begins that waits for a model."""
+
+
+class NoChampionError(GenresError):
+    """The dataset has no champion: the range waits for one, and nothing went wrong that had better be left alone."""
 
 
 class Output(NamedTuple):
@@ -161,7 +164,7 @@ class StreamRun:
         FencedError
             If another run has taken the lease over; nothing more is committed.
         """
-        begun = self._begin(key, selected, attempt)
+        begun: _Begun | None = self._begin(key, selected, attempt)
         while begun is not None:
             stored = self._stored(begun)
             following = None
@@ -221,12 +224,20 @@ class StreamRun:
         self.context.instance.add_dynamic_partitions(str(self.stream.offset_ranges.name), [str(key)])
         return self._begin(key, {self.stream.features, self.stream.predictions}, planned[0].attempt)
 
-    def _begin(self, key: PartitionKey, selected: Collection[dg.AssetKey], attempt: int | None) -> _Begun | None:
-        """Take a range, and let its features be computed or read; None if it has to wait for a champion."""
+    def _begin(self, key: PartitionKey, selected: Collection[dg.AssetKey], attempt: int | None) -> _Begun:
+        """Take a range, and let its features be computed or read.
+
+        Raises
+        ------
+        GenresError
+            If it is to be predicted, and the champion is missing or of no use: the run fails, the range waits.
+        """
         with self._ending(key):
             offset_range = ranges.begin_attempt(self.database, key, self.context.run_id, attempt=attempt)
-            if self.stream.predictions in selected and not self._has_champion(key):
-                return None
+            if self.stream.predictions in selected and self._find_champion() is None:
+                raise NoChampionError(
+                    f"{NO_CHAMPION} for dataset '{self._dataset_id}' yet: the clips wait until there is one"
+                )
             feature_set = self._feature_set()
             path = offset_range.feature_path if offset_range.feature_version == feature_set.feature_version else None
             if self.stream.features in selected or path is None:
@@ -273,7 +284,8 @@ class StreamRun:
         except FencedError:
             raise
         except BaseException as error:
-            self._end_attempt(key, last_words(error), is_outage=isinstance(error, Exception))
+            is_outage = isinstance(error, Exception) and not isinstance(error, NoChampionError)
+            self._end_attempt(key, last_words(error), is_outage=is_outage)
             raise
 
     def _end_attempt(self, key: PartitionKey, reason: str, *, is_outage: bool) -> None:
@@ -310,15 +322,6 @@ class StreamRun:
         self.context.log.info("the Spark session is open")
         return session
 
-    def _has_champion(self, key: PartitionKey) -> bool:
-        """Look for the champion; say that the range waits if there is none."""
-        if self._find_champion() is not None:
-            return True
-        reason = f"{NO_CHAMPION} for dataset '{self._dataset_id}' yet: the clips wait until there is one"
-        self.context.log.warning(reason)
-        ranges.end_attempt(self.database, key, self.context.run_id, reason=reason, is_outage=False)
-        return False
-
     def _find_champion(self) -> RegisteredModel | None:
         """Resolve the champion, once for the run."""
         if self._champion is None:
@@ -336,7 +339,7 @@ class StreamRun:
             from spark.scoring import Scorer
 
             champion = self._find_champion()
-            assert champion is not None  # noqa: S101 - `_has_champion` came before
+            assert champion is not None  # noqa: S101 - `_begin` came before
             _ = self._session  # the model is loaded into it
             self._scorer = Scorer(champion, trained_on=self._dataset, lake=self.lake)
             self.context.log.info(f"{champion.name} version {champion.version} is loaded")

@@ -20,6 +20,10 @@ def _always() -> bool:
     return True
 
 
+def _nothing() -> None:
+    return None
+
+
 @dataclass(frozen=True)
 class FeatureSet:
     """A named, versioned set of columns computed from one clip."""
@@ -43,6 +47,8 @@ class FeatureSet:
     """Whether the kernel's first call starts no compiler."""
     contains: "tuple[FeatureSet, ...]" = ()
     """Sets whose columns are among these, with the same values; where both are wanted, this kernel computes them."""
+    missing: Callable[[], str | None] = _nothing
+    """What the kernel lacks on this machine, and what to do about it, in one line; None where it can be called."""
 
     @property
     def parts(self) -> "tuple[FeatureSet, ...]":

@@ -1,14 +1,18 @@
 """Every feature set that the pipeline knows. Another one is a module that defines it and a line here."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from genres.audio.feature_set import JOINT, AnyFeatureSet, FeatureSet, JoinedFeatureSets
 from genres.audio.gtzan57 import GTZAN57
 from genres.audio.librosa96 import LIBROSA96
+from genres.audio.musicnn import MUSICNN
 from genres.errors import GenresError
 
-FEATURE_SETS: dict[str, FeatureSet] = {feature_set.name: feature_set for feature_set in (GTZAN57, LIBROSA96)}
-"""Every feature set by its name."""
+_KNOWN = (GTZAN57, LIBROSA96, MUSICNN)
+FEATURE_SETS: dict[str, FeatureSet] = {
+    feature_set.name: feature_set for feature_set in _KNOWN if feature_set.missing() is None
+}
+"""Every feature set that can be computed on this machine, by its name."""
 
 JOINED_SETS = (("librosa96", "musicnn"),)
 """Sets that models are also trained on together: features made by hand beside what a network hears."""
@@ -50,6 +54,7 @@ def feature_sets_named(names: Sequence[str]) -> AnyFeatureSet:
     """
     for name in names:
         if name not in FEATURE_SETS:
+            _refuse_if_missing(feature_set for feature_set in _KNOWN if feature_set.name == name)
             known = ", ".join(FEATURE_SETS)
             raise GenresError(f"there is no feature set '{name}': set GENRES_FEATURE_SETS to some of {known}")
     return _joined([FEATURE_SETS[name] for name in dict.fromkeys(names)])
@@ -73,6 +78,9 @@ def feature_set_of(feature_version: str) -> AnyFeatureSet:
     versions = feature_version.split(JOINT)
     if computed.keys() >= set(versions):
         return _joined([computed[version] for version in versions])
+    _refuse_if_missing(
+        feature_set for feature_set in _KNOWN if feature_set.feature_version in set(versions) - {*computed}
+    )
     raise GenresError(
         f"features {feature_version} are not computed any more (this code computes {', '.join(computed)}): "
         "materialize audio_features, genre_classifiers and champion_model again, or run `genres demo`"
@@ -81,3 +89,10 @@ def feature_set_of(feature_version: str) -> AnyFeatureSet:
 
 def _joined(sets: Sequence[FeatureSet]) -> AnyFeatureSet:
     return sets[0] if len(sets) == 1 else JoinedFeatureSets(tuple(sets))
+
+
+def _refuse_if_missing(feature_sets: Iterable[FeatureSet]) -> None:
+    """Refuse those that were not there when this module was loaded."""
+    for feature_set in feature_sets:
+        missing = feature_set.missing() or "it was installed a moment ago: start this again"
+        raise GenresError(f"the feature set {feature_set.name} is not installed here: {missing}")

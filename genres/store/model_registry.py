@@ -90,12 +90,12 @@ class ModelRegistry:
         return found[0]
 
     def child_runs(self, parent: "Run") -> "list[Run]":
-        """List the finished children of a run, the best validation macro-F1 first; equals in order of their names."""
+        """List the finished children of a run, the best validation macro-F1 first; of equals, the least log-loss."""
         return list(
             self.client.search_runs(
                 [parent.info.experiment_id],
                 f"attributes.status = 'FINISHED' and tags.mlflow.parentRunId = '{parent.info.run_id}'",
-                order_by=["metrics.valid_macro_f1 DESC", "attributes.run_name ASC"],
+                order_by=["metrics.valid_macro_f1 DESC", "metrics.valid_log_loss ASC", "attributes.run_name ASC"],
             )
         )
 

@@ -29,6 +29,7 @@ from streaming_sensors.range_work import RangeWork, StoredFeatures
 from streaming_sensors.stream import Stream
 from streaming_sensors.stream_run import StreamRun
 from streaming_sensors.topic import TopicState
+from tests.stream_rig import wait_until
 
 Commit = Callable[[PartitionKey], None]
 TOPIC = TopicState("audio_clips", "A", {0: 0}, {0: 6})
@@ -127,7 +128,7 @@ def test_a_range_whose_attempt_fails_waits_with_the_reason_and_the_one_begun_wit
     assert run.state_of(FIRST)[0] == "committed"
     assert run.state_of(SECOND) == ("planned", 1, "the disk is full")
     assert run.state_of(THIRD) == ("planned", 0, f"its run ended with {SECOND}")
-    assert not leases.is_held(run.database, "audio_clips")
+    assert not leases.is_held(run.database, "audio_clips", run.settings.lease_s)
 
 
 def test_a_run_whose_outputs_nobody_takes_any_more_gives_the_begun_range_back(run: Run) -> None:
@@ -170,6 +171,20 @@ def test_a_run_that_was_overtaken_plans_and_commits_nothing_more(run: Run) -> No
         list(run())
     assert run.state_of(FIRST)[0] == "planned"
     assert [found.key for found in ranges.history(run.database, "audio_clips")] == [FIRST]
+
+
+def test_a_run_that_makes_no_progress_lets_go_of_the_topic(run: Run) -> None:
+    """Its thread beats on; only progress keeps the lease, or a hung clip would hold the topic for ever."""
+    run.settings = run.settings.model_copy(update={"range_limit_s": 0.2, "lease_s": 0.3})
+
+    def hang(key: PartitionKey) -> None:
+        wait_until(lambda: not leases.is_held(run.database, "audio_clips"), patience_s=20)
+        assert leases.acquire(run.database, "audio_clips", "another run", 60)
+
+    run.before_commit = hang
+    with pytest.raises(FencedError):
+        list(run())
+    assert run.state_of(FIRST)[0] == "planned"
 
 
 def test_a_run_goes_on_behind_a_range_that_another_planner_took(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
