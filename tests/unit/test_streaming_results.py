@@ -93,7 +93,7 @@ def test_figures_wait_for_predictions_by_the_streams_own_dataset(tmp_path: Path)
         return found
 
     def unplugged(dataset: str) -> Dataset:
-        return Dataset(dataset, tmp_path / "unplugged" / dataset, is_synthetic=False, feature_set="gtzan57")
+        return Dataset(dataset, tmp_path / "unplugged" / dataset, is_synthetic=False, feature_sets=("gtzan57",))
 
     def predict(dataset: str) -> None:
         register_dataset(database, unplugged(dataset))
