@@ -152,8 +152,13 @@ def interrupted_when_stuck(
         spark.removeTag(tag)
 
 
-def check_engine(spark: "SparkSession", feature_set: AnyFeatureSet) -> None:
+def check_engine(spark: "SparkSession", feature_set: AnyFeatureSet, *, limit_s: float = 60.0) -> None:
     """Compute the known-good clip.
+
+    Parameters
+    ----------
+    limit_s
+        How long that may take, in seconds: it may get a worker that is stopped, as any task may.
 
     Raises
     ------
@@ -164,9 +169,10 @@ def check_engine(spark: "SparkSession", feature_set: AnyFeatureSet) -> None:
 
     rows = spark.createDataFrame([("known good",)], "track_id string")
     try:
-        table = extract_features(
-            rows, source=KnownGoodClips(), feature_set=feature_set, max_clip_s=10.0, tasks=1
-        ).collect()
+        with interrupted_when_stuck(spark, limit_s=limit_s):
+            table = extract_features(
+                rows, source=KnownGoodClips(), feature_set=feature_set, max_clip_s=10.0, tasks=1
+            ).collect()
     except Exception as error:
         raise GenresError(
             f"Spark's workers do not compute a known-good clip ({last_words(error)}): look at the engine's log; the "

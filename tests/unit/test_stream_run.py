@@ -178,7 +178,7 @@ def test_a_run_that_makes_no_progress_lets_go_of_the_topic(run: Run) -> None:
     run.settings = run.settings.model_copy(update={"range_limit_s": 0.2, "lease_s": 0.3})
 
     def hang(key: PartitionKey) -> None:
-        wait_until(lambda: not leases.is_held(run.database, "audio_clips"), patience_s=20)
+        wait_until(lambda: not leases.is_held(run.database, "audio_clips", run.settings.lease_s), patience_s=20)
         assert leases.acquire(run.database, "audio_clips", "another run", 60)
 
     run.before_commit = hang
