@@ -68,7 +68,7 @@ def test_a_full_disk_under_the_database(stack: Settings, tmp_path_factory: pytes
         address = f"sqlite:///{disk / 'genres.db'}"
         database = Database(address)
         database.migrate()
-        register_dataset(database, Dataset(DATASET, folder / "drop", is_synthetic=True, feature_set="gtzan57"))
+        register_dataset(database, Dataset(DATASET, folder / "drop", is_synthetic=True, feature_sets=("gtzan57",)))
         with running_system(stack, folder, "test_full_database", seed=1, DATABASE_URL=address) as system:
             all_recovers(system, "disk full under the database", disk)
 
