@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -91,23 +92,25 @@ def evaluate_table(
 def figures_table(rows: Sequence[dict[str, Any]], path: Path) -> Table:
     """Lay out the figures, with how many clips each is of."""
     first = rows[0]
-    heads = {part: f"n={first[f'{part}_n']}" for part in ("cv", "valid", "test")}
-    table = Table(title=f"{escape(path.name)}: accuracy with its 95 % interval", title_justify="left")
-    for head in (
-        "model",
-        f"cross-validation\n{heads['cv']}",
-        f"validation\n{heads['valid']}",
-        f"test\n{heads['test']}",
-    ):
-        table.add_column(head)
-    for head in ("macro-F1", "top-3", "ECE"):
-        table.add_column(f"test {head}\n{heads['test']}", justify="right")
+    counts = {part: f"n={first[f'{part}_n']}" for part in ("cv", "valid", "test")}
+    table = Table(
+        title=f"{escape(path.name)}: accuracy with its 95 % interval",
+        title_justify="left",
+        box=SIMPLE_HEAD,
+        collapse_padding=True,
+        pad_edge=False,
+    )
+    table.add_column("model", min_width=20, overflow="fold")
+    for part, title in (("cv", "cross-\nvalidation"), ("valid", "valid\naccuracy"), ("test", "test\naccuracy")):
+        table.add_column(f"{title}\n{counts[part]}", min_width=10)
+    for title in ("macro-F1", "top-3", "ECE"):
+        table.add_column(f"test\n{title}\n{counts['test']}")
     for row in rows:
         name = f"[bold]{row['model']} *[/]" if row["chosen"] else row["model"]
         shares = [_with_interval(row, part) for part in ("cv", "valid", "test")]
         others = (row["test_macro_f1"], row["test_top3_accuracy"], row["test_ece"])
         table.add_row(name, *shares, *(_figure(value) for value in others), style="dim" if row["is_baseline"] else "")
-    table.caption = "* chosen by cross-validated accuracy on training and validation part; the test part only reports"
+    table.caption = "* chosen by cross-validated accuracy; the test part only reports"
     return table
 
 
@@ -115,7 +118,7 @@ def _with_interval(row: dict[str, Any], part: str) -> str:
     if row[f"{part}_accuracy"] is None:
         return "-"
     low, high = row[f"{part}_accuracy_ci"]
-    return f"{row[f'{part}_accuracy']:.3f} ({low:.2f} to {high:.2f})"
+    return f"{row[f'{part}_accuracy']:.3f}\n{low:.2f}-{high:.2f}"
 
 
 def _figure(value: float | None) -> str:
