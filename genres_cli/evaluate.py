@@ -93,18 +93,13 @@ def figures_table(rows: Sequence[dict[str, Any]], path: Path) -> Table:
     """Lay out the figures, with how many clips each is of."""
     first = rows[0]
     counts = {part: f"n={first[f'{part}_n']}" for part in ("cv", "valid", "test")}
-    table = Table(
-        title=f"{escape(path.name)}: accuracy with its 95 % interval",
-        title_justify="left",
-        box=SIMPLE_HEAD,
-        collapse_padding=True,
-        pad_edge=False,
-    )
-    table.add_column("model", min_width=20, overflow="fold")
-    for part, title in (("cv", "cross-\nvalidation"), ("valid", "valid\naccuracy"), ("test", "test\naccuracy")):
-        table.add_column(f"{title}\n{counts[part]}", min_width=10)
-    for title in ("macro-F1", "top-3", "ECE"):
-        table.add_column(f"test\n{title}\n{counts['test']}")
+    title = f"{escape(path.name)}: accuracy with its 95 % interval"
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, collapse_padding=True, pad_edge=False)
+    table.add_column("model", min_width=18, overflow="fold")
+    for part, head in (("cv", "cross-\nvalidation"), ("valid", "valid\naccuracy"), ("test", "test\naccuracy")):
+        table.add_column(f"{head}\n{counts[part]}", min_width=9)
+    for head in ("macro-F1", "top-3", "ECE"):
+        table.add_column(f"test\n{head}\n{counts['test']}", min_width=5)
     for row in rows:
         name = f"[bold]{row['model']} *[/]" if row["chosen"] else row["model"]
         shares = [_with_interval(row, part) for part in ("cv", "valid", "test")]
