@@ -22,7 +22,7 @@ OTHER_PYTHON := other-python
 endif
 endif
 
-.PHONY: other-python help install demo up ui down status test unit lint lock clean-state
+.PHONY: other-python help install demo up ui down status test unit test-faults nemesis soak lint lock clean-state
 help: ## say what there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/make \1\t\2/' | expand -t 20
 
@@ -38,6 +38,8 @@ $(VENV)/installed: requirements.txt pyproject.toml $(OTHER_PYTHON)
 	@echo "compiling to bytecode, once ..."
 	@# Where PYTHONDONTWRITEBYTECODE is set, every process would compile whatever it imports again.
 	@$(BIN)/python -m compileall -q -j 0 $(VENV)/lib $(PACKAGES) >/dev/null || true
+	@# Offline it says in one line what is absent; the rest is installed all the same.
+	@$(BIN)/python -m genres.audio.musicnn.install || true
 	@$(BIN)/python -m genres.audio.compile_kernels
 	@touch $@
 
@@ -58,6 +60,15 @@ unit: lint ## lint, types and the tests that need no daemons
 	@$(BIN)/python -m pytest tests/unit
 test: lint ## lint, types, and every test, on daemons of its own
 	@$(BIN)/python -m pytest
+test-faults: install ## every fault of the table, the slow ones too
+	@FAULT_TABLES=docs/fault-tables.md $(BIN)/python -m pytest -m '' \
+		tests/faults/test_fault_table.py tests/faults/test_disk_full.py tests/faults/test_poison_positions.py
+MINUTES ?= 30
+nemesis: install ## mix faults for MINUTES=60, in the order of SEED=1
+	@NEMESIS_MINUTES=$(MINUTES) NEMESIS_SEED=$(SEED) FAULT_TABLES=docs/fault-tables.md \
+		$(BIN)/python -m pytest tests/faults/test_nemesis.py
+soak: install ## load the stream for MINUTES=30
+	@SOAK_MINUTES=$(MINUTES) FAULT_TABLES=docs/fault-tables.md $(BIN)/python -m pytest tests/faults/test_soak.py -m soak
 
 lock: install ## resolve requirements.txt and the jars' lock files again
 	@$(BIN)/python -m pip install --quiet uv

@@ -168,7 +168,7 @@ class Bench:
         """No run has held the topic or been alive for a while."""
         alive = [dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.NOT_STARTED]
         for _ in range(int(SETTLED_S / 0.5)):
-            if leases.is_held(self.database, self.settings.topic):
+            if leases.is_held(self.database, self.settings.topic, self.settings.lease_s):
                 return False
             if self.instance.get_runs(dg.RunsFilter(statuses=alive), limit=1):
                 return False

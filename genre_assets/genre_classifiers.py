@@ -4,14 +4,15 @@ import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import dagster as dg
 
+from genre_assets.run_page import GENRE_TABLE, genre_table, headline
 from genre_assets.training_config import TrainingConfig
+from genre_assets.training_tracks import dataset_fingerprint
 from genres.audio.feature_set import FeatureSet
 from genres.audio.feature_sets import feature_set_named
-from genres.datasets.split import fingerprint as split_fingerprint
 from genres.settings import Settings
 from genres.store import ledger
 from genres.store.batch_tables import BatchTables
@@ -87,6 +88,13 @@ def genre_classifiers(
         "dagster_run_id": context.run_id,
         "mlflow.note.content": f"[Dagster run]({settings.dagster_url}/runs/{context.run_id}), {provenance(dataset)}",
     }
+    logged: dict[str, Any] = {
+        "dataset": dataset.dataset,
+        "fingerprint": data.fingerprint,
+        "uri": tables.lake.uri(tables.feature_folder(feature_set.feature_version)),
+        "columns": feature_set.columns,
+        "tracks": {part: int(count.sum()) for part, count in data.counts.items()},
+    }
     rows = []
     with (
         registry.run(
@@ -94,13 +102,14 @@ def genre_classifiers(
         ) as parent,
         ThreadPoolExecutor(_AT_A_TIME) as pool,
     ):
-        registry.client.log_batch(parent.info.run_id, metrics=_as_metrics(baseline))
+        registry.log_dataset(parent, **logged)
 
         def train(candidate: Candidate) -> tuple[str, dict[str, float], float, str]:
             started = time.monotonic()
             with registry.run(
                 dataset.dataset, run_name=candidate.name, stage="candidate", tags=tags, parent=parent
             ) as child:
+                registry.log_dataset(child, **logged)
                 path = tables.candidate_path(parent.info.run_id, child.info.run_id)
                 scores = _train(candidate, data, tables, registry, path)
             return candidate.name, scores, time.monotonic() - started, mlflow.run_url(child)
@@ -114,7 +123,8 @@ def genre_classifiers(
                 f"accuracy {scores['valid_accuracy']:.3f}, {took:.1f} s"
             )
             rows.append(row)
-    tables.sweep_candidates(training=parent.info.run_id)
+        registry.show_best(parent, metrics=headline(rows[0][1]))
+        registry.client.log_batch(parent.info.run_id, metrics=_as_metrics(baseline))
     return dg.MaterializeResult(
         metadata={
             "data": provenance(dataset),
@@ -153,8 +163,7 @@ def _training_data(tables: BatchTables, feature_set: FeatureSet, spark: "SparkSe
     counts = {part: np.zeros(len(genres), dtype=np.int64) for part in ("train", *PARTS)}
     for row in indexed.groupBy("part", "genre").count().collect():
         counts[row["part"]][genres.index(row["genre"])] = row["count"]
-    split = split_fingerprint(tables.split())
-    fingerprint = ledger.fingerprint([split, feature_set.feature_version])
+    fingerprint = dataset_fingerprint(tables.split(), feature_set.feature_version)
     return TrainingData(prepared, genres, feature_set, fingerprint, counts)
 
 
@@ -206,7 +215,8 @@ def _train(
         }
         mlflow.log_dict({"genres": data.genres, "confusion": confusion.tolist()}, f"confusion_{part}.json")
         mlflow.log_figure(_confusion_figure(candidate.name, part, confusion, data.genres), f"confusion_{part}.png")
-    mlflow.log_metrics(scores)
+    mlflow.log_metrics(headline(scores))
+    mlflow.log_table(genre_table(confusions, data.genres), GENRE_TABLE)
     attempt = tables.candidate_attempt()
     model.write().save(tables.lake.uri(attempt))
     tables.lake.files.rename(attempt, path)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Self, cast
 from genres.audio.feature_sets import feature_set_of
 from genres.store.lake import Lake
 from genres.store.ledger import Dataset
+from genres.store.model_directory import require_intact
 from genres.store.model_facts import RegisteredModel
 from spark.classifiers import probabilities
 
@@ -35,7 +36,8 @@ class Scorer:
     Raises
     ------
     GenresError
-        If the model reads features that this code does not compute.
+        If the model reads features that this code does not compute, or its directory is not the one that was
+        registered (`genres.store.model_directory.UnusableModelError`).
     """
 
     def __init__(self, model: RegisteredModel, *, trained_on: Dataset, lake: Lake) -> None:
@@ -43,6 +45,7 @@ class Scorer:
         self.trained_on = trained_on
         self.feature_set = feature_set_of(model.feature_version)
         """The features that it reads."""
+        require_intact(model, lake)
         # JSON and Parquet, no pickle.
         self._pipeline: PipelineModel = _load(lake.uri(model.spark_model_path))
         self.genres: list[str] = list(cast("IndexToString", self._pipeline.stages[-1]).getLabels())

@@ -147,13 +147,14 @@ def _is_due(offset_range: StreamRange, limits: Limits, now: datetime, held: Coll
     if str(offset_range.key) in held:
         return False
     doublings = min(max(offset_range.failures - 1, 0), _MOST_DOUBLINGS)
-    return offset_range.attempts == 0 or now - _last_sign(offset_range) >= timedelta(
-        seconds=limits.range_grace_s * 2**doublings
-    )
+    silence = now - _last_sign(offset_range)
+    grace = timedelta(seconds=limits.range_grace_s)
+    # A sign from the future is of a clock that went back since: how old it is nobody can tell.
+    return offset_range.attempts == 0 or silence >= grace * 2**doublings or silence <= -grace
 
 
 def _last_sign(offset_range: StreamRange) -> datetime:
-    return max(offset_range.planned_at, offset_range.heartbeat_at or offset_range.planned_at)
+    return offset_range.heartbeat_at or offset_range.planned_at
 
 
 def _is_retry(offset_range: StreamRange) -> bool:

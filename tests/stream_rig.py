@@ -57,7 +57,7 @@ class Stream:
         """Start daemon and sensors, and wait until the sensor has ticked."""
         began = time.time()
         self.daemon = self._start("dagster_daemon", "-m", "dagster._daemon", "run", "-w", str(WORKSPACE))
-        wait_until(lambda: self._ticked_since(began))
+        wait_until(lambda: self.ticked_since(began))
 
     def stop(self) -> None:
         if self.producer is not None:
@@ -116,7 +116,8 @@ class Stream:
             command = [sys.executable, *arguments]
             return subprocess.Popen(command, cwd=PROJECT_DIR, stdout=output, stderr=output, start_new_session=True)
 
-    def _ticked_since(self, began: float) -> bool:
+    def ticked_since(self, began: float) -> bool:
+        """Whether the sensor has ticked since then."""
         for state in self.instance.all_instigator_state():
             if state.name == "audio_clips_sensor":
                 ticks = self.instance.get_ticks(state.instigator_origin_id, state.selector_id, limit=1)
@@ -126,7 +127,19 @@ class Stream:
 
 @contextmanager
 def running_stream(stack: Settings, folder: Path, topic: str, **variables: str) -> Iterator[Stream]:
-    """Set the environment, make the topic, have models but no champion, and run producer and daemon meanwhile."""
+    """Run producer and daemon for a topic of its own meanwhile; there are models, but no champion."""
+    with prepared_stream(stack, folder, topic, **variables) as stream:
+        try:
+            stream.start_producer()
+            stream.start_daemon()
+            yield stream
+        finally:
+            stream.stop()
+
+
+@contextmanager
+def prepared_stream(stack: Settings, folder: Path, topic: str, **variables: str) -> Iterator[Stream]:
+    """Set the environment, make the topic and the folder, and have models but no champion; nothing is started."""
     mine = {
         "TOPIC": topic,
         "WATCH_FOLDER": str(folder),
@@ -147,12 +160,7 @@ def running_stream(stack: Settings, folder: Path, topic: str, **variables: str) 
         create_topic(settings, settings.topic)
         _ensure_models_without_champion(settings)
         folder.mkdir(exist_ok=True)
-        try:
-            stream.start_producer()
-            stream.start_daemon()
-            yield stream
-        finally:
-            stream.stop()
+        yield stream
     finally:
         os.environ.clear()
         os.environ.update(before)

@@ -20,7 +20,7 @@ from genres.store.batch_tables import BatchTables
 from genres.store.database import Database
 from genres.store.lake import Lake
 from genres.store.model_registry import ModelRegistry
-from local_stack.stack import status
+from tests.faults.processes import pid_of
 
 GENRES = ("blues", "disco", "metal")
 CLIPS = 5
@@ -121,10 +121,6 @@ def kill(stack: Settings, service: str) -> None:
     assert pid is not None
     os.kill(pid, signal.SIGKILL)
     wait_until(lambda: pid_of(stack, service) not in (pid, None))
-
-
-def pid_of(stack: Settings, service: str) -> int | None:
-    return next(row.pid for row in status(stack) if row.service == service)
 
 
 def spark_jobs(stack: Settings) -> int:

@@ -1,21 +1,19 @@
 """``kill -9`` of each part of the stream while clips flow: nothing is lost, and nothing is there twice."""
 
 import os
-import re
 import signal
 import threading
 from collections.abc import Callable, Iterator
 
 import dagster as dg
-import psutil
 import pytest
 
 from genres.settings import Settings
 from genres.store.stream_ledger import ranges, results
 from genres.store.stream_ledger.values import PartitionKey
-from local_stack.stack import status
 from streaming_sensors.topic import topic_state
-from streaming_sensors.warm_launcher import PID_TAG, process_of
+from streaming_sensors.warm_launcher import process_of
+from tests.faults.processes import alive, kill_worker_at_work, pid_of
 from tests.stream_rig import Stream, kill_tree, running_stream, set_champion, short_clips, wait_until
 
 TOPIC = "test_streaming_kills"
@@ -94,10 +92,10 @@ def test_killed_broker(stream: Stream) -> None:
 
     def kill() -> None:
         wait_until(lambda: messages(stream) > before + 3)
-        pid = broker(stream)
+        pid = pid_of(stream.settings, "kafka")
         assert pid is not None
         os.kill(pid, signal.SIGKILL)
-        wait_until(lambda: broker(stream) not in (pid, None))
+        wait_until(lambda: pid_of(stream.settings, "kafka") not in (pid, None))
 
     all_arrive(stream, 24, kill)
     assert messages(stream) >= before + CLIPS
@@ -122,46 +120,5 @@ def all_arrive(stream: Stream, seed: int, kill: Callable[[], None]) -> None:
     stream.assert_no_overlaps_and_no_holes()
 
 
-def kill_worker_at_work(stream: Stream, killed: list[tuple[PartitionKey, str]]) -> bool:
-    """Kill the process of a run that has begun a range and not committed it, and note the range; False: no such run."""
-    for found in ranges.history(stream.database, TOPIC, states={"planned"}):
-        pid = found.run_id and worker_of(stream, found.run_id)
-        if not pid:
-            continue
-        worker = psutil.Process(pid)
-        # Stopped first, so that it cannot commit between the look at the ledger and its end.
-        worker.suspend()
-        now = ranges.find(stream.database, found.key)
-        if (now.state, now.run_id) == ("planned", found.run_id):
-            worker.kill()
-            killed.append((found.key, found.run_id))
-            return True
-        worker.resume()
-    return False
-
-
-def alive(stream: Stream) -> list[dg.DagsterRun]:
-    """The stream's draining runs whose process is there."""
-    started = dg.RunsFilter(job_name="stream_batch_job", statuses=[dg.DagsterRunStatus.STARTED])
-    return [
-        run
-        for run in stream.instance.get_runs(started)
-        if run.tags["dagster/partition"].startswith(f"{TOPIC}:") and PID_TAG in run.tags and process_of(run)
-    ]
-
-
-def worker_of(stream: Stream, run_id: str) -> int | None:
-    """The process of a run, as its event log names it."""
-    for entry in stream.instance.all_logs(run_id):
-        found = re.search(r"\(pid: (\d+)\)", entry.message)
-        if found and psutil.pid_exists(int(found.group(1))):
-            return int(found.group(1))
-    return None
-
-
 def messages(stream: Stream) -> int:
     return sum(topic_state(stream.settings, stream.settings.topic, timeout_s=30).ends.values())
-
-
-def broker(stream: Stream) -> int | None:
-    return next(row.pid for row in status(stream.settings) if row.service == "kafka")

@@ -210,6 +210,16 @@ def test_after_each_outage_a_range_waits_longer_but_never_for_good(failures: int
     assert made == Plan(retry=(Attempt(key(0, 5), attempt=8),))
 
 
+def test_after_the_clock_went_back_a_range_waits_neither_an_hour_nor_while_its_run_beats() -> None:
+    state, earlier = kafka((0, 5)), NOW - timedelta(hours=1)
+    for tried in (known(0, 5, heartbeat_at=NOW), replace(known(0, 5), planned_at=NOW)):
+        assert plan([tried], state, LIMITS, now=earlier).retry == (Attempt(key(0, 5), attempt=2),)
+    beating = replace(known(0, 5, heartbeat_at=earlier), planned_at=NOW)
+    assert plan([beating], state, LIMITS, now=earlier).is_empty
+    a_little_ahead = known(0, 5, heartbeat_at=NOW + timedelta(seconds=59))
+    assert plan([a_little_ahead], state, LIMITS, now=NOW).is_empty
+
+
 # -------------------------------------------------------------------------------- retention, recreation, truncation
 
 

@@ -20,6 +20,9 @@ class FencedError(GenresError):
 def acquire(database: Database, topic: str, holder: str, lease_s: float, *, now: datetime | None = None) -> int | None:
     """Take the topic's lease, if it is free, expired or the holder's own.
 
+    A lease that would run for much longer than leases do is of a time before the clock went back, and counts as
+    expired; a holder that lives has renewed it since.
+
     Returns
     -------
     int | None
@@ -28,7 +31,7 @@ def acquire(database: Database, topic: str, holder: str, lease_s: float, *, now:
     now = now or datetime.now(UTC)
     with writing(database) as connection:
         lease = connection.execute(sa.select(tables.STREAM_LEASES).where(_LEASE.topic == topic)).one_or_none()
-        if lease is not None and lease.holder != holder and lease.expires_at > now:
+        if lease is not None and lease.holder != holder and _runs(lease.expires_at, now, lease_s):
             return None
         if lease is None:
             token = 1
@@ -43,11 +46,12 @@ def acquire(database: Database, topic: str, holder: str, lease_s: float, *, now:
         return token
 
 
-def is_held(database: Database, topic: str, *, now: datetime | None = None) -> bool:
-    """Return whether a run holds the topic's lease now."""
-    held = (_LEASE.topic == topic) & (_LEASE.holder != "") & (_LEASE.expires_at > (now or datetime.now(UTC)))
+def is_held(database: Database, topic: str, lease_s: float, *, now: datetime | None = None) -> bool:
+    """Return whether a run holds the topic's lease, which is renewed for `lease_s` seconds at a time, now."""
+    held = (_LEASE.topic == topic) & (_LEASE.holder != "")
     with database.reading() as connection:
-        return connection.execute(sa.select(tables.STREAM_LEASES).where(held)).one_or_none() is not None
+        until = connection.scalar(sa.select(_LEASE.expires_at).where(held))
+    return until is not None and _runs(until, now or datetime.now(UTC), lease_s)
 
 
 def renew(database: Database, topic: str, token: int, lease_s: float, *, now: datetime | None = None) -> None:
@@ -73,6 +77,10 @@ def release(database: Database, topic: str, token: int, *, now: datetime | None 
         connection.execute(
             sa.update(tables.STREAM_LEASES).where(mine).values(holder="", expires_at=now or datetime.now(UTC))
         )
+
+
+def _runs(expires_at: datetime, now: datetime, lease_s: float) -> bool:
+    return now < expires_at <= now + 2 * timedelta(seconds=lease_s)
 
 
 def check_fence(connection: sa.Connection, topic: str, token: int) -> None:

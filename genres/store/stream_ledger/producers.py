@@ -35,7 +35,8 @@ class Producer(NamedTuple):
     def is_alive(self, *, now: datetime | None = None) -> bool:
         """Return whether it runs, as far as its last sign of life tells."""
         age = (now or datetime.now(UTC)) - self.beat_at
-        return self.ended_at is None and age < timedelta(seconds=SILENT_S)
+        # A sign from the future is of a clock that went back since.
+        return self.ended_at is None and abs(age) < timedelta(seconds=SILENT_S)
 
     def describe(self, *, now: datetime | None = None) -> str:
         """Return a line for people."""
