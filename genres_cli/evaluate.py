@@ -69,6 +69,10 @@ def evaluate_table(
     if groups is not None:
         rows["artist"], said = read_artists(table, groups)
         notices += said
+    else:
+        notices.append(
+            "artists are not known: tracks of one may be learnt from and judged, which flatters; see --groups"
+        )
     trials, rows, said = split_trials(table, rows, split_dir, seeds)
     notices += said
     up_engine(settings, on_progress=lambda line: console.print(f"  {escape(line)}"))
