@@ -38,6 +38,8 @@ $(VENV)/installed: requirements.txt pyproject.toml $(OTHER_PYTHON)
 	@echo "compiling to bytecode, once ..."
 	@# Where PYTHONDONTWRITEBYTECODE is set, every process would compile whatever it imports again.
 	@$(BIN)/python -m compileall -q -j 0 $(VENV)/lib $(PACKAGES) >/dev/null || true
+	@# Offline it says in one line what is absent; the rest is installed all the same.
+	@$(BIN)/python -m genres.audio.musicnn.install || true
 	@$(BIN)/python -m genres.audio.compile_kernels
 	@touch $@
 

@@ -19,7 +19,7 @@ import psutil
 
 ROUNDS = 3
 FORMS = {
-    "whole pipelines": "each candidate assembles and standardises for itself, as `pipeline` does",
+    "whole pipelines": "each candidate assembles and standardises for itself, as `fit_pipeline` does",
     "prepared": "assembled and standardised once for all candidates",
     "prepared, interpreted": "the same, with the session set to `TRAINING_CONF`",
     "prepared, interpreted, two at a time": "and two candidates in training at a time, as `genre_classifiers` does",
@@ -72,11 +72,12 @@ def train(form: str, features: str) -> dict[str, Any]:
     from genres.audio.gtzan57 import GTZAN57
     from genres.settings import Settings
     from local_stack.stack import status
-    from spark.classifiers import CANDIDATES, TRAINING_CONF, Candidate, index_genres, pipeline, prepare
+    from spark.classifiers import TRAINING_CONF, Candidate, choose, fit_pipeline, index_genres, prepare
     from spark.evaluation import confusion_matrices, metrics
     from spark.session import open_session, session_config
 
     settings = Settings()
+    candidates = choose([])
     columns, seconds, macro_f1, took = GTZAN57.columns, {}, {}, {}
     server = psutil.Process(next(row.pid for row in status(settings) if row.service == "spark-connect"))
     spark = open_session(session_config(settings, app_name="training benchmark"))
@@ -100,7 +101,7 @@ def train(form: str, features: str) -> dict[str, Any]:
     def one(candidate: Candidate) -> None:
         began = time.perf_counter()
         if whole:
-            model = pipeline(candidate, columns=columns, genres=genres).fit(learnt)
+            model = fit_pipeline(candidate, learnt, columns=columns, genres=genres)
         else:
             _, model = prepared.fit(candidate)
         confusion = confusion_matrices(model.transform(judged), genres, parts=["valid"])["valid"]
@@ -109,10 +110,10 @@ def train(form: str, features: str) -> dict[str, Any]:
 
     began = time.perf_counter()
     with ThreadPoolExecutor(2 if "two at a time" in form else 1) as pool:
-        list(pool.map(inheritable_thread_target(spark)(one), CANDIDATES))
+        list(pool.map(inheritable_thread_target(spark)(one), candidates))
     seconds["training"] = time.perf_counter() - began
     seconds["server CPU"] = sum(server.cpu_times()[:2]) - busy
-    seconds |= {candidate.name: took[candidate.name] for candidate in CANDIDATES}
+    seconds |= {candidate.name: took[candidate.name] for candidate in candidates}
     if not whole:
         del prepared  # its fitted stages, held over a Connect session, keep the process from ending
     spark.stop()

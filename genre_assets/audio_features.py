@@ -21,6 +21,7 @@ from genres_dagster.resources import LakeResource, SparkResource
 
 if TYPE_CHECKING:
     import pandas as pd
+    import pyarrow as pa
     from pyspark.sql import DataFrame, SparkSession
     from pyspark.sql.connect.shell.progress import StageInfo
 
@@ -154,13 +155,14 @@ def _compute_part(
     from pyspark.sql import functions as sf
 
     from spark.extraction import tasks_for
+    from spark.isolation import interrupted_when_stuck
 
     folder = tables.feature_folder(feature_set.feature_version)
     attempt = tables.lake.attempt_path(folder)
     # Both the good and the bad rows are wanted; without this, every clip would be decoded twice.
     extracted = _extracted(clips, spark, feature_set, settings, tasks=tasks_for(len(clips))).persist()
     try:
-        with _progress_logged(context, spark):
+        with _progress_logged(context, spark), interrupted_when_stuck(spark, limit_s=settings.range_limit_s):
             good = extracted.filter(sf.col("reason").isNull()).drop("reason")
             # One file a genre instead of one a task and genre.
             writer = good.repartition("genre").write
@@ -187,11 +189,15 @@ def _killers(
     clips: "pd.DataFrame", spark: "SparkSession", feature_set: FeatureSet, settings: Settings
 ) -> list[tuple[str, str, str]]:
     """Find the clips that kill their worker alone; return track id, sha256 and reason of each."""
-    from spark.isolation import check_engine, isolated
+    from spark.isolation import check_engine, interrupted_when_stuck, isolated
+
+    def compute(clip: "pd.DataFrame") -> "pa.Table":
+        with interrupted_when_stuck(spark, limit_s=settings.range_limit_s):
+            return _extracted(clip, spark, feature_set, settings, tasks=1).toArrow()
 
     found = isolated(
         [clips.iloc[[place]] for place in range(len(clips))],
-        compute=lambda clip: _extracted(clip, spark, feature_set, settings, tasks=1).toArrow(),
+        compute=compute,
         check_engine=lambda: check_engine(spark, feature_set),
     )
     return [
@@ -266,10 +272,17 @@ def _checks(
         actual=f"{int((~finite).sum())} of {finite.size} values are not",
         tracks=dg.MetadataValue.json(table.loc[~finite.all(axis=1), "track_id"].tolist()[:50]),
     )
-    expected_rows = len(accepted) - len(refused)
+    stored = table["track_id"]
+    files = zip(accepted["track_id"], accepted["file_name"], accepted["sha256"], strict=True)
+    bad = {(clip.file_name, clip.sha256) for clip in refused}
+    wanted: set[str] = {track_id for track_id, file_name, sha256 in files if (file_name, sha256) not in bad}
+    lacking, surplus = sorted(wanted - set(stored)), sorted(set(stored) - wanted)
     yield check(
         "complete",
-        len(table) == expected_rows and table["track_id"].is_unique,
-        expected=f"{expected_rows} rows ({len(accepted)} accepted clips, {len(refused)} of them refused)",
-        actual=f"{len(table)} rows, {table['track_id'].nunique()} tracks",
+        not lacking and not surplus and stored.is_unique,
+        expected=f"a row for each of {len(wanted)} clips (the manifest accepts {len(accepted)}, {len(refused)} of "
+        "them were refused since)",
+        actual=f"{len(stored)} rows; {len(lacking)} clips have none, {len(surplus)} rows are of no such clip, "
+        f"{int(stored.duplicated().sum())} are second ones",
+        lacking=dg.MetadataValue.json(lacking[:50]),
     )

@@ -111,8 +111,9 @@ def feature_correlations(features: "pd.DataFrame", *, data: str) -> "Figure":
     columns = list(features.columns)
     figure, axes = new_figure(9, 8.2, title="Correlation of the features", data=data)
     picture = axes.imshow(features.corr().fillna(0).to_numpy(), cmap="RdBu_r", vmin=-1, vmax=1)
-    axes.set_xticks(range(len(columns)), columns, rotation=90, fontsize=6)
-    axes.set_yticks(range(len(columns)), columns, fontsize=6)
+    every = -(-len(columns) // 60)  # more names than that would lie over each other
+    axes.set_xticks(range(0, len(columns), every), columns[::every], rotation=90, fontsize=6)
+    axes.set_yticks(range(0, len(columns), every), columns[::every], fontsize=6)
     figure.colorbar(picture, ax=axes, shrink=0.7)
     return figure
 

@@ -4,14 +4,15 @@ import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import dagster as dg
 
+from genre_assets.run_page import GENRE_TABLE, genre_table, headline
 from genre_assets.training_config import TrainingConfig
+from genre_assets.training_tracks import dataset_fingerprint
 from genres.audio.feature_set import FeatureSet
 from genres.audio.feature_sets import feature_set_named
-from genres.datasets.split import fingerprint as split_fingerprint
 from genres.settings import Settings
 from genres.store import ledger
 from genres.store.batch_tables import BatchTables
@@ -56,7 +57,7 @@ class TrainingData(NamedTuple):
     kinds={"spark", "mlflow"},
     owners=OWNERS,
     partitions_def=DATASETS,
-    description="Six MLlib pipelines, trained on the training part and judged on the validation and test parts. Each "
+    description="MLlib pipelines, trained on the training part and judged on the validation and test parts. Each "
     "is an MLflow run with its parameters, metrics, confusion matrix and model. Which of them, and with which "
     "hyperparameters, can be chosen in the launchpad.",
 )
@@ -87,6 +88,13 @@ def genre_classifiers(
         "dagster_run_id": context.run_id,
         "mlflow.note.content": f"[Dagster run]({settings.dagster_url}/runs/{context.run_id}), {provenance(dataset)}",
     }
+    logged: dict[str, Any] = {
+        "dataset": dataset.dataset,
+        "fingerprint": data.fingerprint,
+        "uri": tables.lake.uri(tables.feature_folder(feature_set.feature_version)),
+        "columns": feature_set.columns,
+        "tracks": {part: int(count.sum()) for part, count in data.counts.items()},
+    }
     rows = []
     with (
         registry.run(
@@ -94,13 +102,14 @@ def genre_classifiers(
         ) as parent,
         ThreadPoolExecutor(_AT_A_TIME) as pool,
     ):
-        registry.client.log_batch(parent.info.run_id, metrics=_as_metrics(baseline))
+        registry.log_dataset(parent, **logged)
 
         def train(candidate: Candidate) -> tuple[str, dict[str, float], float, str]:
             started = time.monotonic()
             with registry.run(
                 dataset.dataset, run_name=candidate.name, stage="candidate", tags=tags, parent=parent
             ) as child:
+                registry.log_dataset(child, **logged)
                 path = tables.candidate_path(parent.info.run_id, child.info.run_id)
                 scores = _train(candidate, data, tables, registry, path)
             return candidate.name, scores, time.monotonic() - started, mlflow.run_url(child)
@@ -114,7 +123,8 @@ def genre_classifiers(
                 f"accuracy {scores['valid_accuracy']:.3f}, {took:.1f} s"
             )
             rows.append(row)
-    tables.sweep_candidates(training=parent.info.run_id)
+        registry.show_best(parent, metrics=headline(rows[0][1]))
+        registry.client.log_batch(parent.info.run_id, metrics=_as_metrics(baseline))
     return dg.MaterializeResult(
         metadata={
             "data": provenance(dataset),
@@ -126,6 +136,8 @@ def genre_classifiers(
             "train_rows": int(baseline["train_rows"]),
             "valid_rows": int(baseline["valid_rows"]),
             "test_rows": int(baseline["test_rows"]),
+            **({"few_clips": few} if (few := _few(baseline)) else {}),
+            **({"tie": tie} if (tie := ties({name: scores for name, scores, *_ in rows})) else {}),
         }
     )
 
@@ -151,8 +163,7 @@ def _training_data(tables: BatchTables, feature_set: FeatureSet, spark: "SparkSe
     counts = {part: np.zeros(len(genres), dtype=np.int64) for part in ("train", *PARTS)}
     for row in indexed.groupBy("part", "genre").count().collect():
         counts[row["part"]][genres.index(row["genre"])] = row["count"]
-    split = split_fingerprint(tables.split())
-    fingerprint = ledger.fingerprint([split, feature_set.feature_version])
+    fingerprint = dataset_fingerprint(tables.split(), feature_set.feature_version)
     return TrainingData(prepared, genres, feature_set, fingerprint, counts)
 
 
@@ -173,7 +184,7 @@ def _train(
     """Train a candidate, save it at `path`, log everything about it to the open MLflow run; return its metrics."""
     import mlflow
 
-    from spark.evaluation import confusion_matrices, metrics
+    from spark.evaluation import Answers, collect_answers, metrics
 
     mlflow.log_params(
         {
@@ -187,12 +198,25 @@ def _train(
     started = time.monotonic()
     model, classifying = data.prepared.fit(candidate)
     scores = {"train_s": time.monotonic() - started}
-    confusions = confusion_matrices(classifying.transform(data.prepared.judged), data.genres, parts=PARTS)
+    of_parts, answers = collect_answers(
+        classifying.transform(data.prepared.judged),
+        gives_probability=candidate.gives_probability,
+        n_genres=len(data.genres),
+        keep="part",
+    )
+    of_part = {part: Answers(answers.true[of_parts == part], answers.probabilities[of_parts == part]) for part in PARTS}
+    confusions = {part: own.confusion() for part, own in of_part.items()}
     for part, confusion in confusions.items():
         scores |= metrics(confusion, data.genres, part=part)
+        scores |= {
+            f"{part}_log_loss": of_part[part].log_loss(),
+            f"{part}_ece": of_part[part].calibration_error(),
+            f"{part}_top3_accuracy": of_part[part].top_accuracy(3),
+        }
         mlflow.log_dict({"genres": data.genres, "confusion": confusion.tolist()}, f"confusion_{part}.json")
         mlflow.log_figure(_confusion_figure(candidate.name, part, confusion, data.genres), f"confusion_{part}.png")
-    mlflow.log_metrics(scores)
+    mlflow.log_metrics(headline(scores))
+    mlflow.log_table(genre_table(confusions, data.genres), GENRE_TABLE)
     attempt = tables.candidate_attempt()
     model.write().save(tables.lake.uri(attempt))
     tables.lake.files.rename(attempt, path)
@@ -218,15 +242,39 @@ def _as_metrics(values: dict[str, float]) -> "list[Metric]":
     return [Metric(key, value, now, 0) for key, value in values.items()]
 
 
+def ties(scores: dict[str, dict[str, float]]) -> str:
+    """Return a sentence if several candidates have the best validation macro-F1; empty otherwise.
+
+    Parameters
+    ----------
+    scores
+        Metrics by candidate.
+    """
+    best = max(found["valid_macro_f1"] for found in scores.values())
+    losses = {name: found["valid_log_loss"] for name, found in scores.items() if found["valid_macro_f1"] == best}
+    if len(losses) < 2:
+        return ""
+    named = ", ".join(f"{name} {loss:.3f}" for name, loss in sorted(losses.items(), key=lambda entry: entry[1]))
+    return f"tie at validation macro-F1 {best:.3f}; the least log-loss decides: {named}"
+
+
+def _few(baseline: dict[str, float]) -> str:
+    """Return a sentence if the validation part is too small to tell candidates apart."""
+    from spark.evaluation import FEW
+
+    count = int(baseline["valid_rows"])
+    return f"the validation part has {count} clips: below {FEW} its figures mean little" if count < FEW else ""
+
+
 def _table(rows: list[tuple[str, dict[str, float], float, str]], baseline: dict[str, float]) -> str:
-    lines = [
-        "| classifier | valid macro-F1 | valid accuracy | test macro-F1 | test accuracy | took | MLflow |",
-        "|---|---|---|---|---|---|---|",
-    ]
-    names = ("valid_macro_f1", "valid_accuracy", "test_macro_f1", "test_accuracy")
+    valid, test = (f"(n={baseline[f'{part}_rows']:.0f})" for part in PARTS)
+    heads = [f"valid {name} {valid}" for name in ("macro-F1", "accuracy", "log-loss")]
+    heads += [f"test {name} {test}" for name in ("macro-F1", "accuracy")]
+    lines = [f"| classifier | {' | '.join(heads)} | took | MLflow |", "|---" * (len(heads) + 3) + "|"]
+    names = ("valid_macro_f1", "valid_accuracy", "valid_log_loss", "test_macro_f1", "test_accuracy")
     for classifier, scores, took, url in rows:
         figures = " | ".join(f"{scores[name]:.3f}" for name in names)
         lines.append(f"| {classifier} | {figures} | {took:.1f} s | [run]({url}) |")
-    figures = " | ".join(f"{baseline['baseline_' + name]:.3f}" for name in names)
+    figures = " | ".join(f"{baseline['baseline_' + name]:.3f}" if "loss" not in name else "" for name in names)
     lines.append(f"| *majority baseline* | {figures} | | |")
     return "\n".join(lines)

@@ -15,6 +15,14 @@ class LogisticRegressionConfig(classifiers.LogisticRegression, dg.Config):
     """Multinomial logistic regression."""
 
 
+class WhitenedLogisticRegressionConfig(classifiers.WhitenedLogisticRegression, dg.Config):
+    """Multinomial logistic regression where the features vary alike within the genres."""
+
+
+class FourierLogisticRegressionConfig(classifiers.FourierLogisticRegression, dg.Config):
+    """Multinomial logistic regression on random Fourier features."""
+
+
 class DecisionTreeConfig(classifiers.DecisionTree, dg.Config):
     """One decision tree."""
 
@@ -39,6 +47,8 @@ class Hyperparameters(dg.Config):
     """The hyperparameters of each candidate, by MLlib's names; what is left out keeps its default."""
 
     LogisticRegression: LogisticRegressionConfig = LogisticRegressionConfig()
+    WhitenedLogisticRegression: WhitenedLogisticRegressionConfig = WhitenedLogisticRegressionConfig()
+    FourierLogisticRegression: FourierLogisticRegressionConfig = FourierLogisticRegressionConfig()
     DecisionTree: DecisionTreeConfig = DecisionTreeConfig()
     RandomForest: RandomForestConfig = RandomForestConfig()
     OneVsRestLinearSVC: OneVsRestLinearSVCConfig = OneVsRestLinearSVCConfig()
@@ -50,7 +60,7 @@ class TrainingConfig(dg.Config):
     """Run config of ``genre_classifiers``; empty, it trains what the settings say as it was trained before."""
 
     classifiers: list[ClassifierName] = Field(
-        [], description="Candidates to train; none: those of the setting GENRES_CLASSIFIERS, which by default are all."
+        [], description="Candidates to train; none: those of the setting GENRES_CLASSIFIERS, which by default are six."
     )
     hyperparameters: Hyperparameters = Field(
         Hyperparameters(), description="Hyperparameters of each candidate, by MLlib's names for them."

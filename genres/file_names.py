@@ -30,7 +30,11 @@ def is_unicode(name: str) -> bool:
 
 def display_path(path: Path) -> str:
     """Return a path on one line for a person to read, in quotes only if it has characters that need escaping."""
-    text = unicode_name(str(path))
+    return display_name(unicode_name(str(path)))
+
+
+def display_name(text: str) -> str:
+    """Return a name on one line, in quotes only if it has characters that a terminal would act on or not show."""
     return text if text.isprintable() else repr(text)
 
 

@@ -121,6 +121,11 @@ class Settings(BaseSettings):
         CHECKOUT / ".genres" if CHECKOUT else PROJECT_DIR,
         description="Data, logs and sockets of the embedded stack; DAGSTER_HOME.",
     )
+    cache_dir: Path = Field(
+        # Not Path.home(), as above.
+        Path(os.path.expanduser("~/.cache/genres")),  # noqa: PTH111
+        description="What is fetched once for all checkouts: the network of the feature set musicnn.",
+    )
     port_base: int = Field(18000, ge=1024, le=65400, description="First port of the embedded stack's block.")
     start_timeout_s: float = Field(120, gt=0, description="How long one service may take to become healthy.")
 
@@ -149,7 +154,9 @@ class Settings(BaseSettings):
     max_clip_s: float = Field(600.0, gt=0, description="Longest clip the audio gate lets in, in seconds.")
 
     classifiers: str = Field(
-        "", pattern=r"^(\w+(,\w+)*)?$", description="Candidates to train, separated by commas; empty: all six."
+        "",
+        pattern=r"^(\w+(,\w+)*)?$",
+        description="Candidates to train, separated by commas; empty: the six that are worth it.",
     )
 
     topic: str = Field("audio_clips", pattern=_TOPIC, description="Kafka topic of the default stream's clips.")
@@ -172,9 +179,16 @@ class Settings(BaseSettings):
     )
     clip_limit_s: float = Field(60.0, gt=0, description="How long a worker may compute with one clip, in seconds.")
     range_limit_s: float = Field(
-        600.0, gt=0, description="How long a streaming batch may go without progress before its run counts as stuck."
+        600.0,
+        gt=0,
+        description="How long Spark may work on a batch of clips without progress before it counts as stuck.",
     )
     keep_partitions: int = Field(2000, ge=100, description="Streaming partitions that Dagster shows; older ones go.")
+    keep_runs: int = Field(2000, ge=100, description="Runs that are over and that Dagster remembers; older ones go.")
+    keep_runs_days: float = Field(14.0, gt=0, description="For how long Dagster remembers runs that are over, in days.")
+    sweep_grace_h: float = Field(
+        24.0, ge=1, description="Nothing that is younger is swept, in hours: longer than any run works on one thing."
+    )
     lease_s: float = Field(30.0, gt=0, description="How long a draining run holds the topic without renewing.")
     stream_dataset: str = Field(
         "",
@@ -192,7 +206,7 @@ class Settings(BaseSettings):
     @classmethod
     def _absolute_paths(cls, values: dict[str, Any]) -> dict[str, Any]:
         # Dagster's step processes have other working folders; a relative path must mean the same in all.
-        for name in ("state_dir", "audio", "watch_folder"):
+        for name in ("state_dir", "cache_dir", "audio", "watch_folder"):
             if values.get(name):
                 values[name] = Path(values[name]).expanduser().resolve()
             else:
@@ -203,6 +217,8 @@ class Settings(BaseSettings):
     def path_variables(self) -> dict[str, str]:
         """The variables that make these settings' paths mean the same in a process with another working folder."""
         paths = {"state_dir": self.state_dir, "audio": self.audio, "watch_folder": self.watch_folder}
+        if "cache_dir" in self.model_fields_set:  # by default it is the same everywhere
+            paths["cache_dir"] = self.cache_dir
         return {f"GENRES_{name.upper()}": str(path) for name, path in paths.items() if path is not None}
 
     @property

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -21,6 +22,7 @@ from rich.table import Table
 
 from genres.addresses import require_addresses
 from genres.errors import GenresError
+from genres.file_names import display_name
 from genres.settings import Settings
 from genres_cli.stream_demo import producers_running, require_own_stream, run_stream_demo, ui_runs
 
@@ -101,7 +103,7 @@ def run_demo(console: Console, *, streams: bool) -> bool:
         f"memory: stack at rest {at_rest / 2**30:.2f} GiB, highest while the pipeline ran {peak[0] / 2**30:.2f} GiB"
     )
     console.print(f"the whole demo took {time.monotonic() - started:.1f} s")
-    _print_addresses(console, settings)
+    _print_addresses(console, settings, dataset.dataset)
     return has_champion
 
 
@@ -121,7 +123,7 @@ def load_folder(console: Console, folder: Path, dataset_id: str, *, replaces: bo
     _run(console, settings, instance, "load_dataset", dataset.dataset)
     console.print(
         f"dataset [bold]{dataset.dataset}[/] is in HDFS; `make ui` and materialize its partition, "
-        f"or GENRES_AUDIO={escape(str(folder))} make demo"
+        f"or GENRES_AUDIO={escape(shlex.quote(str(folder)))} make demo"
     )
 
 
@@ -247,13 +249,14 @@ def _print_results(console: Console, settings: Settings, dataset: "Dataset", run
     for child in registry.child_runs(parent):
         models.add_row(child.info.run_name, *(f"{child.data.metrics[name]:.3f}" for name in names))
     models.add_row("majority baseline", *(f"{parent.data.metrics[f'baseline_{name}']:.3f}" for name in names))
-    models.caption = f"data: {data}; the validation part decides, the test part is only reported"
+    clips = ", ".join(f"{parent.data.metrics[f'{part}_rows']:.0f} {part}" for part in ("train", "valid", "test"))
+    models.caption = f"data: {data}; n = {clips}; the validation part decides, the test part is only reported"
     console.print("", timings, rows, models)
 
     refused = quarantine.refused(database, dataset.dataset)
     console.print(f"quarantined files: {len(refused)}")
     for clip in refused[:20]:
-        console.print(f"  {escape(clip.file_name)}: {escape(clip.reason)}")
+        console.print(f"  {escape(display_name(clip.file_name))}: {escape(clip.reason)}")
 
 
 def _print_champion(console: Console, settings: Settings, dataset: "Dataset") -> bool:
@@ -274,11 +277,14 @@ def _print_champion(console: Console, settings: Settings, dataset: "Dataset") ->
     return True
 
 
-def _print_addresses(console: Console, settings: Settings) -> None:
+def _print_addresses(console: Console, settings: Settings, dataset: str = "") -> None:
+    """Say where to look; MLflow's own page of a dataset that was trained on just now."""
+    from genres.store.model_registry import ModelRegistry
+
     ports = settings.ports
     addresses = {
         "Dagster (after `make ui`)": settings.dagster_url,
-        "MLflow": settings.tracking_uri,
+        "MLflow": ModelRegistry(settings.tracking_uri).page(dataset) if dataset else settings.tracking_uri,
         "Spark UI": f"http://127.0.0.1:{ports.spark_ui}" if "spark" in settings.embedded else settings.remote,
     }
     table = Table("where to look", "address")

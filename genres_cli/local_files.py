@@ -16,7 +16,7 @@ from genres.audio.feature_sets import feature_set_named, feature_set_of
 from genres.audio.gate import SUFFIXES
 from genres.datasets.folder import reasons
 from genres.errors import GenresError
-from genres.file_names import display_path, unicode_name
+from genres.file_names import display_name, display_path, unicode_name
 from genres.settings import Settings
 
 
@@ -113,10 +113,10 @@ def _features(console: Console, files: Sequence[Path], feature_set: FeatureSet, 
         table[column] = table[column].map(unicode_name)
     refused = table[table["reason"].notna()].to_dict("records")
     if len(refused) == len(table):
-        first = f"{refused[0]['filename']}: {refused[0]['reason']}"
+        first = f"{display_name(refused[0]['filename'])}: {refused[0]['reason']}"
         raise GenresError(f"none of the {len(table)} files is audio that can be used (the first: {first}); name others")
     for file in refused:
-        console.print(f"refused {escape(file['filename'])}: {escape(file['reason'])}")
+        console.print(f"refused {escape(display_name(file['filename']))}: {escape(file['reason'])}")
     return table
 
 
@@ -131,8 +131,10 @@ def _audio_files(console: Console, paths: Sequence[Path]) -> list[Path]:
                 seen = f"; passed over: {reasons(passed_over)}" if passed_over else ""
                 raise GenresError(f"folder {display_path(path)} holds no audio ({', '.join(SUFFIXES)}){seen}")
             files += found
-        elif path.exists():
+        elif path.is_file():
             files.append(path)
+        elif path.exists():
+            raise GenresError(f"{display_path(path)} is neither a file nor a folder: write what it holds to a file")
         else:
             raise GenresError(f"there is no file or folder {display_path(path)}")
     if passed_over:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from genres.settings import Settings
     from genres.store.stream_ledger.producers import Producer
+    from genres.store.stream_ledger.ranges import Waiting
 
 NO_CHAMPION = 3
 """Exit code of a run that ended well but found no model worth predicting with."""
@@ -93,7 +94,7 @@ def down() -> None:
 @app.command()
 @_as_json
 def status(as_json: bool) -> None:
-    """Show each service and each stream's producer, and how it is."""
+    """Show each service, each stream's producer and what waits."""
     _show_status(as_json=as_json)
 
 
@@ -159,6 +160,45 @@ def predict(files: tuple[Path, ...], dataset: str, as_json: bool) -> None:
 
 
 @app.command()
+@click.option("--features", "table", type=_PATH, required=True, help="A table as `genres features` writes it.")
+@click.option("--split-dir", type=_PATH, help="Folder of train_filtered.txt, valid_filtered.txt and test_filtered.txt.")
+@click.option("--random-split", "seeds", type=int, multiple=True, help="Seed of a random split, 80/20; or several.")
+@click.option("--groups", type=_PATH, help="CSV of tracks and artists, whose tracks stay in one fold.")
+@_as_json
+@click.argument("more_seeds", metavar="[SEED]...", type=int, nargs=-1)
+def evaluate(
+    table: Path,
+    split_dir: Path | None,
+    seeds: tuple[int, ...],
+    groups: Path | None,
+    as_json: bool,
+    more_seeds: tuple[int, ...],
+) -> None:
+    """Train the candidates on a table of features and judge them.
+
+    The table has the columns filename, features and label, as CSV or Parquet; any features will do. Without
+    --split-dir and --random-split it is split as the pipeline splits a dataset. --random-split takes several seeds:
+    --random-split 0 1 2. The Spark Connect server is started if it does not run.
+    """
+    from genres_cli.evaluate import evaluate_table, figures_table
+
+    if more_seeds and not seeds:
+        raise GenresError(f"{more_seeds[0]} is no option: seeds come after --random-split")
+    if split_dir is not None and seeds:
+        raise GenresError("--split-dir and --random-split are two ways to split: leave one of them out")
+    seeds = (*seeds, *more_seeds)
+    log = _console(stderr=True)
+    rows, notices = evaluate_table(log, table, split_dir=split_dir, seeds=seeds, groups=groups)
+    console = _console(stderr=as_json)
+    for notice in notices:
+        console.print(notice, markup=False, highlight=False, soft_wrap=True)
+    if as_json:
+        _print_json([{**row, "random_seeds": list(seeds)} for row in rows])
+    else:
+        console.print(figures_table(rows, table))
+
+
+@app.command()
 @_dataset
 @_as_json
 @click.option("--follow", is_flag=True, help="Show the stream's newest rows as they come.")
@@ -220,21 +260,25 @@ def quarantine() -> None:
 _sha256 = click.argument("sha256", nargs=-1)
 _reason = click.option("--reason", default="", help="Only those whose reason holds this text.")
 _since = click.option("--since", type=click.DateTime(), help="Only those refused since then (UTC).")
+_older = click.option(
+    "--older-versions", is_flag=True, help="Only those that another version of gate or features refused than today's."
+)
 
 
 @quarantine.command("list")
 @_sha256
 @_reason
 @_since
+@_older
 @click.option("--history", is_flag=True, help="Those too that were accepted or judged again since.")
 @_as_json
 def quarantine_list(
-    sha256: tuple[str, ...], reason: str, since: "datetime | None", history: bool, as_json: bool
+    sha256: tuple[str, ...], reason: str, since: "datetime | None", older_versions: bool, history: bool, as_json: bool
 ) -> None:
     """Show refused clips with their reasons, oldest first. SHA256 may be the beginning of one."""
     from genres_cli.report import quarantine_table
 
-    rows = _refused(sha256, reason, since, history=history)
+    rows = _refused(sha256, reason, since, older_versions=older_versions, history=history)
     if as_json:
         _print_json(rows)
     else:
@@ -245,42 +289,117 @@ def quarantine_list(
 @_sha256
 @_reason
 @_since
-def quarantine_retry(sha256: tuple[str, ...], reason: str, since: "datetime | None") -> None:
-    """Send the kept bytes of refused clips to their topic again. Say which: SHA256, --reason or --since."""
+@_older
+def quarantine_retry(sha256: tuple[str, ...], reason: str, since: "datetime | None", older_versions: bool) -> None:
+    """Send refused clips to their topic again, to be judged again.
+
+    Say which: by SHA256, --reason, --since or --older-versions; several of them narrow the choice. A clip that is
+    accepted now gets its prediction; one that the same version refuses again keeps its row.
+    """
     from genres.settings import Settings
     from streaming_sensors.quarantine_retry import send_again
 
-    if not (sha256 or reason or since):
+    if not (any(sha256) or reason or since or older_versions):
         raise GenresError(
-            "say which clips: by the beginning of their sha256, --reason or --since (`genres quarantine list`)"
+            "say which clips: by the beginning of their sha256, --reason, --since or --older-versions "
+            "(`genres quarantine list`)"
         )
-    rows = _refused(sha256, reason, since, history=False)
+    rows = _refused(sha256, reason, since, older_versions=older_versions, history=False)
+    for beginning in sha256:
+        if not any(row["sha256"].startswith(beginning) for row in rows):
+            raise GenresError(
+                f"no such refused clip: {beginning} (`genres quarantine list` shows those that there are)"
+            )
     if not rows:
         raise GenresError("no refused clip is like that: `genres quarantine list` shows those that there are")
     done = send_again(Settings(), rows)
+    for line in done.left:
+        _console().print(line, markup=False, highlight=False, soft_wrap=True)
+    if not done.sent:
+        raise GenresError(f"none of {len(rows)} refused clips can be sent again")
     _console().print(
         f"{done.sent} of {len(rows)} refused clips are sent again; follow them with `genres predictions --follow`"
     )
-    for name in done.not_kept:
-        _console().print(f"not kept on HDFS, so drop the file again: {name}", markup=False)
 
 
-def _refused(sha256: tuple[str, ...], reason: str, since: "datetime | None", *, history: bool) -> list[dict[str, Any]]:
+def _refused(
+    sha256: tuple[str, ...], reason: str, since: "datetime | None", *, older_versions: bool, history: bool
+) -> list[dict[str, Any]]:
     from datetime import UTC
 
     from genres.settings import Settings
     from genres.store.database import Database
     from genres.store.stream_ledger import results
 
-    database = Database(Settings().database)
+    settings = Settings()
+    database = Database(settings.database)
     database.check_migrated()
-    return [
+    rows = [
         row
         for row in results.quarantine(database, history=history)
-        if (not sha256 or row["sha256"].startswith(sha256))
+        if (not sha256 or row["sha256"].startswith(tuple(filter(None, sha256))))
         and reason in row["reason"]
         and (since is None or row["quarantined_at"] >= since.replace(tzinfo=UTC))
     ]
+    if older_versions and rows:
+        from streaming_sensors.quarantine_retry import judged_by_older
+
+        return judged_by_older(settings, database, rows)
+    return rows
+
+
+_why = click.option("--why", default="", help="Why, for the record.")
+
+
+@app.group(cls=_InOrder, invoke_without_command=True)
+@_dataset
+@_as_json
+@click.pass_context
+def models(context: click.Context, dataset: str, as_json: bool) -> None:
+    """List a dataset's models, or change its champion."""
+    if context.invoked_subcommand is not None:
+        return
+    from genres.settings import Settings
+    from genres_cli.champions import open_champions
+    from genres_cli.report import models_table
+
+    rows = open_champions(Settings(), dataset).rows()
+    if as_json:
+        _print_json(rows)
+    else:
+        _console().print(models_table(rows))
+
+
+@models.command("promote")
+@click.argument("version", type=int)
+@_dataset
+@_why
+def models_promote(version: int, dataset: str, why: str) -> None:
+    """Make a version the champion. Who, when and why is recorded."""
+    _change_champion(dataset, "promote", version, why)
+
+
+@models.command("rollback")
+@click.argument("version", type=int, required=False)
+@_dataset
+@_why
+def models_rollback(version: int | None, dataset: str, why: str) -> None:
+    """Make the champion of before the champion again.
+
+    VERSION is one that was champion; by default the last one before the present one.
+    """
+    _change_champion(dataset, "rollback", version, why)
+
+
+def _change_champion(dataset: str, action: str, version: int | None, why: str) -> None:
+    from genres.settings import Settings
+    from genres_cli import champions
+
+    settings = Settings()
+    opened = champions.open_champions(settings, dataset)
+    change = getattr(opened, action)(version, why=why)
+    champions.tell_dagster(settings, change)
+    _console().print(champions.in_words(change), markup=False, highlight=False, soft_wrap=True)
 
 
 @app.command()
@@ -300,31 +419,39 @@ def _show_status(*, as_json: bool) -> None:
     settings = Settings()
     require_addresses(settings)
     services = ask(settings)
-    producers = _producers(settings)
+    streams = settings.streams
+    producers, waiting = _producers_and_waiting(settings)
     if as_json:
         rows = [service._asdict() for service in services]
-        _print_json([*rows, *report.producer_rows(settings.streams, producers, settings.state_dir / "logs")])
+        rows += report.producer_rows(streams, producers, settings.state_dir / "logs")
+        _print_json([*rows, *report.stream_rows(streams, waiting)])
     else:
         console = _console()
         console.print(report.status_table(services))
-        for line in report.producer_lines(settings.streams, producers):
+        for line in (*report.producer_lines(streams, producers), *report.waiting_lines(streams, waiting)):
             console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
-def _producers(settings: "Settings") -> "list[Producer | None]":
-    """Look up each stream's producer; there is none as long as there are no tables."""
+def _producers_and_waiting(settings: "Settings") -> "tuple[list[Producer | None], list[list[Waiting]]]":
+    """Look up each stream's producer and what its clips wait for; there is neither as long as there are no tables."""
     from genres.store.database import Database
+    from genres.store.stream_ledger import ranges
     from genres.store.stream_ledger.producers import newest
 
+    topics = [stream.topic for stream in settings.streams]
+    nothing: tuple[list[Producer | None], list[list[Waiting]]] = ([None for _ in topics], [[] for _ in topics])
     if settings.database == f"sqlite:///{settings.state_dir / 'genres.db'}" and not settings.state_dir.exists():
-        return [None for _ in settings.streams]  # who asks for the status of nothing makes no folder
+        return nothing  # who asks for the status of nothing makes no folder
     database = Database(settings.database)
     try:
         database.check_migrated()
-        return [newest(database, stream.topic) for stream in settings.streams]
+        return (
+            [newest(database, topic) for topic in topics],
+            [ranges.waiting(ranges.known(database, topic)) for topic in topics],
+        )
     except GenresError as error:
         _console(stderr=True).print(f"producers: {error}", markup=False, highlight=False, soft_wrap=True)
-        return [None for _ in settings.streams]
+        return nothing
 
 
 def _console(*, stderr: bool = False) -> "Console":

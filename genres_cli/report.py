@@ -11,12 +11,13 @@ from rich.live import Live
 from rich.markup import escape
 from rich.table import Table
 
-from genres.file_names import display_path
+from genres.file_names import display_name, display_path
 
 if TYPE_CHECKING:
     from genres.settings import StreamSettings
     from genres.store.database import Database
     from genres.store.stream_ledger.producers import Producer
+    from genres.store.stream_ledger.ranges import Waiting
     from local_stack.stack import ServiceStatus
 
 _COLOURS = {"running": "green", "external": "green", "starting": "yellow", "stopped": "dim", "unhealthy": "red"}
@@ -76,6 +77,30 @@ def producer_rows(
     return rows
 
 
+def waiting_lines(streams: "Sequence[StreamSettings]", waiting: "Sequence[Sequence[Waiting]]") -> list[str]:
+    """Return a line about each reason for which clips of a stream wait."""
+    return [
+        f"stream {stream.topic}: {found.describe()}"
+        for stream, reasons in zip(streams, waiting, strict=True)
+        for found in reasons
+    ]
+
+
+def stream_rows(streams: "Sequence[StreamSettings]", waiting: "Sequence[Sequence[Waiting]]") -> list[dict[str, Any]]:
+    """Return the streams whose clips wait, and for what, with the keys of a service."""
+    return [
+        {
+            "service": "_".join(filter(None, ("stream", stream.name))),
+            "state": "waiting",
+            **dict.fromkeys(("pid", "memory_bytes", "data_dir", "log", "ui")),
+            "address": stream.topic,
+            "reason": "; ".join(found.describe() for found in reasons),
+        }
+        for stream, reasons in zip(streams, waiting, strict=True)
+        if reasons
+    ]
+
+
 def predictions_table(rows: list[dict[str, Any]], *, name: str) -> Table:
     """Lay out predictions.
 
@@ -96,20 +121,50 @@ def predictions_table(rows: list[dict[str, Any]], *, name: str) -> Table:
             "model": f"{row['model_name']} v{row['model_version']}",
             "data": "synthetic" if row["is_synthetic"] else row["dataset"],
         }
-        table.add_row(*(escape(str(shown.get(column, ""))) for column in kept))
+        table.add_row(*(escape(display_name(str(shown.get(column, "")))) for column in kept))
     return table
+
+
+def models_table(rows: list[dict[str, Any]]) -> Table:
+    """Lay out the versions of a dataset's model, each figure with the number of tracks that it is of."""
+    name = rows[0]["model_name"] if rows else "no model is registered yet"
+    columns = ("version", "alias", "classifier", "valid macro-F1", "valid ECE", "test macro-F1", "test accuracy")
+    table = Table(*columns, "registered", "champion since", "why", title=name)
+    for row in rows:
+        since = row["champion_since"]
+        table.add_row(
+            str(row["version"]),
+            row["alias"],
+            row["classifier"],
+            _figure(row["valid_macro_f1"], row["valid_tracks"]),
+            _figure(row["valid_ece"], row["valid_tracks"]),
+            _figure(row["test_macro_f1"], row["test_tracks"]),
+            _figure(row["test_accuracy"], row["test_tracks"]),
+            f"{row['registered_at']:%Y-%m-%d %H:%M}",
+            f"{since:%Y-%m-%d %H:%M} by {row['changed_by']}" if since else "",
+            escape(row["why"]),
+        )
+    return table
+
+
+def _figure(value: float | None, tracks: int | None) -> str:
+    if value is None:
+        return ""
+    return f"{value:.3f} (n={'?' if tracks is None else tracks})"
 
 
 def quarantine_table(rows: list[dict[str, Any]]) -> Table:
     """Lay out refused clips of the stream."""
-    table = Table("sha256", "file", "reason", "refused", "kept", title=f"{len(rows)} refused clips")
+    table = Table("sha256", "file", "reason", "refused", "topic", "by", "kept", title=f"{len(rows)} refused clips")
     for row in rows:
         table.add_row(
             row["sha256"][:12],
-            escape(row["file_name"]),
+            escape(display_name(row["file_name"])),
             escape(row["reason"]) + (" (closed)" if row["closed_at"] else ""),
             f"{row['quarantined_at']:%Y-%m-%d %H:%M}",
-            "yes" if row["kept_path"] else "no",
+            row["topic"],
+            row["judged_by"],
+            "error/" if row["stage"] == "producer" else "HDFS" if row["kept_path"] else "no",
         )
     return table
 

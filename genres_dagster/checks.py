@@ -1,5 +1,10 @@
-"""Asset checks: a small factory, so that each says what it expected and what it found."""
+"""Asset checks: a small factory, so that each says what it expected and what it found; and checks of both halves.
 
+Every check compares what was made with another source than its maker's, so that it can fail; ``docs/checks.md`` says
+with which.
+"""
+
+from collections.abc import Collection
 from typing import Any
 
 import dagster as dg
@@ -33,4 +38,29 @@ def check(
         passed=bool(passed),
         severity=dg.AssetCheckSeverity.WARN if warn else dg.AssetCheckSeverity.ERROR,
         metadata={"expected": expected, "actual": actual, **metadata},
+    )
+
+
+def check_label_set(
+    *, predicted: Collection[str], known_to_model: Collection[str], in_dataset: Collection[str]
+) -> dg.AssetCheckResult:
+    """Compare stored answers and the model's genres with the genres of the dataset's clips.
+
+    Parameters
+    ----------
+    predicted
+        Genres that stored predictions name.
+    known_to_model
+        Genres that the model tells apart.
+    in_dataset
+        Genres of the clips that the dataset's manifest accepts.
+    """
+    strange = sorted(set(predicted) - set(in_dataset) | set(predicted) - set(known_to_model))
+    never = sorted(set(in_dataset) - set(known_to_model))
+    return check(
+        "label_set",
+        not strange and not never,
+        expected=f"the genres of the dataset's clips: {', '.join(sorted(in_dataset))}",
+        actual=f"predicted besides: {', '.join(strange) or 'none'}; unknown to the model: {', '.join(never) or 'none'}",
+        warn=not strange,
     )

@@ -16,11 +16,12 @@ import dagster as dg
 
 from genres.audio.feature_sets import feature_set_named
 from genres.datasets.folder import SYNTHETIC, dataset_id, notices, scan
-from genres.errors import GenresError
+from genres.errors import GenresError, last_words
 from genres.file_names import display_path, is_unicode
 from genres.settings import PROJECT_DIR, Settings
 from genres.store import ledger
 from genres.store.database import Database
+from genres.store.lake import STREAM
 from genres.store.ledger import Dataset
 from genres_dagster.partitions import DATASETS
 
@@ -29,7 +30,7 @@ WORKSPACE = Path(__file__).with_name("workspace.yaml")
 
 _INSTANCE = Path(__file__).with_name("dagster.yaml")
 
-_RESERVED = {SYNTHETIC, "stream"}  # the second is the stream's folder in the lake
+_RESERVED = {SYNTHETIC, STREAM}
 
 
 @dataclass
@@ -234,17 +235,6 @@ def _failed_check(evaluation: Any) -> str:
 
 
 def _reason(error: Any) -> str:
-    """One line that says why: our own error's, wherever it is in the chain, else the innermost one's."""
-    chain = []
-    while error is not None:
-        chain.append(error)
-        error = error.cause
-    ours = [link for link in chain if link.cls_name == GenresError.__name__]
-    told = (ours or chain)[-1]
-    message = told.message.strip() or told.cls_name
-    # Spark hands a worker's error over as text.
-    for line in message.splitlines():
-        if GenresError.__name__ in line:
-            return line.split(f"{GenresError.__name__}: ", 1)[-1]
+    """One line that says why a step failed."""
     # The checks' names stand in the lines after the first.
-    return " ".join(message.split()) if told.cls_name == _CHECK_FAILED else message.splitlines()[0]
+    return " ".join(error.message.split()) if error.cls_name == _CHECK_FAILED else last_words(error)

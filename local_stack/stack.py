@@ -32,6 +32,8 @@ from local_stack.services import Service, services
 from local_stack.spark_server import spark_programs
 from local_stack.supervision import ProcessState, Supervisor, tail
 
+_ENGINE = "spark-connect"
+
 State = Literal["running", "starting", "stopped", "unhealthy", "external"]
 
 
@@ -97,6 +99,37 @@ def up(settings: Settings, *, on_progress: Callable[[str], None]) -> list[Servic
             supervisor.ensure(programs)
             _start_all(settings, supervisor, {program.name: program for program in programs}, report)
     return status(settings)
+
+
+def up_engine(settings: Settings, *, on_progress: Callable[[str], None]) -> None:
+    """Start the Spark Connect server alone, for what needs no storage; a stack that is up is completed instead.
+
+    Parameters
+    ----------
+    settings, on_progress
+        As for `up`.
+
+    Raises
+    ------
+    GenresError
+        As from `up`, of that service.
+    """
+    bypass_proxies(settings)
+    if "spark" not in settings.embedded:
+        _require_external(next(service for service in services(settings) if service.name == _ENGINE))
+        return
+    supervisor = Supervisor(settings.state_dir)
+    if supervisor.is_running():
+        names = supervisor.names()
+        if _ENGINE not in names or len(names) > 1:
+            up(settings, on_progress=on_progress)
+            return
+    _require_plain_path(settings.state_dir)
+    settings = reserve_ports(settings)
+    with _exclusive(settings):
+        programs = spark_programs(settings, java_home())
+        supervisor.ensure(programs)
+        _start_all(settings, supervisor, {program.name: program for program in programs}, on_progress)
 
 
 def down(settings: Settings) -> None:
@@ -168,8 +201,8 @@ def _programs(settings: Settings, report: Callable[[str], None]) -> list[Program
 def _start_all(
     settings: Settings, supervisor: Supervisor, programs: dict[str, Program], report: Callable[[str], None]
 ) -> None:
-    """Start, side by side, every service that is not running, and wait until all are healthy."""
-    embedded = [service for service in services(settings) if not service.external]
+    """Start, side by side, every service of `programs` that is not running, and wait until all are healthy."""
+    embedded = [service for service in services(settings) if service.name in programs]
     to_start = {service.name for service in embedded if not supervisor.info(service.name).alive}
     for service in embedded:
         if service.name in to_start:

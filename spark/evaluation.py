@@ -1,8 +1,9 @@
-"""Evaluation: confusion counted in Spark, figures of merit from the counts."""
+"""Evaluation: what models answered, and figures of merit of it."""
 
 import hashlib
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -89,6 +90,124 @@ def metric_key(genre: str) -> str:
 
 _LONGEST_KEY = 200
 """MLflow takes names of 250 characters; the part of the split and the figure of merit stand in front."""
+
+
+FEW = 30
+"""Clips below which figures mean little: one clip more or less right moves the accuracy by more than .03."""
+
+_ECE_BINS = 15
+_RESAMPLES = 2000
+
+
+@dataclass(frozen=True)
+class Answers:
+    """A model's answers for some clips."""
+
+    true: npt.NDArray[np.int64]
+    """Index of each clip's genre, shape (n,)."""
+    probabilities: npt.NDArray[np.float64]
+    """Of each genre, shape (n, n_genres); of a model without probabilities, any scores that order the genres."""
+
+    @property
+    def right(self) -> npt.NDArray[np.bool_]:
+        """Whether the first answer is right, shape (n,)."""
+        return self.probabilities.argmax(axis=1) == self.true
+
+    @property
+    def accuracy(self) -> float:
+        """Share of clips whose genre is the first answer."""
+        return float(self.right.mean())
+
+    def confusion(self) -> npt.NDArray[np.int64]:
+        """Count the clips by true genre (row) and answer (column)."""
+        n_genres = self.probabilities.shape[1]
+        pairs = self.true * n_genres + self.probabilities.argmax(axis=1)
+        return np.bincount(pairs, minlength=n_genres**2).reshape(n_genres, n_genres)
+
+    def macro_f1(self) -> float:
+        """Mean F1 of the genres that some clip has or is said to have, as scikit-learn's."""
+        confusion = self.confusion()
+        clips, said = confusion.sum(axis=1), confusion.sum(axis=0)
+        f1 = _ratio(2.0 * np.diag(confusion), clips + said)
+        return float(f1[(clips + said) > 0].mean())
+
+    def top_accuracy(self, k: int) -> float:
+        """Share of clips whose genre is among the first `k` answers."""
+        own = np.take_along_axis(self.probabilities, self.true[:, None], axis=1)
+        # Of equals, the one that is listed first is the earlier answer.
+        first = np.arange(self.probabilities.shape[1]) < self.true[:, None]
+        earlier = (self.probabilities > own) | ((self.probabilities == own) & first)
+        return float((earlier.sum(axis=1) < k).mean())
+
+    def log_loss(self) -> float:
+        """Mean of ``-ln`` of the true genre's probability, which counts as 1e-15 at least."""
+        own = np.take_along_axis(self.probabilities, self.true[:, None], axis=1)
+        return float(-np.log(np.maximum(own, 1e-15)).mean())
+
+    def calibration_error(self) -> float:
+        """Expected calibration error: how far the first answer's probability is from its share of right ones.
+
+        In 15 bins of equal width, weighted by their clips [1]_.
+
+        References
+        ----------
+        .. [1] C. Guo, G. Pleiss, Y. Sun and K. Q. Weinberger, "On calibration of modern neural networks", ICML 2017.
+        """
+        said = self.probabilities.max(axis=1)
+        places = np.minimum((said * _ECE_BINS).astype(int), _ECE_BINS - 1)
+        gaps = np.bincount(places, weights=said - self.right, minlength=_ECE_BINS)
+        return float(np.abs(gaps).sum() / len(said))
+
+
+def collect_answers(
+    predictions: "DataFrame", *, gives_probability: bool, n_genres: int, keep: str
+) -> tuple[npt.NDArray[np.object_], Answers]:
+    """Bring a model's answers out of Spark, in one job.
+
+    Parameters
+    ----------
+    predictions
+        What a model made of rows with ``label``.
+    gives_probability
+        As for `spark.classifiers.probabilities`.
+    keep
+        A column that is brought along; the rows are in its order.
+
+    Returns
+    -------
+    ndarray
+        The column `keep`.
+    Answers
+        Of the same rows.
+    """
+    from spark.classifiers import probabilities
+
+    wanted = probabilities(gives_probability=gives_probability).alias("probabilities")
+    rows = predictions.select(keep, "label", wanted).toPandas().sort_values(keep, kind="stable")
+    found = np.zeros((len(rows), n_genres))
+    for place, row in enumerate(rows["probabilities"]):
+        found[place, : len(row)] = row
+    return rows[keep].to_numpy(), Answers(rows["label"].to_numpy(np.int64), found)
+
+
+def accuracy_interval(right: npt.NDArray[np.floating | np.bool_], groups: Sequence[int]) -> tuple[float, float]:
+    """95 % interval of an accuracy, or of a difference of two, by bootstrap over groups of clips.
+
+    Clips of one track or artist are right or wrong together, so whole groups are drawn; drawn one by one, clips would
+    make the interval too narrow.
+
+    Parameters
+    ----------
+    right
+        1 for each clip with a right answer, else 0; for a difference, the one less the other.
+    groups
+        Group of each clip.
+    """
+    _, codes = np.unique(np.asarray(groups), return_inverse=True)
+    hits, sizes = np.bincount(codes, weights=right.astype(float)), np.bincount(codes)
+    draws = np.random.default_rng(0).multinomial(len(sizes), np.full(len(sizes), 1 / len(sizes)), size=_RESAMPLES)
+    low, high = np.percentile((draws @ hits) / (draws @ sizes), [2.5, 97.5])
+    return float(low), float(high)
 
 
 def majority_confusion(train_counts: npt.NDArray[np.int64], counts: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:

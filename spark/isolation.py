@@ -16,7 +16,7 @@ from uuid import uuid4
 from genres.audio.clip_features import Clip
 from genres.audio.feature_set import FeatureSet
 from genres.audio.known_good import known_good_wav
-from genres.errors import GenresError
+from genres.errors import GenresError, last_words
 from genres.store.schemas import TRACK_ID, Column
 
 if TYPE_CHECKING:
@@ -152,8 +152,13 @@ def interrupted_when_stuck(
         spark.removeTag(tag)
 
 
-def check_engine(spark: "SparkSession", feature_set: FeatureSet) -> None:
+def check_engine(spark: "SparkSession", feature_set: FeatureSet, *, limit_s: float = 60.0) -> None:
     """Compute the known-good clip.
+
+    Parameters
+    ----------
+    limit_s
+        How long that may take, in seconds: it may get a worker that is stopped, as any task may.
 
     Raises
     ------
@@ -164,9 +169,10 @@ def check_engine(spark: "SparkSession", feature_set: FeatureSet) -> None:
 
     rows = spark.createDataFrame([("known good",)], "track_id string")
     try:
-        table = extract_features(
-            rows, source=KnownGoodClips(), feature_set=feature_set, max_clip_s=10.0, tasks=1
-        ).collect()
+        with interrupted_when_stuck(spark, limit_s=limit_s):
+            table = extract_features(
+                rows, source=KnownGoodClips(), feature_set=feature_set, max_clip_s=10.0, tasks=1
+            ).collect()
     except Exception as error:
         raise GenresError(
             f"Spark's workers do not compute a known-good clip ({last_words(error)}): look at the engine's log; the "
@@ -174,19 +180,3 @@ def check_engine(spark: "SparkSession", feature_set: FeatureSet) -> None:
         ) from error
     if len(table) != 1 or table[0]["reason"] is not None:
         raise GenresError(f"Spark's workers refuse a known-good clip ({table}): look at the engine; the clips wait")
-
-
-def last_words(error: BaseException) -> str:
-    """Return the line of an error that says most, also of a worker's traceback that came as text."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    if not lines:
-        return type(error).__name__
-    for line in lines:
-        if GenresError.__name__ in line:
-            return line.split(f"{GenresError.__name__}: ", 1)[-1]
-    told = [
-        line
-        for line in lines
-        if line.partition(":")[0].endswith(("Error", "Exception")) and "PythonException" not in line
-    ]
-    return (told or lines)[-1] if "Traceback" in str(error) else lines[0]

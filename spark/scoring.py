@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Any, Self, cast
 from genres.audio.feature_sets import feature_set_of
 from genres.store.lake import Lake
 from genres.store.ledger import Dataset
+from genres.store.model_directory import require_intact
 from genres.store.model_facts import RegisteredModel
+from spark.classifiers import probabilities
 
 if TYPE_CHECKING:
     from pyspark.ml import PipelineModel
@@ -34,7 +36,8 @@ class Scorer:
     Raises
     ------
     GenresError
-        If the model reads features that this code does not compute.
+        If the model reads features that this code does not compute, or its directory is not the one that was
+        registered (`genres.store.model_directory.UnusableModelError`).
     """
 
     def __init__(self, model: RegisteredModel, *, trained_on: Dataset, lake: Lake) -> None:
@@ -42,6 +45,7 @@ class Scorer:
         self.trained_on = trained_on
         self.feature_set = feature_set_of(model.feature_version)
         """The features that it reads."""
+        require_intact(model, lake)
         # JSON and Parquet, no pickle.
         self._pipeline: PipelineModel = _load(lake.uri(model.spark_model_path))
         self.genres: list[str] = list(cast("IndexToString", self._pipeline.stages[-1]).getLabels())
@@ -76,20 +80,11 @@ class Scorer:
             one-versus-rest model has raw scores only; theirs are the softmax of the scores, which orders the genres
             rightly but is calibrated to nothing.
         """
-        from pyspark.ml.functions import vector_to_array
-        from pyspark.sql import functions as sf
-
         scored = self._pipeline.transform(features)
         # Asking for the result's columns instead costs a round trip to the server, as much time as a batch's scores.
-        if any(stage.hasParam("probabilityCol") for stage in self._pipeline.stages):
-            probabilities = vector_to_array(sf.col("probability"))
-        else:
-            raw = vector_to_array(sf.col("rawPrediction"))
-            # The largest score is taken off first, so that exp cannot overflow.
-            powers = sf.transform(raw, lambda score: sf.exp(score - sf.array_max(raw)))
-            total = sf.aggregate(powers, sf.lit(0.0), lambda total, power: total + power)
-            probabilities = sf.transform(powers, lambda power: power / total)
-        return scored.select(*keep, "predicted_genre", probabilities.alias("probabilities"))
+        gives_probability = any(stage.hasParam("probabilityCol") for stage in self._pipeline.stages)
+        found = probabilities(gives_probability=gives_probability)
+        return scored.select(*keep, "predicted_genre", found.alias("probabilities"))
 
     def rows(self, features: "DataFrame", *, keep: Sequence[str]) -> list[dict[str, Any]]:
         """Predict the genre of each row.

@@ -5,14 +5,11 @@ import dagster as dg
 from genres.settings import Settings, StreamSettings
 from genres_dagster.resources import SparkResource, resources
 from spark.session import session_config
+from streaming_sensors.maintenance import build_maintenance_job, build_maintenance_schedule, maintenance
 from streaming_sensors.sensors import build_audio_clips_sensor, build_job, build_range_reconciler
 from streaming_sensors.stream import Stream
-from streaming_sensors.stream_assets import (
-    build_audio_clips,
-    build_nothing_lost,
-    build_producer_alive,
-    build_stream_batch,
-)
+from streaming_sensors.stream_assets import build_audio_clips, build_stream_batch
+from streaming_sensors.stream_checks import build_audio_clips_observer, build_stream_checks
 from streaming_sensors.streaming_results import (
     build_results_job,
     build_streaming_results,
@@ -33,10 +30,11 @@ def build_stream(stream_settings: StreamSettings, *, settings: Settings) -> dg.D
     stream = Stream(stream_settings)
     return dg.Definitions(
         assets=[build_audio_clips(stream, settings), build_stream_batch(stream), build_streaming_results(stream)],
-        asset_checks=[build_nothing_lost(stream), build_producer_alive(stream)],
+        asset_checks=build_stream_checks(stream),
         jobs=[build_job(stream), build_results_job(stream)],
         sensors=[
             build_audio_clips_sensor(stream),
+            build_audio_clips_observer(stream),
             build_range_reconciler(stream),
             build_streaming_results_sensor(stream),
         ],
@@ -53,7 +51,11 @@ def build_defs(*, settings: Settings) -> dg.Definitions:
     """
     stream_session = session_config(settings, app_name="genres stream")
     common = resources(settings)
+    sweeping = build_maintenance_job()
     location = dg.Definitions(
+        assets=[maintenance],
+        jobs=[sweeping],
+        schedules=[build_maintenance_schedule(sweeping)],
         resources={
             **{name: common[name] for name in ("settings", "lake", "database", "mlflow")},
             "spark_stream": SparkResource(spark_config=stream_session, shared_as=f"stream of {settings.state_dir}"),

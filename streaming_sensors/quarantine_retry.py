@@ -1,27 +1,67 @@
 """Taking a quarantine back: clips whose bytes were kept are sent to their topic again, to be judged again.
 
+What the stream refused is kept on HDFS; what the producer refused, in ``error/`` in its folder, where it stays.
 What becomes of them is the stream's to decide: a clip that is accepted now gets its prediction and closes its refusal;
 one that is refused by the same version again changes nothing. Rows keep the history.
 """
 
-from collections.abc import Sequence
+import hashlib
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
-from pathlib import PurePosixPath
-from typing import Any, NamedTuple
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+from genres.audio import gate
+from genres.audio.feature_sets import feature_set_named
 from genres.errors import GenresError
+from genres.file_names import display_name, display_path
 from genres.settings import Settings
+from genres.store import ledger
+from genres.store.database import Database
+from genres.store.hdfs import Hdfs
 from genres.store.lake import Lake
 from streaming_sensors.envelope import ClipMessage, encode
-from streaming_sensors.folder_producer.outlet import producer_config
+from streaming_sensors.folder_producer.claim_check import checked_in
+from streaming_sensors.folder_producer.folder import ERROR_FOLDER
+from streaming_sensors.folder_producer.outlet import CONNECT_S, producer_config
+from streaming_sensors.range_work import judged_by
+from streaming_sensors.stream import Stream
+from streaming_sensors.topic import topic_state
+
+if TYPE_CHECKING:
+    from kafka import KafkaProducer
 
 
 class Retried(NamedTuple):
     """What became of refused clips that were to be sent again."""
 
     sent: int
-    not_kept: list[str]
-    """Names of the files whose bytes are not on HDFS: what the producer refused lies in ``error/``."""
+    left: list[str]
+    """A line for each clip that could not be sent: its name, why, and what to do."""
+
+
+def judged_by_older(settings: Settings, database: Database, rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the refused clips that another version of gate or features judged than the one which would judge them now.
+
+    Parameters
+    ----------
+    rows
+        Of ``stream_quarantine``.
+
+    Raises
+    ------
+    GenresError
+        If the dataset whose features a stream computes was never loaded.
+    """
+    topics = {row["topic"] for row in rows}
+    present = {}
+    for stream in settings.streams:
+        if stream.topic in topics:
+            dataset = ledger.registered_dataset(database, Stream(stream).dataset(settings, database))
+            version = feature_set_named(dataset.feature_set).feature_version
+            present[stream.topic] = {"producer": gate.VERSION, "stream": judged_by(version)}
+    return [row for row in rows if row["judged_by"] != present.get(row["topic"], {}).get(row["stage"])]
 
 
 def send_again(settings: Settings, rows: Sequence[dict[str, Any]]) -> Retried:
@@ -35,19 +75,46 @@ def send_again(settings: Settings, rows: Sequence[dict[str, Any]]) -> Retried:
     Raises
     ------
     GenresError
-        If Kafka does not take a clip.
+        If HDFS does not return a clip's bytes, or Kafka does not take them.
     """
+    # Nobody waits for longer than a person would.
+    files = Hdfs(settings.webhdfs, user=settings.hdfs_user, patience_s=CONNECT_S)
+    lake = Lake(files, hdfs=settings.hdfs, root=settings.lake_path)
+    aside = {stream.topic: stream.watch_folder / ERROR_FOLDER for stream in settings.streams}
+    sent, left = 0, []
+    producer = None
+    with ExitStack() as opened:
+        for row in rows:
+            name = f"{display_name(row['file_name'])} ({row['sha256'][:12]})"
+            if row["topic"] not in aside:
+                left.append(f"{name}: no stream has its topic '{row['topic']}': add it to GENRES_MORE_STREAMS")
+                continue
+            is_producers = row["stage"] == "producer"
+            data = _set_aside(row, aside[row["topic"]]) if is_producers else _kept_bytes(row, lake)
+            if data is None:
+                where = f"in {display_path(aside[row['topic']])}" if is_producers else "on HDFS"
+                left.append(f"{name}: its bytes are not {where}: drop the file again")
+                continue
+            if producer is None:  # there is something to send
+                producer = opened.enter_context(_kafka(settings, {row["topic"] for row in rows} & aside.keys()))
+            key, value, headers = encode(_message(row, data, lake, settings))
+            producer.send(row["topic"], key=key, value=value, headers=headers).get(timeout=30)
+            sent += 1
+    return Retried(sent, left)
+
+
+@contextmanager
+def _kafka(settings: Settings, topics: set[str]) -> "Iterator[KafkaProducer]":
+    """Open a producer for topics that are there; turn what goes wrong with it into one line."""
     from kafka import KafkaProducer
     from kafka.errors import KafkaError
 
-    lake = Lake.of(settings)
-    kept = [row for row in rows if row["kept_path"] and lake.files.exists(row["kept_path"])]
+    for topic in sorted(topics):
+        topic_state(settings, topic)
     try:
         producer = KafkaProducer(bootstrap_servers=settings.bootstrap_servers, **producer_config(settings))
         try:
-            for row in kept:
-                key, value, headers = encode(_message(row, lake, settings))
-                producer.send(row["topic"], key=key, value=value, headers=headers).get(timeout=30)
+            yield producer
         finally:
             producer.close(timeout=10)
     except KafkaError as error:
@@ -55,17 +122,43 @@ def send_again(settings: Settings, rows: Sequence[dict[str, Any]]) -> Retried:
             f"Kafka at {settings.bootstrap_servers} does not take the clips ({type(error).__name__}): is it up? "
             "See `genres status`"
         ) from error
-    names = {row["sha256"] for row in kept}
-    return Retried(len(kept), [row["file_name"] for row in rows if row["sha256"] not in names])
 
 
-def _message(row: dict[str, Any], lake: Lake, settings: Settings) -> ClipMessage:
-    data = lake.files.cat_file(row["kept_path"])
+def _set_aside(row: dict[str, Any], folder: Path) -> bytes | None:
+    """Return the bytes of a file that the producer refused, or None if it is not in the folder any more."""
+    try:
+        for path in sorted(folder.iterdir()):
+            if path.suffix.lower() == row["suffix"] and path.is_file():
+                data = path.read_bytes()
+                if hashlib.sha256(data).hexdigest() == row["sha256"]:
+                    return data or None
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise GenresError(f"{display_path(Path(error.filename))} cannot be read: {error.strerror}") from error
+    return None
+
+
+def _kept_bytes(row: dict[str, Any], lake: Lake) -> bytes | None:
+    """Return a refused clip's bytes, or None if they were not kept, or are no longer those that were judged."""
+    if not row["kept_path"]:
+        return None
+    try:
+        data = lake.files.cat_file(row["kept_path"])
+    except FileNotFoundError:
+        return None
+    except (OSError, RuntimeError) as error:
+        raise GenresError(f"HDFS at {lake.files.address} does not return {row['kept_path']} ({error})") from error
+    return data if data and hashlib.sha256(data).hexdigest() == row["sha256"] else None
+
+
+def _message(row: dict[str, Any], data: bytes, lake: Lake, settings: Settings) -> ClipMessage:
     suffix = row["suffix"] or PurePosixPath(row["file_name"]).suffix.lower() or ".wav"
-    about = (row["sha256"], row["file_name"], suffix, len(data), datetime.now(UTC))
+    about = (row["sha256"], row["file_name"], suffix, len(data), datetime.now(UTC), row["genre"])
+    message = ClipMessage(*about, data=data)
     if len(data) <= settings.inline_limit_bytes:
-        return ClipMessage(*about, data=data)
-    place = lake.path("stream", "claims", f"{row['sha256']}{suffix}")
-    if not lake.files.exists(place):
-        lake.put_clip(place, data)
-    return ClipMessage(*about, claim_path=place)
+        return message
+    try:
+        return checked_in(message, lake)
+    except (OSError, RuntimeError) as error:
+        raise GenresError(f"HDFS at {lake.files.address} does not take {row['file_name']} ({error})") from error

@@ -69,16 +69,18 @@ def build_audio_clips_sensor(stream: Stream) -> dg.SensorDefinition:
             state = topic_state(settings, stream.topic)
             if leases.is_held(database, stream.topic, settings.lease_s):
                 # The run that holds it takes what arrives.
-                return _skip(f"a run is draining {stream.topic}", stream, producer, news)
+                why = _and_why(f"a run is draining {stream.topic}", ranges.known(database, stream.topic))
+                return _skip(why, stream, producer, news)
             planned = _plan_new(context, stream, settings, database, state)
             if not (planned.new or planned.lost) and wait_for_data(settings, stream.topic, state.ends, _LONG_POLL_S):
                 state = topic_state(settings, stream.topic)
                 planned = _plan_new(context, stream, settings, database, state)
+            attempts = ranges.record_plan(database, planned)
+            if not attempts and not planned.lost:
+                why = _and_why(planned.reason or "nothing new", ranges.known(database, stream.topic))
+                return _skip(why, stream, producer, news)
         except GenresError as error:
             return _skip(str(error), stream, producer, news)
-        attempts = ranges.record_plan(database, planned)
-        if not attempts and not planned.lost:
-            return _skip(planned.reason or "nothing new", stream, producer, news)
         result = _result(stream, database, state, planned, attempts)
         return result._replace(asset_events=[*result.asset_events, *news])
 
@@ -86,15 +88,14 @@ def build_audio_clips_sensor(stream: Stream) -> dg.SensorDefinition:
 
 
 def build_range_reconciler(stream: Stream) -> dg.SensorDefinition:
-    """Build the sensor that retries what was planned and is not committed, and prunes."""
+    """Build the sensor that retries what was planned and is not committed."""
 
     @dg.sensor(
         name=stream.named("range_reconciler"),
         job_name=stream.named(JOB),
         minimum_interval_seconds=15,
         default_status=dg.DefaultSensorStatus.RUNNING,
-        description="Launches again what was planned and is not committed; says what retention took; prunes old "
-        "partitions.",
+        description="Launches again what was planned and is not committed; says what Kafka's retention took.",
     )
     def range_reconciler(
         context: dg.SensorEvaluationContext,
@@ -109,16 +110,13 @@ def build_range_reconciler(stream: Stream) -> dg.SensorDefinition:
             held = _held(context.instance, stream)
             wanted = plan(known, state, limits(settings), now=datetime.now(UTC), held=held)
             retry, waiting = _with_champion(wanted.retry, known, stream, settings, database, mlflow)
+            repair = dataclasses.replace(wanted, new=(), retry=retry)
+            attempts = ranges.record_plan(database, repair)
         except GenresError as error:
             return dg.SkipReason(str(error))
-        repair = dataclasses.replace(wanted, new=(), retry=retry)
-        attempts = ranges.record_plan(database, repair)
-        old = _old_partitions(context.instance, stream, database, settings)
-        if not (attempts or repair.split or repair.lost or old):
-            return dg.SkipReason(waiting or "every planned range is committed, in work or young")
-        result = _result(stream, database, state, repair, attempts)
-        prune = [stream.offset_ranges.build_delete_request(old)] if old else []
-        return result._replace(dynamic_partitions_requests=[*(result.dynamic_partitions_requests or []), *prune])
+        if not (attempts or repair.split or repair.lost):
+            return dg.SkipReason(_and_why(waiting or "every planned range is committed, in work or young", known))
+        return _result(stream, database, state, repair, attempts)
 
     return range_reconciler
 
@@ -170,7 +168,7 @@ def _result(
         run_requests=requests,
         dynamic_partitions_requests=[stream.offset_ranges.build_add_request(keys)] if keys else [],
         cursor=",".join(f"{partition}={end}" for partition, end in state.ends.items()),
-        asset_events=[_lag(stream, database, state), *_losses(stream, planned)],
+        asset_events=[lag_observation(stream, database, state), *_losses(stream, planned)],
     )
 
 
@@ -195,6 +193,11 @@ def _producer_news(
     ]
 
 
+def _and_why(reason: str, known: list[StreamRange]) -> str:
+    """Add to a reason what ranges that were tried wait for."""
+    return "; ".join([reason, *(found.describe() for found in ranges.waiting(known) if found.reason not in reason)])
+
+
 def _skip(
     reason: str, stream: Stream, producer: Producer | None, news: list[dg.AssetCheckEvaluation]
 ) -> dg.SensorResult:
@@ -214,7 +217,8 @@ def lag(database: Database, state: TopicState) -> int:
     return waiting
 
 
-def _lag(stream: Stream, database: Database, state: TopicState) -> dg.AssetObservation:
+def lag_observation(stream: Stream, database: Database, state: TopicState) -> dg.AssetObservation:
+    """Say how many clips wait, and how far the topic reaches."""
     return dg.AssetObservation(
         stream.clips,
         metadata={
@@ -251,14 +255,3 @@ def _held(instance: dg.DagsterInstance, stream: Stream) -> frozenset[str]:
         dg.RunsFilter(job_name=stream.named(JOB), statuses=_NOT_STARTED, created_after=recently), limit=500
     )
     return frozenset(run.tags["dagster/partition"] for run in waiting if "dagster/partition" in run.tags)
-
-
-def _old_partitions(instance: dg.DagsterInstance, stream: Stream, database: Database, settings: Settings) -> list[str]:
-    """The oldest finished partitions beyond the number that is kept; the ledger keeps their history."""
-    keys = instance.get_dynamic_partitions(str(stream.offset_ranges.name))
-    surplus = len(keys) - settings.keep_partitions
-    if surplus <= 0:
-        return []
-    finished = ranges.history(database, stream.topic, states={"committed", "lost", "split"})
-    present = set(keys)
-    return [str(offset_range.key) for offset_range in finished if str(offset_range.key) in present][:surplus]

@@ -10,7 +10,6 @@ from genres.audio.feature_sets import every_column, every_version
 from genres.settings import Settings
 from genres.store import schemas
 from genres.store.database import Database
-from genres.store.stream_ledger import producers, ranges
 from genres.store.stream_ledger.values import PartitionKey
 from genres_dagster.columns import column_lineage, column_schema
 from genres_dagster.partitions import OWNERS
@@ -35,51 +34,9 @@ def build_audio_clips(stream: Stream, settings: Settings) -> dg.AssetSpec:
         group_name=stream.group,
         kinds={"kafka"},
         owners=OWNERS,
-        description=f"The Kafka topic {stream.topic}, which the folder producer fills. The sensor observes its lag.",
+        description=f"The Kafka topic {stream.topic}, which the folder producer fills. An observer measures its lag.",
         metadata={"scored_by": dg.MetadataValue.json(scored_by)},
     )
-
-
-def build_nothing_lost(stream: Stream) -> dg.AssetChecksDefinition:
-    """Build the check that looks for lost ranges; the sensor, too, reports its failure as soon as it sees one."""
-
-    @dg.asset_check(
-        asset=stream.clips,
-        name="nothing_lost",
-        description="Retention and recreated topics took no clip that nobody had read.",
-    )
-    def nothing_lost(settings: dg.ResourceParam[Settings], database: dg.ResourceParam[Database]) -> dg.AssetCheckResult:
-        lost = ranges.history(database, stream.topic, states={"lost"})
-        return dg.AssetCheckResult(
-            passed=not lost,
-            metadata={
-                "clips_lost": sum(len(offset_range.key) for offset_range in lost),
-                "ranges": dg.MetadataValue.json(
-                    {str(offset_range.key): offset_range.reason for offset_range in lost[-100:]}
-                ),
-            },
-        )
-
-    return nothing_lost
-
-
-def build_producer_alive(stream: Stream) -> dg.AssetChecksDefinition:
-    """Build the check that looks for the producer's sign of life; the sensor reports each change of its outcome."""
-
-    @dg.asset_check(
-        asset=stream.clips,
-        name="producer_alive",
-        description="A producer sends what is dropped in the stream's folder: it gave a sign of life within a minute.",
-    )
-    def producer_alive(database: dg.ResourceParam[Database]) -> dg.AssetCheckResult:
-        producer = producers.newest(database, stream.topic)
-        return dg.AssetCheckResult(
-            passed=producer is not None and producer.is_alive(),
-            severity=dg.AssetCheckSeverity.WARN,
-            description=f"{stream.settings.watch_folder}: {producers.describe(producer)}",
-        )
-
-    return producer_alive
 
 
 def build_stream_batch(stream: Stream) -> dg.AssetsDefinition:

@@ -13,9 +13,10 @@ import dagster as dg
 
 from genres.audio.feature_set import FeatureSet
 from genres.audio.feature_sets import feature_set_named, feature_set_of
-from genres.errors import GenresError
+from genres.errors import GenresError, last_words
 from genres.settings import Settings
 from genres.store import ledger
+from genres.store.champions import newest_change
 from genres.store.database import Database
 from genres.store.lake import Lake
 from genres.store.ledger import Dataset
@@ -25,7 +26,6 @@ from genres.store.stream_ledger.leases import FencedError
 from genres.store.stream_ledger.values import Attempt, PartitionKey, Plan
 from genres_dagster.partitions import provenance
 from genres_dagster.resources import MlflowResource, SparkResource
-from spark.isolation import last_words
 from streaming_sensors.offset_plan import Limits, next_range, plan
 from streaming_sensors.range_work import RangeWork, StoredFeatures
 from streaming_sensors.stream import Stream
@@ -38,6 +38,10 @@ if TYPE_CHECKING:
 
 NO_CHAMPION = "no champion model"
 """How the reason of a range begins that waits for a model."""
+
+
+class NoChampionError(GenresError):
+    """The dataset has no champion: the range waits for one, and nothing went wrong that had better be left alone."""
 
 
 class Output(NamedTuple):
@@ -54,6 +58,7 @@ class _Begun(NamedTuple):
 
     key: PartitionKey
     selected: Collection[dg.AssetKey]
+    champion: RegisteredModel | None
     feature_set: FeatureSet
     features: Future[StoredFeatures]
 
@@ -92,6 +97,7 @@ class StreamRun:
         self._mlflow = mlflow
         self._spark = spark_stream
         self._champion: RegisteredModel | None = None
+        self._champion_change = 0
         self._scorer: Scorer | None = None
         self._work = RangeWork(settings, lake, database)
         # The model stays in the run's thread: Connect's MLlib knows the session by the thread that opened it.
@@ -161,7 +167,7 @@ class StreamRun:
         FencedError
             If another run has taken the lease over; nothing more is committed.
         """
-        begun = self._begin(key, selected, attempt)
+        begun: _Begun | None = self._begin(key, selected, attempt)
         while begun is not None:
             stored = self._stored(begun)
             following = None
@@ -221,13 +227,22 @@ class StreamRun:
         self.context.instance.add_dynamic_partitions(str(self.stream.offset_ranges.name), [str(key)])
         return self._begin(key, {self.stream.features, self.stream.predictions}, planned[0].attempt)
 
-    def _begin(self, key: PartitionKey, selected: Collection[dg.AssetKey], attempt: int | None) -> _Begun | None:
-        """Take a range, and let its features be computed or read; None if it has to wait for a champion."""
+    def _begin(self, key: PartitionKey, selected: Collection[dg.AssetKey], attempt: int | None) -> _Begun:
+        """Take a range, and let its features be computed or read.
+
+        Raises
+        ------
+        GenresError
+            If it is to be predicted, and the champion is missing or of no use: the run fails, the range waits.
+        """
         with self._ending(key):
             offset_range = ranges.begin_attempt(self.database, key, self.context.run_id, attempt=attempt)
-            if self.stream.predictions in selected and not self._has_champion(key):
-                return None
-            feature_set = self._feature_set()
+            champion = self._find_champion()
+            if self.stream.predictions in selected and champion is None:
+                raise NoChampionError(
+                    f"{NO_CHAMPION} for dataset '{self._dataset_id}' yet: the clips wait until there is one"
+                )
+            feature_set = self._feature_set(champion)
             path = offset_range.feature_path if offset_range.feature_version == feature_set.feature_version else None
             if self.stream.features in selected or path is None:
                 features = self._other.submit(
@@ -235,13 +250,13 @@ class StreamRun:
                 )
             else:
                 features = self._other.submit(self._work.read_features, path)
-            return _Begun(key, selected, feature_set, features)
+            return _Begun(key, selected, champion, feature_set, features)
 
     def _stored(self, begun: _Begun) -> StoredFeatures:
-        """Wait for a range's features, and load the run's model meanwhile."""
+        """Wait for a range's features, and load its champion meanwhile."""
         with self._ending(begun.key):
             if self.stream.predictions in begun.selected:
-                self._load_scorer()
+                self._load_scorer(begun.champion)
             return begun.features.result()
 
     def _finish(self, begun: _Begun, stored: StoredFeatures) -> Iterator[Output]:
@@ -260,7 +275,7 @@ class StreamRun:
                 }
                 yield Output(key, self.stream.features, metadata, f"{key}-{version}")
             if self.stream.predictions in selected:
-                yield self._predict(key, stored)
+                yield self._predict(begun, stored)
 
     @contextlib.contextmanager
     def _ending(self, key: PartitionKey) -> Iterator[None]:
@@ -273,7 +288,8 @@ class StreamRun:
         except FencedError:
             raise
         except BaseException as error:
-            self._end_attempt(key, last_words(error), is_outage=isinstance(error, Exception))
+            is_outage = isinstance(error, Exception) and not isinstance(error, NoChampionError)
+            self._end_attempt(key, last_words(error), is_outage=is_outage)
             raise
 
     def _end_attempt(self, key: PartitionKey, reason: str, *, is_outage: bool) -> None:
@@ -283,9 +299,9 @@ class StreamRun:
         except GenresError as error:  # it must not hide why the attempt ended
             self.context.log.warning(f"{key}: the ledger does not take down why its attempt ended: {error}")
 
-    def _predict(self, key: PartitionKey, features: StoredFeatures) -> Output:
+    def _predict(self, begun: _Begun, features: StoredFeatures) -> Output:
         started = time.monotonic()
-        scorer = self._load_scorer()
+        key, scorer = begun.key, self._load_scorer(begun.champion)
         result = self._work.predict_and_commit(
             key, features, scorer, spark=self._session, run_id=self.context.run_id, token=self.token
         )
@@ -310,34 +326,32 @@ class StreamRun:
         self.context.log.info("the Spark session is open")
         return session
 
-    def _has_champion(self, key: PartitionKey) -> bool:
-        """Look for the champion; say that the range waits if there is none."""
-        if self._find_champion() is not None:
-            return True
-        reason = f"{NO_CHAMPION} for dataset '{self._dataset_id}' yet: the clips wait until there is one"
-        self.context.log.warning(reason)
-        ranges.end_attempt(self.database, key, self.context.run_id, reason=reason, is_outage=False)
-        return False
-
     def _find_champion(self) -> RegisteredModel | None:
-        """Resolve the champion, once for the run."""
-        if self._champion is None:
+        """Resolve the champion of the next range.
+
+        MLflow is asked once for the run and after each recorded change, not for each range: the database, without
+        which no range goes on anyway, says whether there was one.
+        """
+        change = newest_change(self.database, self._dataset_id)
+        if self._champion is None or change != self._champion_change:
             self._champion = self._mlflow.open().find_champion(self._dataset_id)
+            self._champion_change = change
         return self._champion
 
-    def _feature_set(self) -> FeatureSet:
+    def _feature_set(self, champion: RegisteredModel | None) -> FeatureSet:
         """Return the features that the champion reads or, without one, the dataset's models are trained on."""
-        champion = self._find_champion()
         return feature_set_of(champion.feature_version) if champion else feature_set_named(self._dataset.feature_set)
 
-    def _load_scorer(self) -> "Scorer":
-        """Load the run's champion, once."""
-        if self._scorer is None:
+    def _load_scorer(self, champion: RegisteredModel | None) -> "Scorer":
+        """Load a range's champion, unless the range before had the same."""
+        assert champion is not None  # noqa: S101 - without one the range was not begun
+        if self._scorer is None or self._scorer.model.version != champion.version:
             from spark.scoring import Scorer
 
-            champion = self._find_champion()
-            assert champion is not None  # noqa: S101 - `_has_champion` came before
             _ = self._session  # the model is loaded into it
+            if self._scorer is not None:
+                self._scorer.close()
+                self._scorer = None
             self._scorer = Scorer(champion, trained_on=self._dataset, lake=self.lake)
             self.context.log.info(f"{champion.name} version {champion.version} is loaded")
         return self._scorer

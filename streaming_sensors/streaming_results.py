@@ -3,26 +3,23 @@
 import math
 import time
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
-from genres.audio.feature_set import FeatureSet
-from genres.audio.feature_sets import feature_set_of
 from genres.errors import GenresError
 from genres.settings import Settings
 from genres.store import ledger
 from genres.store.batch_tables import BatchTables
 from genres.store.database import Database
 from genres.store.lake import Lake
-from genres.store.stream_ledger import leases, ranges, results
-from genres_dagster.checks import check, check_spec
+from genres.store.stream_ledger import leases, results
+from genres_dagster.checks import check, check_label_set, check_spec
 from genres_dagster.figures import figure_metadata, new_figure
 from genres_dagster.partitions import OWNERS, provenance
 from genres_dagster.resources import LakeResource
-from streaming_sensors.sensors import lag
+from streaming_sensors.drift import drift_checks
 from streaming_sensors.stream import Stream
-from streaming_sensors.topic import topic_state
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -30,11 +27,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _SHOWN_CLIPS = 2000
-_MOST_QUARANTINED = 0.2
-_SHIFT = 1.0
-"""A feature has drifted when its mean moved by more than this many standard deviations of the training set."""
-_MOST_DRIFTED = 0.25
-_RECENT_RANGES = 50
+_SHOWN_REFUSALS = 50
 _EVERY_S = 30
 _EVERY_S_WHILE_DRAINING = 120
 """Figures are drawn more rarely while a run works on clips, whose cores they would take."""
@@ -52,13 +45,12 @@ def build_streaming_results(stream: Stream) -> dg.AssetsDefinition:
         kinds={"python", "matplotlib", "sql"},
         owners=OWNERS,
         description="Genres over time, confidence, latency and running accuracy of the newest predictions, with "
-        "checks of lag, quarantine, labels and drift.",
+        "checks of labels, drift and the ranges' own checks.",
         check_specs=[
-            check_spec(asset, "consumer_lag", "The topic holds no more unread clips than two batches."),
-            check_spec(asset, "quarantine_rate", "At most a fifth of the clips are refused."),
-            check_spec(asset, "label_set", "Only the model's genres are predicted."),
+            check_spec(asset, "label_set", "The models' genres are those of the datasets; no other is predicted."),
             check_spec(asset, "feature_drift", "At most a quarter of the features have drifted from the training set."),
-            check_spec(asset, "batch_checks", "No check of a committed range failed."),
+            check_spec(asset, "prediction_drift", "The genres are predicted about as often as for the dataset itself."),
+            check_spec(asset, "batch_checks", "Each range had, when it was committed, a row for every confirmed clip."),
         ],
     )
     def streaming_results(
@@ -68,14 +60,16 @@ def build_streaming_results(stream: Stream) -> dg.AssetsDefinition:
         import pandas as pd
 
         database.check_migrated()
-        rows = results.predictions(database, topic=stream.topic, limit=_SHOWN_CLIPS)
+        # Of the dataset that scores the stream now: another one's genres and accuracy are another thing.
+        meant = stream.dataset(settings, database)
+        rows = results.predictions(database, topic=stream.topic, dataset=meant, limit=_SHOWN_CLIPS)
         if not rows:
             raise GenresError(
-                f"stream {stream.topic} has predicted nothing yet: drop clips in {stream.settings.watch_folder}, which "
-                "`genres watch` watches"
+                f"stream {stream.topic} has predicted nothing by dataset '{meant}' yet: drop clips in "
+                f"{stream.settings.watch_folder}, which `genres watch` watches"
             )
         table = pd.DataFrame(rows)
-        dataset = ledger.registered_dataset(database, stream.dataset(settings, database))
+        dataset = ledger.registered_dataset(database, meant)
         data = provenance(dataset)
         latencies = table["latency_s"]
         return dg.MaterializeResult(
@@ -84,6 +78,7 @@ def build_streaming_results(stream: Stream) -> dg.AssetsDefinition:
                 "dagster/row_count": len(table),
                 "latency_p50_s": float(latencies.quantile(0.5)),
                 "latency_p95_s": float(latencies.quantile(0.95)),
+                "refused": dg.MetadataValue.json(_refused(results.quarantine(database, topic=stream.topic))),
                 "figure": figure_metadata(results_figure(table, data=data)),
             },
             check_results=list(_checks(table, stream, settings, database, lake.open())),
@@ -117,7 +112,8 @@ def build_streaming_results_sensor(stream: Stream) -> dg.SensorDefinition:
             database.check_migrated()
         except GenresError as error:
             return dg.SkipReason(str(error))
-        newest = results.predictions(database, topic=stream.topic, limit=1)
+        meant = stream.dataset(settings, database)
+        newest = results.predictions(database, topic=stream.topic, dataset=meant, limit=1)
         if not newest:
             return dg.SkipReason("the stream has predicted nothing yet")
         mark = str(newest[0]["predicted_at"])
@@ -164,37 +160,16 @@ def results_figure(table: "pd.DataFrame", *, data: str) -> "Figure":
     return figure
 
 
-def feature_shifts(stream: "pd.DataFrame", training: "pd.DataFrame", columns: Sequence[str]) -> "pd.Series":
-    """How far each column's mean has moved, in standard deviations of the training set."""
-    import numpy as np
-
-    wanted = list(columns)
-    spread = training[wanted].std().replace(0, np.nan)
-    return ((stream[wanted].mean() - training[wanted].mean()) / spread).abs().fillna(0)
+def _refused(rows: Sequence[dict[str, Any]]) -> dict[str, str]:
+    """Return the newest refused clips that nobody has accepted or judged again since, with their reasons."""
+    return {f"{row['file_name']} ({row['sha256'][:12]})": row["reason"] for row in rows[: -_SHOWN_REFUSALS - 1 : -1]}
 
 
 def _checks(
     table: "pd.DataFrame", stream: Stream, settings: Settings, database: Database, lake: Lake
 ) -> Iterator[dg.AssetCheckResult]:
-    waiting = lag(database, topic_state(settings, stream.topic))
-    allowed = 2 * settings.max_clips_per_batch
-    yield check(
-        "consumer_lag", waiting <= allowed, expected=f"at most {allowed} clips", actual=f"{waiting} clips", warn=True
-    )
-    refused = len(results.quarantine(database, topic=stream.topic))
-    rate = refused / (refused + table["sha256"].nunique())
-    yield check(
-        "quarantine_rate",
-        rate <= _MOST_QUARANTINED,
-        expected=f"at most {_MOST_QUARANTINED:.0%}",
-        actual=f"{rate:.1%} ({refused} clips)",
-        warn=True,
-    )
-    answers = zip(table["predicted_genre"], table["probabilities"], strict=True)
-    strange = sorted({genre for genre, probabilities in answers if genre not in probabilities})
-    yield check("label_set", not strange, expected="the model's genres", actual=f"others: {strange or 'none'}")
-    feature_set = feature_set_of(table["feature_version"].iloc[-1])
-    yield _drift(feature_set, stream, settings, database, lake)
+    yield _labels(table, database, lake)
+    yield from drift_checks(table, stream, database, lake, dataset=stream.dataset(settings, database))
     failed = results.checks(database, topic=stream.topic, failed_only=True)
     yield check(
         "batch_checks",
@@ -207,27 +182,12 @@ def _checks(
     )
 
 
-def _drift(
-    feature_set: FeatureSet, stream: Stream, settings: Settings, database: Database, lake: Lake
-) -> dg.AssetCheckResult:
-    """Compare the features that the model of the newest prediction reads with those that it was trained on."""
-    import pandas as pd
-
-    committed = ranges.history(database, stream.topic, states={"committed"})[-_RECENT_RANGES:]
-    version = feature_set.feature_version
-    paths = [found.feature_path for found in committed if found.feature_path and found.feature_version == version]
-    training = BatchTables(lake, database, stream.dataset(settings, database)).features(version)
-    arrived = lake.read_table(paths).to_pandas() if paths else pd.DataFrame(columns=["reason"])
-    arrived = arrived[arrived["reason"].isna()]
-    if arrived.empty or training.empty:
-        return check("feature_drift", True, expected="features to compare", actual="none yet", warn=True)
-    shifts = feature_shifts(arrived, training, feature_set.columns)
-    drifted = shifts[shifts > _SHIFT].sort_values(ascending=False)
-    return check(
-        "feature_drift",
-        len(drifted) <= _MOST_DRIFTED * len(shifts),
-        expected=f"at most {_MOST_DRIFTED:.0%} of the means moved by more than {_SHIFT:g} standard deviations",
-        actual=f"{len(drifted)} of {len(shifts)} did, over {len(arrived)} clips",
-        warn=True,
-        drifted=dg.MetadataValue.json({str(name): round(float(shift), 2) for name, shift in drifted.items()}),
+def _labels(table: "pd.DataFrame", database: Database, lake: Lake) -> dg.AssetCheckResult:
+    """Compare what the newest predictions' models answer, and could, with the genres of that dataset's manifest."""
+    dataset = table["dataset"].iloc[-1]
+    rows = table[table["dataset"] == dataset]
+    return check_label_set(
+        predicted=set(rows["predicted_genre"]),
+        known_to_model=set(rows["probabilities"].iloc[-1]),
+        in_dataset=set(BatchTables(lake, database, dataset).accepted()["genre"]),
     )

@@ -8,6 +8,7 @@ import base64
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 from uuid import UUID
 
@@ -106,6 +107,31 @@ def topic_state(settings: Settings, topic: str, *, timeout_s: float = 5.0) -> To
             _offsets(admin, description, OffsetSpec.EARLIEST),
             _offsets(admin, description, OffsetSpec.LATEST),
         )
+
+
+def offsets_at(settings: Settings, topic: str, moment: datetime, *, timeout_s: float = 5.0) -> dict[int, int]:
+    """Ask for the offset of each partition's first message that was not sent before a moment.
+
+    Returns
+    -------
+    dict[int, int]
+        By partition; where there is no such message, the offset that the next one will get.
+
+    Raises
+    ------
+    KafkaUnreachableError
+        If no broker answers within about `timeout_s` seconds.
+    GenresError
+        If there is no such topic.
+    """
+    from kafka.admin import OffsetSpec
+
+    with _admin(settings, timeout_s) as admin:
+        description = _description(admin, topic, settings)
+        # In this order: a message that comes in between has an offset beyond the end that was asked for first.
+        ends = _offsets(admin, description, OffsetSpec.LATEST)
+        found = _offsets(admin, description, int(moment.timestamp() * 1000))
+        return {partition: found[partition] if found[partition] >= 0 else end for partition, end in ends.items()}
 
 
 def wait_for_data(settings: Settings, topic: str, after: dict[int, int], timeout_s: float) -> bool:

@@ -91,7 +91,7 @@ def stack(session_monkeypatch: pytest.MonkeyPatch, free_port_base: Callable[[], 
     folder = Path(tempfile.mkdtemp(prefix="genres-"))
     for name in _ELSEWHERE:
         session_monkeypatch.setenv(f"GENRES_{name}", "")
-    # All six are trained once, in test_batch_pipeline; the other tests are not about which.
+    # All are trained once, in test_batch_pipeline; the other tests are not about which.
     session_monkeypatch.setenv("GENRES_CLASSIFIERS", "LogisticRegression,DecisionTree")
     session_monkeypatch.setenv("GENRES_STATE_DIR", str(folder))
     session_monkeypatch.setenv("GENRES_PORT_BASE", str(free_port_base()))

@@ -235,7 +235,7 @@ def _train() -> None:
     from genres.store.batch_tables import BatchTables
     from genres.store.model_facts import ModelFacts
     from genres.store.schemas import RAW_AUDIO
-    from spark.classifiers import CANDIDATES, index_genres, pipeline
+    from spark.classifiers import choose, fit_pipeline, index_genres
     from spark.session import open_session, session_config
 
     settings = Settings()
@@ -253,12 +253,12 @@ def _train() -> None:
     registry = ModelRegistry(settings.tracking_uri)
     spark = open_session(session_config(settings, app_name="models of the tests"))
     labelled, genres = index_genres(spark.createDataFrame(pd.DataFrame(rows)))
-    for candidate in CANDIDATES[:2]:
+    for candidate in choose(["LogisticRegression", "DecisionTree"]):
         with (
             registry.run(DATASET, run_name="models", stage="genre_classifiers", tags={}) as parent,
             registry.run(DATASET, run_name=candidate.name, stage="candidate", tags={}, parent=parent) as run,
         ):
-            model = pipeline(candidate, columns=feature_set.columns, genres=genres).fit(labelled)
+            model = fit_pipeline(candidate, labelled, columns=feature_set.columns, genres=genres)
             candidate_path = tables.candidate_path(parent.info.run_id, run.info.run_id)
             model.write().save(stream.lake.uri(candidate_path))
             with tempfile.TemporaryDirectory() as scratch:

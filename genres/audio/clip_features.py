@@ -189,12 +189,12 @@ def published_table(features: "pd.DataFrame", feature_set: FeatureSet) -> "pd.Da
 
 def _file_row(path: Path, *, feature_set: FeatureSet, max_clip_s: float) -> dict[str, Any]:
     about = {"filename": path.name, "track_id": path.stem, "genre": path.parent.name}
+    unread = {"sha256": None, "feature_version": feature_set.feature_version}
     try:
+        gate.check_size(path.stat().st_size, max_clip_s=max_clip_s)
         data = path.read_bytes()
+    except RejectedAudio as rejection:
+        return about | unread | {"reason": rejection.reason}
     except OSError as error:
-        return about | {
-            "sha256": None,
-            "feature_version": feature_set.feature_version,
-            "reason": f"cannot be read: {error.strerror}",
-        }
+        return about | unread | {"reason": f"cannot be read: {error.strerror}"}
     return about | clip_row(Clip(about, path.suffix, data), feature_set=feature_set, max_clip_s=max_clip_s)

@@ -16,6 +16,10 @@ def _always() -> bool:
     return True
 
 
+def _nothing() -> None:
+    return None
+
+
 @dataclass(frozen=True)
 class FeatureSet:
     """A named, versioned set of columns computed from one clip."""
@@ -37,6 +41,8 @@ class FeatureSet:
     """Up to six columns that tell people most; figures show these."""
     is_compiled: Callable[[], bool] = _always
     """Whether the kernel's first call starts no compiler."""
+    missing: Callable[[], str | None] = _nothing
+    """What the kernel lacks on this machine, and what to do about it, in one line; None where it can be called."""
 
     @property
     def feature_version(self) -> str:

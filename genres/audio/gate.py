@@ -12,7 +12,7 @@ from genres.audio.rejections import Reason, told_apart
 from genres.audio.rejections import RejectedAudio as RejectedAudio
 from genres.audio.sound_file import container_of, read_header
 
-VERSION = "gate2"
+VERSION = "gate3"
 """Raised when files are let in that were refused before, or the other way round: verdicts carry it."""
 
 SUFFIXES = {
@@ -44,6 +44,26 @@ def max_clip_bytes(max_clip_s: float) -> int:
     return int(max_clip_s * _LARGEST_RATE * _LARGEST_FRAME) + 2**20
 
 
+def check_size(size: int, *, max_clip_s: float) -> None:
+    """Refuse a file by its size alone, before anybody reads it into memory.
+
+    Parameters
+    ----------
+    size : int
+        In bytes.
+    max_clip_s : float
+        Longest clip that is let in, in seconds.
+
+    Raises
+    ------
+    RejectedAudio
+        If no clip of that length has so many bytes.
+    """
+    most = max_clip_bytes(max_clip_s)
+    if size > most:
+        raise RejectedAudio(Reason.TOO_MANY_BYTES, size=size, limit_s=max_clip_s, limit=most)
+
+
 def inspect(data: bytes, *, suffix: str, max_clip_s: float) -> ClipHeader:
     """Let a clip in, or say why not.
 
@@ -71,9 +91,7 @@ def inspect(data: bytes, *, suffix: str, max_clip_s: float) -> ClipHeader:
         raise RejectedAudio(Reason.UNREAD_SUFFIX, suffix=suffix, read=", ".join(SUFFIXES))
     if not data:
         raise RejectedAudio(Reason.EMPTY_FILE)
-    most = max_clip_bytes(max_clip_s)
-    if len(data) > most:
-        raise RejectedAudio(Reason.TOO_MANY_BYTES, size=len(data), limit_s=max_clip_s, limit=most)
+    check_size(len(data), max_clip_s=max_clip_s)
     found = container_of(data)
     if found is None:
         raise RejectedAudio(Reason.NOT_AUDIO, expected=expected, beginning=data[:8])

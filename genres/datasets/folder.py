@@ -112,6 +112,15 @@ def notices(found: FolderScan) -> list[str]:
     if found.empty_genres:
         lines.append(f"sub-folders without a clip: {', '.join(map(repr, found.empty_genres))}")
     genres = sorted({file.genre for file in found.files})
+    alike: dict[str, list[str]] = {}
+    for genre in genres:
+        alike.setdefault(genre.strip().casefold(), []).append(genre)
+    lines += [
+        f"genres that differ in case or spaces only: {', '.join(map(repr, spellings))}: if they are one, bring their "
+        "folders together"
+        for spellings in alike.values()
+        if len(spellings) > 1
+    ]
     if all(genre.isdecimal() for genre in genres):
         lines.append(
             f"all genres are numbers ({', '.join(genres[:5])}{' …' if len(genres) > 5 else ''}): if these folders only "
@@ -249,8 +258,10 @@ def _complain(folder: Path, files: list[LabelledFile], ignored: Counter[str]) ->
     for file in files:
         other = by_id.setdefault(file.track_id, file)
         if other is not file:
+            # The names may look the same to a person: a Mac writes accents in another form (NFD) than others.
+            forms = ", whose names differ in the form of their accents" if _relative(other) == _relative(file) else ""
             raise GenresError(
-                f"{where}: {_relative(other)} and {_relative(file)} would both be track {file.track_id!r}: "
+                f"{where}: {_relative(other)} and {_relative(file)} would both be track {file.track_id!r}{forms}: "
                 f"keep one of them or rename it"
             )
 

@@ -27,11 +27,14 @@ EXCLUDED = "excluded"
 MIN_CLIPS_PER_GENRE = len(PARTS)
 """Different clips that each genre needs, one for each part."""
 
-STRATIFIED = "stratified"
-"""The method for tracks that no published split is for."""
+HASHED = "hash thresholds, version 2"
+"""
+The method for tracks that no published split is for. The version goes up with any change that may move a track; 1 was
+``stratified``, which ranked the hashes, so that tracks that came or went moved others.
+"""
 
 VALID_SHARE = TEST_SHARE = 0.2
-"""Shares of a genre's tracks in the stratified split; the rest is for training."""
+"""Shares of a genre's tracks in the hashed split, as far as chance has it; the rest is for training."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +47,7 @@ class TrackSplit:
     `EXCLUDED`) and ``reason`` (why a track is excluded, else empty).
     """
     method: str
-    """The published split's name, such as ``fault-filtered``, or `STRATIFIED`."""
+    """The published split's name, such as ``fault-filtered``, or `HASHED`."""
     why: str
     """A sentence: what the method is and why it was taken."""
 
@@ -53,9 +56,11 @@ def split_tracks(tracks: "pd.DataFrame") -> TrackSplit:
     """Split accepted tracks into train, valid and test.
 
     If all names are those of a published dataset, its split is taken, for GTZAN the fault-filtered one [1]_, provided
-    that the tracks at hand leave every genre in each of its parts. Otherwise each genre is split 60/20/20 in the order
-    of a hash of the audio, so that neither names nor the order of rows matter. Only where names say that a genre's
-    clips are parts of songs, as in ``blues.00000.3``, its songs are split instead (`songs`), each with all its clips.
+    that the tracks at hand leave every genre in each of its parts. Otherwise a hash of its audio says where a track
+    goes, 60/20/20: neither names nor other tracks matter, so that it stays where it is when others come or go. Only
+    where names say that clips are parts of a song, as in ``blues.00000.3``, the song's name says where all of them go
+    (`songs`). In a genre of few tracks a part may get none that way; then the track whose hash is nearest to its share
+    goes there, until others come.
 
     Identical audio is one track: the first by ``track_id`` stays and its copies are excluded. If the labels of
     identical audio disagree nobody knows which is right, and all of it is excluded. In a published split
@@ -91,8 +96,8 @@ def split_tracks(tracks: "pd.DataFrame") -> TrackSplit:
     published = published_datasets.published_dataset(zip(table["track_id"], table["genre"], strict=True))
     if published is None:
         owners = " or ".join(f"{known.title}'s" for known in published_datasets.PUBLISHED)
-        why = f"Stratified by genre, 60/20/20 by a hash of the audio: the tracks are not {owners}."
-        return TrackSplit(_stratified(table), STRATIFIED, why + _about_songs(table))
+        why = f"Split 60/20/20 by a hash of the audio: the tracks are not {owners}."
+        return TrackSplit(_hashed(table), HASHED, why + _about_songs(table))
 
     listed = _as_published(table, published)
     gaps = [
@@ -103,10 +108,10 @@ def split_tracks(tracks: "pd.DataFrame") -> TrackSplit:
     ]
     if gaps:
         why = (
-            f"Stratified by genre, 60/20/20 by a hash of the audio: of the {published.title} tracks at hand, the "
+            f"Split 60/20/20 by a hash of the audio: of the {published.title} tracks at hand, the "
             f"{published.split_name} split would leave {len(gaps)} gaps, the first being that {gaps[0]}."
         )
-        return TrackSplit(_stratified(table), STRATIFIED, why + _about_songs(table))
+        return TrackSplit(_hashed(table), HASHED, why + _about_songs(table))
     title = published.title
     why = f"{title}'s published {published.split_name} split: all names are {title}'s and every genre is in every part."
     return TrackSplit(listed, published.split_name, why)
@@ -137,7 +142,7 @@ def _as_published(table: "pd.DataFrame", published: PublishedDataset) -> "pd.Dat
     return _exclude_repeated_audio(table)
 
 
-def _stratified(table: "pd.DataFrame") -> "pd.DataFrame":
+def _hashed(table: "pd.DataFrame") -> "pd.DataFrame":
     table = _exclude_repeated_audio(table.assign(part="", reason=""))
     for genre in table["genre"].unique():
         usable = table[(table["genre"] == genre) & (table["part"] != EXCLUDED)]
@@ -148,19 +153,32 @@ def _stratified(table: "pd.DataFrame") -> "pd.DataFrame":
                 f"genre {genre!r} has {len(usable)} usable clip(s){copies}: the split needs "
                 f"{MIN_CLIPS_PER_GENRE} different ones of each genre; add clips or take the genre out"
             )
-        # Hashed again: the sha256 of files is not under our control, the order must not favour any.
-        hashes = usable["sha256"].map(lambda sha256: _digest(f"split {sha256}"))
         found = songs(table.loc[table["genre"] == genre, "track_id"], str(genre))
         if found:
             require_songs({track: found[track] for track in usable["track_id"]}, str(genre))
-            # A song stands where the first of its clips would.
-            names = usable["track_id"].map(found)
-            in_order = hashes.groupby(names).min().sort_values().index
-            table.loc[usable.index, "part"] = names.map(dict(zip(in_order, _parts(len(in_order)), strict=True)))
-        else:
-            shuffled = hashes.sort_values().index
-            table.loc[shuffled, "part"] = _parts(len(shuffled))
+        # A clip that is no part of a song goes by its audio, so that its name does not matter.
+        keys = [
+            song if (song := found.get(row.track_id, row.track_id)) != row.track_id else row.sha256
+            for row in usable.itertuples()
+        ]
+        parts = _by_thresholds(keys)
+        table.loc[usable.index, "part"] = [parts[key] for key in keys]
     return table
+
+
+def _by_thresholds(keys: Iterable[str]) -> dict[str, str]:
+    """Return the part of each key by its hash alone, but leave no part empty; there are at least as many as parts."""
+    # Hashed again: the sha256 of files is not under our control, the order must not favour any.
+    places = {key: int(_digest(f"split {key}")[:12], 16) / 16**12 for key in keys}
+    ends = {"train": 1 - VALID_SHARE - TEST_SHARE, "valid": 1 - TEST_SHARE, "test": 1.0}
+    parts = {key: next(part for part in PARTS if place < ends[part]) for key, place in places.items()}
+    for part in PARTS:
+        counts = Counter(parts.values())
+        if not counts[part]:
+            middle = ends[part] - (ends["train"] if part == "train" else VALID_SHARE) / 2
+            movable = [key for key in places if counts[parts[key]] > 1]
+            parts[min(movable, key=lambda key: (abs(places[key] - middle), key))] = part
+    return parts
 
 
 def songs(track_ids: Iterable[str], genre: str) -> Mapping[str, str]:
@@ -245,12 +263,6 @@ def _about_songs(table: "pd.DataFrame") -> str:
         return ""
     named = ", ".join(f"{genre} {count}" for genre, count in counts.items())
     return f" By their names clips are parts of songs, each of which is on one side only; songs of each genre: {named}."
-
-
-def _parts(n: int) -> list[str]:
-    """Return the parts of a genre's `n` tracks, each part at least once."""
-    n_valid, n_test = max(1, round(VALID_SHARE * n)), max(1, round(TEST_SHARE * n))
-    return ["train"] * (n - n_valid - n_test) + ["valid"] * n_valid + ["test"] * n_test
 
 
 def _exclude_repeated_audio(table: "pd.DataFrame") -> "pd.DataFrame":

@@ -94,7 +94,7 @@ class BatchTables:
         """Path of a candidate's native Spark directory: ``<dataset>/candidates/<training>/<run>``.
 
         It is there from the candidate's training on, so that champion_model need not fetch the best one from MLflow.
-        What is older than a day goes when a later training of the dataset is complete (`sweep_candidates`).
+        It goes some time after a later training of the dataset is complete (``genres.store.retention``).
 
         Parameters
         ----------
@@ -103,16 +103,24 @@ class BatchTables:
         run
             MLflow's id of the candidate's own run.
         """
-        return self.lake.path(self.dataset, _CANDIDATES, training, run)
+        return f"{self.candidates_folder()}/{training}/{run}"
 
     def candidate_attempt(self) -> str:
         """Return a fresh temporary path to save a candidate at, before it is renamed to its own path."""
-        return self.lake.attempt_path(self.lake.path(self.dataset, _CANDIDATES))
+        return self.lake.attempt_path(self.candidates_folder())
 
-    def sweep_candidates(self, *, training: str) -> None:
-        """Delete the candidates of other trainings than this one that are older than a day."""
-        folder = self.lake.path(self.dataset, _CANDIDATES)
-        self.lake.sweep(folder, keep=f"{folder}/{training}")
+    def candidates_folder(self) -> str:
+        """Folder of all trainings' candidates; each training's are in a folder named like its MLflow run."""
+        return self.lake.path(self.dataset, _CANDIDATES)
+
+    def table_folders(self) -> list[str]:
+        """Folders in which each entry is a table, or a part of one, that was published or will be."""
+        whole = [self._whole_folder(table) for table in (schemas.RAW_AUDIO, schemas.TRACK_SPLIT)]
+        versions = self.lake.entries(self.lake.path(self.dataset, "audio_features"))
+        return [*whole, *(version.path for version in versions)]
+
+    def _whole_folder(self, table: schemas.Table) -> str:
+        return self.lake.path(self.dataset, f"{table.name}_table")
 
     def _publish_whole(self, table: schemas.Table, rows: "pd.DataFrame", *, run_id: str) -> ledger.Commit:
         import pyarrow as pa
@@ -122,9 +130,10 @@ class BatchTables:
         commits = ledger.published(self.database, self.dataset, table.name)
         if commits and commits[-1].fingerprint == content:
             return commits[-1]
-        folder = self.lake.path(self.dataset, f"{table.name}_table")
         schema = schemas.arrow_schema(table.columns)
-        path = self.lake.write_table(pa.Table.from_pandas(rows, schema=schema, preserve_index=False), folder)
+        path = self.lake.write_table(
+            pa.Table.from_pandas(rows, schema=schema, preserve_index=False), self._whole_folder(table)
+        )
         commit = ledger.Commit(path, len(rows), content, run_id)
         ledger.publish(self.database, self.dataset, table.name, commit)
         return commit

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +15,10 @@ if TYPE_CHECKING:
     from alembic.config import Config
 
 _BUSY_TIMEOUT_MS = 30_000
+_FULL = ("disk is full", "No space left on device")
+"""What SQLite and Postgres say of a full disk."""
+_LITTLE_ROOM_BYTES = 2**16
+"""With less, SQLite cannot even open a file that nobody else has open, and has other words for why."""
 
 
 class Database:
@@ -144,10 +149,20 @@ class Database:
             # The others of this family are mistakes of the code, but for SQLite's word about a file of another kind.
             if not isinstance(error, sa.exc.OperationalError) and type(error) is not sa.exc.DatabaseError:
                 raise
+            name, why = self.url.render_as_string(hide_password=True), str(error.orig).strip().splitlines()[0]
+            if self._is_full(why):
+                raise GenresError(
+                    f"the disk of the database {name} is full ({why}): make room, and what waits goes on"
+                ) from error
             raise GenresError(
-                f"the database {self.url.render_as_string(hide_password=True)} cannot be used "
-                f"({str(error.orig).strip().splitlines()[0]}): check GENRES_DATABASE_URL and that the server runs"
+                f"the database {name} cannot be used ({why}): check GENRES_DATABASE_URL and that the server runs"
             ) from error
+
+    def _is_full(self, why: str) -> bool:
+        if any(sign in why for sign in _FULL):
+            return True
+        file = Path(self.url.database or "") if self.url.get_backend_name() == "sqlite" else None
+        return file is not None and file.exists() and shutil.disk_usage(file).free < _LITTLE_ROOM_BYTES
 
 
 def _make_room(path: str) -> None:

@@ -23,7 +23,10 @@ _PASSING = {
     *("EOFException", "ConnectException", "SocketException", "SocketTimeoutException", "ConnectTimeoutException"),
 }
 # ... or, where it is only an IOException, its message.
-_PASSING_MESSAGES = ("could only be written to 0", "Failed to find datanode")
+_NO_ROOM = "could only be written to 0"
+_PASSING_MESSAGES = (_NO_ROOM, "Failed to find datanode")
+# Of a quota of space or of names. It passes as well, but not by waiting for seconds.
+_FULL = "QuotaExceededException"
 _NO_ANSWER = (requests.ConnectionError, requests.Timeout, requests.exceptions.ChunkedEncodingError)
 
 _Answer = TypeVar("_Answer")
@@ -31,6 +34,10 @@ _Answer = TypeVar("_Answer")
 
 class HdfsUnavailableError(Exception):
     """HDFS answers, but cannot serve yet: safe mode, a standby NameNode, no live DataNode."""
+
+
+class HdfsFullError(GenresError):
+    """A quota of HDFS is used up."""
 
 
 class Hdfs(WebHDFS):
@@ -52,7 +59,7 @@ class Hdfs(WebHDFS):
     Raises
     ------
     GenresError
-        From every method, when HDFS does not answer within `patience_s`, or refuses the user.
+        From every method, when HDFS does not answer within `patience_s`, is full, or refuses the user.
     """
 
     cachable = False
@@ -109,7 +116,8 @@ class Hdfs(WebHDFS):
         try:
             return retried(attempt, on=(*_NO_ANSWER, HdfsUnavailableError), patience_s=self.patience_s)
         except HdfsUnavailableError as error:
-            raise GenresError(f"HDFS at {self.address} is not ready: {error}; see `genres status`") from error
+            hint = "its DataNodes are full or away, " if _NO_ROOM in str(error) else ""
+            raise GenresError(f"HDFS at {self.address} is not ready: {error}; {hint}see `genres status`") from error
         except _NO_ANSWER as error:
             raise GenresError(
                 f"HDFS does not answer at {self.address}: start the stack with `genres up`, or fix GENRES_WEBHDFS_URL"
@@ -223,7 +231,7 @@ def _raise_unless_ok(answer: requests.Response, path: str) -> None:
 
 
 def _raise_if_passing(answer: requests.Response, *_: Any, **__: Any) -> None:
-    """Raise `HdfsUnavailableError` for an answer that will change when the daemons are up again."""
+    """Raise `HdfsUnavailableError` for what changes when the daemons are up again, `HdfsFullError` for a quota."""
     if answer.ok:
         return
     try:
@@ -235,3 +243,8 @@ def _raise_if_passing(answer: requests.Response, *_: Any, **__: Any) -> None:
         return
     if name in _PASSING or any(sign in message for sign in _PASSING_MESSAGES):
         raise HdfsUnavailableError(message.splitlines()[0])
+    if name.endswith(_FULL):
+        where = "{0.scheme}://{0.netloc}".format(urlsplit(answer.url))
+        raise HdfsFullError(
+            f"HDFS at {where} is full ({message.splitlines()[0]}): make room or raise the quota, and what waits goes on"
+        )

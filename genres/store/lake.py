@@ -2,15 +2,15 @@
 
 A table is written beside its place, under ``_tmp``, checked, renamed once and then published in the ledger
 (``genres.store.ledger``); readers take paths from the ledger, so a half-written table is never seen. What a crash
-leaves under ``_tmp`` is swept by a later commit of the same table.
+leaves behind is swept later (``genres.store.retention``).
 """
 
 import posixpath
-import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 from uuid import uuid4
 
 if TYPE_CHECKING:
@@ -20,9 +20,22 @@ if TYPE_CHECKING:
     from genres.settings import Settings
     from genres.store.hdfs import Hdfs
 
-_ATTEMPT_LIFE_S = 24 * 3600
-_CLIP_ATTEMPTS = "_tmp/clips"
+STREAM = "stream"
+"""The folder of what comes from the topics; no dataset can have this id."""
+ATTEMPTS = "_tmp"
+"""The folder of what is being written."""
 _FILES_AT_A_TIME = 8
+
+
+class Entry(NamedTuple):
+    """A file or a folder of the lake."""
+
+    path: str
+    is_folder: bool
+    size: int
+    """Of a file, in bytes; 0 for a folder."""
+    modified_at: datetime
+    """Of a folder: when something was last put into it, or taken out."""
 
 
 class Lake:
@@ -60,7 +73,7 @@ class Lake:
 
     def put_clip(self, path: str, data: bytes) -> None:
         """Upload a clip; it appears under its name only when it is whole, replacing an older one."""
-        temporary = posixpath.join(self.root, _CLIP_ATTEMPTS, uuid4().hex)
+        temporary = self.path(ATTEMPTS, "clips", uuid4().hex)
         self.files.pipe_file(temporary, data)
         if self.files.exists(path):
             self.files.rm(path)
@@ -74,22 +87,25 @@ class Lake:
 
     def attempt_path(self, place: str) -> str:
         """Return a fresh temporary path for one attempt to write what will lie at or in `place`."""
-        folder = posixpath.join(self.root, "_tmp", place.removeprefix(self.root).strip("/").replace("/", "-"))
-        self.sweep(folder)
-        return posixpath.join(folder, uuid4().hex)
+        return self.path(ATTEMPTS, place.removeprefix(self.root).strip("/").replace("/", "-"), uuid4().hex)
 
-    def sweep_clips(self) -> None:
-        """Delete what killed uploads of clips left behind."""
-        self.sweep(posixpath.join(self.root, _CLIP_ATTEMPTS))
+    def entries(self, folder: str, *, below: bool = False) -> list[Entry]:
+        """List a folder, by name; empty if there is no such folder.
 
-    def sweep(self, folder: str, *, keep: str = "") -> None:
-        """Delete what lies in `folder` and is older than a day, but not the entry `keep`."""
-        # What is younger than a day may be another run's, still at work.
-        if self.files.exists(folder):
-            for entry in self.files.ls(folder, detail=True):
-                old = time.time() - entry["modificationTime"] / 1000 > _ATTEMPT_LIFE_S
-                if old and entry["name"] != keep:
-                    self.files.rm(entry["name"], recursive=True)
+        Parameters
+        ----------
+        below
+            Whether the files in it and in all folders below are wanted, instead of what lies in it directly.
+        """
+        if not self.files.exists(folder):
+            return []
+        if below:
+            return [_entry(path, found) for path, found in sorted(self.files.find(folder, detail=True).items())]
+        return [_entry(found["name"], found) for found in self.files.ls(folder, detail=True)]
+
+    def bytes_of(self, entry: Entry) -> int:
+        """Return the size of a file, or of all files below a folder, in bytes."""
+        return int(self.files.content_summary(entry.path)["length"]) if entry.is_folder else entry.size
 
     def fetch_directory(self, path: str, folder: Path) -> None:
         """Copy a directory of small files into the new local `folder`.
@@ -162,3 +178,8 @@ class Lake:
                 )
             )
         return pa.concat_tables(parts, promote_options="permissive")
+
+
+def _entry(path: str, found: dict[str, Any]) -> Entry:
+    modified_at = datetime.fromtimestamp(found["modificationTime"] / 1000, UTC)
+    return Entry(path, found["type"] == "directory", found["size"], modified_at)

@@ -1,6 +1,11 @@
-"""Claim checks: a clip too large for a message goes to HDFS, and the message carries its path there."""
+"""Claim checks: a clip too large for a message goes to HDFS, and the message carries its path there.
+
+Each day has a folder. No message that is sent later names a file in it, so that the folder may go once every message
+of its day is done with (``genres.store.retention``).
+"""
 
 from dataclasses import replace
+from datetime import UTC, datetime
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -36,8 +41,15 @@ class ClaimChecks:
         GenresError, OSError, RuntimeError
             If HDFS does not answer or does not take the clip.
         """
-        data = message.data or b""
-        place = self._lake.path("stream", "claims", message.sha256 + message.suffix)
-        if not (self._lake.files.exists(place) and self._lake.files.info(place)["size"] == len(data)):
-            self._lake.put_clip(place, data)
-        return replace(message, data=None, claim_path=place)
+        return checked_in(message, self._lake)
+
+
+def checked_in(message: ClipMessage, lake: "Lake") -> ClipMessage:
+    """Bring an inline message's bytes to today's folder, and return the message with its claim check instead."""
+    from genres.store.retention import claims_folder
+
+    data = message.data or b""
+    place = f"{claims_folder(lake, datetime.now(UTC))}/{message.sha256}{message.suffix}"
+    if not (lake.files.exists(place) and lake.files.info(place)["size"] == len(data)):
+        lake.put_clip(place, data)
+    return replace(message, data=None, claim_path=place)

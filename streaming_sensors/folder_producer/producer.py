@@ -23,7 +23,7 @@ from typing import NamedTuple
 from rich.console import Console
 
 from genres.audio import gate
-from genres.audio.gate import RejectedAudio, inspect, max_clip_bytes
+from genres.audio.gate import RejectedAudio, check_size, inspect, max_clip_bytes
 from genres.errors import GenresError
 from genres.file_names import display_path, unicode_name
 from genres.settings import Settings
@@ -48,19 +48,24 @@ from streaming_sensors.folder_producer.folder import (
     shows_writers,
     watchable,
     writer_of,
+    writers_below,
 )
 from streaming_sensors.folder_producer.outlet import CONNECT_S, ClipInFlight, Delivery, Outlet
 from streaming_sensors.topic import KafkaUnreachableError, TopicState, topic_state
 
 _RESCAN_S = 3.0
-_COMPRESSED = {".flac", ".mp3"}
+_COMPRESSED = {".flac", ".mp3", ".ogg", ".oga", ".opus"}
 """Suffixes of containers whose header does not say whether all bytes are there."""
-_COMPRESSED_PATIENCE = 5
-"""How many times ``settle_s`` such a file must be unchanged."""
+_UNSURE_PATIENCE = 5
+"""How many times ``settle_s`` such a file must be unchanged, and any other whose header has no true length (yet)."""
 _PATIENCE = 20
 """How many times ``settle_s`` a file that is not whole by its header may stay unchanged before it is refused."""
 _BLIND_PATIENCE = 200
 """The same where the system does not say whether somebody still writes the file."""
+_PASS_S = 0.5
+"""How long files are sent before the loop looks at what else is to do, in seconds."""
+_WRITER_S = 1.0
+"""How often a file is looked at again that somebody still writes, in seconds."""
 _TRY_AGAIN_S = 10.0
 _REST_S = 3.0
 """How long the database is left alone after it failed, in seconds."""
@@ -99,8 +104,9 @@ def watch(
     seen, it is given two hundred times ``settle_s``. One that changes in ``error/`` comes back. A clip above
     ``inline_limit_bytes`` goes to HDFS and its message carries the path.
 
-    Of compressed containers (FLAC, MP3) the header does not say whether all bytes are there: a writer of those
-    that pauses for longer than five times ``settle_s`` is taken to be done.
+    Of compressed containers (FLAC, MP3, Ogg), and where a length is missing or wrong as long as somebody records, the
+    header does not say whether all bytes are there: a writer of those that pauses for longer than five times
+    ``settle_s`` is taken to be done, unless the system shows that it still has the file open.
 
     A file that was sent is sent again if its content changes, and if the topic has lost its message (it was recreated,
     or retention was faster than the stream) and its clip has no row. The topic is asked about that when it is connected
@@ -226,6 +232,10 @@ class _FolderProducer:
         self._topic_id, self._is_start = "", True
         self._lost: set[tuple[str, str]] = set()
         """Host and path of the files whose clips the topic has lost."""
+        self._gone: set[str] = set()
+        """Paths of those that are not in the folder any more, as far as people were told."""
+        self._open_for_writing: dict[str, int] = {}
+        self._writers_at = 0.0
         self._ask_topic_at = self._beat_at = 0.0
         self._write_at = self._claim_at = self._send_at = 0.0
         """Not before which to write to the database, to HDFS and to Kafka, on the monotonic clock."""
@@ -383,7 +393,7 @@ class _FolderProducer:
             self._known.add(path)
             return True
         since = time.monotonic() - age_s
-        patience = _COMPRESSED_PATIENCE if path.suffix.lower() in _COMPRESSED else 1
+        patience = _UNSURE_PATIENCE if path.suffix.lower() in _COMPRESSED else 1
         settled_at = since + patience * self._settings.settle_s
         self._waiting[path] = _Waiting(stamp, since, settled_at, not_before=settled_at, before=before)
         return True
@@ -395,7 +405,7 @@ class _FolderProducer:
 
     def _send_whole_ones(self) -> bool:
         """Send what is settled and whole, as far as there is room in flight; True if all of it was dealt with."""
-        pause_at = time.monotonic() + 0.5
+        pause_at = time.monotonic() + _PASS_S
         for path, waiting in list(self._waiting.items()):
             now = time.monotonic()
             if waiting.not_before > now:
@@ -430,14 +440,19 @@ class _FolderProducer:
             self._notice(path)
             return
         try:
-            if too_large:
-                raise RejectedAudio(
-                    f"{waiting.stamp.size:,} bytes; {self._settings.max_clip_s:g} s of audio have at most "
-                    f"{self._max_clip_bytes:,}"
-                )
-            inspect(data, suffix=path.suffix, max_clip_s=self._settings.max_clip_s)
+            check_size(waiting.stamp.size, max_clip_s=self._settings.max_clip_s)
+            header = inspect(data, suffix=path.suffix, max_clip_s=self._settings.max_clip_s)
         except RejectedAudio as rejected:
             self._doubt(path, waiting, rejected.reason)
+            return
+        # Recorders write the lengths at the very end; what is there until then reads like a shorter clip.
+        is_unsure = bool(header.source.head) or path.suffix.lower() in _COMPRESSED
+        sure_at = waiting.unchanged_since + _UNSURE_PATIENCE * self._settings.settle_s
+        if is_unsure and time.monotonic() < sure_at:
+            waiting.settled_at = waiting.not_before = sure_at
+            return
+        if is_unsure and (pid := self._writers().get(os.path.realpath(path))) is not None:
+            self._wait_for_writer(path, waiting, pid)
             return
         sha256 = hashlib.sha256(data).hexdigest()
         if waiting.before and waiting.before.sha256 == sha256:
@@ -449,10 +464,13 @@ class _FolderProducer:
             suffix=path.suffix.lower(),
             size=len(data),
             created_at=created_at,
-            genre=unicode_name(path.parent.name) if path.parent != self._root else None,
+            genre=self._genre(path),
             data=data,
         )
         self._send(path, waiting.stamp, message)
+
+    def _genre(self, path: Path) -> str | None:
+        return unicode_name(path.parent.name) if path.parent != self._root else None
 
     def _recognise(self, path: Path, stamp: Stamp, before: SentFile) -> None:
         """Note the new times of a file whose bytes were sent: its rights changed, say, or it came from a backup."""
@@ -487,16 +505,26 @@ class _FolderProducer:
         if not self._once and now < patience_ends:
             waiting.not_before = patience_ends
         elif (pid := writer_of(path)) is not None:
-            waiting.not_before = now + _TRY_AGAIN_S
-            if not waiting.is_writer_said:
-                waiting.is_writer_said = True
-                self._display.say(f"{display_path(path)} is not whole, but process {pid} still has it open: it waits")
+            self._wait_for_writer(path, waiting, pid)
         elif (found := find_stamp(path)) and found[0] != waiting.stamp:
             # Its writer ended while we looked for it.
             del self._waiting[path]
             self._notice(path)
         else:
             self._refuse(path, waiting.stamp, reason)
+
+    def _wait_for_writer(self, path: Path, waiting: _Waiting, pid: int) -> None:
+        waiting.not_before = time.monotonic() + _WRITER_S
+        if not waiting.is_writer_said:
+            waiting.is_writer_said = True
+            self._display.say(f"{display_path(path)} may not be whole, process {pid} still has it open: it waits")
+
+    def _writers(self) -> dict[str, int]:
+        """Return the files that are open for writing, looked for at most once in every look at what waits."""
+        if time.monotonic() > self._writers_at:
+            self._open_for_writing = writers_below(str(self._root))
+            self._writers_at = time.monotonic() + _PASS_S
+        return self._open_for_writing
 
     def _refuse(self, path: Path, stamp: Stamp, reason: str) -> None:
         """Quarantine the file and move it out of the way; the row comes first, so that a crash repeats both."""
@@ -509,6 +537,7 @@ class _FolderProducer:
             reason,
             path.suffix.lower()[:16],
             gate.VERSION,
+            genre=self._genre(path),
             topic=self._topic,
         )
         if not self._written(lambda: quarantine_clip(self._database, row)):
@@ -632,8 +661,10 @@ class _FolderProducer:
         for row in lost:
             by_path.setdefault(row.path, []).append(row)
         again: Counter[str] = Counter()
+        there: set[str] = set()
         for path in list_folder(self._root).clips if lost else ():
             found, rows = find_stamp(path), by_path.get(ledger_key(path), ())
+            there.update(row.path for row in rows)
             of_it = [row for row in rows if found and self._may_be(row, found[0])]
             if of_it and not self._outlet.carries(path):
                 self._done.pop(path, None)
@@ -641,6 +672,13 @@ class _FolderProducer:
                 again["it was recreated" if is_other else "retention was faster than the stream"] += 1
         for why, count in again.items():
             self._display.say(f"{count} clip(s) are sent again: topic {self._topic!r} has lost them unread ({why})")
+        own = {row.path for row in lost if row.host == self._host and Path(row.path).is_relative_to(self._root)}
+        if gone := own - there - self._gone:
+            self._gone |= gone
+            self._display.say(
+                f"{len(gone)} clip(s) are lost: topic {self._topic!r} has lost them unread, and their files are gone; "
+                f"{display_path(Path(min(gone)))} is one: drop them again"
+            )
 
     def _waiting_for(self, why: str) -> str:
         return f"{why}; {len(self._waiting) + self._outlet.in_flight} clip(s) wait"

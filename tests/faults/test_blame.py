@@ -20,7 +20,7 @@ from genres.store.stream_ledger import commits, ranges, results
 from genres.store.stream_ledger.commits import QuarantinedClip
 from genres.store.stream_ledger.values import Attempt, PartitionKey, Plan
 from streaming_sensors.envelope import ClipMessage, encode
-from streaming_sensors.quarantine_retry import send_again
+from streaming_sensors.quarantine_retry import judged_by_older, send_again
 from streaming_sensors.topic import create_topic, topic_state
 from tests.in_process import drain, run_batch, run_range, send
 from tests.stream_rig import sha256_of, short_clips, wav
@@ -97,23 +97,30 @@ def test_a_clip_that_kills_its_worker_fails_no_batch(base: Settings) -> None:
     assert len(BatchTables(_lake(base), Database(base.database), DATASET).features(TREACHEROUS.feature_version)) == 18
 
 
-def test_a_champion_that_cannot_be_used_blames_nobody(settings: Settings) -> None:
-    """The alias points at a version that somebody made by hand; later it is put right."""
-    good = short_clips(3, seed=71)
+@pytest.mark.parametrize(
+    ("fact", "wrong", "told"),
+    [
+        ("spark_model_path", "/genres/nowhere", "/genres/nowhere, is gone"),
+        ("spark_model_digest", "0" * 64, "is not what was registered: its digest is another one"),
+    ],
+)
+def test_a_champion_that_cannot_be_used_blames_nobody(settings: Settings, fact: str, wrong: str, told: str) -> None:
+    """The alias points at a version that somebody made by hand, or changed; later it is put right."""
+    good = short_clips(3, seed=71 + len(fact))
     send(settings, good)
     registry = ModelRegistry(settings.tracking_uri)
     name, champion = registry.name_for(DATASET), registry.champion(DATASET)
-    path = champion.spark_model_path
-    registry.client.set_model_version_tag(name, str(champion.version), "spark_model_path", "/genres/nowhere")
+    right = champion.to_tags()[fact]
+    registry.client.set_model_version_tag(name, str(champion.version), fact, wrong)
     try:
         assert not drain(settings, raise_on_error=False)
         database = Database(settings.database)
         (found,) = ranges.history(database, settings.topic)
         assert (found.state, found.failures) == ("planned", 1)
-        assert found.reason
+        assert found.reason and told in found.reason
         assert places(settings) == (set(), {})
     finally:
-        registry.client.set_model_version_tag(name, str(champion.version), "spark_model_path", path)
+        registry.client.set_model_version_tag(name, str(champion.version), fact, right)
     assert run_range(settings, found.key)
     assert places(settings) == (set(map(sha256_of, good.values())), {})
 
@@ -194,6 +201,62 @@ def test_a_refusal_can_be_taken_back(settings: Settings) -> None:
     assert places(settings) == ({sha256_of(good)}, {})
     (closed,) = results.quarantine(database, topic=settings.topic, history=True)
     assert closed["closed_at"] and closed["reason"] == "refused by mistake"
+
+
+def test_what_an_older_gate_set_aside_is_sent_again_if_asked(settings: Settings) -> None:
+    """The producer of another gate moved a good clip to ``error/``; another refusal is of the present version."""
+    good, other = short_clips(2, seed=77).values()
+    send(settings, {"bad.wav": b"no audio"})
+    aside = settings.watch_folder / "error"
+    (aside / "good.wav").write_bytes(good)
+    database = Database(settings.database)
+    row = QuarantinedClip(
+        sha256_of(good), "good.wav", "producer", "refused once", ".wav", "gate0", genre="metal", topic=settings.topic
+    )
+    assert commits.quarantine_clip(database, row)
+    older = judged_by_older(settings, database, results.quarantine(database, topic=settings.topic))
+    assert [row["file_name"] for row in older] == ["good.wav"]
+    assert send_again(settings, older) == (1, [])
+    send(settings, {"other.wav": other})
+    assert drain(settings)
+    assert places(settings)[0] == {sha256_of(good), sha256_of(other)}
+    assert set(places(settings)[1]) == {sha256_of(b"no audio")}
+    rows = {row["file_name"]: row["genre"] for row in results.predictions(database, topic=settings.topic)}
+    assert rows == {"good.wav": "metal", "other.wav": None}
+
+
+def test_a_refusal_is_about_bytes_under_a_suffix(settings: Settings) -> None:
+    (good,) = short_clips(1, seed=78).values()
+    send(settings, {"metal/song.mp3": good})
+    assert places(settings) == (set(), {sha256_of(good): "a WAV file named .mp3"})
+    send(settings, {"metal/song.wav": good})
+    assert drain(settings)
+    assert places(settings) == ({sha256_of(good)}, {})
+    (row,) = results.predictions(Database(settings.database), topic=settings.topic)
+    assert row["genre"] == "metal"
+
+
+def test_other_bytes_than_a_claim_check_promised_are_not_tainted(settings: Settings) -> None:
+    """Nor are the promised ones, once they come."""
+    promised, other = short_clips(2, seed=79).values()
+    create_topic(settings, settings.topic)
+    lake = _lake(settings)
+    place = lake.path("stream", "claims", f"{sha256_of(promised)}.wav")
+    lake.files.pipe_file(place, other)
+    producer = KafkaProducer(bootstrap_servers=settings.bootstrap_servers)
+    message = ClipMessage(sha256_of(promised), "big.wav", ".wav", len(promised), datetime.now(UTC), claim_path=place)
+    key, value, headers = encode(message)
+    producer.send(settings.topic, key=key, value=value, headers=headers)
+    producer.flush()
+    producer.close()
+    assert drain(settings)
+    assert places(settings)[0] == set()
+    assert set(places(settings)[1]) == {sha256_of(promised)}
+    lines = send_again(settings, results.quarantine(Database(settings.database), topic=settings.topic)).left
+    assert [line.partition(": ")[2] for line in lines] == ["its bytes are not on HDFS: drop the file again"]
+    send(settings, {"other.wav": other, "big.wav": promised})
+    assert drain(settings)
+    assert places(settings) == ({sha256_of(promised), sha256_of(other)}, {})
 
 
 def test_a_transactional_producer_leaves_holes_that_nothing_waits_for(settings: Settings) -> None:

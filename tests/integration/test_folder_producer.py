@@ -12,6 +12,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -32,6 +33,7 @@ from genres_cli.stream_demo import producers_running
 from local_stack.stack import start_service, stop_service
 from streaming_sensors.envelope import ClipMessage, decode
 from streaming_sensors.folder_producer.producer import WatchReport, watch
+from streaming_sensors.kafka_clips import KafkaClips
 from streaming_sensors.topic import create_topic, max_message_bytes, topic_state, wait_for_data
 
 INLINE_LIMIT = 200_000
@@ -78,7 +80,10 @@ def test_every_file_is_sent_or_refused(settings: Settings, tmp_path: Path) -> No
             assert messages[path.name].genre == (path.parent.name if path.parent != tmp_path else None)
     assert messages["two.WAV"].suffix == ".wav"
     claim_path = messages["long.wav"].claim_path
-    assert claim_path == f"/genres/stream/claims/{messages['long.wav'].sha256}.wav"
+    assert claim_path is not None
+    day = claim_path.split("/")[-2]
+    assert claim_path == f"/genres/stream/claims/{day}/{messages['long.wav'].sha256}.wav"
+    assert datetime.now(UTC).date() - date.fromisoformat(day) <= timedelta(days=1)
     hdfs = Hdfs(settings.webhdfs, user=settings.hdfs_user)
     assert hdfs.cat_file(claim_path) == before[tmp_path / "long.wav"]
 
@@ -298,6 +303,20 @@ def test_clips_that_kafka_deleted_unread_are_sent_again_once(settings: Settings,
     assert set(messages) == {sha256_of(path) for path in tmp_path.iterdir()}
     assert len(messages) == 9
     assert run_once(settings, tmp_path).sent == 0
+
+
+def test_offsets_that_kafka_deleted_are_an_error_to_their_reader(settings: Settings, tmp_path: Path) -> None:
+    for number in range(6):
+        write_clip(tmp_path / f"{number}.wav", 300 + number, clip_s=1.0)
+    run_once(settings, tmp_path)
+    partition, end = max(topic_state(settings, settings.topic).ends.items(), key=lambda found: found[1])
+    assert end >= 2
+    with admin(settings) as client:
+        client.delete_records({TopicPartition(settings.topic, partition): 1})
+    source = KafkaClips.of(settings)
+    assert [found.offset for found in source._records(settings.topic, partition, 1, end)] == list(range(1, end))
+    with pytest.raises(GenresError, match=f"no longer has .* partition {partition}, offsets 0 to {end}: retention"):
+        list(source._records(settings.topic, partition, 0, end))
 
 
 def test_a_killed_producer_is_started_again_and_says_that_it_lives(

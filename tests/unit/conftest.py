@@ -1,5 +1,6 @@
 """An empty database of each kind that is supported: a SQLite file, and a Postgres server of the tests' own."""
 
+import contextlib
 import importlib.util
 import itertools
 import os
@@ -74,3 +75,46 @@ def empty_database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[D
     database = Database(url)
     yield database
     database.engine.dispose()
+
+
+class SmallDisk:
+    """A disk of four megabytes; what fills it is a file of its own."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._ballast = folder / "ballast"
+
+    def fill(self) -> None:
+        """Leave no room."""
+        with contextlib.suppress(OSError), self._ballast.open("ab", buffering=0) as file:
+            while True:
+                file.write(bytes(4096))
+        assert shutil.disk_usage(self.folder).free == 0
+
+    def make_room(self) -> None:
+        """Have room again."""
+        self._ballast.unlink()
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[SmallDisk]:
+    """Yield a disk that can be filled; mounting one takes root on Linux."""
+    folder = tmp_path / "small disk"
+    folder.mkdir()
+    mounted = (
+        subprocess.run(
+            ["mount", "-t", "tmpfs", "-o", "size=4m", "genres-tests", str(folder)],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if shutil.which("mount")
+        else None
+    )
+    if mounted is None or mounted.returncode:
+        pytest.skip(f"no disk can be mounted here: {mounted.stderr.strip() if mounted else 'there is no mount'}")
+    try:
+        yield SmallDisk(folder)
+    finally:
+        # Lazily: what the test leaves open, such as a database's connections, must not keep it.
+        subprocess.run(["umount", "-l", str(folder)], check=True)

@@ -1,6 +1,7 @@
 """Odd but sound files are read as librosa reads them, or to their end where librosa is misled; damaged ones are not."""
 
 import io
+import shutil
 import struct
 import subprocess
 import sys
@@ -127,6 +128,8 @@ UNREADABLE_TO_LIBROSA = {
     "ID3v2 in front of Ogg": (ID3V2 + OGG, ".ogg", OGG),
     "ID3v2 in front of CAF": (ID3V2 + CAF, ".caf", CAF),
     "ID3v2 in front of AU": (ID3V2 + AU_UNKNOWN, ".au", AU),
+    "AU whose size counts the header": (AU[:8] + struct.pack(">I", len(AU)) + AU[12:], ".au", AU),
+    "two format chunks": (riff(FMT, FMT, DATA), ".wav", WAV),
 }
 
 
@@ -220,6 +223,32 @@ def test_vorbis_whose_last_page_says_less_is_refused() -> None:
     long = written("OGG", music(20))
     last = long.rindex(b"OggS")
     assert refusal(long[: last + 6] + struct.pack("<q", RATE) + long[last + 14 :], ".ogg").code is Reason.POSITIONS
+
+
+@pytest.mark.skipif(shutil.which("ffmpeg") is None, reason="ffmpeg is not installed")
+@pytest.mark.parametrize("how", ["-c:a flac", "-c:a flac -frame_size 192", "-c:a vorbis -strict -2 -ac 2"])
+def test_ogg_as_ffmpeg_writes_it_is_read_whole(tmp_path: Path, how: str) -> None:
+    """Its FLAC is none that libsndfile opens; its own Vorbis encoder cuts off much of the last packet."""
+    (tmp_path / "in.wav").write_bytes(WAV)
+    for command in (["-i", "in.wav", *how.split(), "out.ogg"], ["-i", "out.ogg", "-ac", "1", "-f", "f32le", "out.raw"]):
+        subprocess.run(["ffmpeg", "-loglevel", "error", *command], cwd=tmp_path, check=True)
+    header, samples = samples_of((tmp_path / "out.ogg").read_bytes(), ".ogg")
+    expected = np.fromfile(tmp_path / "out.raw", np.float32)
+    assert header.frames == len(samples) == len(expected)
+    assert np.corrcoef(samples, expected)[0, 1] > 0.999
+
+
+@pytest.mark.skipif(shutil.which("ffmpeg") is None, reason="ffmpeg is not installed")
+def test_flac_in_ogg_is_judged_as_flac(tmp_path: Path) -> None:
+    (tmp_path / "in.wav").write_bytes(WAV)
+    subprocess.run(["ffmpeg", "-loglevel", "error", "-i", "in.wav", "-c:a", "flac", "x.oga"], cwd=tmp_path, check=True)
+    data = (tmp_path / "x.oga").read_bytes()
+    at = data.index(b"fLaC")
+    unknown = data[:at] + with_flac_length(data[at:], 0)
+    np.testing.assert_array_equal(samples_of(unknown, ".oga")[1], samples_of(WAV, ".wav")[1])
+    assert refusal(data[: data.rindex(b"OggS") + 40], ".oga").code is Reason.ENDS_IN_A_PAGE
+    longer = data[:at] + with_flac_length(data[at:], 30 * RATE)
+    assert refusal(longer, ".oga").code is Reason.TRUNCATED
 
 
 def test_ambisonics_are_not_averaged() -> None:

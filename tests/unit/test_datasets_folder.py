@@ -134,6 +134,19 @@ def test_a_person_is_told_what_was_passed_over(tmp_path: Path) -> None:
     ]
 
 
+def test_genres_that_look_alike_are_doubted(tmp_path: Path) -> None:
+    fill(tmp_path, *(f"{genre}/{n}.wav" for genre in ("Rock", "rock", "rock ", "jazz") for n in range(3)))
+    (line,) = notices(scan(tmp_path))
+    assert line.startswith("genres that differ in case or spaces only: 'Rock', 'rock', 'rock ': if they are one")
+
+
+def test_one_name_in_two_forms_of_unicode_is_said_to_be_so(tmp_path: Path) -> None:
+    two_genres(tmp_path)
+    fill(tmp_path, "jazz/caf\u00e9.wav", "jazz/cafe\u0301.wav")
+    with pytest.raises(GenresError, match="whose names differ in the form of their accents: keep one"):
+        scan(tmp_path)
+
+
 def test_genres_that_are_numbers_are_doubted(tmp_path: Path) -> None:
     fill(tmp_path, *(f"{genre:03d}/{genre:03d}{n:03d}.mp3" for genre in range(7) for n in range(3)))
     (line,) = notices(scan(tmp_path))

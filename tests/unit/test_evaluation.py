@@ -9,10 +9,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
-from sklearn.metrics import accuracy_score, f1_score, precision_recall_fscore_support
+from sklearn.metrics import (
+    accuracy_score,
+    f1_score,
+    log_loss,
+    precision_recall_fscore_support,
+    top_k_accuracy_score,
+)
 
 from genres.datasets.folder import safe_name
-from spark.evaluation import majority_confusion, metric_key, metrics
+from spark.evaluation import Answers, accuracy_interval, majority_confusion, metric_key, metrics
 
 GENRES = ["blues", "disco", "metal", "rock"]
 counts = arrays(np.int64, (4, 4), elements=st.integers(0, 6))
@@ -116,3 +122,48 @@ def test_baseline_answers_the_training_parts_largest_genre(confusion: npt.NDArra
     answered = np.flatnonzero(baseline.sum(axis=0))
     assert all(train[genre] == train.max() for genre in answered)
     assert len(answered) == (1 if part.sum() else 0)
+
+
+def some_answers(n: int = 200, seed: int = 0) -> Answers:
+    random = np.random.default_rng(seed)
+    true = random.integers(0, 4, n)
+    scores = random.normal(size=(n, 4)) + 2 * np.eye(4)[true]
+    powers = np.exp(scores)
+    return Answers(true, powers / powers.sum(axis=1, keepdims=True))
+
+
+def test_figures_of_answers_are_scikit_learns() -> None:
+    answers = some_answers()
+    said = answers.probabilities.argmax(axis=1)
+    assert answers.accuracy == pytest.approx(accuracy_score(answers.true, said))
+    assert answers.macro_f1() == pytest.approx(f1_score(answers.true, said, average="macro"))
+    assert answers.top_accuracy(3) == pytest.approx(top_k_accuracy_score(answers.true, answers.probabilities, k=3))
+    assert answers.log_loss() == pytest.approx(log_loss(answers.true, answers.probabilities))
+    assert np.trace(answers.confusion()) == answers.right.sum()
+
+
+def test_genres_that_are_neither_there_nor_said_do_not_count_in_the_macro_f1() -> None:
+    answers = Answers(np.array([0, 1]), np.array([[0.9, 0.1, 0.0], [0.2, 0.8, 0.0]]))
+    assert answers.macro_f1() == 1.0
+
+
+def test_of_equal_scores_the_first_is_the_earlier_answer() -> None:
+    answers = Answers(np.array([3, 0]), np.full((2, 4), 0.25))
+    assert list(answers.right) == [False, True]
+    assert answers.top_accuracy(3) == 0.5
+
+
+def test_calibration_error_is_of_the_first_answers_probability() -> None:
+    sure = np.array([[0.9, 0.1]] * 10)
+    assert Answers(np.array([0] * 9 + [1]), sure).calibration_error() == pytest.approx(0.0)
+    assert Answers(np.array([0] * 5 + [1] * 5), sure).calibration_error() == pytest.approx(0.4)
+    assert Answers(np.array([1] * 10), sure).calibration_error() == pytest.approx(0.9)
+
+
+def test_the_interval_is_wider_where_clips_hang_together() -> None:
+    right = some_answers(400).right
+    low, high = accuracy_interval(right, list(range(400)))
+    half = 1.96 * np.sqrt(right.mean() * (1 - right.mean()) / 400)
+    assert (low, high) == pytest.approx((right.mean() - half, right.mean() + half), abs=0.01)
+    in_tens = accuracy_interval(np.repeat(right[:40], 10), list(np.repeat(range(40), 10)))
+    assert in_tens[1] - in_tens[0] > 2 * (high - low)

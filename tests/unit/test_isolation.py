@@ -9,9 +9,9 @@ import pytest
 from genres.audio.clip_features import clip_features
 from genres.audio.feature_sets import FEATURE_SETS
 from genres.audio.known_good import known_good_wav
-from genres.errors import GenresError
+from genres.errors import GenresError, last_words
 from genres.settings import PROJECT_DIR
-from spark.isolation import OutOfTimeError, is_workers_death, isolated, last_words
+from spark.isolation import OutOfTimeError, is_workers_death, isolated
 
 DEATH = RuntimeError("Job aborted: SparkException: Python worker exited unexpectedly (crashed)")
 

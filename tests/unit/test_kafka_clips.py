@@ -8,9 +8,13 @@ from datetime import UTC, datetime
 from types import SimpleNamespace
 from typing import Any
 
+import kafka
 import pytest
+from kafka import TopicPartition
+from kafka.errors import OffsetOutOfRangeError
 
 from genres.audio.clip_features import Clip
+from genres.errors import GenresError
 from genres.settings import Settings
 from genres.store.hdfs import Hdfs
 from spark.clip_source import ClipSource
@@ -72,6 +76,45 @@ def test_no_envelope_is_one_refused_clip(changes: dict[str, Any], reason: str) -
     assert clip.rejection == reason
     assert clip.data == (record(**changes).value or b"")
     assert clip.about["file_name"] == "offset 17"
+
+
+class CutPartition:
+    """A consumer of a partition from whose beginning retention has taken five messages, as Kafka's behaves."""
+
+    def __init__(self, **config: Any) -> None:
+        self.config = {"api_version": None, **config}
+        self.at = 0
+
+    def assign(self, partitions: list[Any]) -> None:
+        pass
+
+    def seek(self, partition: Any, offset: int) -> None:
+        self.at = offset
+
+    def position(self, partition: Any) -> int:
+        return self.at
+
+    def poll(self, timeout_ms: int) -> dict[Any, list[SimpleNamespace]]:
+        if self.at < 5:
+            if self.config["auto_offset_reset"] == "none":
+                raise OffsetOutOfRangeError({TopicPartition("clips", 0): self.at})
+            self.at = 5
+        self.at += 1
+        return {TopicPartition("clips", 0): [record(partition=0, offset=self.at - 1)]}
+
+    def close(self) -> None:
+        pass
+
+
+@pytest.mark.parametrize("start", [0, 4])
+def test_offsets_that_retention_took_are_an_error_and_never_passed_over(
+    start: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kafka, "KafkaConsumer", CutPartition)
+    source = KafkaClips.of(SETTINGS)
+    assert [found.offset for found in source._records("clips", 0, 5, 8)] == [5, 6, 7]
+    with pytest.raises(GenresError, match=f"no longer has clips partition 0, offsets {start} to 8: retention"):
+        list(source._records("clips", 0, start, 8))
 
 
 def test_workers_load_little() -> None:

@@ -60,6 +60,20 @@ def test_what_is_not_read_is_counted_by_reason(music: Path, tmp_path: Path) -> N
         _audio_files(shown, [empty])
 
 
+def test_a_pipe_is_not_waited_for(music: Path, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.wav")
+    with pytest.raises(GenresError, match=r"pipe.wav is neither a file nor a folder: write what it holds to a file"):
+        write_features(Console(), [music, tmp_path / "pipe.wav"], tmp_path / "out.csv", Settings())
+
+
+def test_a_file_larger_than_any_clip_is_not_read(music: Path, tmp_path: Path) -> None:
+    with (music / "huge.wav").open("wb") as file:
+        file.truncate(2**42)  # no machine's memory holds as much
+    said = io.StringIO()
+    write_features(Console(file=said, width=1000), [music], tmp_path / "out.csv", Settings())
+    assert "refused huge.wav: 4,398,046,511,104 bytes; 600 s of audio may have" in said.getvalue()
+
+
 def test_a_name_that_is_not_utf_8_becomes_text(music: Path, tmp_path: Path) -> None:
     (clip,) = (music / "metal").glob("*.wav")
     os.rename(os.fsencode(clip), os.fsencode(music / "metal") + b"/caf\xe9.wav")  # noqa: PTH104

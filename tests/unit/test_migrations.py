@@ -11,6 +11,7 @@ from alembic.runtime.migration import MigrationContext
 
 from genres.errors import GenresError
 from genres.store.database import Database, _alembic_config
+from genres.store.stream_ledger import results
 from genres.store.tables import BATCH_PREDICTIONS, DATASETS, METADATA, SENT_FILES, STREAM_PREDICTIONS, UtcDateTime
 
 
@@ -65,7 +66,7 @@ def old_tables(database: Database) -> list[sa.Table]:
     return tables
 
 
-@pytest.mark.parametrize("revision", ["0001", "0002", "0003"])
+@pytest.mark.parametrize("revision", ["0001", "0002", "0003", "0006"])
 def test_rows_of_every_table_survive_the_upgrade(database: Database, revision: str) -> None:
     upgrade(database, revision)
     before = {}
@@ -73,7 +74,7 @@ def test_rows_of_every_table_survive_the_upgrade(database: Database, revision: s
         before[table.name] = [row_of(table, number) for number in (1, 2)]
         with database.writing() as connection:
             connection.execute(sa.insert(table), before[table.name])
-    assert len(before) == {"0001": 4, "0002": 10, "0003": 10}[revision]
+    assert len(before) == {"0001": 4, "0002": 10, "0003": 10, "0006": 11}[revision]
     with pytest.raises(GenresError, match=f"at version {revision}, this code wants"):
         database.check_migrated()
 
@@ -82,16 +83,40 @@ def test_rows_of_every_table_survive_the_upgrade(database: Database, revision: s
     database.check_migrated()
     for row in before["datasets"] if revision < "0003" else ():
         row["feature_set"] = "gtzan57"
-    for row in before.get("sent_files", ()):
+    for row in before.get("sent_files", ()) if revision < "0004" else ():
         row |= {"host": "", "ctime_ns": None, "inode": None, "topic_id": None}
     for row in before.get("stream_quarantine", ()):
-        row |= {"suffix": "", "judged_by": "", "closed_at": None}
-    for row in before["batch_predictions"]:
+        row |= {"genre": None} | ({"suffix": "", "judged_by": "", "closed_at": None} if revision < "0006" else {})
+    for row in before["batch_predictions"] if revision < "0005" else ():
         row["sha256"] = ""
     with database.reading() as connection:
         for name, rows in before.items():
             query = sa.select(METADATA.tables[name]).order_by(*METADATA.tables[name].primary_key.columns)
             assert [dict(row._mapping) for row in connection.execute(query)] == rows
+
+
+def test_a_record_of_the_champions_changes_leaves_everything_else_as_it_was(database: Database) -> None:
+    upgrade(database, "0007")
+    before = {table.name: [row_of(table, number) for number in (1, 2)] for table in old_tables(database)}
+    assert before.keys() == METADATA.tables.keys() - {"champion_changes"}
+    with database.writing() as connection:
+        for name, rows in before.items():
+            connection.execute(sa.insert(METADATA.tables[name]), rows)
+    database.migrate()
+    with database.reading() as connection:
+        for name, rows in {**before, "champion_changes": []}.items():
+            query = sa.select(METADATA.tables[name]).order_by(*METADATA.tables[name].primary_key.columns)
+            assert [dict(row._mapping) for row in connection.execute(query)] == rows
+
+
+def test_a_refusal_that_did_not_say_its_topic_counts_as_one_of_any(database: Database) -> None:
+    upgrade(database, "0006")
+    (old,) = (table for table in old_tables(database) if table.name == "stream_quarantine")
+    with database.writing() as connection:
+        connection.execute(sa.insert(old), {**row_of(old, 1), "topic": None, "closed_at": None})
+    database.migrate()
+    (row,) = results.quarantine(database)
+    assert (row["topic"], row["genre"]) == ("", None)
 
 
 def test_a_clip_has_a_row_of_each_model_and_version(database: Database) -> None:

@@ -18,6 +18,7 @@ from typing import Any, TextIO
 import pytest
 import sqlalchemy as sa
 from kafka.errors import MessageSizeTooLargeError, TopicAuthorizationFailedError
+from pydantic import SecretStr
 from rich.console import Console
 
 from genres.errors import GenresError
@@ -34,6 +35,7 @@ from streaming_sensors.folder_producer.outlet import ClipInFlight, Delivery
 from streaming_sensors.folder_producer.producer import WatchReport, watch
 from streaming_sensors.topic import KafkaUnreachableError, TopicState
 from tests.stream_rig import wait_until, wav
+from tests.unit.conftest import SmallDisk
 
 HOST = socket.gethostname()
 
@@ -239,6 +241,26 @@ def test_a_full_database_is_waited_out(
         is_full.clear()
         wait_until(lambda: all(sent(settings, drop / f"{number:03}.wav") for number in range(100)))
     assert set(topic.names.values()) == {1}
+
+
+def test_a_full_disk_under_the_database_is_waited_out(
+    settings: Settings, drop: Path, topic: Topic, small_disk: SmallDisk
+) -> None:
+    url = f"sqlite:///{small_disk.folder / 'genres.db'}"
+    settings = settings.model_copy(update={"database_url": SecretStr(url)})
+    Database(url).migrate()
+    with watching(settings, drop) as lines:
+        (drop / "before.wav").write_bytes(clip(0))
+        wait_until(lambda: sent(settings, drop / "before.wav"))
+        small_disk.fill()
+        for number in range(1, 200):  # more than fits in the last pages
+            (drop / f"{number:03}.wav").write_bytes(clip(number))
+        wait_until(lambda: "the disk of the database" in lines and "is full" in lines)
+        small_disk.make_room()
+        wait_until(lambda: all(sent(settings, drop / f"{number:03}.wav") for number in range(1, 200)))
+    assert set(topic.names.values()) == {1}
+    with Database(url).reading() as connection:
+        assert connection.exec_driver_sql("PRAGMA integrity_check").scalar() == "ok"
 
 
 def test_a_locked_database_ends_once_with_a_line(settings: Settings, drop: Path, topic: Topic) -> None:
@@ -526,6 +548,9 @@ def test_what_the_topic_lost_unread_is_sent_again_once(settings: Settings, drop:
     assert once(settings, drop).sent == 3
     assert "3 clip(s) are sent again" in (drop.parent / "once").read_text()
     assert "(it was recreated)" in (drop.parent / "once").read_text()
+    assert f"1 clip(s) are lost: topic 'audio_clips' has lost them unread, and their files are gone; {drop}/" in (
+        (drop.parent / "once").read_text()
+    )
     assert once(settings, drop).sent == 0
 
 
@@ -576,10 +601,10 @@ with target.open("wb") as file:
 
 
 @contextmanager
-def pausing_writer(drop: Path, name: str) -> Iterator[Path]:
+def pausing_writer(drop: Path, name: str, *, data: bytes | None = None) -> Iterator[Path]:
     """Have another process write half a clip; yield the file that lets it go on."""
     source, signal = drop.parent / "source", drop.parent / "go on"
-    source.write_bytes(clip(7))
+    source.write_bytes(clip(7) if data is None else data)
     signal.unlink(missing_ok=True)
     writer = subprocess.Popen([sys.executable, "-c", _WRITER, str(source), str(drop / name), str(signal)])
     try:
@@ -588,6 +613,20 @@ def pausing_writer(drop: Path, name: str) -> Iterator[Path]:
     finally:
         writer.kill()
         writer.wait()
+
+
+def test_a_file_without_a_true_length_is_given_longer(settings: Settings, drop: Path, topic: Topic) -> None:
+    """Whoever records into a file fills in its lengths at the end; compressed containers never say them."""
+    settings = settings.model_copy(update={"settle_s": 0.4})
+    recording = clip(1)[:4] + b"\0" * 4 + clip(1)[8:40] + b"\0" * 4 + clip(1)[44:]
+    (drop / "whole.wav").write_bytes(clip(2))
+    (drop / "recording.wav").write_bytes(recording)
+    written_at = time.monotonic()
+    with watching(settings, drop):
+        wait_until(lambda: topic.names["whole.wav"] == 1)
+        wait_until(lambda: topic.names["recording.wav"] == 1)
+        assert time.monotonic() - written_at >= 5 * settings.settle_s
+    assert list(topic.names) == ["whole.wav", "recording.wav"]
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux says what a file is open for")
@@ -603,6 +642,23 @@ def test_a_file_that_a_process_still_writes_is_not_refused(settings: Settings, d
     assert [message.data for message in topic.messages] == [clip(7)]
     assert not (drop / "error").exists()
     assert not results.quarantine(Database(settings.database))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux says what a file is open for")
+def test_half_of_a_recording_is_not_sent_while_somebody_records(settings: Settings, drop: Path, topic: Topic) -> None:
+    """A WAV whose lengths come last, and compressed sound, read like shorter clips until their writer is done."""
+    with watching(settings, drop) as lines:
+        with pausing_writer(
+            drop, "recording.wav", data=clip(7)[:4] + b"\0" * 4 + clip(7)[8:40] + b"\0" * 4 + clip(7)[44:]
+        ):
+            wait_until(lambda: "recording.wav may not be whole" in lines)
+            time.sleep(40 * settings.settle_s)
+            (drop / "other.wav").write_bytes(clip(3))
+            wait_until(lambda: topic.names["other.wav"] == 1)
+            assert topic.names["recording.wav"] == 0
+            (drop.parent / "go on").touch()
+        wait_until(lambda: topic.names["recording.wav"] == 1)
+    assert topic.messages[-1].size == len(clip(7))
 
 
 def test_a_refused_file_that_grows_again_is_a_new_file(

@@ -10,7 +10,7 @@ from rich.console import Console
 
 from genres.settings import StreamSettings
 from genres.store.stream_ledger.producers import SILENT_S, Producer
-from genres_cli.report import predictions_table, producer_lines, producer_rows, status_table
+from genres_cli.report import predictions_table, producer_lines, producer_rows, quarantine_table, status_table
 from local_stack.stack import ServiceStatus
 
 
@@ -57,6 +57,21 @@ def test_no_rows_are_a_table_too() -> None:
 def test_names_are_text_not_markup(name: str) -> None:
     shown = printed(predictions_table([row(file_name=name, genre=name)], name="file_name"))
     assert shown.count(name) == 2
+
+
+def test_names_do_nothing_to_the_terminal() -> None:
+    name = "a\n\x1b[2Jb.wav"
+    refused = {"sha256": "ab" * 32, "file_name": name, "reason": "cut", "topic": "t", "judged_by": "gate1"}
+    refused |= {
+        "stage": "stream",
+        "kept_path": None,
+        "quarantined_at": datetime(2026, 1, 2, tzinfo=UTC),
+        "closed_at": None,
+    }
+    for table in (predictions_table([row(file_name=name)], name="file_name"), quarantine_table([refused])):
+        shown = printed(table)
+        assert "\x1b[2J" not in shown
+        assert r"'a\n\x1b[2Jb.wav'" in shown
 
 
 def test_status_names_each_service_and_why_it_is_ill() -> None:

@@ -416,6 +416,37 @@ def test_a_verdict_is_about_bytes_under_a_suffix_by_a_version(database: Database
     assert {row["judged_by"]: row["closed_at"] for row in history} == {"gate1": LATER, "gate2": None}
 
 
+def test_each_stream_has_its_own_refusals(database: Database) -> None:
+    """Too short for one stream's features, and refused under one name, a clip may be fine for another stream."""
+    ours, theirs = key(0, 4), PartitionKey("radio", "R", 0, 0, 4)
+    plan_new(database, ours, theirs)
+    radio = {"model_name": "genres-radio", "model_version": 1}
+    commits.commit_range(
+        database,
+        RangeResult(theirs, "r", [prediction("short", **radio, dataset="radio")], [refused("bad")], **radio),
+    )
+    result = commits.commit_range(
+        database,
+        RangeResult(ours, "r", [prediction("mine")], [refused("short"), refused("bad")], model_name="genres-gtzan"),
+    )
+    assert (result.new_quarantine, result.duplicates) == (2, 0), "what radio made of them is radio's"
+    assert [row["sha256"] for row in results.quarantine(database, topic="radio")] == ["bad"]
+    assert [row["sha256"] for row in results.quarantine(database, topic=TOPIC)] == ["bad", "short"]
+    commits.commit_range(database, RangeResult(theirs, "r", [prediction("bad", **radio, dataset="radio")], **radio))
+    assert results.quarantine(database, topic="radio") == []
+    assert [row["sha256"] for row in results.quarantine(database, topic=TOPIC)] == ["bad", "short"]
+    assert [row["dataset"] for row in results.predictions(database, dataset="radio")] == ["radio", "radio"]
+
+
+def test_streams_that_share_a_model_share_its_predictions(database: Database) -> None:
+    shared = PartitionKey("radio", "R", 0, 0, 4)
+    plan_new(database, key(0, 4), shared)
+    commits.commit_range(database, RangeResult(key(0, 4), "r", [prediction("a")], model_name="genres-gtzan"))
+    again = RangeResult(shared, "r", [prediction("a")], [refused("a")], model_name="genres-gtzan")
+    assert commits.commit_range(database, again)[:3] == (0, 0, 2)
+    assert results.quarantine(database) == []
+
+
 def test_what_a_zombie_commits_of_a_split_or_lost_range_is_kept_once(database: Database) -> None:
     plan_new(database, key(0, 4), key(4, 8))
     halves = key(0, 2), key(2, 4)
@@ -527,7 +558,7 @@ def test_each_host_has_files_of_its_own(database: Database) -> None:
 @pytest.mark.parametrize("topic_id", ["A", None])
 def test_lost_is_what_the_topic_has_lost_before_it_had_a_row(database: Database, topic_id: str | None) -> None:
     def sent(name: str, offset: int, of: str | None = topic_id, topic: str = TOPIC) -> str:
-        row = SentFile("here", f"/drop/{name}", 5, 6, 7, 8, name, topic, of, 0, offset, NOW)
+        row = SentFile("here", f"/drop/{name}.wav", 5, 6, 7, 8, name, topic, of, 0, offset, NOW)
         sent_files.remember(database, [row])
         return row.path
 
@@ -542,7 +573,7 @@ def test_lost_is_what_the_topic_has_lost_before_it_had_a_row(database: Database,
     recreated = sent("recreated", 9, of="Z")
     sent("predicted twin", 0, of="Z")
     with database.writing() as connection:
-        twin = SENT_FILES.c.path == "/drop/predicted twin"
+        twin = SENT_FILES.c.path == "/drop/predicted twin.wav"
         connection.execute(sa.update(SENT_FILES).where(twin).values(sha256="predicted"))
 
     def lost(beginnings: dict[int, int], now: str = "A") -> set[str]:
@@ -552,8 +583,35 @@ def test_lost_is_what_the_topic_has_lost_before_it_had_a_row(database: Database,
     assert lost({0: 3}) == {deleted, recreated}
     assert lost({1: 3}) == {recreated}
     # A row of a version that did not note the id is taken for one of the present topic.
-    everything = {deleted, recreated, "/drop/there"}
+    everything = {deleted, recreated, "/drop/there.wav"}
     assert lost({0: 0}, now="B") == (everything if topic_id else {recreated})
+
+
+def test_what_another_stream_or_suffix_made_of_a_lost_clip_says_nothing(database: Database) -> None:
+    other = PartitionKey("radio", "R", 0, 0, 2)
+    plan_new(database, other, key(7, 8))
+    radio = prediction("in radio", model_name="genres-radio", dataset="radio")
+    commits.commit_range(
+        database, RangeResult(other, "r", [radio], [refused("refused in radio")], model_name="genres-radio")
+    )
+    misnamed = QuarantinedClip("misnamed", "x.mp3", "producer", "a WAV file named .mp3", ".mp3", "gate1", topic=TOPIC)
+    commits.quarantine_clip(database, misnamed)
+    # Its range is committed: the other stream, with the same model, was first to predict it.
+    commits.commit_range(database, RangeResult(key(7, 8), "r"))
+    for offset, (sha256, name) in enumerate(
+        [
+            ("in radio", "a.wav"),
+            ("refused in radio", "b.wav"),
+            ("misnamed", "x.wav"),
+            ("misnamed", "X.MP3"),
+            ("shared", "s.wav"),
+        ],
+        start=3,
+    ):
+        row = SentFile("here", f"/drop/{name}", 5, 6, 7, 8, sha256, TOPIC, "A", 0, offset, NOW)
+        sent_files.remember(database, [row])
+    lost = {row.path for row in sent_files.lost(database, TOPIC, "A", {0: 100})}
+    assert lost == {"/drop/a.wav", "/drop/b.wav", "/drop/x.wav"}
 
 
 def test_lost_files_are_found_by_an_index(database: Database) -> None:
@@ -608,3 +666,51 @@ def test_a_producer_is_alive_as_long_as_it_says_so(database: Database) -> None:
     producers.beat(database, running)
     producers.beat(database, again._replace(beat_at=now, ended_at=now))
     assert producers.newest(database, TOPIC) == running
+
+
+def test_what_the_broker_confirmed_is_found_by_its_range_and_by_its_lack_of_a_row(database: Database) -> None:
+    def sent(name: str, offset: int, topic_id: str = "A") -> SentFile:
+        return SentFile("here", f"/drop/{name}", 1, 1, 1, 1, name, TOPIC, topic_id, 0, offset, NOW)
+
+    files = [sent("a", 0), sent("b", 3), sent("c", 4), sent("d", 5, topic_id="B")]
+    sent_files.remember(database, files)
+    assert sent_files.within(database, key(0, 4)) == files[:2]
+    assert sent_files.within(database, key(4, 8)) == [files[2]]
+    plan_new(database, key(0, 4), key(4, 8))
+    commits.commit_range(database, RangeResult(key(0, 4), "r", [prediction("a")], [refused("b")]))
+    assert sent_files.unanswered(database, [key(0, 4), key(4, 8)]) == [files[2]]
+    assert sent_files.unanswered(database, [key(0, 4)]) == sent_files.unanswered(database, []) == []
+
+
+def test_outcomes_are_the_newest_of_both_kinds_without_closed_refusals(database: Database) -> None:
+    plan_new(database, key(0, 4), key(4, 8), key(8, 12))
+    commits.commit_range(
+        database, RangeResult(key(0, 4), "r", [prediction("a")], [refused("b"), refused("c")]), now=NOW
+    )
+    commits.commit_range(database, RangeResult(key(4, 8), "r", [prediction("c", 5)], [refused("d")]), now=LATER)
+
+    def found(limit: int) -> list[tuple[datetime, str, bool]]:
+        return [tuple(outcome) for outcome in results.outcomes(database, topic=TOPIC, limit=limit)]  # type: ignore[misc]
+
+    assert found(9) == [(LATER, "d", True), (LATER, "c", False), (NOW, "b", True), (NOW, "a", False)]
+    assert found(2) == [(LATER, "d", True), (LATER, "c", False)]
+    assert results.outcomes(database, topic="another", limit=9) == []
+
+
+def test_why_ranges_wait_is_summed_up_by_reason_until_they_are_begun_again(database: Database) -> None:
+    plan_new(database, key(0, 4), key(4, 8), key(8, 9), key(9, 12))
+    for of, reason in ((key(0, 4), "HDFS is full"), (key(4, 8), "HDFS is full"), (key(8, 9), "no champion")):
+        ranges.begin_attempt(database, of, "r")
+        ranges.end_attempt(database, of, "r", reason=reason, is_outage=True)
+    waiting = ranges.waiting(ranges.known(database, TOPIC))
+    assert [found.describe() for found in waiting] == ["8 clips wait: HDFS is full", "1 clips wait: no champion"]
+    ranges.begin_attempt(database, key(8, 9), "again")
+    commits.commit_range(database, RangeResult(key(0, 4), "r"))
+    assert [tuple(found) for found in ranges.waiting(ranges.known(database, TOPIC))] == [(4, "HDFS is full")]
+
+
+def test_the_newest_ranges_are_those_planned_last_in_their_order(database: Database) -> None:
+    plan_new(database, key(0, 4))
+    plan_new(database, key(4, 8), key(0, 2, partition=1), now=LATER)
+    assert [row.key for row in ranges.history(database, TOPIC, newest=2)] == [key(4, 8), key(0, 2, partition=1)]
+    assert len(ranges.history(database, TOPIC)) == 3

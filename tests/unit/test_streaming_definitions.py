@@ -1,13 +1,18 @@
 """The streaming code location as a whole, and what its sensors count: it loads lightly and says what it is."""
 
+import asyncio
 import subprocess
 import sys
+import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import dagster as dg
 import pytest
 import sqlalchemy as sa
+from dagster._core.definitions import freshness_evaluator
+from dagster._core.definitions.freshness_evaluator import TimeWindowFreshnessPolicyEvaluator
+from dagster._core.loader import LoadingContextForTest
 from dagster._core.test_utils import create_run_for_test
 
 from genres.audio.gtzan57 import GTZAN57
@@ -18,11 +23,19 @@ from genres.store.stream_ledger import commits, producers, ranges
 from genres.store.stream_ledger.commits import RangeResult
 from genres.store.stream_ledger.producers import SILENT_S, Producer
 from genres.store.stream_ledger.values import Attempt, Lost, PartitionKey, Plan, Split, StreamRange
+from genres_dagster.launch import open_instance
+from genres_dagster.resources import MlflowResource
 from streaming_sensors import sensors
 from streaming_sensors.definitions import build_defs
-from streaming_sensors.sensors import _losses, _with_champion, build_audio_clips_sensor, lag
+from streaming_sensors.sensors import (
+    _losses,
+    _with_champion,
+    build_audio_clips_sensor,
+    build_range_reconciler,
+    lag,
+)
 from streaming_sensors.stream import Stream
-from streaming_sensors.stream_assets import build_producer_alive
+from streaming_sensors.stream_checks import build_stream_checks
 from streaming_sensors.stream_run import NO_CHAMPION
 from streaming_sensors.topic import TopicState
 
@@ -31,19 +44,21 @@ UPSTREAM = {
     "stream_features": {"audio_clips"},
     "stream_predictions": {"stream_features", "champion_model"},
     "streaming_results": {"stream_predictions"},
+    "maintenance": set(),
 }
 SENSORS = {
     "audio_clips_sensor": "stream_batch_job",
+    "audio_clips_observer": None,
     "range_reconciler": "stream_batch_job",
     "streaming_results_sensor": "streaming_results_job",
 }
 CHECKS = {
     ("audio_clips", "nothing_lost"),
     ("audio_clips", "producer_alive"),
-    *(
-        ("streaming_results", name)
-        for name in ("consumer_lag", "quarantine_rate", "label_set", "feature_drift", "batch_checks")
-    ),
+    ("audio_clips", "consumer_lag"),
+    ("stream_predictions", "complete"),
+    ("stream_predictions", "quarantine_rate"),
+    *(("streaming_results", name) for name in ("label_set", "feature_drift", "prediction_drift", "batch_checks")),
 }
 STREAM = Stream(Settings(stream_dataset="mine").streams[0])
 HEAVY = (
@@ -82,7 +97,7 @@ def test_the_checks_are_the_ones_that_we_know(definitions: dg.Definitions) -> No
 @pytest.mark.parametrize("asset", UPSTREAM)
 def test_every_asset_says_what_it_is(specs: dict[str, dg.AssetSpec], asset: str) -> None:
     spec = specs[asset]
-    assert spec.group_name == "streaming"
+    assert spec.group_name == ("maintenance" if asset == "maintenance" else "streaming")
     assert spec.owners == ["team:genres"]
     assert spec.kinds
     assert spec.description and len(spec.description) > 20
@@ -98,7 +113,14 @@ def test_every_sensor_says_what_it_does_and_is_on(definitions: dg.Definitions, s
     found = definitions.resolve_sensor_def(sensor)
     assert found.description and len(found.description) > 20
     assert found.default_status == dg.DefaultSensorStatus.RUNNING
-    assert found.job_name == SENSORS[sensor]
+    assert (found.job_name if found.targets else None) == SENSORS[sensor]
+
+
+def test_maintenance_is_swept_every_hour_and_by_hand(definitions: dg.Definitions) -> None:
+    schedule = definitions.resolve_schedule_def("maintenance_schedule")
+    assert (schedule.job_name, schedule.default_status) == ("maintenance_job", dg.DefaultScheduleStatus.RUNNING)
+    job = definitions.resolve_job_def("maintenance_job")
+    assert job.asset_layer.selected_asset_keys == {dg.AssetKey("maintenance")}
 
 
 def test_predictions_have_a_freshness_policy_which_the_daemon_watches(specs: dict[str, dg.AssetSpec]) -> None:
@@ -184,10 +206,12 @@ def test_lag_counts_what_is_neither_committed_nor_lost(database: Database) -> No
 
 
 def test_a_silent_producer_fails_its_check(database: Database) -> None:
-    alive = build_producer_alive(STREAM)
+    (alive,) = [
+        found for found in build_stream_checks(STREAM) if [key.name for key in found.check_keys] == ["producer_alive"]
+    ]
 
     def evaluate() -> dg.AssetCheckResult:
-        return alive(database=database)
+        return alive(settings=Settings(stream_dataset="mine"), database=database)
 
     found = evaluate()
     assert (found.passed, found.severity) == (False, dg.AssetCheckSeverity.WARN)
@@ -269,6 +293,26 @@ def test_a_run_that_never_starts_holds_its_range_only_so_long(monkeypatch: pytes
         assert not sensors._held(instance, STREAM)
 
 
+def test_the_reconciler_asks_again_for_what_a_killed_run_left(
+    database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = Settings(state_dir=tmp_path, stream_dataset="mine")
+    left = PartitionKey(STREAM.topic, "A" * 22, 0, 0, 3)
+    long_ago = datetime.now(UTC) - timedelta(hours=1)
+    ranges.record_plan(database, Plan(new=(Attempt(left),)), now=long_ago)
+    ranges.begin_attempt(database, left, "a run that was killed", attempt=1, now=long_ago)
+    monkeypatch.setattr(sensors, "topic_state", lambda *_: TopicState(STREAM.topic, "A" * 22, {0: 0}, {0: 3}))
+    resources = {"settings": settings, "database": database, "mlflow": MlflowResource(tracking_uri="http://h:1")}
+    with (
+        dg.DagsterInstance.ephemeral() as instance,
+        dg.build_sensor_context(instance, resources=resources) as context,
+    ):
+        found = build_range_reconciler(STREAM)(context)
+    assert isinstance(found, dg.SensorResult)
+    (request,) = found.run_requests or ()
+    assert (request.partition_key, request.run_key) == (str(left), f"{left}#2")
+
+
 @pytest.mark.parametrize("has_champion", [False, True])
 def test_what_waits_for_a_champion_is_tried_again_when_there_is_one(
     database: Database, tmp_path: Path, has_champion: bool
@@ -291,3 +335,21 @@ def test_what_waits_for_a_champion_is_tried_again_when_there_is_one(
     left, why = _with_champion(retry, known, STREAM, settings, database, Registry())  # type: ignore[arg-type]
     assert left == (retry if has_champion else retry[1:])
     assert why == ("" if has_champion else f"3 clips: {NO_CHAMPION} for dataset 'mine' yet: the clips wait")
+
+
+def test_predictions_go_stale_while_nothing_arrives(
+    definitions: dg.Definitions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    node = definitions.resolve_asset_graph().get(STREAM.predictions)
+    monkeypatch.setenv("DAGSTER_HOME", "")  # put back at the end
+    with open_instance(Settings(state_dir=tmp_path)) as instance:
+        assert instance.freshness_enabled, "the daemon evaluates it"
+
+        def state_after(hours: float) -> str:
+            monkeypatch.setattr(freshness_evaluator, "get_current_timestamp", lambda: time.time() + hours * 3600)
+            context = LoadingContextForTest(instance)
+            return asyncio.run(TimeWindowFreshnessPolicyEvaluator().evaluate_freshness(context, node)).value
+
+        assert state_after(0) == "UNKNOWN", "nothing was ever predicted"
+        instance.report_runless_asset_event(dg.AssetMaterialization(STREAM.predictions, partition="a range"))
+        assert [state_after(hours) for hours in (0, 5, 7, 49)] == ["PASS", "PASS", "WARN", "FAIL"]

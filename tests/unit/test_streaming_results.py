@@ -4,15 +4,23 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import dagster as dg
 import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 
 from genres.audio.gtzan57 import GTZAN57
-from genres.store.ledger import Dataset
+from genres.settings import Settings
+from genres.store.database import Database
+from genres.store.ledger import Dataset, register_dataset
+from genres.store.stream_ledger import ranges
+from genres.store.stream_ledger.commits import RangeResult, commit_range
+from genres.store.stream_ledger.values import Attempt, PartitionKey, Plan
 from genres_dagster.partitions import provenance
-from streaming_sensors.streaming_results import feature_shifts, results_figure
+from streaming_sensors.drift import feature_shifts
+from streaming_sensors.stream import Stream
+from streaming_sensors.streaming_results import build_streaming_results_sensor, results_figure
 
 COLUMNS = list(GTZAN57.columns)
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
@@ -67,6 +75,42 @@ def test_uncalibrated_probabilities_are_called_so() -> None:
 def test_one_prediction_of_unknown_genre_is_drawn() -> None:
     _, axes = drawn(rows().iloc[2:3])
     assert axes["running"].get_title().endswith("of the 0 clips whose genre is known")
+
+
+def test_figures_wait_for_predictions_by_the_streams_own_dataset(tmp_path: Path) -> None:
+    """What another dataset's model said of the same topic is not mixed in; nobody looks into the dataset's folder."""
+    settings = Settings(state_dir=tmp_path, database_url=f"sqlite:///{tmp_path / 'genres.db'}")  # type: ignore[arg-type]
+    stream, database = Stream(settings.streams[0]), Database(settings.database)
+    database.migrate()
+    key = PartitionKey(stream.topic, "A", 0, 0, 9)
+    ranges.record_plan(database, Plan(new=(Attempt(key),)))
+    sensor = build_streaming_results_sensor(stream)
+
+    def tick() -> dg.SensorResult | dg.SkipReason:
+        resources = {"settings": settings, "database": database}
+        context = dg.build_sensor_context(instance=dg.DagsterInstance.ephemeral(), resources=resources)
+        found = sensor(context)
+        assert isinstance(found, (dg.SensorResult, dg.SkipReason))
+        return found
+
+    def unplugged(dataset: str) -> Dataset:
+        return Dataset(dataset, tmp_path / "unplugged" / dataset, is_synthetic=False, feature_set="gtzan57")
+
+    def predict(dataset: str) -> None:
+        register_dataset(database, unplugged(dataset))
+        row = {"sha256": dataset, "dataset": dataset, "model_name": f"genres-{dataset}", "model_version": 1}
+        answer = {"predicted_genre": "jazz", "probability": 1.0, "probabilities": {"jazz": 1.0}, "is_calibrated": True}
+        about = {"file_name": "a.wav", "genre": None, "kafka_offset": 0, "event_time": NOW}
+        version = {"is_synthetic": False, "feature_version": GTZAN57.feature_version}
+        commit_range(database, RangeResult(key, "r", predictions=[row | answer | about | version]))
+
+    predict("old")
+    assert isinstance(tick(), dg.SensorResult)
+    register_dataset(database, unplugged("new"))
+    skipped = tick()
+    assert isinstance(skipped, dg.SkipReason) and "nothing yet" in str(skipped.skip_message)
+    predict("new")
+    assert isinstance(tick(), dg.SensorResult)
 
 
 def test_shifts_are_in_standard_deviations_of_the_training_set() -> None:

@@ -34,6 +34,8 @@ def au_header(data: bytes, at: int) -> ClipHeader:
         raise RejectedAudio(Reason.DATA_OUTSIDE, container="AU", offset=offset, size=len(data))
     check_layout(rate, channels)
 
+    if promised == len(data) - at:
+        promised -= offset  # its writer counted the header as well
     start = at + offset
     block = _BLOCKS.get(encoding)
     frame_bytes = block * channels if block else channels * _BYTES[encoding]
@@ -45,7 +47,7 @@ def au_header(data: bytes, at: int) -> ClipHeader:
         raise RejectedAudio(Reason.LESS_THAN_A_BLOCK, encoding=f"AU encoding {encoding}", size=size, block=frame_bytes)
     if not block:
         size -= size % frame_bytes
-    if at == 0 and size == promised:
+    if at == 0 and data[8:12] == struct.pack(order + "I", size):
         source = Source()
     else:
         head = data[at : at + 4] + struct.pack(order + "5I", 24, size, encoding, rate, channels)

@@ -73,8 +73,9 @@ def riff_header(data: bytes, at: int) -> ClipHeader:
         is_plain &= chunk.start % 2 == 0  # else a padding byte is missing, which libsndfile does not forgive
         if chunk.name == b"ds64" and len(contents) >= 16:
             ds64 = struct.unpack_from("<QQ", contents)
-        elif chunk.name == b"fmt " and form is None:
-            form = _format(contents, order)
+        elif chunk.name == b"fmt ":
+            is_plain &= form is None  # two are one too many for libsndfile
+            form = form or _format(contents, order)
         elif chunk.name == b"fact" and not fact:
             fact = contents[:4]
         elif chunk.name == b"data":

@@ -2,6 +2,6 @@
 
 What is to be done is decided elsewhere (``streaming_sensors.offset_plan``); here it is written down so that runs that
 are killed, doubled or late do no harm: the first write of a key wins, and a run that lost its lease writes nothing.
-Each distinct sha256 ends in exactly one of ``stream_predictions`` and ``stream_quarantine``, the one it reached first;
-only another model, or another version of one, may add a prediction to a predicted clip.
+In each stream each distinct sha256 ends in exactly one of ``stream_predictions`` and the open rows of
+``stream_quarantine``. A prediction stays, and closes a refusal; another model, or another version, adds one of its own.
 """

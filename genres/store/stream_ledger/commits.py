@@ -26,7 +26,10 @@ class QuarantinedClip(NamedTuple):
     """Of its name: the same bytes under another one may be fine."""
     judged_by: str
     """Version of what refused it."""
-    topic: str | None = None
+    genre: str | None = None
+    """The true genre, if the folder named one."""
+    topic: str = ""
+    """Empty if nobody knows of which: then it counts as one of any."""
     kafka_partition: int | None = None
     kafka_offset: int | None = None
     kept_path: str | None = None
@@ -121,9 +124,14 @@ def commit_range(
                 for row in result.predictions
             ],
             now,
+            topic=key.topic,
         )
         quarantined = _add_quarantine(
-            database, connection, [clip._replace(**where, run_id=result.run_id) for clip in result.quarantine], now
+            database,
+            connection,
+            [clip._replace(**where, run_id=result.run_id) for clip in result.quarantine],
+            now,
+            model_name=result.model_name,
         )
         clips = len(result.predictions) + len(result.quarantine)
         added = CommitResult(
@@ -169,30 +177,39 @@ def _model_and_features(current: StreamRange, result: RangeResult) -> dict[str, 
     return changes
 
 
-def _add_predictions(database: Database, connection: sa.Connection, rows: list[dict[str, Any]], now: datetime) -> int:
-    """Store predictions whose key is new; a clip that was refused before is accepted by that."""
+def _add_predictions(
+    database: Database, connection: sa.Connection, rows: list[dict[str, Any]], now: datetime, *, topic: str
+) -> int:
+    """Store predictions whose key is new; a clip that the stream refused before is accepted by that."""
     added = database.insert_new(connection, tables.STREAM_PREDICTIONS, rows)
-    _close(connection, tables.STREAM_QUARANTINE.c.sha256.in_([row["sha256"] for row in rows]), now)
+    refusal = tables.STREAM_QUARANTINE.c
+    _close(connection, refusal.sha256.in_([row["sha256"] for row in rows]) & refusal.topic.in_((topic, "")), now)
     return added
 
 
 def _add_quarantine(
-    database: Database, connection: sa.Connection, clips: Sequence[QuarantinedClip], now: datetime
+    database: Database,
+    connection: sa.Connection,
+    clips: Sequence[QuarantinedClip],
+    now: datetime,
+    *,
+    model_name: str | None = None,
 ) -> int:
-    """Store verdicts whose key is new, but for clips that are predicted; an older verdict on the same is closed."""
-    predicted = _known_clips(connection, tables.STREAM_PREDICTIONS, [clip.sha256 for clip in clips])
+    """Store verdicts whose key is new, but for clips that are predicted; an older verdict on the same is closed.
+
+    What another stream's model predicts says nothing about this one's, which may compute other features.
+    """
     added = 0
     for clip in clips:
-        if clip.sha256 in predicted:
+        if _is_predicted(connection, clip, model_name):
             continue
         row = {**clip._asdict(), "quarantined_at": now, "closed_at": None}
         if database.insert_new(connection, tables.STREAM_QUARANTINE, [row]):
             added += 1
             verdict = tables.STREAM_QUARANTINE.c
-            older = (verdict.sha256 == clip.sha256) & ~(
-                (verdict.suffix == clip.suffix) & (verdict.judged_by == clip.judged_by)
-            )
-            _close(connection, older, now)
+            same = (verdict.suffix == clip.suffix) & (verdict.judged_by == clip.judged_by)
+            same &= verdict.topic == clip.topic
+            _close(connection, (verdict.sha256 == clip.sha256) & verdict.topic.in_((clip.topic, "")) & ~same, now)
     return added
 
 
@@ -201,8 +218,13 @@ def _close(connection: sa.Connection, chosen: sa.ColumnElement[bool], now: datet
     connection.execute(sa.update(tables.STREAM_QUARANTINE).where(chosen, is_open).values(closed_at=now))
 
 
-def _known_clips(connection: sa.Connection, table: sa.Table, hashes: list[str]) -> set[str]:
-    return set(connection.scalars(sa.select(table.c.sha256).where(table.c.sha256.in_(hashes))))
+def _is_predicted(connection: sa.Connection, clip: QuarantinedClip, model_name: str | None) -> bool:
+    """Whether the clip has its row already: one of its stream's, or, if streams share a model, of this model's."""
+    prediction = tables.STREAM_PREDICTIONS.c
+    query = sa.select(prediction.sha256).where(prediction.sha256 == clip.sha256)
+    if clip.topic:
+        query = query.where((prediction.topic == clip.topic) | (prediction.model_name == model_name))
+    return connection.execute(query.limit(1)).first() is not None
 
 
 def _write_checks(connection: sa.Connection, key: PartitionKey, checks: Sequence[RangeCheck], now: datetime) -> None:

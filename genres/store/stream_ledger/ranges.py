@@ -29,6 +29,17 @@ class Progress(NamedTuple):
     """Offsets that are committed or lost."""
 
 
+class Waiting(NamedTuple):
+    """Clips whose ranges wait for another attempt, for one reason."""
+
+    clips: int
+    reason: str
+
+    def describe(self) -> str:
+        """Return a line for people."""
+        return f"{self.clips} clips wait: {self.reason}"
+
+
 def known(database: Database, topic: str) -> list[StreamRange]:
     """Read what the planner needs to know: the planned ranges, and of every Kafka partition the one that ends last.
 
@@ -50,6 +61,13 @@ def known(database: Database, topic: str) -> list[StreamRange]:
         return read_ranges(connection, sa.or_(planned, *last))
 
 
+def topics_with_planned(database: Database) -> list[str]:
+    """List the topics that have planned ranges, also those that no stream reads any more."""
+    query = sa.select(RANGE.topic).where(RANGE.state == "planned").distinct()
+    with database.reading() as connection:
+        return list(connection.scalars(query))
+
+
 def find(database: Database, key: PartitionKey) -> StreamRange:
     """Look one range up.
 
@@ -62,11 +80,30 @@ def find(database: Database, key: PartitionKey) -> StreamRange:
         return read_range(connection, key)
 
 
-def history(database: Database, topic: str, *, states: Collection[RangeState] | None = None) -> list[StreamRange]:
-    """Read all ranges of a topic in these states (None: in any), in the order they were planned."""
+def history(
+    database: Database, topic: str, *, states: Collection[RangeState] | None = None, newest: int | None = None
+) -> list[StreamRange]:
+    """Read a topic's ranges in the order they were planned.
+
+    Parameters
+    ----------
+    states
+        Only those in one of these states; None for all.
+    newest
+        Only so many of those planned last; None for all.
+    """
     chosen = sa.true() if states is None else RANGE.state.in_(states)
     with database.reading() as connection:
-        return read_ranges(connection, RANGE.topic == topic, chosen)
+        return read_ranges(connection, RANGE.topic == topic, chosen, newest=newest)
+
+
+def waiting(found: Collection[StreamRange]) -> list[Waiting]:
+    """Sum up why the planned ones of these ranges wait: what their last attempts ended with, the most clips first."""
+    clips: dict[str, int] = {}
+    for offset_range in found:
+        if offset_range.state == "planned" and offset_range.reason:
+            clips[offset_range.reason] = clips.get(offset_range.reason, 0) + len(offset_range.key)
+    return sorted((Waiting(count, reason) for reason, count in clips.items()), reverse=True)
 
 
 def counts(database: Database, topic: str) -> dict[RangeState, RangeCount]:

@@ -3,15 +3,28 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from genres.store.database import Database
 from genres.store.sql import sa, tables
 from genres.store.stream_ledger.transaction import RANGE
 
 
+class Outcome(NamedTuple):
+    """What a clip ended in."""
+
+    at: datetime
+    sha256: str
+    is_refused: bool
+
+
 def predictions(
-    database: Database, *, topic: str | None = None, since: datetime | None = None, limit: int | None = None
+    database: Database,
+    *,
+    topic: str | None = None,
+    dataset: str | None = None,
+    since: datetime | None = None,
+    limit: int | None = None,
 ) -> list[dict[str, Any]]:
     """Stored predictions as plain dictionaries, oldest first.
 
@@ -19,6 +32,8 @@ def predictions(
     ----------
     topic
         Only this topic's; None for all.
+    dataset
+        Only those of models that were trained on it; None for all.
     since
         Only those predicted after this time; the last row's ``predicted_at`` continues a live table without gaps,
         since a range's rows appear together and carry one time.
@@ -30,6 +45,8 @@ def predictions(
     query = sa.select(tables.STREAM_PREDICTIONS).order_by(*newest_first).limit(limit)
     if topic is not None:
         query = query.where(columns.topic == topic)
+    if dataset is not None:
+        query = query.where(columns.dataset == dataset)
     if since is not None:
         query = query.where(columns.predicted_at > since)
     return _rows(database, query)[::-1]
@@ -52,6 +69,24 @@ def quarantine(database: Database, *, topic: str | None = None, history: bool = 
     if not history:
         query = query.where(columns.closed_at.is_(None))
     return _rows(database, query)
+
+
+def outcomes(database: Database, *, topic: str, limit: int) -> list[Outcome]:
+    """Return what the newest clips of a topic ended in, predictions and open refusals alike, the newest first."""
+    predicted, refused = tables.STREAM_PREDICTIONS.c, tables.STREAM_QUARANTINE.c
+    newest = [
+        sa.select(predicted.predicted_at, predicted.sha256, sa.false())
+        .where(predicted.topic == topic)
+        .order_by(predicted.predicted_at.desc())
+        .limit(limit),
+        sa.select(refused.quarantined_at, refused.sha256, sa.true())
+        .where(refused.topic == topic, refused.closed_at.is_(None))
+        .order_by(refused.quarantined_at.desc())
+        .limit(limit),
+    ]
+    with database.reading() as connection:
+        found = [Outcome(at, sha256, bool(no)) for query in newest for at, sha256, no in connection.execute(query)]
+    return sorted(found, reverse=True)[:limit]
 
 
 def checks(database: Database, *, topic: str | None = None, failed_only: bool = False) -> list[dict[str, Any]]:

@@ -28,14 +28,13 @@ def writing(database: Database) -> Iterator[sa.Connection]:
         yield connection
 
 
-def read_ranges(connection: sa.Connection, *chosen: sa.ColumnElement[bool]) -> list[StreamRange]:
-    """Read the ranges that meet all conditions, in the order they were planned."""
-    query = (
-        sa.select(tables.STREAM_RANGES)
-        .where(*chosen)
-        .order_by(RANGE.planned_at, RANGE.kafka_partition, RANGE.start_offset)
-    )
-    return [_as_range(row) for row in connection.execute(query)]
+def read_ranges(
+    connection: sa.Connection, *chosen: sa.ColumnElement[bool], newest: int | None = None
+) -> list[StreamRange]:
+    """Read the ranges that meet all conditions, in the order they were planned; only the `newest`, if it is said."""
+    last_first = (column.desc() for column in (RANGE.planned_at, RANGE.kafka_partition, RANGE.start_offset))
+    query = sa.select(tables.STREAM_RANGES).where(*chosen).order_by(*last_first).limit(newest)
+    return [_as_range(row) for row in connection.execute(query)][::-1]
 
 
 def read_range(connection: sa.Connection, key: PartitionKey) -> StreamRange:

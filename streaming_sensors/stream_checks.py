@@ -1,0 +1,230 @@
+"""The stream's checks that ask Kafka and the ledger, and the sensor that evaluates them while nothing arrives, too.
+
+Belongs here: what is wrong with a stream although no run fails. Each check is also an asset check of its own, which a
+person may run. None opens a message or a file on HDFS.
+"""
+
+import time
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from functools import cached_property
+from typing import NamedTuple
+
+import dagster as dg
+
+from genres.errors import GenresError
+from genres.settings import Settings
+from genres.store.database import Database
+from genres.store.stream_ledger import producers, ranges, results, sent_files
+from streaming_sensors.offset_plan import plan
+from streaming_sensors.sensors import lag, lag_observation
+from streaming_sensors.stream import Stream
+from streaming_sensors.stream_run import limits
+from streaming_sensors.topic import TopicState, topic_state
+
+_EVERY_S = 60
+_SAY_AGAIN_S = 600.0
+"""How old an outcome may be that is not reported again, in seconds."""
+_SHOWN = 20
+"""How many of the things that a check found are named."""
+_NEWEST_CLIPS = 2000
+_MOST_REFUSED = 0.2
+_NEWEST_RANGES = 50
+
+
+class Finding(NamedTuple):
+    """What a check found."""
+
+    passed: bool
+    said: str
+    """What should be and what is, a line."""
+    severity: dg.AssetCheckSeverity = dg.AssetCheckSeverity.WARN
+
+
+class Observed:
+    """A stream as it is now; the topic is asked once, and only if a check wants to know.
+
+    Parameters
+    ----------
+    stream
+        The stream.
+    settings, database
+        Where its topic and its ledger are.
+    """
+
+    def __init__(self, stream: Stream, settings: Settings, database: Database) -> None:
+        self.stream = stream
+        self.settings = settings
+        self.database = database
+
+    @cached_property
+    def topic(self) -> TopicState:
+        """How far the topic reaches, by Kafka's word."""
+        return topic_state(self.settings, self.stream.topic)
+
+    @property
+    def lag(self) -> int:
+        """Clips that lie in the topic and are not committed, lost or given up."""
+        return lag(self.database, self.topic)
+
+
+class StreamCheck(NamedTuple):
+    """A check of a stream."""
+
+    name: str
+    asset: dg.AssetKey
+    description: str
+    evaluate: Callable[[Observed], Finding]
+
+
+def stream_checks(stream: Stream) -> tuple[StreamCheck, ...]:
+    """Return the stream's checks."""
+    return (
+        StreamCheck(
+            "nothing_lost",
+            stream.clips,
+            "Retention and recreated topics took no clip that nobody had read: by the ledger, by Kafka's offsets now, "
+            "and by the files that the broker had confirmed.",
+            nothing_lost,
+        ),
+        StreamCheck(
+            "producer_alive",
+            stream.clips,
+            "A producer sends what is dropped in the stream's folder: it gave a sign of life within a minute.",
+            producer_alive,
+        ),
+        StreamCheck(
+            "consumer_lag",
+            stream.clips,
+            "The topic holds no more unread clips than two batches.",
+            consumer_lag,
+        ),
+        StreamCheck(
+            "complete",
+            stream.predictions,
+            "Every clip that the broker confirmed in a committed range has been predicted or refused.",
+            complete,
+        ),
+        StreamCheck(
+            "quarantine_rate",
+            stream.predictions,
+            "At most a fifth of the newest clips are refused.",
+            quarantine_rate,
+        ),
+    )
+
+
+def nothing_lost(now: Observed) -> Finding:
+    """Look for clips that can never be read: noted as lost, gone from Kafka unread, or confirmed in a topic before."""
+    topic, state = now.stream.topic, now.topic
+    noted = [(found.key, found.reason or "") for found in ranges.history(now.database, topic, states={"lost"})]
+    # What nobody has noted yet: the sensors may be off, and a draining run notes no losses.
+    found = plan(ranges.known(now.database, topic), state, limits(now.settings), now=datetime.now(UTC))
+    unnoted = [*found.lost, *(split.lost for split in found.split if split.lost)]
+    gone = [*noted, *((entry.key, entry.reason) for entry in unnoted)]
+    files = sent_files.lost(now.database, topic, state.topic_id, state.beginnings)
+    said = [f"{sum(len(key) for key, _ in gone)} clips by their offsets"]
+    said += [f"{key}: {reason}" for key, reason in gone[-_SHOWN:]]
+    said += [f"{len(files)} confirmed files without a row", *(file.path for file in files[:_SHOWN])]
+    return Finding(not gone and not files, f"lost: {'; '.join(said)}", dg.AssetCheckSeverity.ERROR)
+
+
+def producer_alive(now: Observed) -> Finding:
+    """Look for the producer's sign of life."""
+    producer = producers.newest(now.database, now.stream.topic)
+    is_alive = producer is not None and producer.is_alive()
+    return Finding(is_alive, f"{now.stream.settings.watch_folder}: {producers.describe(producer)}")
+
+
+def consumer_lag(now: Observed) -> Finding:
+    """Count what Kafka holds beyond what is done."""
+    waiting, allowed = now.lag, 2 * now.settings.max_clips_per_batch
+    return Finding(waiting <= allowed, f"{waiting} clips wait, at most {allowed} should")
+
+
+def complete(now: Observed) -> Finding:
+    """Look up the rows of what the broker confirmed to the producers in the newest committed ranges."""
+    committed = ranges.history(now.database, now.stream.topic, states={"committed"}, newest=_NEWEST_RANGES)
+    lacking = sent_files.unanswered(now.database, [found.key for found in committed])
+    said = f"{len(lacking)} confirmed files have no row, of those in the newest {len(committed)} ranges"
+    return Finding(
+        not lacking, "; ".join([said, *(file.path for file in lacking[:_SHOWN])]), dg.AssetCheckSeverity.ERROR
+    )
+
+
+def quarantine_rate(now: Observed) -> Finding:
+    """Count the refused among the newest clips, whatever became of them."""
+    newest = results.outcomes(now.database, topic=now.stream.topic, limit=_NEWEST_CLIPS)
+    refused = {outcome.sha256 for outcome in newest if outcome.is_refused}
+    clips = len({outcome.sha256 for outcome in newest})
+    return Finding(
+        len(refused) <= _MOST_REFUSED * clips,
+        f"{len(refused)} of the newest {clips} clips are refused, at most {_MOST_REFUSED:.0%} should",
+    )
+
+
+def build_stream_checks(stream: Stream) -> list[dg.AssetChecksDefinition]:
+    """Build the checks as asset checks that a person may run."""
+    return [_asset_check(stream, check) for check in stream_checks(stream)]
+
+
+def build_audio_clips_observer(stream: Stream) -> dg.SensorDefinition:
+    """Build the sensor that measures the lag and evaluates the stream's checks, whether or not anything arrives."""
+
+    @dg.sensor(
+        name=stream.named("audio_clips_observer"),
+        minimum_interval_seconds=_EVERY_S,
+        default_status=dg.DefaultSensorStatus.RUNNING,
+        description=f"Measures the lag of topic {stream.topic} and evaluates the stream's checks, without a run: while "
+        "clips flow, while they wait and while nothing arrives.",
+    )
+    def audio_clips_observer(
+        context: dg.SensorEvaluationContext, settings: dg.ResourceParam[Settings], database: dg.ResourceParam[Database]
+    ) -> dg.SensorResult | dg.SkipReason:
+        try:
+            database.check_migrated()
+        except GenresError as error:
+            return dg.SkipReason(str(error))
+        now = Observed(stream, settings, database)
+        events: list[dg.AssetObservation | dg.AssetCheckEvaluation] = list(_news(context.instance, now))
+        try:
+            waiting, why = str(now.lag), f"{now.lag} clips wait"
+        except GenresError as error:
+            waiting, why = "", str(error)
+        before, at = (context.cursor or ":0").split(":")
+        cursor = context.cursor
+        if waiting and (waiting != before or time.time() - float(at) > _SAY_AGAIN_S):
+            events.append(lag_observation(stream, database, now.topic))
+            cursor = f"{waiting}:{time.time():.0f}"
+        return dg.SensorResult(skip_reason=why, asset_events=events, cursor=cursor)
+
+    return audio_clips_observer
+
+
+def _news(instance: dg.DagsterInstance, now: Observed) -> Iterator[dg.AssetCheckEvaluation]:
+    """Evaluate each check; yield what is another outcome than the last one, or the first for a while."""
+    for check in stream_checks(now.stream):
+        try:
+            found = check.evaluate(now)
+        except GenresError as error:
+            found = Finding(False, f"it cannot be told: {error}")
+        last = instance.get_latest_asset_check_evaluation_record(dg.AssetCheckKey(check.asset, check.name))
+        before = last.evaluation if last else None
+        is_old = last is None or time.time() - last.create_timestamp > _SAY_AGAIN_S
+        if is_old or before is None or (before.passed, before.description) != (found.passed, found.said):
+            yield dg.AssetCheckEvaluation(
+                asset_key=check.asset,
+                check_name=check.name,
+                passed=found.passed,
+                severity=found.severity,
+                description=found.said,
+            )
+
+
+def _asset_check(stream: Stream, check: StreamCheck) -> dg.AssetChecksDefinition:
+    @dg.asset_check(asset=check.asset, name=check.name, description=check.description)
+    def evaluate(settings: dg.ResourceParam[Settings], database: dg.ResourceParam[Database]) -> dg.AssetCheckResult:
+        found = check.evaluate(Observed(stream, settings, database))
+        return dg.AssetCheckResult(passed=found.passed, severity=found.severity, description=found.said)
+
+    return evaluate

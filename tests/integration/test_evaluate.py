@@ -1,0 +1,176 @@
+"""``genres evaluate`` on the real engine, and the candidates' pipelines where nobody knows this project."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from genres.settings import PROJECT_DIR, Settings
+from local_stack.java import java_home
+from local_stack.stack import status
+
+GENRES = ("blues", "metal", "rock")
+COLUMNS = ("tempo", "mfcc1_mean", "mfcc1_var", "same_var", "odd")
+
+FIT = """
+import json, sys
+import pandas as pd
+from genres.settings import Settings
+from spark.classifiers import CANDIDATES, fit_pipeline, index_genres
+from spark.evaluation import collect_answers
+from spark.session import open_session, session_config
+
+table, folder = sys.argv[1:]
+rows = pd.read_csv(table).rename(columns={"label": "genre"})
+columns = [column for column in rows if column not in ("filename", "genre")]
+spark = open_session(session_config(Settings(), app_name="test"))
+indexed, genres = index_genres(spark.createDataFrame(rows).localCheckpoint())
+for candidate in CANDIDATES:
+    if candidate.name.endswith("LogisticRegression"):
+        model = fit_pipeline(candidate, indexed, columns=columns, genres=genres)
+        model.write().overwrite().save(f"file://{folder}/{candidate.name}")
+        names, answers = collect_answers(
+            model.transform(indexed), gives_probability=True, n_genres=len(genres), keep="filename"
+        )
+        said = dict(zip(names, answers.probabilities.tolist(), strict=True))
+        open(f"{folder}/{candidate.name}.json", "w").write(json.dumps(said))
+        del model
+spark.stop()
+"""
+
+CLASSIC_SESSION = """
+import json, sys
+from pathlib import Path
+from pyspark.ml import PipelineModel
+from pyspark.ml.functions import vector_to_array
+from pyspark.sql import SparkSession
+
+table, folder = sys.argv[1:]
+spark = SparkSession.builder.master("local[1]").config("spark.ui.enabled", "false").getOrCreate()
+assert spark.sparkContext is not None, "not a classic session"
+rows = spark.read.csv(table, header=True, inferSchema=True)
+for path in Path(folder).glob("*.json"):
+    model = PipelineModel.load(f"file://{folder}/{path.stem}")
+    scored = model.transform(rows).select("filename", vector_to_array("probability").alias("p")).collect()
+    path.with_suffix(".classic").write_text(json.dumps({row["filename"]: row["p"] for row in scored}))
+spark.stop()
+"""
+
+
+@pytest.fixture
+def table(tmp_path: Path) -> Path:
+    """Twenty-five tracks of each genre, that are easy to tell apart, with a constant column and one with gaps."""
+    random = np.random.default_rng(3)
+    rows = []
+    for place, genre in enumerate(GENRES):
+        for number in range(25):
+            values = random.normal(size=4) + 3 * np.eye(4)[place]
+            odd = np.nan if number % 10 == 0 else values[3] * 1e9
+            rows.append([f"{genre}_{number}.wav", values[0], values[1], np.exp(4 * values[2]), 0.0, odd, genre])
+    path = tmp_path / "table.csv"
+    pd.DataFrame(rows, columns=["filename", *COLUMNS, "label"]).to_csv(path, index=False)
+    return path
+
+
+def test_evaluate_prints_json_and_nothing_else(run_genres: Callable[..., Any], table: Path, tmp_path: Path) -> None:
+    names = pd.read_csv(table)["filename"].tolist()
+    for part, chosen in (("train", names[::2]), ("valid", []), ("test", names[1::2])):
+        (tmp_path / f"{part}_filtered.txt").write_text("\n".join(chosen))
+    done = run_genres("evaluate", "--features", str(table), "--split-dir", str(tmp_path), "--json")
+    assert done.returncode == 0, done.stderr
+    rows = {row["model"]: row for row in json.loads(done.stdout)}
+    assert list(rows)[-2:] == ["majority", "nearest centroid"]
+    assert [row["chosen"] for row in rows.values()].count(True) == 1
+    best = rows["LogisticRegression"]
+    assert best["test_n"] == len(names[1::2])
+    assert best["valid_accuracy"] is None
+    assert best["test_accuracy"] > 0.8 > 0.5 > rows["majority"]["test_accuracy"]
+    low, high = best["test_accuracy_ci"]
+    assert low <= best["test_accuracy"] <= high
+    assert {"cv_accuracy", "test_macro_f1", "test_top3_accuracy", "test_ece"} <= set(best)
+    for said in ("the valid part has no row", "8 values missing, in odd", "are the same in all rows: same_var"):
+        assert said in done.stderr
+    assert "leak" not in done.stderr
+
+
+def test_evaluate_shows_a_table_of_several_random_splits(run_genres: Callable[..., Any], table: Path) -> None:
+    done = run_genres("evaluate", "--features", str(table), "--random-split", "0", "1")
+    assert done.returncode == 0, done.stderr
+    for said in ("LogisticRegression", "nearest centroid", "n=30", "95 % interval", "chosen by cross-validated"):
+        assert said in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--split-dir", "none"], "there is no folder"),
+        (["--split-dir", ".", "--random-split", "1"], "two ways to split"),
+        (["7"], "seeds come after --random-split"),
+        (["--groups", "none.csv"], "there is no file"),
+    ],
+)
+def test_mistakes_are_one_line(options: list[str], said: str, run_genres: Callable[..., Any], table: Path) -> None:
+    done = run_genres("evaluate", "--features", str(table), *options)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert said in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+
+
+def test_on_a_fresh_clone_it_starts_the_engine_and_nothing_else(
+    state_dir: Path, free_port_base: Callable[[], int], table: Path
+) -> None:
+    settings = Settings(state_dir=state_dir, port_base=free_port_base())
+    variables = {
+        "GENRES_STATE_DIR": str(state_dir),
+        "GENRES_PORT_BASE": str(settings.port_base),
+        "GENRES_CLASSIFIERS": "LogisticRegression",
+        "GENRES_START_TIMEOUT_S": "300",
+    }
+    command = [sys.executable, "-m", "genres_cli", "evaluate", "--features", str(table), "--json"]
+    done = subprocess.run(command, env=os.environ | variables, capture_output=True, text=True, timeout=500, check=False)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)[0]["chosen"]
+    states = {service.service: service.state for service in status(settings)}
+    assert states.pop("spark-connect") == "running"
+    assert set(states.values()) == {"stopped"}
+
+
+def test_every_pipeline_loads_where_this_project_is_not(stack: Settings, table: Path, tmp_path: Path) -> None:
+    models = tmp_path / "models"
+    models.mkdir()
+    fitted = [sys.executable, "-c", FIT, str(table), str(models)]
+    done = subprocess.run(fitted, cwd=PROJECT_DIR, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("GENRES_", "SPARK_"))}
+    environment |= {"JAVA_HOME": str(java_home()), "SPARK_LOCAL_IP": "127.0.0.1", "PYTHONPATH": ""}
+    done = subprocess.run(
+        [sys.executable, "-I", "-c", CLASSIC_SESSION, str(table), str(models)],
+        env=environment,
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    answers = sorted(models.glob("*.json"))
+    assert [path.stem for path in answers] == [
+        "FourierLogisticRegression",
+        "LogisticRegression",
+        "WhitenedLogisticRegression",
+    ]
+    for path in answers:
+        ours, theirs = (json.loads(file.read_text()) for file in (path, path.with_suffix(".classic")))
+        assert ours.keys() == theirs.keys() and len(ours) == 75
+        for name, probabilities in ours.items():
+            np.testing.assert_allclose(probabilities, theirs[name], atol=1e-9)
+        genres = sorted(GENRES)
+        right = [genres[int(np.argmax(said))] == name.split("_")[0] for name, said in ours.items()]
+        assert np.mean(right) > 0.8

@@ -1,0 +1,274 @@
+"""Tables of features by strangers: what can be used is used, what cannot is named, and nothing is silently dropped."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from genres.datasets.feature_table import FeatureTable, read_feature_table, songs_of, track_id_of
+from genres.datasets.leaks import find_leaks
+from genres.datasets.table_split import (
+    LISTS,
+    assign_folds,
+    listed_parts,
+    pipeline_parts,
+    random_parts,
+    read_artists,
+    together,
+)
+from genres.errors import GenresError
+from genres.settings import PROJECT_DIR
+
+GTZAN = PROJECT_DIR.parent / "shared/data/gtzan"
+
+
+def frame(genres: tuple[str, ...] = ("blues", "rock"), n: int = 12, name: str = "{genre}.{number:05d}.wav") -> Any:
+    random = np.random.default_rng(0)
+    names = [(name.format(genre=genre, number=number), genre) for genre in genres for number in range(n)]
+    values = random.normal(size=(len(names), 2))
+    return pd.DataFrame(
+        {
+            "filename": [name for name, _ in names],
+            "length": 661_794,
+            "tempo": values[:, 0],
+            "mfcc1_var": np.exp(values[:, 1]),
+            "label": [genre for _, genre in names],
+        }
+    )
+
+
+def read(table: pd.DataFrame, folder: Path, name: str = "table.csv") -> FeatureTable:
+    path = folder / name
+    table.to_csv(path, index=False) if path.suffix == ".csv" else table.to_parquet(path, index=False)
+    return read_feature_table(path)
+
+
+@pytest.mark.parametrize("name", ["table.csv", "table.parquet"])
+@pytest.mark.parametrize("columns", [[], ["length"]])
+def test_both_kinds_of_file_say_the_same(name: str, columns: list[str], tmp_path: Path) -> None:
+    table = read(frame().drop(columns=columns), tmp_path, name)
+    assert table.columns == ("tempo", "mfcc1_var")
+    assert table.notices == ()
+    assert table.rows["track_id"].tolist()[:2] == ["blues.00000", "blues.00001"]
+    assert set(table.rows["genre"]) == {"blues", "rock"}
+    np.testing.assert_allclose(table.rows["tempo"], frame()["tempo"])
+
+
+def test_file_names_mean_tracks() -> None:
+    for name in ("blues.00012.wav", "blues.00012", "blues/blues.00012.wav", "a\\blues\\blues.00012.AU"):
+        assert track_id_of(name) == "blues.00012"
+    assert track_id_of("blues.00012.3.wav") == "blues.00012.3"
+    assert track_id_of("jazz/take.five.mp3") == "jazz.take.five"
+    assert songs_of(["blues.00012.3"], "blues") == {"blues.00012.3": "blues.00012"}
+    assert songs_of(["blues.00012"], "blues") == {"blues.00012": "blues.00012"}
+    assert songs_of(["a.x_1", "a.x_2", "a.y_1", "a.y_2", "a.z_1", "a.z_2"], "a")["a.y_2"] == "a.y"
+
+
+def test_what_is_no_feature_is_left_out_and_named(tmp_path: Path) -> None:
+    table = frame()
+    table.insert(0, "Unnamed: 0", range(len(table)))
+    table = table.assign(artist="x y", empty=np.nan, same=3.0, silent=[np.inf] * len(table))
+    table.loc[3, "tempo"] = np.nan
+    table.loc[4, "label"] = ""
+    table.loc[5, ["tempo", "mfcc1_var"]] = np.nan
+    found = read(table, tmp_path)
+    assert found.columns == ("tempo", "mfcc1_var")
+    assert len(found.rows) == len(table) - 2
+    said = "; ".join(found.notices)
+    for part in (
+        "number the rows: Unnamed: 0",
+        "hold text: artist",
+        "no value: empty, silent",
+        "same in all rows: same",
+    ):
+        assert part in said
+    assert "1 row without a filename or a label" in said
+    assert "1 row without any feature left out: blues.00005.wav" in said
+    assert "1 value missing, in tempo" in said
+
+
+def test_a_row_twice_is_taken_once_and_two_different_rows_of_a_file_are_refused(tmp_path: Path) -> None:
+    table = frame()
+    found = read(pd.concat([table, table.iloc[[1]]]), tmp_path)
+    assert len(found.rows) == len(table)
+    assert "1 row twice in the table, taken once: blues.00001" in found.notices[0]
+    other = table.iloc[[1]].assign(tempo=9.0)
+    with pytest.raises(GenresError, match=r"several different rows of one file: blues\.00001; leave one"):
+        read(pd.concat([table, other]), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda table: table.drop(columns="label"), "no column label"),
+        (lambda table: table.rename(columns={"filename": "file"}), r"no column filename \(it has: file, "),
+        (lambda table: table[["filename", "label", "length"]], "no column of numbers that differ"),
+        (lambda table: table.iloc[:0], "no column of numbers|no row"),
+        (lambda table: table.assign(label=""), "no row that can be used|no column of numbers"),
+    ],
+)
+def test_what_is_no_table_is_one_clear_line(change: Any, said: str, tmp_path: Path) -> None:
+    with pytest.raises(GenresError, match=said) as error:
+        read(change(frame()), tmp_path)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("t.csv", None, "there is no file"),
+        ("t.xlsx", b"", r"name a file that ends in \.csv or \.parquet"),
+        ("t.csv", b"", "cannot be read as a csv table"),
+        ("t.csv", b"\xff\xfe\x00\x01", "cannot be read as a csv table"),
+        ("t.parquet", b"no parquet", "cannot be read as a parquet table"),
+    ],
+)
+def test_what_cannot_be_read_is_one_clear_line(name: str, content: bytes | None, said: str, tmp_path: Path) -> None:
+    if content is not None:
+        (tmp_path / name).write_bytes(content)
+    with pytest.raises(GenresError, match=said) as error:
+        read_feature_table(tmp_path / name)
+    assert "\n" not in str(error.value)
+
+
+def lists(folder: Path, **names: list[str]) -> Path:
+    for part, name in LISTS.items():
+        (folder / name).write_text("".join(f"{line}\n" for line in names.get(part, [])))
+    return folder
+
+
+def test_lists_say_who_is_where(tmp_path: Path) -> None:
+    table = read(frame(), tmp_path)
+    folder = lists(
+        tmp_path,
+        train=["blues/blues.00000.wav", "rock/rock.00000.wav", "blues/blues.00099.wav", "blues/blues.00000.wav"],
+        valid=["blues.00001.wav"],
+        test=["rock/rock.00001.wav"],
+    )
+    parts, said = listed_parts(table, folder)
+    of_track = dict(zip(table.rows["track_id"], parts, strict=True))
+    assert {track: part for track, part in of_track.items() if isinstance(part, str)} == {
+        "blues.00000": "train",
+        "rock.00000": "train",
+        "blues.00001": "valid",
+        "rock.00001": "test",
+    }
+    assert said == [
+        "train_filtered.txt names 1 tracks twice, the first being blues.00000",
+        "of the 3 tracks in train_filtered.txt the table lacks 1, the first being blues.00099",
+        "20 rows that no list names are left out, the first being blues.00002",
+    ]
+
+
+def test_parts_of_a_track_are_where_the_lists_have_the_track(tmp_path: Path) -> None:
+    table = read(frame(name="{genre}.00000.{number}.wav"), tmp_path)
+    parts, _ = listed_parts(table, lists(tmp_path, train=["blues/blues.00000.wav"], test=["rock/rock.00000.wav"]))
+    assert set(zip(table.rows["genre"], parts, strict=True)) == {("blues", "train"), ("rock", "test")}
+
+
+def test_a_missing_list_and_a_track_in_two_are_refused(tmp_path: Path) -> None:
+    table = read(frame(), tmp_path)
+    with pytest.raises(GenresError, match=r"holds no train_filtered\.txt"):
+        listed_parts(table, tmp_path)
+    with pytest.raises(GenresError, match="there is no folder"):
+        listed_parts(table, tmp_path / "none")
+    folder = lists(tmp_path, train=["rock.00001.wav"], test=["rock/rock.00001.wav"])
+    with pytest.raises(GenresError, match=r"rock\.00001 is in train_filtered\.txt and in test_filtered\.txt"):
+        listed_parts(table, folder)
+
+
+def test_a_random_split_keeps_tracks_and_copies_whole(tmp_path: Path) -> None:
+    rows = frame(n=100, name="{genre}.{number:05d}.wav")
+    rows["filename"] = [
+        f"{row.label}.{number // 10:05d}.{number % 10}.wav" for number, row in enumerate(rows.itertuples())
+    ]
+    rows.loc[5, ["tempo", "mfcc1_var"]] = rows.loc[95, ["tempo", "mfcc1_var"]].to_numpy()
+    table = read(rows, tmp_path)
+    found = [random_parts(table, seed) for seed in (0, 1)]
+    assert list(found[0]) != list(found[1])
+    for parts in found:
+        assert not find_leaks(table.rows.assign(part=parts))
+        assert (parts == "test").mean() == pytest.approx(0.2, abs=0.05)
+
+
+@pytest.mark.parametrize(
+    ("column", "said"),
+    [("digest", "identical audio or features"), ("song", "parts of one track"), ("artist", "tracks of one artist")],
+)
+def test_each_leak_fires(column: str, said: str) -> None:
+    rows = pd.DataFrame(
+        {"track_id": list("abcdef"), "digest": list("123456"), "song": list("123456"), "artist": [*"12345", None]}
+    )
+    rows["part"] = ["train", "train", "valid", "test", "test", "test"]
+    assert find_leaks(rows) == []
+    rows.loc[4, column] = "1"
+    (leak,) = find_leaks(rows)
+    assert (leak.kind, leak.groups, leak.rows, leak.example) == (column, 1, 1, ("a", "e"))
+    assert said in str(leak)
+
+
+def test_nothing_is_known_of_artists_that_are_missing() -> None:
+    rows = pd.DataFrame({"track_id": ["a", "b"], "artist": [None, None], "part": ["train", "test"]})
+    assert find_leaks(rows) == []
+
+
+def test_groups_are_read_by_track_or_refused(tmp_path: Path) -> None:
+    table = read(frame(), tmp_path)
+    path = tmp_path / "groups.csv"
+    path.write_text("track_id,artist_group\nblues.00000,7\nblues/blues.00001.wav,7\nother.00000,8\n")
+    found, said = read_artists(table, path)
+    assert found.dropna().tolist() == ["7", "7"]
+    assert said == [f"22 rows are in no group of {path}: each track stands for itself"]
+    for text, why in (
+        ("track_id\nblues.00000\n", "has 1 column"),
+        ("a,b\nblues.00000,1\nblues.00000,2\n", "in two groups"),
+        ("a,b\nska.1,2\n", "names none of the table's tracks"),
+    ):
+        path.write_text(text)
+        with pytest.raises(GenresError, match=why):
+            read_artists(table, path)
+    with pytest.raises(GenresError, match="there is no file"):
+        read_artists(table, tmp_path / "none.csv")
+
+
+def test_folds_keep_groups_whole_and_genres_spread() -> None:
+    genres = pd.Series(["a", "b"] * 50)
+    groups = [number // 4 for number in range(100)]
+    folds = assign_folds(genres, groups, n=5, seed=0)
+    assert set(folds) == set(range(5))
+    assert all(len({folds[row] for row in range(100) if groups[row] == group}) == 1 for group in groups)
+    assert set(assign_folds(pd.Series(["a", "b", "a"]), [0, 1, 2], n=5, seed=0)) == {0, 1}
+    with pytest.raises(GenresError, match="cannot be split"):
+        assign_folds(pd.Series(["a", "b"]), [0, 0], n=5, seed=0)
+
+
+def test_rows_that_are_linked_by_anything_are_together() -> None:
+    rows = pd.DataFrame({"song": ["a", "a", "b", "c"], "artist": [None, "x", "x", None]})
+    found = together(rows, ["song", "artist"])
+    assert found[0] == found[1] == found[2] != found[3]
+
+
+def test_the_pipelines_split_of_a_table_has_no_leak_and_no_test_without_a_reason(tmp_path: Path) -> None:
+    rows = frame(("ska", "dub"), n=60, name="{genre}_{number}.wav")
+    rows.loc[3, ["tempo", "mfcc1_var"]] = rows.loc[40, ["tempo", "mfcc1_var"]].to_numpy()
+    table = read(rows, tmp_path)
+    parts, said = pipeline_parts(table)
+    assert set(parts.dropna()) == {"train", "valid", "test"}
+    assert parts.isna().sum() == 1
+    assert "hash" in said[0] and "1 rows are left out" in said[1]
+    assert find_leaks(table.rows.assign(part=parts)[parts.notna()]) == []
+
+
+@pytest.mark.skipif(not GTZAN.exists(), reason="GTZAN's tables are not beside the checkout")
+def test_gtzans_table_lists_and_artists_fit() -> None:
+    table = read_feature_table(GTZAN / "features_30_sec_train_valid.csv")
+    assert (len(table.rows), len(table.columns), table.notices) == (640, 57, ())
+    parts, said = listed_parts(table, GTZAN)
+    assert parts.value_counts().to_dict() == {"train": 443, "valid": 197}
+    assert said == ["of the 290 tracks in test_filtered.txt the table lacks 290, the first being blues.00012"]
+    artists, said = read_artists(table, GTZAN / "artist_groups.csv")
+    assert said == [] and artists.notna().all()
+    kinds = [leak.kind for leak in find_leaks(table.rows.assign(part=parts, artist=artists))]
+    assert kinds == []

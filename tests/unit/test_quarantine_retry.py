@@ -1,0 +1,220 @@
+"""``genres quarantine``: which refused clips are chosen and sent again, and one line for each that cannot be."""
+
+import json
+import sys
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import kafka
+import pytest
+from kafka.errors import KafkaTimeoutError
+
+from genres.audio import gate
+from genres.audio.feature_sets import feature_set_named
+from genres.errors import GenresError
+from genres.settings import Settings
+from genres.store.database import Database
+from genres.store.ledger import Dataset, register_dataset
+from genres.store.stream_ledger import results
+from genres.store.stream_ledger.commits import QuarantinedClip, quarantine_clip
+from genres_cli.main import main
+from streaming_sensors import quarantine_retry
+from streaming_sensors.envelope import ClipMessage, decode
+from streaming_sensors.quarantine_retry import judged_by_older, send_again
+from tests.stream_rig import sha256_of, wav
+
+NOW = datetime(2026, 1, 2, tzinfo=UTC)
+CLIP, OTHER = wav([0.1] * 3000), wav([0.2] * 3000)
+
+
+class Topics:
+    """What stands for Kafka: the messages that each topic was sent."""
+
+    def __init__(self) -> None:
+        self.sent: list[tuple[str, ClipMessage]] = []
+        self.error: Exception | None = None
+
+    def producer(self, **_: Any) -> "Topics":
+        return self
+
+    def send(self, topic: str, *, key: bytes, value: bytes, headers: Any) -> Any:
+        def get(timeout: float) -> None:
+            if self.error:
+                raise self.error
+            self.sent.append((topic, decode(key, value, headers)))
+
+        return SimpleNamespace(get=get)
+
+    def close(self, timeout: float) -> None:
+        pass
+
+
+@pytest.fixture
+def topics(monkeypatch: pytest.MonkeyPatch) -> Topics:
+    topics = Topics()
+    monkeypatch.setattr(kafka, "KafkaProducer", topics.producer)
+    monkeypatch.setattr(quarantine_retry, "topic_state", lambda *_: None)
+    return topics
+
+
+@pytest.fixture
+def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    """Settings of two streams, and of addresses where nothing listens."""
+    radio = [{"name": "radio", "topic": "radio", "watch_folder": str(tmp_path / "radio"), "dataset": "radio"}]
+    variables = {
+        "STATE_DIR": tmp_path / "state",
+        "DATABASE_URL": f"sqlite:///{tmp_path / 'genres.db'}",
+        "WATCH_FOLDER": tmp_path / "drop",
+        "DATASET": "mine",
+        "MORE_STREAMS": json.dumps(radio),
+        "PORT_BASE": "64000",
+    }
+    for name, value in variables.items():
+        monkeypatch.setenv(f"GENRES_{name}", str(value))
+    settings = Settings()
+    database = Database(settings.database)
+    database.migrate()
+    for dataset in ("mine", "radio"):
+        register_dataset(database, Dataset(dataset, tmp_path / dataset, is_synthetic=False, feature_set="gtzan57"))
+    return settings
+
+
+def refuse(settings: Settings, data: bytes, name: str, *, now: datetime = NOW, **other: Any) -> str:
+    """Quarantine a clip; what the producer refuses lies in ``error/``."""
+    about = {"stage": "producer", "reason": "not audio", "judged_by": "gate1", "topic": settings.topic, **other}
+    row = QuarantinedClip(sha256=sha256_of(data), file_name=name, suffix=Path(name).suffix, **about)
+    assert quarantine_clip(Database(settings.database), row, now=now)
+    return row.sha256
+
+
+def set_aside(folder: Path, name: str, data: bytes) -> None:
+    path = folder / "error" / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(data)
+
+
+@pytest.fixture
+def genres(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
+    """Run the command; return its exit code and what it printed on either stream."""
+
+    def run(*arguments: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["genres", *arguments])
+        with pytest.raises(SystemExit) as end:
+            main()
+            sys.exit(0)
+        printed = capsys.readouterr()
+        return int(end.value.code or 0), printed.out, printed.err
+
+    return run
+
+
+def open_rows(settings: Settings) -> list[dict[str, Any]]:
+    return results.quarantine(Database(settings.database))
+
+
+def test_what_the_producer_set_aside_goes_to_its_own_topic_with_its_genre(settings: Settings, topics: Topics) -> None:
+    for topic, folder in ((settings.topic, "drop"), ("radio", "radio")):
+        refuse(settings, CLIP, "x.mp3", topic=topic, genre="rock")
+        set_aside(settings.watch_folder.parent / folder, "another.MP3", OTHER)
+        set_aside(settings.watch_folder.parent / folder, "x.1.mp3", CLIP)
+    done = send_again(settings, open_rows(settings))
+    assert (done.sent, done.left) == (2, [])
+    assert {topic for topic, _ in topics.sent} == {settings.topic, "radio"}
+    for _, message in topics.sent:
+        assert (message.data, message.suffix, message.file_name, message.genre) == (CLIP, ".mp3", "x.mp3", "rock")
+    assert len(open_rows(settings)) == 2, "the stream closes them, not the sending"
+
+
+def test_what_cannot_be_sent_is_a_line_each(
+    settings: Settings, topics: Topics, genres: Callable[..., tuple[int, str, str]]
+) -> None:
+    refuse(settings, b"gone", "gone\n[bold].wav")
+    refuse(settings, b"not kept", "not kept.wav", stage="stream")
+    refuse(settings, b"foreign", "foreign.wav", topic="of nobody")
+    code, out, err = genres("quarantine", "retry", "--reason", "audio")
+    assert code == 1
+    assert len(out.splitlines()) == 3
+    assert "[bold]" in out and "/error: drop the file again" in out
+    assert "not kept.wav" in out and "its bytes are not on HDFS: drop the file again" in out
+    assert "no stream has its topic 'of nobody': add it to GENRES_MORE_STREAMS" in out
+    assert err == "genres: none of 3 refused clips can be sent again\n"
+    assert not topics.sent
+
+
+def test_clips_are_chosen_by_hash_reason_and_time(
+    settings: Settings, topics: Topics, genres: Callable[..., tuple[int, str, str]]
+) -> None:
+    for number, (reason, now) in enumerate([("cut", NOW), ("not audio", NOW), ("not audio", NOW + timedelta(days=2))]):
+        data = wav([number / 10] * 3000)
+        refuse(settings, data, f"{number}.wav", reason=reason, now=now)
+        set_aside(settings.watch_folder, f"{number}.wav", data)
+
+    def chosen(*arguments: str) -> list[str]:
+        topics.sent.clear()
+        code, out, _ = genres("quarantine", "retry", *arguments)
+        assert code == 0 and f"{len(topics.sent)} of {len(topics.sent)} refused clips are sent again" in out
+        return sorted(message.file_name for _, message in topics.sent)
+
+    assert chosen("--reason", "not audio") == ["1.wav", "2.wav"]
+    assert chosen("--reason", "not audio", "--since", "2026-01-03") == ["2.wav"]
+    assert chosen(sha256_of(wav([0.1] * 3000))[:10]) == ["1.wav"]
+    for arguments, line in (
+        (["abcdef0"], "no such refused clip: abcdef0"),
+        (["--since", "2027-01-01"], "no refused clip is like that"),
+        ([], "say which clips"),
+        ([""], "say which clips"),
+    ):
+        code, out, err = genres("quarantine", "retry", *arguments)
+        assert (code, out, len(err.splitlines())) == (1, "", 1) and line in err
+
+
+def test_only_what_an_older_version_judged(settings: Settings) -> None:
+    present = f"{gate.VERSION}+{feature_set_named('gtzan57').feature_version}"
+    for number, (stage, judged_by, topic) in enumerate(
+        [
+            ("producer", gate.VERSION, settings.topic),
+            ("producer", "gate1", settings.topic),
+            ("stream", present, "radio"),
+            ("stream", f"{gate.VERSION}+gtzan57-0", "radio"),
+            ("stream", "", settings.topic),
+        ]
+    ):
+        refuse(settings, bytes([number]), f"{number}.wav", stage=stage, judged_by=judged_by, topic=topic)
+    older = judged_by_older(settings, Database(settings.database), open_rows(settings))
+    assert sorted(row["file_name"] for row in older) == ["1.wav", "3.wav", "4.wav"]
+
+
+@pytest.mark.parametrize("stage", ["producer", "stream"])
+def test_an_outage_is_one_line(settings: Settings, genres: Callable[..., tuple[int, str, str]], stage: str) -> None:
+    """Nothing listens where Kafka and HDFS should be."""
+    refuse(settings, CLIP, "x.wav", stage=stage, kept_path="/genres/stream/quarantine/x" if stage == "stream" else None)
+    set_aside(settings.watch_folder, "x.wav", CLIP)
+    code, out, err = genres("quarantine", "retry", "--reason", "not audio")
+    assert (code, out, len(err.splitlines())) == (1, "", 1)
+    assert ("HDFS" if stage == "stream" else "Kafka") in err
+
+
+def test_a_broker_that_does_not_take_the_clips_is_one_line(settings: Settings, topics: Topics) -> None:
+    refuse(settings, CLIP, "x.wav")
+    set_aside(settings.watch_folder, "x.wav", CLIP)
+    topics.error = KafkaTimeoutError("no answer")
+    with pytest.raises(GenresError, match=r"does not take the clips \(KafkaTimeoutError\): is it up\?"):
+        send_again(settings, open_rows(settings))
+
+
+def test_closed_refusals_are_listed_only_as_history(
+    settings: Settings, genres: Callable[..., tuple[int, str, str]]
+) -> None:
+    refuse(settings, CLIP, "x.wav", reason="by the old gate")
+    refuse(settings, CLIP, "x.wav", reason="by the new gate", judged_by="gate2")
+
+    def listed(*arguments: str) -> list[str]:
+        code, out, _ = genres("quarantine", "list", "--json", *arguments)
+        assert code == 0
+        return [row["reason"] for row in json.loads(out)]
+
+    assert listed() == ["by the new gate"]
+    assert sorted(listed("--history")) == ["by the new gate", "by the old gate"]
