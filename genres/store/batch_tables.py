@@ -98,7 +98,8 @@ class BatchTables:
                 return accepted.iloc[:0]
             stored = self.lake.read_table(paths, columns=wanted).to_pandas().drop_duplicates(key)
             # What two sets share has the same values in both, or is about the one that stands first.
-            joined = stored.merge(joined.drop(columns=stored.columns.difference(key), errors="ignore"), on=key)
+            there = joined.columns.difference(key)
+            joined = stored.drop(columns=there, errors="ignore").merge(joined, on=key)
         if "feature_version" in joined:
             joined["feature_version"] = feature_version
         return joined.sort_values("track_id", ignore_index=True)
