@@ -158,7 +158,7 @@ class Settings(BaseSettings):
     classifiers: str = Field(
         "",
         pattern=r"^(\w+(,\w+)*)?$",
-        description="Candidates to train, separated by commas; empty: the six that are worth it.",
+        description="Candidates to train, separated by commas; empty: three that are worth it.",
     )
 
     topic: str = Field("audio_clips", pattern=_TOPIC, description="Kafka topic of the default stream's clips.")

@@ -87,7 +87,7 @@ def dataset_id_is_known(demo: subprocess.CompletedProcess[str]) -> Iterator[None
 def test_demo_says_what_it_found(demo: subprocess.CompletedProcess[str]) -> None:
     for said in (
         "batch_predictions",
-        "FourierLogisticRegression",
+        "WhitenedLogisticRegression",
         "champion:",
         "notes.wav",
         "Spark UI",
