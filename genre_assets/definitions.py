@@ -9,6 +9,12 @@ from genre_assets.evaluation_figures import evaluation_figures
 from genre_assets.feature_figures import feature_figures
 from genre_assets.genre_classifiers import genre_classifiers
 from genre_assets.raw_audio import raw_audio
+from genre_assets.retraining import (
+    build_drift_sensor,
+    build_retraining_sensor,
+    build_weekly_schedule,
+    with_retraining,
+)
 from genre_assets.track_split import track_split
 from genres.settings import Settings
 from genres_dagster.partitions import DATASETS
@@ -42,15 +48,16 @@ def build_defs(*, settings: Settings) -> dg.Definitions:
     settings
         Addresses, paths and limits of everything that the assets touch.
     """
+    whole = dg.define_asset_job(
+        "batch_pipeline",
+        selection=dg.AssetSelection.assets(*ASSETS),
+        partitions_def=DATASETS,
+        description="The whole batch half for one dataset.",
+    )
     return dg.Definitions(
-        assets=ASSETS,
+        assets=with_retraining(ASSETS, settings),
         jobs=[
-            dg.define_asset_job(
-                "batch_pipeline",
-                selection=dg.AssetSelection.assets(*ASSETS),
-                partitions_def=DATASETS,
-                description="The whole batch half for one dataset.",
-            ),
+            whole,
             dg.define_asset_job(
                 "load_dataset",
                 selection=dg.AssetSelection.assets(raw_audio),
@@ -58,14 +65,17 @@ def build_defs(*, settings: Settings) -> dg.Definitions:
                 description="Only bring a dataset's clips to HDFS.",
             ),
         ],
+        schedules=[build_weekly_schedule(whole)],
         sensors=[
+            build_retraining_sensor(),
+            build_drift_sensor(whole),
             dg.AutomationConditionSensorDefinition(
                 "figures_follow",
                 target=dg.AssetSelection.assets(feature_figures, evaluation_figures),
                 default_status=dg.DefaultSensorStatus.RUNNING,
                 minimum_interval_seconds=60,
                 description="Draws figures again when what they show was materialized without them.",
-            )
+            ),
         ],
         resources=resources(settings),
         # Each step is a process, so that one which crashes is one step. Forking from a server that has imported what

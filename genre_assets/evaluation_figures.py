@@ -30,6 +30,10 @@ def evaluation_figures(
     context: dg.AssetExecutionContext, database: dg.ResourceParam[Database], mlflow: MlflowResource
 ) -> dg.MaterializeResult:
     """Draw the figures from the newest finished training and log them to its MLflow run."""
+    import numpy as np
+
+    from spark.evaluation import metrics as evaluated
+
     database.check_migrated()
     dataset = ledger.registered_dataset(database, context.partition_key)
     registry = mlflow.open()
@@ -38,11 +42,14 @@ def evaluation_figures(
     confusions = {run.info.run_name: registry.read_json(run, "confusion_test.json") for run in runs}
     genres = next(iter(confusions.values()))["genres"]
     metrics = {run.info.run_name: run.data.metrics for run in runs}
+    by_genre = {
+        name: evaluated(np.array(counts["confusion"]), genres, part="test") for name, counts in confusions.items()
+    }
     data = provenance(dataset)
     figures = {
         "models": model_comparison(metrics, parent.data.metrics, data=data),
         "confusion_test": confusion_matrices(confusions, data=data),
-        "f1_by_genre": f1_by_genre(metrics, genres, data=data),
+        "f1_by_genre": f1_by_genre(by_genre, genres, data=data),
     }
     for name, figure in figures.items():
         registry.client.log_figure(parent.info.run_id, figure, f"{name}.png")

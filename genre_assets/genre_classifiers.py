@@ -4,14 +4,15 @@ import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import dagster as dg
 
+from genre_assets.run_page import GENRE_TABLE, genre_table, headline
 from genre_assets.training_config import TrainingConfig
+from genre_assets.training_tracks import dataset_fingerprint
 from genres.audio.feature_set import AnyFeatureSet
 from genres.audio.feature_sets import feature_sets_named, training_sets
-from genres.datasets.split import fingerprint as split_fingerprint
 from genres.settings import Settings
 from genres.store import ledger
 from genres.store.batch_tables import BatchTables
@@ -89,6 +90,12 @@ def genre_classifiers(
         "dagster_run_id": context.run_id,
         "mlflow.note.content": f"[Dagster run]({settings.dagster_url}/runs/{context.run_id}), {provenance(dataset)}",
     }
+    logged: dict[str, Any] = {
+        "dataset": dataset.dataset,
+        "fingerprint": datas[0].fingerprint,
+        "uri": tables.lake.uri(tables.lake.path(dataset.dataset, "audio_features")),
+        "tracks": {part: int(count.sum()) for part, count in datas[0].counts.items()},
+    }
     rows = []
     with (
         registry.run(
@@ -96,7 +103,7 @@ def genre_classifiers(
         ) as parent,
         ThreadPoolExecutor(_AT_A_TIME) as pool,
     ):
-        registry.client.log_batch(parent.info.run_id, metrics=_as_metrics(baseline))
+        registry.log_dataset(parent, columns=every_set.columns, **logged)
 
         def train(training: tuple[Candidate, TrainingData]) -> tuple[str, dict[str, float], float, str]:
             candidate, data = training
@@ -105,6 +112,7 @@ def genre_classifiers(
             name = candidate.name if len(datas) == 1 else f"{candidate.name} on {data.feature_set.name}"
             own_tags = {**tags, "feature_version": data.feature_set.feature_version}
             with registry.run(dataset.dataset, run_name=name, stage="candidate", tags=own_tags, parent=parent) as child:
+                registry.log_dataset(child, columns=data.feature_set.columns, **logged)
                 path = tables.candidate_path(parent.info.run_id, child.info.run_id)
                 scores = _train(candidate, data, tables, registry, path)
             return name, scores, time.monotonic() - started, mlflow.run_url(child)
@@ -118,6 +126,8 @@ def genre_classifiers(
                 f"accuracy {scores['valid_accuracy']:.3f}, {took:.1f} s"
             )
             rows.append(row)
+        registry.show_best(parent, metrics=headline(rows[0][1]))
+        registry.client.log_batch(parent.info.run_id, metrics=_as_metrics(baseline))
     return dg.MaterializeResult(
         metadata={
             "data": provenance(dataset),
@@ -159,8 +169,7 @@ def _training_data(
     counts = {part: np.zeros(len(genres), dtype=np.int64) for part in ("train", *PARTS)}
     for row in indexed.groupBy("part", "genre").count().collect():
         counts[row["part"]][genres.index(row["genre"])] = row["count"]
-    split = split_fingerprint(tables.split())
-    fingerprint = ledger.fingerprint([split, every_set.feature_version])
+    fingerprint = dataset_fingerprint(tables.split(), every_set.feature_version)
     return TrainingData(prepared, genres, feature_set, fingerprint, counts)
 
 
@@ -212,7 +221,8 @@ def _train(
         }
         mlflow.log_dict({"genres": data.genres, "confusion": confusion.tolist()}, f"confusion_{part}.json")
         mlflow.log_figure(_confusion_figure(candidate.name, part, confusion, data.genres), f"confusion_{part}.png")
-    mlflow.log_metrics(scores)
+    mlflow.log_metrics(headline(scores))
+    mlflow.log_table(genre_table(confusions, data.genres), GENRE_TABLE)
     attempt = tables.candidate_attempt()
     model.write().save(tables.lake.uri(attempt))
     tables.lake.files.rename(attempt, path)

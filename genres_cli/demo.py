@@ -103,7 +103,7 @@ def run_demo(console: Console, *, streams: bool) -> bool:
         f"memory: stack at rest {at_rest / 2**30:.2f} GiB, highest while the pipeline ran {peak[0] / 2**30:.2f} GiB"
     )
     console.print(f"the whole demo took {time.monotonic() - started:.1f} s")
-    _print_addresses(console, settings)
+    _print_addresses(console, settings, dataset.dataset)
     return has_champion
 
 
@@ -277,11 +277,14 @@ def _print_champion(console: Console, settings: Settings, dataset: "Dataset") ->
     return True
 
 
-def _print_addresses(console: Console, settings: Settings) -> None:
+def _print_addresses(console: Console, settings: Settings, dataset: str = "") -> None:
+    """Say where to look; MLflow's own page of a dataset that was trained on just now."""
+    from genres.store.model_registry import ModelRegistry
+
     ports = settings.ports
     addresses = {
         "Dagster (after `make ui`)": settings.dagster_url,
-        "MLflow": settings.tracking_uri,
+        "MLflow": ModelRegistry(settings.tracking_uri).page(dataset) if dataset else settings.tracking_uri,
         "Spark UI": f"http://127.0.0.1:{ports.spark_ui}" if "spark" in settings.embedded else settings.remote,
     }
     table = Table("where to look", "address")

@@ -348,6 +348,60 @@ def _refused(
     return rows
 
 
+_why = click.option("--why", default="", help="Why, for the record.")
+
+
+@app.group(cls=_InOrder, invoke_without_command=True)
+@_dataset
+@_as_json
+@click.pass_context
+def models(context: click.Context, dataset: str, as_json: bool) -> None:
+    """List a dataset's models, or change its champion."""
+    if context.invoked_subcommand is not None:
+        return
+    from genres.settings import Settings
+    from genres_cli.champions import open_champions
+    from genres_cli.report import models_table
+
+    rows = open_champions(Settings(), dataset).rows()
+    if as_json:
+        _print_json(rows)
+    else:
+        _console().print(models_table(rows))
+
+
+@models.command("promote")
+@click.argument("version", type=int)
+@_dataset
+@_why
+def models_promote(version: int, dataset: str, why: str) -> None:
+    """Make a version the champion. Who, when and why is recorded."""
+    _change_champion(dataset, "promote", version, why)
+
+
+@models.command("rollback")
+@click.argument("version", type=int, required=False)
+@_dataset
+@_why
+def models_rollback(version: int | None, dataset: str, why: str) -> None:
+    """Make the champion of before the champion again.
+
+    VERSION is one that was champion; by default the last one before the present one.
+    """
+    _change_champion(dataset, "rollback", version, why)
+
+
+def _change_champion(dataset: str, action: str, version: int | None, why: str) -> None:
+    from genres.settings import Settings
+    from genres_cli import champions
+
+    settings = Settings()
+    opened = champions.open_champions(settings, dataset)
+    change = getattr(opened, action)(version, why=why)
+    champions.tell_dagster(settings, change)
+    _console().print(champions.in_words(change), markup=False, highlight=False, soft_wrap=True)
+
+
 @app.command()
 def ui() -> None:
     """Open Dagster on the stack; Ctrl-C closes it, the stack stays."""

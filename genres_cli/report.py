@@ -125,6 +125,34 @@ def predictions_table(rows: list[dict[str, Any]], *, name: str) -> Table:
     return table
 
 
+def models_table(rows: list[dict[str, Any]]) -> Table:
+    """Lay out the versions of a dataset's model, each figure with the number of tracks that it is of."""
+    name = rows[0]["model_name"] if rows else "no model is registered yet"
+    columns = ("version", "alias", "classifier", "valid macro-F1", "valid ECE", "test macro-F1", "test accuracy")
+    table = Table(*columns, "registered", "champion since", "why", title=name)
+    for row in rows:
+        since = row["champion_since"]
+        table.add_row(
+            str(row["version"]),
+            row["alias"],
+            row["classifier"],
+            _figure(row["valid_macro_f1"], row["valid_tracks"]),
+            _figure(row["valid_ece"], row["valid_tracks"]),
+            _figure(row["test_macro_f1"], row["test_tracks"]),
+            _figure(row["test_accuracy"], row["test_tracks"]),
+            f"{row['registered_at']:%Y-%m-%d %H:%M}",
+            f"{since:%Y-%m-%d %H:%M} by {row['changed_by']}" if since else "",
+            escape(row["why"]),
+        )
+    return table
+
+
+def _figure(value: float | None, tracks: int | None) -> str:
+    if value is None:
+        return ""
+    return f"{value:.3f} (n={'?' if tracks is None else tracks})"
+
+
 def quarantine_table(rows: list[dict[str, Any]]) -> Table:
     """Lay out refused clips of the stream."""
     table = Table("sha256", "file", "reason", "refused", "topic", "by", "kept", title=f"{len(rows)} refused clips")

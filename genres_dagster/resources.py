@@ -19,7 +19,7 @@ from genres.addresses import bypass_proxies
 from genres.settings import Settings
 from genres.store.database import Database
 from genres.store.lake import Lake
-from genres.store.model_registry import ModelRegistry
+from genres.store.model_registry import MODEL_TRAINING, ModelRegistry
 from spark.session import open_session, session_config
 
 if TYPE_CHECKING:
@@ -52,7 +52,8 @@ class MlflowResource(dg.ConfigurableResource[ModelRegistry]):
 
     def run_url(self, run: "Run") -> str:
         """Address of a run's page."""
-        return f"{self.tracking_uri}/#/experiments/{run.info.experiment_id}/runs/{run.info.run_id}"
+        place = f"experiments/{run.info.experiment_id}/runs/{run.info.run_id}"
+        return f"{self.tracking_uri}/#/{place}?{MODEL_TRAINING}"
 
 
 class SparkResource(LazyPySparkResource):

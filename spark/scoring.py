@@ -5,9 +5,9 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, cast
 
 from genres.audio.feature_sets import feature_set_of
-from genres.errors import GenresError
 from genres.store.lake import Lake
 from genres.store.ledger import Dataset
+from genres.store.model_directory import require_intact
 from genres.store.model_facts import RegisteredModel
 from spark.classifiers import probabilities
 
@@ -36,7 +36,8 @@ class Scorer:
     Raises
     ------
     GenresError
-        If the model reads features that this code does not compute, or its directory is gone.
+        If the model reads features that this code does not compute, or its directory is not the one that was
+        registered (`genres.store.model_directory.UnusableModelError`).
     """
 
     def __init__(self, model: RegisteredModel, *, trained_on: Dataset, lake: Lake) -> None:
@@ -44,12 +45,7 @@ class Scorer:
         self.trained_on = trained_on
         self.feature_set = feature_set_of(model.feature_version)
         """The features that it reads."""
-        # Spark's own word for it is a path that some file of the model was not found at.
-        if not lake.files.isdir(model.spark_model_path):
-            raise GenresError(
-                f"the directory of {model.name} version {model.version}, {lake.uri(model.spark_model_path)}, is gone; "
-                "point the champion at another version, or materialize genre_classifiers and champion_model"
-            )
+        require_intact(model, lake)
         # JSON and Parquet, no pickle.
         self._pipeline: PipelineModel = _load(lake.uri(model.spark_model_path))
         self.genres: list[str] = list(cast("IndexToString", self._pipeline.stages[-1]).getLabels())

@@ -16,6 +16,7 @@ from genres.audio.feature_sets import feature_set_of, feature_sets_named
 from genres.errors import GenresError, last_words
 from genres.settings import Settings
 from genres.store import ledger
+from genres.store.champions import newest_change
 from genres.store.database import Database
 from genres.store.lake import Lake
 from genres.store.ledger import Dataset
@@ -57,6 +58,7 @@ class _Begun(NamedTuple):
 
     key: PartitionKey
     selected: Collection[dg.AssetKey]
+    champion: RegisteredModel | None
     feature_set: AnyFeatureSet
     features: Future[StoredFeatures]
 
@@ -95,6 +97,7 @@ class StreamRun:
         self._mlflow = mlflow
         self._spark = spark_stream
         self._champion: RegisteredModel | None = None
+        self._champion_change = 0
         self._scorer: Scorer | None = None
         self._work = RangeWork(settings, lake, database)
         # The model stays in the run's thread: Connect's MLlib knows the session by the thread that opened it.
@@ -234,11 +237,12 @@ class StreamRun:
         """
         with self._ending(key):
             offset_range = ranges.begin_attempt(self.database, key, self.context.run_id, attempt=attempt)
-            if self.stream.predictions in selected and self._find_champion() is None:
+            champion = self._find_champion()
+            if self.stream.predictions in selected and champion is None:
                 raise NoChampionError(
                     f"{NO_CHAMPION} for dataset '{self._dataset_id}' yet: the clips wait until there is one"
                 )
-            feature_set = self._feature_set()
+            feature_set = self._feature_set(champion)
             path = offset_range.feature_path if offset_range.feature_version == feature_set.feature_version else None
             if self.stream.features in selected or path is None:
                 features = self._other.submit(
@@ -246,13 +250,13 @@ class StreamRun:
                 )
             else:
                 features = self._other.submit(self._work.read_features, path)
-            return _Begun(key, selected, feature_set, features)
+            return _Begun(key, selected, champion, feature_set, features)
 
     def _stored(self, begun: _Begun) -> StoredFeatures:
-        """Wait for a range's features, and load the run's model meanwhile."""
+        """Wait for a range's features, and load its champion meanwhile."""
         with self._ending(begun.key):
             if self.stream.predictions in begun.selected:
-                self._load_scorer()
+                self._load_scorer(begun.champion)
             return begun.features.result()
 
     def _finish(self, begun: _Begun, stored: StoredFeatures) -> Iterator[Output]:
@@ -271,7 +275,7 @@ class StreamRun:
                 }
                 yield Output(key, self.stream.features, metadata, f"{key}-{version}")
             if self.stream.predictions in selected:
-                yield self._predict(key, stored)
+                yield self._predict(begun, stored)
 
     @contextlib.contextmanager
     def _ending(self, key: PartitionKey) -> Iterator[None]:
@@ -295,9 +299,9 @@ class StreamRun:
         except GenresError as error:  # it must not hide why the attempt ended
             self.context.log.warning(f"{key}: the ledger does not take down why its attempt ended: {error}")
 
-    def _predict(self, key: PartitionKey, features: StoredFeatures) -> Output:
+    def _predict(self, begun: _Begun, features: StoredFeatures) -> Output:
         started = time.monotonic()
-        scorer = self._load_scorer()
+        key, scorer = begun.key, self._load_scorer(begun.champion)
         result = self._work.predict_and_commit(
             key, features, scorer, spark=self._session, run_id=self.context.run_id, token=self.token
         )
@@ -323,24 +327,31 @@ class StreamRun:
         return session
 
     def _find_champion(self) -> RegisteredModel | None:
-        """Resolve the champion, once for the run."""
-        if self._champion is None:
+        """Resolve the champion of the next range.
+
+        MLflow is asked once for the run and after each recorded change, not for each range: the database, without
+        which no range goes on anyway, says whether there was one.
+        """
+        change = newest_change(self.database, self._dataset_id)
+        if self._champion is None or change != self._champion_change:
             self._champion = self._mlflow.open().find_champion(self._dataset_id)
+            self._champion_change = change
         return self._champion
 
-    def _feature_set(self) -> AnyFeatureSet:
+    def _feature_set(self, champion: RegisteredModel | None) -> AnyFeatureSet:
         """Return the features that the champion reads or, without one, the dataset's models are trained on."""
-        champion = self._find_champion()
         return feature_set_of(champion.feature_version) if champion else feature_sets_named(self._dataset.feature_sets)
 
-    def _load_scorer(self) -> "Scorer":
-        """Load the run's champion, once."""
-        if self._scorer is None:
+    def _load_scorer(self, champion: RegisteredModel | None) -> "Scorer":
+        """Load a range's champion, unless the range before had the same."""
+        assert champion is not None  # noqa: S101 - without one the range was not begun
+        if self._scorer is None or self._scorer.model.version != champion.version:
             from spark.scoring import Scorer
 
-            champion = self._find_champion()
-            assert champion is not None  # noqa: S101 - `_begin` came before
             _ = self._session  # the model is loaded into it
+            if self._scorer is not None:
+                self._scorer.close()
+                self._scorer = None
             self._scorer = Scorer(champion, trained_on=self._dataset, lake=self.lake)
             self.context.log.info(f"{champion.name} version {champion.version} is loaded")
         return self._scorer

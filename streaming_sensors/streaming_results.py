@@ -7,19 +7,18 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
-from genres.audio.feature_set import AnyFeatureSet
-from genres.audio.feature_sets import feature_set_of
 from genres.errors import GenresError
 from genres.settings import Settings
 from genres.store import ledger
 from genres.store.batch_tables import BatchTables
 from genres.store.database import Database
 from genres.store.lake import Lake
-from genres.store.stream_ledger import leases, ranges, results
+from genres.store.stream_ledger import leases, results
 from genres_dagster.checks import check, check_label_set, check_spec
 from genres_dagster.figures import figure_metadata, new_figure
 from genres_dagster.partitions import OWNERS, provenance
 from genres_dagster.resources import LakeResource
+from streaming_sensors.drift import drift_checks
 from streaming_sensors.stream import Stream
 
 if TYPE_CHECKING:
@@ -29,10 +28,6 @@ if TYPE_CHECKING:
 
 _SHOWN_CLIPS = 2000
 _SHOWN_REFUSALS = 50
-_SHIFT = 1.0
-"""A feature has drifted when its mean moved by more than this many standard deviations of the training set."""
-_MOST_DRIFTED = 0.25
-_RECENT_RANGES = 50
 _EVERY_S = 30
 _EVERY_S_WHILE_DRAINING = 120
 """Figures are drawn more rarely while a run works on clips, whose cores they would take."""
@@ -54,6 +49,7 @@ def build_streaming_results(stream: Stream) -> dg.AssetsDefinition:
         check_specs=[
             check_spec(asset, "label_set", "The models' genres are those of the datasets; no other is predicted."),
             check_spec(asset, "feature_drift", "At most a quarter of the features have drifted from the training set."),
+            check_spec(asset, "prediction_drift", "The genres are predicted about as often as for the dataset itself."),
             check_spec(asset, "batch_checks", "Each range had, when it was committed, a row for every confirmed clip."),
         ],
     )
@@ -164,15 +160,6 @@ def results_figure(table: "pd.DataFrame", *, data: str) -> "Figure":
     return figure
 
 
-def feature_shifts(stream: "pd.DataFrame", training: "pd.DataFrame", columns: Sequence[str]) -> "pd.Series":
-    """How far each column's mean has moved, in standard deviations of the training set."""
-    import numpy as np
-
-    wanted = list(columns)
-    spread = training[wanted].std().replace(0, np.nan)
-    return ((stream[wanted].mean() - training[wanted].mean()) / spread).abs().fillna(0)
-
-
 def _refused(rows: Sequence[dict[str, Any]]) -> dict[str, str]:
     """Return the newest refused clips that nobody has accepted or judged again since, with their reasons."""
     return {f"{row['file_name']} ({row['sha256'][:12]})": row["reason"] for row in rows[: -_SHOWN_REFUSALS - 1 : -1]}
@@ -182,8 +169,7 @@ def _checks(
     table: "pd.DataFrame", stream: Stream, settings: Settings, database: Database, lake: Lake
 ) -> Iterator[dg.AssetCheckResult]:
     yield _labels(table, database, lake)
-    feature_set = feature_set_of(table["feature_version"].iloc[-1])
-    yield _drift(feature_set, stream, settings, database, lake)
+    yield from drift_checks(table, stream, database, lake, dataset=stream.dataset(settings, database))
     failed = results.checks(database, topic=stream.topic, failed_only=True)
     yield check(
         "batch_checks",
@@ -204,36 +190,4 @@ def _labels(table: "pd.DataFrame", database: Database, lake: Lake) -> dg.AssetCh
         predicted=set(rows["predicted_genre"]),
         known_to_model=set(rows["probabilities"].iloc[-1]),
         in_dataset=set(BatchTables(lake, database, dataset).accepted()["genre"]),
-    )
-
-
-def _drift(
-    feature_set: AnyFeatureSet, stream: Stream, settings: Settings, database: Database, lake: Lake
-) -> dg.AssetCheckResult:
-    """Compare the features that the model of the newest prediction reads with those that it was trained on."""
-    import pandas as pd
-
-    committed = ranges.history(database, stream.topic, states={"committed"}, newest=_RECENT_RANGES)
-    version = feature_set.feature_version
-    paths = [found.feature_path for found in committed if found.feature_path and found.feature_version == version]
-    training = BatchTables(lake, database, stream.dataset(settings, database)).features(version)
-    arrived = lake.read_table(paths).to_pandas() if paths else pd.DataFrame(columns=["reason"])
-    arrived = arrived[arrived["reason"].isna()]
-    if arrived.empty or training.empty:
-        return check(
-            "feature_drift",
-            False,
-            expected=f"features {version} of arrived clips and of the training set",
-            actual=f"{len(arrived)} clips of the newest {_RECENT_RANGES} ranges have some, {len(training)} tracks do",
-            warn=True,
-        )
-    shifts = feature_shifts(arrived, training, feature_set.columns)
-    drifted = shifts[shifts > _SHIFT].sort_values(ascending=False)
-    return check(
-        "feature_drift",
-        len(drifted) <= _MOST_DRIFTED * len(shifts),
-        expected=f"at most {_MOST_DRIFTED:.0%} of the means moved by more than {_SHIFT:g} standard deviations",
-        actual=f"{len(drifted)} of {len(shifts)} did, over {len(arrived)} clips",
-        warn=True,
-        drifted=dg.MetadataValue.json({str(name): round(float(shift), 2) for name, shift in drifted.items()}),
     )

@@ -168,6 +168,16 @@ def published(database: Database, dataset: str, table_name: str) -> list[Commit]
         return [Commit(*row) for row in rows]
 
 
+def latest_until(database: Database, dataset: str, table_name: str, moment: datetime) -> Commit | None:
+    """Return the version of a table that was the newest one at a moment; None if there was none yet."""
+    table = tables.LAKE_COMMITS
+    chosen = (table.c.dataset == dataset) & (table.c.table_name == table_name) & (table.c.committed_at <= moment)
+    query = sa.select(*(table.c[name] for name in Commit._fields)).where(chosen).order_by(table.c.commit_id.desc())
+    with database.reading() as connection:
+        row = connection.execute(query.limit(1)).one_or_none()
+    return Commit(*row) if row else None
+
+
 def latest(database: Database, dataset: str, table_name: str) -> Commit:
     """The newest published version of a table.
 

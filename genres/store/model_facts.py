@@ -29,6 +29,16 @@ class ModelFacts(BaseModel):
     fingerprint: str
     """Fingerprint of the features and the split that it was trained and judged on."""
     valid_macro_f1: float
+    valid_tracks: int | None = None
+    """How many validation tracks the figure is of. This and the figures below lack in versions of before them."""
+    valid_ece: float | None = None
+    """Expected calibration error on the validation tracks."""
+    test_macro_f1: float | None = None
+    test_accuracy: float | None = None
+    test_tracks: int | None = None
+    """How many test tracks the two figures are of."""
+    split_path: str = ""
+    """The split whose training part it was trained on, a Parquet file in the lake; empty if nobody knows it."""
     spark_model_uri: str = ""
     """The directory's full address, for people."""
     data: str = ""
@@ -38,8 +48,8 @@ class ModelFacts(BaseModel):
     dagster_run_id: str = ""
 
     def to_tags(self) -> dict[str, str]:
-        """Return the facts as MLflow's tags."""
-        values = {name: getattr(self, name) for name in ModelFacts.model_fields}
+        """Return the facts as MLflow's tags; what is not known has none."""
+        values = {name: getattr(self, name) for name in ModelFacts.model_fields if getattr(self, name) is not None}
         return {name: str(value).lower() if isinstance(value, bool) else str(value) for name, value in values.items()}
 
 

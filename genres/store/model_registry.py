@@ -1,8 +1,9 @@
 """The model registry: runs, registered models and the champion, as MLflow keeps them."""
 
-import hashlib
+import json
 import os
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
@@ -15,9 +16,27 @@ from genres.store.model_facts import ModelFacts, RegisteredModel
 if TYPE_CHECKING:
     from mlflow import ActiveRun
     from mlflow.entities import Run
+    from mlflow.entities.model_registry import ModelVersion
 
 _PATIENCE_S = 30.0
+LONGEST_DESCRIPTION = 5000
+"""Characters that MLflow's own tables have for the description of a version or of a registered model."""
 _MODEL = "model"
+_KIND, _MODELS = "mlflow.experimentKind", "custom_model_development"
+MODEL_TRAINING = "workflowType=machine_learning"
+"""What an address of MLflow's pages needs at its end: in a browser that was never told otherwise, MLflow 3.17 shows its
+side for language models whatever the experiment's kind is."""
+_DIGEST_CHARACTERS = 16
+"""Of the dataset's fingerprint, which MLflow has no room for as a whole."""
+_ABOUT_THE_MODEL = """Tells the genre of music by the feature columns of a clip; trained on the dataset `{dataset}`.
+
+- `champion`: the version that scores the dataset, its streams and `genres predict`. It became that by beating the one
+  before on tracks that neither was trained on, or by `genres models promote` and `rollback`.
+- `challenger`: the newest version that did not.
+
+Each version's description is its model card."""
+_MOST_VERSIONS = 1000
+"""Versions that are listed: MLflow answers no more at once than ten thousand."""
 
 
 class ModelRegistry:
@@ -47,6 +66,12 @@ class ModelRegistry:
         """Name of the dataset's experiment and of its registered model."""
         return f"genres-{dataset}"
 
+    def page(self, dataset: str) -> str:
+        """Address of the page with the dataset's runs."""
+        experiment = self.client.get_experiment_by_name(self.name_for(dataset))
+        place = f"experiments/{experiment.experiment_id}/runs" if experiment else "experiments"
+        return f"{self.tracking_uri}/#/{place}?{MODEL_TRAINING}"
+
     @contextmanager
     def run(
         self, dataset: str, *, run_name: str, stage: str, tags: dict[str, str], parent: "Run | None" = None
@@ -63,7 +88,10 @@ class ModelRegistry:
         import mlflow
 
         mlflow.set_tracking_uri(self.tracking_uri)
-        mlflow.set_experiment(self.name_for(dataset))
+        experiment = mlflow.set_experiment(self.name_for(dataset))
+        if experiment.tags.get(_KIND) != _MODELS:
+            # MLflow 3.17's pages follow the switch in the browser instead; those of other versions follow this.
+            self.client.set_experiment_tag(experiment.experiment_id, _KIND, _MODELS)
         labels = {"stage": stage, "dataset": dataset, **tags}
         parent_id = None if parent is None else parent.info.run_id
         nested = parent is not None  # also in the thread of its parent
@@ -78,6 +106,13 @@ class ModelRegistry:
         GenresError
             If there is none.
         """
+        found = self.find_latest_run(dataset, stage=stage)
+        if found is None:
+            raise GenresError(f"dataset '{dataset}' has no finished {stage} run in MLflow: materialize {stage} first")
+        return found
+
+    def find_latest_run(self, dataset: str, *, stage: str) -> "Run | None":
+        """Find the newest finished top-level run of a stage; None if there is none."""
         experiment = self.client.get_experiment_by_name(self.name_for(dataset))
         found = experiment and self.client.search_runs(
             [experiment.experiment_id],
@@ -85,9 +120,7 @@ class ModelRegistry:
             order_by=["attributes.start_time DESC"],
             max_results=1,
         )
-        if not found:
-            raise GenresError(f"dataset '{dataset}' has no finished {stage} run in MLflow: materialize {stage} first")
-        return found[0]
+        return found[0] if found else None
 
     def child_runs(self, parent: "Run") -> "list[Run]":
         """List the finished children of a run, the best validation macro-F1 first; of equals, the least log-loss."""
@@ -125,6 +158,54 @@ class ModelRegistry:
             pip_requirements=[f"pyspark=={version('pyspark')}"],
         )
 
+    def log_dataset(
+        self,
+        run: "Run",
+        *,
+        dataset: str,
+        fingerprint: str,
+        uri: str,
+        columns: Sequence[str],
+        tracks: Mapping[str, int],
+    ) -> None:
+        """Say what a run is trained on, as ``mlflow.log_input`` does, which wants the whole table for that.
+
+        Parameters
+        ----------
+        fingerprint
+            Of tracks, genres, parts and features.
+        uri
+            Where the features lie.
+        columns
+            The feature columns.
+        tracks
+            Number of tracks by part.
+        """
+        from mlflow.entities import Dataset, DatasetInput, InputTag
+        from mlflow.types import ColSpec, DataType, Schema
+
+        schema = Schema([ColSpec(DataType.string, "genre"), *(ColSpec(DataType.double, name) for name in columns)])
+        entity = Dataset(
+            name=dataset,
+            digest=fingerprint[:_DIGEST_CHARACTERS],
+            source_type="hdfs",
+            source=json.dumps({"uri": uri}),
+            schema=json.dumps({"mlflow_colspec": schema.to_dict()}),
+            profile=json.dumps({"num_rows": sum(tracks.values()), **tracks}),
+        )
+        used = DatasetInput(entity, [InputTag("mlflow.data.context", "training")])
+        self.client.log_inputs(run.info.run_id, [used])
+
+    def show_best(self, parent: "Run", *, metrics: Iterable[str]) -> None:
+        """Copy these of the best child's metrics to its parent, so that a list of trainings says what each came to."""
+        from mlflow.entities import Metric
+
+        best = self.child_runs(parent)[0]
+        now = int(time.time() * 1000)
+        shown = [Metric(name, best.data.metrics[name], now, 0) for name in metrics]
+        self.client.log_batch(parent.info.run_id, metrics=shown)
+        self.client.set_tag(parent.info.run_id, "best_classifier", best.info.run_name)
+
     def read_json(self, run: "Run", artifact_path: str) -> Any:
         """Read a JSON artifact of a run."""
         from mlflow.artifacts import load_dict
@@ -136,16 +217,68 @@ class ModelRegistry:
         import mlflow
 
         mlflow.set_tracking_uri(self.tracking_uri)
-        return int(mlflow.register_model(f"runs:/{run.info.run_id}/{_MODEL}", self.name_for(dataset)).version)
+        name = self.name_for(dataset)
+        version = int(mlflow.register_model(f"runs:/{run.info.run_id}/{_MODEL}", name).version)
+        if not self.client.get_registered_model(name).description:  # else somebody may have written a better one
+            self.client.update_registered_model(name, description=_ABOUT_THE_MODEL.format(dataset=dataset))
+        return version
 
-    def describe_version(self, dataset: str, version: int, facts: ModelFacts) -> None:
-        """Set a version's facts."""
+    def describe_version(self, dataset: str, version: int, facts: ModelFacts, *, card: str = "") -> None:
+        """Set a version's facts and its description.
+
+        Parameters
+        ----------
+        card
+            The description, of no more than `LONGEST_DESCRIPTION` characters.
+        """
+        if card:
+            self.client.update_model_version(self.name_for(dataset), str(version), description=card)
         for key, value in facts.to_tags().items():
             self.client.set_model_version_tag(self.name_for(dataset), str(version), key, value)
 
     def set_alias(self, dataset: str, alias: str, version: int) -> None:
         """Point an alias (``champion``, ``challenger``) at a version."""
         self.client.set_registered_model_alias(self.name_for(dataset), alias, str(version))
+
+    def drop_alias(self, dataset: str, alias: str) -> None:
+        """Take an alias from whichever version has it."""
+        self.client.delete_registered_model_alias(self.name_for(dataset), alias)
+
+    def version(self, dataset: str, version: int) -> RegisteredModel:
+        """Look a version up.
+
+        Raises
+        ------
+        GenresError
+            If there is none of this number, or it lacks facts.
+        """
+        from mlflow.exceptions import RestException
+
+        try:
+            return RegisteredModel.of(self.client.get_model_version(self.name_for(dataset), str(version)))
+        except RestException as error:
+            if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+                raise
+            raise GenresError(
+                f"there is no version {version} of {self.name_for(dataset)}: `genres models` lists those that there are"
+            ) from error
+
+    def versions(self, dataset: str) -> "list[ModelVersion]":
+        """List the versions as MLflow keeps them, the newest first; their aliases are those of `aliases`."""
+        found = self.client.search_model_versions(f"name = '{self.name_for(dataset)}'", max_results=_MOST_VERSIONS)
+        return sorted(found, key=lambda version: -int(version.version))
+
+    def aliases(self, dataset: str) -> dict[str, int]:
+        """Return which version each alias points at; empty if no version was ever registered."""
+        from mlflow.exceptions import RestException
+
+        try:
+            aliases = self.client.get_registered_model(self.name_for(dataset)).aliases
+        except RestException as error:
+            if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+                raise
+            return {}
+        return {alias: int(version) for alias, version in aliases.items()}
 
     def find_aliased(self, dataset: str, alias: str) -> RegisteredModel | None:
         """Resolve an alias; None if it points at no version.
@@ -183,15 +316,6 @@ class ModelRegistry:
                 f"no champion model for dataset '{dataset}' yet: materialize champion_model, or run `genres demo`"
             )
         return found
-
-
-def directory_digest(folder: Path) -> str:
-    """SHA-256 over the names and contents of all files below a folder."""
-    digest = hashlib.sha256()
-    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
-        digest.update(path.relative_to(folder).as_posix().encode())
-        digest.update(hashlib.sha256(path.read_bytes()).digest())
-    return digest.hexdigest()
 
 
 def _wait_for_server(tracking_uri: str) -> None:

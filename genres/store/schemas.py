@@ -246,6 +246,23 @@ BATCH_PREDICTIONS = Table(
     ),
 )
 
+CHAMPION_CHANGES = Table(
+    "champion_changes",
+    "Who made which version the champion, when and why.",
+    (
+        Column("change_id", "int", "Grows with each change.", key=True),
+        _DATASET,
+        _MODEL_NAME,
+        replace(_MODEL_VERSION, description="The version that the alias champion points at since."),
+        Column("previous_version", "int", "The version that it pointed at before.", nullable=True),
+        Column("action", "string", "training, promote or rollback.", max_length=8),
+        Column("changed_by", "string", "The user and the host, or the asset."),
+        Column("why", "string", "The reason that was given, or the result of the comparison."),
+        _RUN_ID.as_nullable(),
+        Column("changed_at", "timestamp", "UTC."),
+    ),
+)
+
 SENT_FILES = Table(
     "sent_files",
     "The producer's memory: the watched files that the broker has confirmed.",

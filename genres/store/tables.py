@@ -61,6 +61,7 @@ LAKE_COMMITS = _table(
 )
 QUARANTINE = _table(schemas.QUARANTINE)
 BATCH_PREDICTIONS = _table(schemas.BATCH_PREDICTIONS)
+CHAMPION_CHANGES = _table(schemas.CHAMPION_CHANGES, sa.Index("ix_champion_changes_dataset", "dataset"))
 SENT_FILES = _table(
     schemas.SENT_FILES,
     sa.Index("ix_sent_files_path", "path"),

@@ -97,23 +97,30 @@ def test_a_clip_that_kills_its_worker_fails_no_batch(base: Settings) -> None:
     assert len(BatchTables(_lake(base), Database(base.database), DATASET).features(TREACHEROUS.feature_version)) == 18
 
 
-def test_a_champion_that_cannot_be_used_blames_nobody(settings: Settings) -> None:
-    """The alias points at a version that somebody made by hand; later it is put right."""
-    good = short_clips(3, seed=71)
+@pytest.mark.parametrize(
+    ("fact", "wrong", "told"),
+    [
+        ("spark_model_path", "/genres/nowhere", "/genres/nowhere, is gone"),
+        ("spark_model_digest", "0" * 64, "is not what was registered: its digest is another one"),
+    ],
+)
+def test_a_champion_that_cannot_be_used_blames_nobody(settings: Settings, fact: str, wrong: str, told: str) -> None:
+    """The alias points at a version that somebody made by hand, or changed; later it is put right."""
+    good = short_clips(3, seed=71 + len(fact))
     send(settings, good)
     registry = ModelRegistry(settings.tracking_uri)
     name, champion = registry.name_for(DATASET), registry.champion(DATASET)
-    path = champion.spark_model_path
-    registry.client.set_model_version_tag(name, str(champion.version), "spark_model_path", "/genres/nowhere")
+    right = champion.to_tags()[fact]
+    registry.client.set_model_version_tag(name, str(champion.version), fact, wrong)
     try:
         assert not drain(settings, raise_on_error=False)
         database = Database(settings.database)
         (found,) = ranges.history(database, settings.topic)
         assert (found.state, found.failures) == ("planned", 1)
-        assert found.reason
+        assert found.reason and told in found.reason
         assert places(settings) == (set(), {})
     finally:
-        registry.client.set_model_version_tag(name, str(champion.version), "spark_model_path", path)
+        registry.client.set_model_version_tag(name, str(champion.version), fact, right)
     assert run_range(settings, found.key)
     assert places(settings) == (set(map(sha256_of, good.values())), {})
 

@@ -97,7 +97,7 @@ def all_recovers(system: System, what: str, disk: Path) -> None:
     system.wait_until_planned_out(PATIENCE_S)
     good, bad = system.traffic.of(what)
     counts = stored_counts(system.stream.database, system.settings.topic, good, bad, only=good | bad)
-    publish(what.capitalize(), fault_table([Case(what, counts, recovery_s)]))
+    publish(what[0].upper() + what[1:], fault_table([Case(what, counts, recovery_s)]))
     _, problems = examine(system.settings, good=system.traffic.good, bad=system.traffic.bad)
     assert problems == []
 

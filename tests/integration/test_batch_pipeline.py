@@ -18,15 +18,17 @@ import requests
 import soundfile
 
 from genre_assets.champion_model import publish
+from genre_assets.run_page import GENRE_TABLE
 from genres.audio.gtzan57 import GTZAN57
 from genres.datasets.synthetic import SAMPLE_RATE, synthesise
 from genres.errors import GenresError
 from genres.settings import Settings
-from genres.store import ledger, predictions, quarantine
+from genres.store import champions, ledger, predictions, quarantine
 from genres.store.batch_tables import BatchTables
 from genres.store.database import Database
 from genres.store.lake import Lake
-from genres.store.model_registry import ModelRegistry, directory_digest
+from genres.store.model_directory import directory_digest
+from genres.store.model_registry import ModelRegistry
 from genres.store.stream_ledger import results
 from genres_dagster.launch import open_instance
 from local_stack.java import java_home
@@ -158,13 +160,44 @@ def test_mlflow_remembers_every_candidate(stack: Settings, tables: BatchTables) 
     children = registry.child_runs(parent)
     assert len(children) == 6
     for child in children:
-        assert {f"{part}_f1_{genre}" for part in ("valid", "test") for genre in GENRES} <= set(child.data.metrics)
+        figures = table_of(registry, child)
+        by_genre = {f"{part}_f1_{genre}" for part, genre in zip(figures["part"], figures["genre"], strict=True)}
+        assert {f"{part}_f1_{genre}" for part in ("valid", "test") for genre in GENRES} <= by_genre
+        assert len(child.data.metrics) < 20, "a list of runs has a column for each"
         assert child.data.tags["dagster_run_id"] == parent.data.tags["dagster_run_id"]
         confusion = registry.read_json(child, "confusion_test.json")
         assert confusion["genres"] == sorted(GENRES)
         rows = np.array(confusion["confusion"])
         assert rows.sum() == child.data.metrics["test_rows"]
         assert np.trace(rows) / rows.sum() == pytest.approx(child.data.metrics["test_accuracy"])
+
+
+def table_of(registry: ModelRegistry, run: Any) -> pd.DataFrame:
+    stored = registry.read_json(run, GENRE_TABLE)
+    return pd.DataFrame(stored["data"], columns=stored["columns"])
+
+
+def test_mlflow_opens_on_what_there_is_to_see(stack: Settings, tables: BatchTables) -> None:
+    registry = ModelRegistry(stack.tracking_uri)
+    name = registry.name_for(tables.dataset)
+    assert registry.client.get_experiment_by_name(name).tags["mlflow.experimentKind"] == "custom_model_development"
+    parent = registry.latest_run(tables.dataset, stage="genre_classifiers")
+    best = registry.child_runs(parent)[0]
+    for figure in ("valid_macro_f1", "test_macro_f1", "test_accuracy"):
+        assert parent.data.metrics[figure] == best.data.metrics[figure]
+    assert parent.data.tags["best_classifier"] == best.info.run_name
+    for run in (parent, best):
+        (used,) = run.inputs.dataset_inputs
+        split = tables.split()
+        assert used.dataset.name == tables.dataset
+        assert parent.data.tags["dataset_fingerprint"].startswith(used.dataset.digest)
+        assert json.loads(used.dataset.profile)["num_rows"] == (split["part"] != "excluded").sum()
+    assert tables.dataset in registry.client.get_registered_model(name).description
+    champion = registry.champion(tables.dataset)
+    card = registry.client.get_model_version(name, str(champion.version)).description
+    assert f"# {name} version {champion.version}" in card and "Not to be used" in card
+    (test,) = (line for line in card.splitlines() if line.startswith("| test |"))
+    assert f"| {champion.test_tracks}, little | {champion.test_accuracy:.3f} (" in test
 
 
 def test_champion_is_the_best_and_its_directory_is_whole(stack: Settings, tables: BatchTables, tmp_path: Path) -> None:
@@ -253,6 +286,32 @@ def test_running_again_changes_nothing(stack: Settings, tables: BatchTables, gen
     challenger = ModelRegistry(stack.tracking_uri).find_aliased(tables.dataset, "challenger")
     assert challenger is not None
     assert challenger.why.endswith(f"does not beat the present champion's {before[3].valid_macro_f1:.3f}")
+
+
+def test_the_champion_is_changed_by_hand_and_back(stack: Settings, tables: BatchTables, genres: Genres) -> None:
+    listed = json.loads(genres("models", "--dataset", tables.dataset, "--json").stdout)
+    by_alias = {row["alias"]: row["version"] for row in listed if row["alias"]}
+    assert by_alias.keys() == {"champion", "challenger"}
+    assert all(row["valid_tracks"] and row["test_tracks"] for row in listed)
+    champion, challenger = by_alias["champion"], by_alias["challenger"]
+    registry = ModelRegistry(stack.tracking_uri)
+    told = genres("models", "promote", str(challenger), "--dataset", tables.dataset, "--why", "by ear")
+    assert told.returncode == 0, told.stdout + told.stderr
+    assert registry.champion(tables.dataset).version == challenger
+    with open_instance(stack) as instance:
+        key = dg.AssetKey("champion_model")
+        (record,) = instance.fetch_materializations(
+            dg.AssetRecordsFilter(key, asset_partitions=[tables.dataset]), limit=1
+        ).records
+        assert record.asset_materialization is not None
+        assert record.asset_materialization.tags["dagster/data_version"] == f"genres-{tables.dataset}-{challenger}"
+    back = genres("models", "rollback", "--dataset", tables.dataset)
+    assert back.returncode == 0, back.stdout + back.stderr
+    assert registry.champion(tables.dataset).version == champion
+    *_, promoted, rolled_back = champions.changes(tables.database, tables.dataset)
+    assert (promoted.action, promoted.model_version, promoted.why) == ("promote", challenger, "by ear")
+    assert (rolled_back.action, rolled_back.model_version) == ("rollback", champion)
+    registry.set_alias(tables.dataset, "challenger", challenger)
 
 
 def test_replaced_audio_is_predicted_again(

@@ -6,7 +6,7 @@ that is expected, result). A check of the definitions without a case, or without
 
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -18,14 +18,15 @@ import pyarrow as pa
 import pytest
 from fsspec.implementations.local import LocalFileSystem
 
-from genre_assets import audio_features, raw_audio
+from genre_assets import audio_features, champion_model, raw_audio
 from genre_assets.batch_predictions import by_audio, check_complete, check_stale
 from genre_assets.definitions import build_defs as build_batch
+from genre_assets.promotion import Comparison, judge
 from genre_assets.track_split import check_no_leak
 from genres.audio.gtzan57 import GTZAN57
 from genres.datasets.gtzan import GTZAN
 from genres.settings import PROJECT_DIR, Settings
-from genres.store import ledger, schemas
+from genres.store import ledger, predictions, schemas
 from genres.store.batch_tables import BatchTables
 from genres.store.database import Database
 from genres.store.lake import Lake
@@ -146,6 +147,28 @@ def prediction(name: str, offset: int = 0, **other: Any) -> dict[str, Any]:
 def outcome(results: Iterator[dg.AssetCheckResult], name: str) -> dg.AssetCheckResult:
     (found,) = [result for result in results if result.check_name == name]
     return found
+
+
+# -------------------------------------------------------------------------------------------------- champion_model
+
+
+@case("champion_model", "promotion")
+def better_than_the_champion(rig: Rig) -> Iterator[tuple[bool, Result]]:
+    better = Comparison(100, 0.8, 0.7, 0.95, {"jazz": -0.1}, ece=0.05, champion_ece=0.05)
+    for comparison, present_serves, passes in (
+        (better, True, True),
+        (replace(better, better_share=0.89), True, False),
+        (replace(better, lost={"jazz": 0.2}), True, False),
+        (replace(better, ece=0.2), True, False),
+        (replace(better, new_genres=("pop",)), True, False),
+        (None, True, True),
+        (None, False, True),
+    ):
+        verdict = judge(valid_macro_f1=0.8, baseline=0.1, comparison=comparison, tracks=100)
+        yield passes, champion_model._promotion(verdict, comparison, present_serves=present_serves)
+    # Neither is of use.
+    verdict = judge(valid_macro_f1=0.1, baseline=0.1, comparison=None, tracks=100)
+    yield False, champion_model._promotion(verdict, None, present_serves=False)
 
 
 # ------------------------------------------------------------------------------------------------------- raw_audio
@@ -356,18 +379,22 @@ def refused_among_the_newest(rig: Rig) -> Iterator[tuple[bool, Result]]:
     yield True, stream_checks.quarantine_rate(rig.observed())
 
 
-def of_results(rig: Rig, name: str, *rows: dict[str, Any]) -> dg.AssetCheckResult:
+TRACKS = ("a", "b", "c")
+MANY = tuple(f"track {number}" for number in range(60))
+
+
+def of_results(rig: Rig, name: str, *rows: dict[str, Any], tracks: tuple[str, ...] = TRACKS) -> dg.AssetCheckResult:
     """Check the newest predictions of a stream whose dataset has a manifest and features."""
     tables = BatchTables(rig.lake, rig.database, "mine")
-    clips = manifest(("a", "jazz"), ("b", "rock"), ("c", "jazz"))
+    clips = manifest(*((track, "rock" if number % 2 else "jazz") for number, track in enumerate(tracks)))
     tables.publish_manifest(clips, run_id="tests")
     version = GTZAN57.feature_version
     if not tables.feature_paths(version):
-        table = pa.Table.from_pandas(features("a", "b", "c").drop(columns="genre"))
+        table = pa.Table.from_pandas(features(*tracks).drop(columns="genre"))
         path = rig.lake.write_table(
             table.append_column("genre", pa.array(clips["genre"])), tables.feature_folder(version)
         )
-        ledger.publish(rig.database, "mine", "audio_features", ledger.Commit(path, 3, "f", "tests"))
+        ledger.publish(rig.database, "mine", "audio_features", ledger.Commit(path, len(tracks), "f", "tests"))
     return outcome(
         streaming_results._checks(pd.DataFrame(rows), rig.stream, rig.settings, rig.database, rig.lake), name
     )
@@ -382,22 +409,37 @@ def genres_of_the_manifest(rig: Rig) -> Iterator[tuple[bool, Result]]:
 
 
 @case("streaming_results", "feature_drift")
-def means_that_moved(rig: Rig) -> Iterator[tuple[bool, Result]]:
-    yield False, of_results(rig, "feature_drift", prediction("x"))  # there is nothing to compare
+def values_that_moved(rig: Rig) -> Iterator[tuple[bool, Result]]:
+    yield False, of_results(rig, "feature_drift", prediction("x"), tracks=MANY)  # there is nothing to compare
 
-    def arrive(start: int, shift: float) -> None:
-        rows = features("x", "y", "z")
+    def arrive(start: int, shift: float, **model: Any) -> None:
+        rows = features(*MANY)
         rows[COLUMNS] += shift
-        table = pa.Table.from_pandas(rows).append_column("reason", pa.array([None] * 3, pa.string()))
+        table = pa.Table.from_pandas(rows).append_column("reason", pa.array([None] * len(rows), pa.string()))
         path = rig.lake.write_table(table, rig.lake.path("stream", "features"))
         rig.plan(key(start, start + 3))
-        where = {"feature_path": path, "feature_version": GTZAN57.feature_version}
-        commits.commit_range(rig.database, RangeResult(key(start, start + 3), "run", **where))
+        about = {"feature_path": path, "feature_version": GTZAN57.feature_version, "model_name": "genres-mine", **model}
+        commits.commit_range(rig.database, RangeResult(key(start, start + 3), "run", **about))
 
-    arrive(0, 0.0)
-    yield True, of_results(rig, "feature_drift", prediction("x"))
-    arrive(3, 5.0)
-    yield False, of_results(rig, "feature_drift", prediction("x"))
+    arrive(0, 0.0, model_version=1)
+    yield True, of_results(rig, "feature_drift", prediction("x"), tracks=MANY)
+    arrive(3, 1000.0, model_version=2)
+    yield True, of_results(rig, "feature_drift", prediction("x"), tracks=MANY)  # that was another model's
+    yield False, of_results(rig, "feature_drift", prediction("x", model_version=2), tracks=MANY)
+
+
+@case("streaming_results", "prediction_drift")
+def genres_that_are_predicted_more_often(rig: Rig) -> Iterator[tuple[bool, Result]]:
+    yield False, of_results(rig, "prediction_drift", prediction("x"))  # there is nothing to compare
+    columns = {column.name for column in schemas.BATCH_PREDICTIONS.columns}
+    answers = [prediction(track, predicted_genre=("jazz", "rock")[n % 2]) for n, track in enumerate(MANY)]
+    rows = [
+        {**row, "track_id": row["sha256"], "part": "test", "genre": "jazz", "run_id": "r", "predicted_at": NOW}
+        for row in answers
+    ]
+    predictions.add_batch_predictions(rig.database, [{name: row[name] for name in columns} for row in rows])
+    yield True, of_results(rig, "prediction_drift", *answers)
+    yield False, of_results(rig, "prediction_drift", *(prediction(track) for track in MANY))
 
 
 @case("streaming_results", "batch_checks")

@@ -40,6 +40,7 @@ CHECKS = {
     ("audio_features", "finite", True),
     ("audio_features", "complete", True),
     ("track_split", "no_leak", True),
+    ("champion_model", "promotion", True),
     ("batch_predictions", "complete", False),
     ("batch_predictions", "label_set", False),
     ("batch_predictions", "stale", False),
@@ -172,7 +173,8 @@ def test_loading_the_location_is_light(monkeypatch: pytest.MonkeyPatch, tmp_path
 
 
 def test_figures_follow_what_they_show(definitions: dg.Definitions, specs: dict[str, dg.AssetSpec]) -> None:
-    follow = {name for name, spec in specs.items() if spec.automation_condition}
+    eager = dg.AutomationCondition.eager()
+    follow = {name for name, spec in specs.items() if spec.automation_condition == eager}
     assert follow == {"feature_figures", "evaluation_figures"}
     assert definitions.resolve_sensor_def("figures_follow").default_status == dg.DefaultSensorStatus.RUNNING
 

@@ -11,11 +11,13 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
+import sqlalchemy as sa
 
 from genres.audio.gtzan57 import GTZAN57
 from genres.errors import GenresError
 from genres.settings import Settings
-from genres.store import ledger
+from genres.store import ledger, tables
+from genres.store.champions import ChampionChange
 from genres.store.database import Database
 from genres.store.ledger import Dataset
 from genres.store.stream_ledger import commits, leases, ranges
@@ -36,8 +38,12 @@ TOPIC = TopicState("audio_clips", "A", {0: 0}, {0: 6})
 FIRST, SECOND, THIRD = (PartitionKey("audio_clips", "A", 0, start, start + 2) for start in (0, 2, 4))
 
 
+def version(number: int) -> SimpleNamespace:
+    return SimpleNamespace(name="genres-tests", version=number, feature_version=GTZAN57.feature_version)
+
+
 class Scorer:
-    model = SimpleNamespace(name="genres-tests", version=1, feature_version=GTZAN57.feature_version)
+    model = version(1)
     trained_on = Dataset("tests", Path(), is_synthetic=True, feature_sets=("gtzan57",))
 
     def close(self) -> None:
@@ -54,15 +60,32 @@ class Run:
         self.begun = {key: threading.Event() for key in (FIRST, SECOND, THIRD)}
         self.before_commit: Commit = lambda key: None
         self.topic: Callable[[], TopicState] = lambda: TOPIC
+        self.champion, self.asked = version(1), 0
+        self.scored_by: dict[PartitionKey, int] = {}
+        self.open_scorers = 0
         for place, name, stand_in in (
             (stream_run, "topic_state", lambda settings, topic: self.topic()),
             (stream_run, "wait_for_data", lambda settings, topic, ends, timeout_s: False),
             (ledger, "registered_dataset", lambda database, dataset: Scorer.trained_on),
-            (scoring, "Scorer", lambda model, trained_on, lake: Scorer()),
+            (scoring, "Scorer", self._load),
             (RangeWork, "store_features", lambda _, key, feature_set, spark, on_progress: self._features(key)),
             (RangeWork, "predict_and_commit", lambda _, *given, **named: self._commit(*given, **named)),
         ):
             monkeypatch.setattr(place, name, stand_in)
+
+    def _load(self, model: Any, trained_on: Dataset, lake: Any) -> Scorer:
+        loaded = Scorer()
+        loaded.model = model
+        self.open_scorers += 1
+        loaded.close = self._close  # type: ignore[method-assign]
+        return loaded
+
+    def _close(self) -> None:
+        self.open_scorers -= 1
+
+    def _find_champion(self, dataset: str) -> Any:
+        self.asked += 1
+        return self.champion
 
     def _features(self, key: PartitionKey) -> StoredFeatures:
         self.begun[key].set()
@@ -70,6 +93,7 @@ class Run:
 
     def _commit(self, key: PartitionKey, features: StoredFeatures, scorer: Scorer, **given: Any) -> Any:
         self.before_commit(key)
+        self.scored_by[key] = scorer.model.version
         return commits.commit_range(self.database, RangeResult(key, given["run_id"]), token=given["token"])
 
     def __call__(self) -> Iterator[tuple[PartitionKey, str]]:
@@ -80,7 +104,7 @@ class Run:
             log=logging.getLogger("run"),
             instance=SimpleNamespace(add_dynamic_partitions=lambda name, keys: None),
         )
-        mlflow: Any = SimpleNamespace(open=lambda: SimpleNamespace(find_champion=lambda dataset: Scorer.model))
+        mlflow: Any = SimpleNamespace(open=lambda: SimpleNamespace(find_champion=self._find_champion))
         lake: Any = SimpleNamespace(uri=lambda path: path)
         spark: Any = SimpleNamespace(spark_session=None)
         stream = Stream(self.settings.streams[0])
@@ -115,6 +139,26 @@ def test_the_next_ranges_features_are_begun_before_a_range_is_committed(run: Run
 
     run.before_commit = wait_for_the_next
     assert len(list(run())) == 6
+
+
+def test_a_new_champion_is_taken_at_the_next_range(run: Run) -> None:
+    def promote(key: PartitionKey) -> None:
+        if key == FIRST:  # while the second range's features are computed for the champion of before
+            run.champion = version(2)
+            values = ("tests", "genres-tests", 2, 1, "promote", "somebody", "", None, datetime.now(UTC))
+            with run.database.writing() as connection:
+                connection.execute(sa.insert(tables.CHAMPION_CHANGES).values(ChampionChange(*values)._asdict()))
+
+    run.before_commit = promote
+    assert len(list(run())) == 6
+    assert run.scored_by == {FIRST: 1, SECOND: 1, THIRD: 2}
+    assert run.asked == 2, "MLflow is asked when there was a change, not for each range"
+    assert run.open_scorers == 0
+
+
+def test_mlflow_is_asked_once_where_nothing_changes(run: Run) -> None:
+    assert len(list(run())) == 6
+    assert (run.asked, set(run.scored_by.values())) == (1, {1})
 
 
 def test_a_range_whose_attempt_fails_waits_with_the_reason_and_the_one_begun_with_it_does_not(run: Run) -> None:

@@ -58,7 +58,7 @@ CHECKS = {
     ("audio_clips", "consumer_lag"),
     ("stream_predictions", "complete"),
     ("stream_predictions", "quarantine_rate"),
-    *(("streaming_results", name) for name in ("label_set", "feature_drift", "batch_checks")),
+    *(("streaming_results", name) for name in ("label_set", "feature_drift", "prediction_drift", "batch_checks")),
 }
 STREAM = Stream(Settings(stream_dataset="mine").streams[0])
 HEAVY = (

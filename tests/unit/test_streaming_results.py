@@ -18,8 +18,9 @@ from genres.store.stream_ledger import ranges
 from genres.store.stream_ledger.commits import RangeResult, commit_range
 from genres.store.stream_ledger.values import Attempt, PartitionKey, Plan
 from genres_dagster.partitions import provenance
+from streaming_sensors.drift import feature_shifts
 from streaming_sensors.stream import Stream
-from streaming_sensors.streaming_results import build_streaming_results_sensor, feature_shifts, results_figure
+from streaming_sensors.streaming_results import build_streaming_results_sensor, results_figure
 
 COLUMNS = list(GTZAN57.columns)
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)

@@ -1,0 +1,168 @@
+"""The model card of a registered version: what it is, what it is worth, and what it must not be used for."""
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from genre_assets.promotion import FEW_TRACKS, RESAMPLES, Answers, Verdict, calibration_error, f1_by_genre
+from genres.audio.feature_set import AnyFeatureSet
+from genres.store.ledger import Dataset
+from genres.store.model_facts import ModelFacts
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+_PAIRS = 5
+_NAMES = 4
+_SEED = 0
+
+
+def model_card(
+    *,
+    title: str,
+    facts: ModelFacts,
+    dataset: Dataset,
+    feature_set: AnyFeatureSet,
+    split: "pd.DataFrame",
+    judged: "pd.DataFrame",
+    genres: Sequence[str],
+    verdict: Verdict,
+) -> str:
+    """Write a version's card.
+
+    Parameters
+    ----------
+    title
+        Name and version of the model.
+    facts
+        What is known of the version.
+    dataset, feature_set
+        What it was trained on.
+    split
+        Columns ``genre`` and ``part``: the tracks of its training and their parts.
+    judged
+        The version's answers: ``track_id``, ``genre``, ``part`` and ``probabilities``, in the order of `genres`.
+    verdict
+        What the comparison with the champion of that time came to.
+
+    Returns
+    -------
+    str
+        Markdown.
+    """
+    about = "synthetic sound, which says nothing about music" if dataset.is_synthetic else f"dataset {dataset.dataset}"
+    lines = [
+        f"# {title}",
+        f"{facts.classifier}, trained on {about}. {verdict.reason[:1].upper()}{verdict.reason[1:]}.",
+        "",
+        "## Data",
+        *_data(split),
+        "",
+        f"Features: {feature_set.feature_version}, {len(feature_set.columns)} columns.",
+        "",
+        "## Figures",
+        "",
+        "| part | n | accuracy (95 %) | macro-F1 (95 %) | calibration error |",
+        "|---|---|---|---|---|",
+    ]
+    for part in ("valid", "test"):
+        rows = judged[judged["part"] == part]
+        lines.append(_figures(part, rows, genres))
+    lines += [
+        "",
+        "The validation part chose the model, so that its figures are too good; the test part only reports. Intervals "
+        f"are over {RESAMPLES} resamples of the tracks; they say nothing about other music than this dataset's.",
+        "",
+        "## Worst confusions of the test part",
+        "",
+        *_confusions(judged[judged["part"] == "test"], genres),
+        "",
+        "## Not to be used",
+        "",
+        *_limits(facts, dataset, judged, genres),
+    ]
+    return "\n".join(lines)
+
+
+def cut(card: str, longest: int) -> str:
+    """Cut a card to what fits somewhere, at the end of a line, and say so."""
+    note = "\n\n… the whole card is the run's artifact model_card.md"
+    if len(card) <= longest:
+        return card
+    return card[: longest - len(note)].rsplit("\n", 1)[0] + note
+
+
+def _data(split: "pd.DataFrame") -> list[str]:
+    counts = split.groupby(["genre", "part"]).size().unstack(fill_value=0)
+    parts = [part for part in ("train", "valid", "test", "excluded") if part in counts]
+    table = [f"| genre | {' | '.join(parts)} |", f"|---|{'---|' * len(parts)}"]
+    for genre, row in counts.iterrows():
+        table.append(f"| {_cell(str(genre))} | {' | '.join(str(row[part]) for part in parts)} |")
+    sums = counts.sum()
+    return ["", *table, f"| all | {' | '.join(str(sums[part]) for part in parts)} |"]
+
+
+def _figures(part: str, rows: "pd.DataFrame", genres: Sequence[str]) -> str:
+    """Return a part's row of the table: each figure with the interval that the middle 95 % of resamples span."""
+    import numpy as np
+
+    if rows.empty:
+        return f"| {part} | 0 | | | |"
+    truth, answers = list(rows["genre"]), answers_of(rows, genres)
+    draws = np.random.default_rng(_SEED).multinomial(len(truth), np.full(len(truth), 1 / len(truth)), size=RESAMPLES)
+    weights = np.vstack([np.ones(len(truth)), draws])
+    hits = np.array([true == answer for true, answer in zip(truth, answers.predicted, strict=True)], dtype=float)
+    told = []
+    for values in (
+        weights @ hits / len(truth),
+        f1_by_genre(truth, answers.predicted, sorted(set(truth)), weights).mean(axis=1),
+    ):
+        low, high = np.quantile(values[1:], [0.025, 0.975])
+        told.append(f"{values[0]:.3f} ({low:.2f} to {high:.2f})")
+    few = ", little" if len(truth) < FEW_TRACKS else ""
+    return f"| {part} | {len(truth)}{few} | {told[0]} | {told[1]} | {calibration_error(truth, answers):.3f} |"
+
+
+def answers_of(rows: "pd.DataFrame", genres: Sequence[str]) -> Answers:
+    """Return the answers that stand in the column ``probabilities``."""
+    import numpy as np
+
+    return Answers(tuple(genres), np.array(list(rows["probabilities"]), dtype=float).reshape(len(rows), len(genres)))
+
+
+def _confusions(rows: "pd.DataFrame", genres: Sequence[str]) -> list[str]:
+    """Return a line for each of the most frequent mistakes, with some of the tracks."""
+    rows = rows.assign(answer=answers_of(rows, genres).predicted)
+    wrong = rows[rows["genre"] != rows["answer"]]
+    if wrong.empty:
+        return [f"None of the {len(rows)} test tracks is taken for another genre."]
+    pairs = sorted(wrong.groupby(["genre", "answer"]), key=lambda pair: (-len(pair[1]), pair[0]))
+    of = Counter(rows["genre"])
+    lines = []
+    for (genre, answer), tracks in pairs[:_PAIRS]:
+        named = ", ".join(f"`{track}`" for track in sorted(tracks["track_id"])[:_NAMES])
+        more = f" and {len(tracks) - _NAMES} more" if len(tracks) > _NAMES else ""
+        lines.append(f"- {genre} taken for {answer}: {len(tracks)} of {of[genre]} ({named}{more})")
+    return lines
+
+
+def _limits(facts: ModelFacts, dataset: Dataset, judged: "pd.DataFrame", genres: Sequence[str]) -> Iterator[str]:
+    yield (
+        f"- On anything that is not one of {', '.join(genres)}: it knows no other answer, and gives one of these to "
+        "speech, noise and silence too, often with a high probability."
+    )
+    if dataset.is_synthetic:
+        yield "- On music: it was trained on synthetic sound, to show that the pipeline works."
+    if not facts.is_calibrated:
+        yield "- As a probability: its scores order the genres, but are calibrated to nothing."
+    if (tests := int((judged["part"] == "test").sum())) < FEW_TRACKS:
+        yield f"- As a measure of anything: it was tested on {tests} tracks, fewer than {FEW_TRACKS}."
+    yield (
+        "- On recordings unlike the training data's (their years, countries, loudness and formats) without a test of "
+        "its own; one artist's tracks may be on both sides of the split."
+    )
+    yield "- For decisions about people or rights, or without a person where a wrong label does harm."
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|")

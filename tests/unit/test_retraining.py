@@ -1,0 +1,265 @@
+"""Who trains again without being asked: after how much change, for which datasets, and how often."""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import dagster as dg
+import pandas as pd
+import pytest
+from fsspec.implementations.local import LocalFileSystem
+
+from genre_assets import retraining
+from genre_assets.definitions import build_defs
+from genre_assets.retraining import changed_share, changed_since_training, drift_check, stays_red
+from genres.settings import Settings, StreamSettings
+from genres.store.batch_tables import BatchTables
+from genres.store.database import Database
+from genres.store.lake import Lake
+from genres.store.ledger import Dataset, register_dataset
+from genres.store.schemas import RAW_AUDIO
+from genres_dagster.partitions import DATASETS
+from streaming_sensors.stream import Stream
+
+NOW = datetime(2026, 1, 5, 3, tzinfo=UTC)
+CHAIN = {"audio_features", "track_split", "genre_classifiers", "champion_model", "batch_predictions"}
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    return Settings(state_dir=tmp_path)
+
+
+@pytest.fixture
+def instance(tmp_path: Path) -> Iterator[dg.DagsterInstance]:
+    folder = tmp_path / "dagster"
+    folder.mkdir()
+    with dg.DagsterInstance.local_temp(str(folder)) as made:
+        yield made
+
+
+def materialized(instance: dg.DagsterInstance, asset: str, dataset: str) -> None:
+    instance.add_dynamic_partitions(str(DATASETS.name), [dataset])
+    instance.report_runless_asset_event(dg.AssetMaterialization(asset, partition=dataset))
+
+
+def test_a_new_manifest_of_which_a_tenth_changed_starts_the_whole_chain(
+    settings: Settings, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shares = {"changed": 0.11, "same": 0.1, "fresh": None}
+    asked = []
+
+    def share(settings: Settings, dataset: str) -> float | None:
+        asked.append(dataset)
+        return shares[dataset]
+
+    monkeypatch.setattr(retraining, "changed_since_training", share)
+    definitions = build_defs(settings=settings)
+    for dataset in shares:
+        materialized(instance, "raw_audio", dataset)
+    selection = dg.AssetSelection.assets(*CHAIN)
+    before = dg.evaluate_automation_conditions(definitions, instance=instance, asset_selection=selection)
+    assert before.total_requested == 0, "what was there when the sensor was turned on is not new"
+    assert asked == []
+    for dataset in shares:
+        materialized(instance, "raw_audio", dataset)
+    result = dg.evaluate_automation_conditions(
+        definitions, instance=instance, asset_selection=selection, cursor=before.cursor
+    )
+    for asset in CHAIN:
+        assert result.get_requested_partitions(dg.AssetKey(asset)) == {"changed"}, asset
+    again = dg.evaluate_automation_conditions(
+        definitions, instance=instance, asset_selection=selection, cursor=result.cursor
+    )
+    assert again.total_requested == 0, "one manifest is one training, whatever becomes of it"
+
+
+def test_the_automation_is_on_and_the_schedule_is_off(settings: Settings) -> None:
+    definitions = build_defs(settings=settings)
+    for name in ("retrain_on_changed_audio", "retrain_on_drift"):
+        assert definitions.resolve_sensor_def(name).default_status == dg.DefaultSensorStatus.RUNNING
+    schedule = definitions.resolve_schedule_def("retrain_weekly")
+    assert schedule.default_status == dg.DefaultScheduleStatus.STOPPED
+    assert (schedule.job_name, schedule.cron_schedule) == ("batch_pipeline", "0 3 * * 1")
+
+
+def test_the_schedule_trains_each_dataset_that_was_trained_on_before(
+    settings: Settings, instance: dg.DagsterInstance
+) -> None:
+    definitions = build_defs(settings=settings)
+    schedule = definitions.resolve_schedule_def("retrain_weekly")
+
+    def tick() -> Any:
+        context = dg.build_schedule_context(
+            instance, scheduled_execution_time=NOW, repository_def=definitions.get_repository_def()
+        )
+        return schedule.evaluate_tick(context)
+
+    assert tick().skip_message == "no dataset was trained on yet"
+    materialized(instance, "raw_audio", "loaded")
+    for dataset in ("first", "second", "deleted"):
+        materialized(instance, "genre_classifiers", dataset)
+    instance.delete_dynamic_partition(str(DATASETS.name), "deleted")
+    requests = tick().run_requests
+    assert [request.partition_key for request in requests] == ["first", "second"]
+    assert len({request.run_key for request in requests}) == 2
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "share"),
+    [
+        ("abcdefghij", "abcdefghij", 0.0),
+        ("abcdefghij", "abcdefghijk", 0.1),
+        ("abcdefghij", "bcdefghij", 0.1),
+        ("abcdefghij", "Abcdefghij", 0.2),
+        ("", "a", 1.0),
+    ],
+)
+def test_what_came_and_what_went_counts(before: str, now: str, share: float) -> None:
+    assert changed_share({(clip, "jazz") for clip in before}, {(clip, "jazz") for clip in now}) == pytest.approx(share)
+
+
+def test_another_label_is_another_clip() -> None:
+    assert changed_share({("a", "jazz")}, {("a", "rock")}) == 2
+
+
+class Folder(LocalFileSystem):
+    """A local folder that stands for HDFS."""
+
+    def rename(self, path: str, to: str) -> None:
+        Path(to).parent.mkdir(parents=True, exist_ok=True)
+        Path(path).rename(to)
+
+
+def manifest(clips: str, refused: str = "") -> pd.DataFrame:
+    rows = [
+        {
+            **{
+                column.name: 1 if column.kind in ("int", "bigint", "smallint", "double") else "x"
+                for column in RAW_AUDIO.columns
+            },
+            "track_id": f"jazz.{clip}",
+            "genre": "jazz",
+            "sha256": clip,
+            "status": "quarantined" if clip in refused else "accepted",
+        }
+        for clip in clips + refused
+    ]
+    return pd.DataFrame(rows)
+
+
+def test_change_is_measured_since_the_newest_training_began(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    database = Database(settings.database)
+    database.migrate()
+    lake = Lake(cast("Any", Folder(auto_mkdir=True)), hdfs="", root=str(tmp_path / "lake"))
+    tables = BatchTables(lake, database, "own")
+    trained: list[datetime] = []
+    registry = SimpleNamespace(
+        find_latest_run=lambda dataset, stage: (
+            SimpleNamespace(info=SimpleNamespace(start_time=trained[-1].timestamp() * 1000)) if trained else None
+        )
+    )
+    monkeypatch.setattr(retraining, "ModelRegistry", lambda uri: registry)
+    monkeypatch.setattr(Lake, "of", lambda settings: lake)
+    tables.publish_manifest(manifest("abcdefghij", refused="x"), run_id="r")
+    assert changed_since_training(settings, "own") is None, "it was never trained on"
+    trained.append(datetime.now(UTC))
+    assert changed_since_training(settings, "own") == 0
+    tables.publish_manifest(manifest("abcdefghijk", refused="xyz"), run_id="r")
+    assert changed_since_training(settings, "own") == pytest.approx(0.1)
+    tables.publish_manifest(manifest("abcdefghijkl"), run_id="r")
+    assert changed_since_training(settings, "own") == pytest.approx(0.2), "small changes add up"
+    trained.append(datetime.now(UTC))
+    assert changed_since_training(settings, "own") == 0
+
+
+def minutes_ago(*minutes: float, passed: bool = False) -> list[tuple[datetime, bool]]:
+    return [(NOW - timedelta(minutes=ago), passed) for ago in minutes]
+
+
+@pytest.mark.parametrize(
+    ("outcomes", "stays"),
+    [
+        ([], False),
+        (minutes_ago(1, 30, 60), True),
+        (minutes_ago(1, 30, 59), False),
+        (minutes_ago(1, 90), False),
+        (minutes_ago(1, 30) + minutes_ago(40, passed=True) + minutes_ago(90, 120), False),
+        (minutes_ago(1, 30, 70) + minutes_ago(90, passed=True), True),
+        (minutes_ago(1, passed=True) + minutes_ago(30, 60, 90), False),
+    ],
+)
+def test_red_for_long_enough_and_often_enough(outcomes: list[tuple[datetime, bool]], stays: bool) -> None:
+    assert stays_red(outcomes, NOW) is stays
+
+
+@pytest.mark.parametrize("name", ["", "radio"])
+def test_the_drift_check_is_the_streams(name: str, tmp_path: Path) -> None:
+    stream = StreamSettings(name=name, topic="clips", watch_folder=tmp_path)
+    assert drift_check(stream).asset_key == Stream(stream).results
+
+
+def evaluated(instance: dg.DagsterInstance, stream: StreamSettings, *, passed: bool, compared: bool = True) -> None:
+    key = drift_check(stream)
+    metadata = {"drifted_share": 0.5} if compared else {}
+    instance.report_runless_asset_event(
+        dg.AssetCheckEvaluation(asset_key=key.asset_key, check_name=key.name, passed=passed, metadata=metadata)
+    )
+
+
+def test_drift_that_stays_trains_once_until_it_is_over(
+    settings: Settings, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(retraining, "_RED_FOR", timedelta(0))
+    settings = settings.model_copy(update={"stream_dataset": "own"})
+    database = Database(settings.database)
+    database.migrate()
+    register_dataset(database, Dataset("own", Path("own"), is_synthetic=False, feature_sets=("gtzan57",)))
+    sensor = build_defs(settings=settings).resolve_sensor_def("retrain_on_drift")
+    cursor = None
+
+    def tick() -> list[str | None]:
+        nonlocal cursor
+        context = dg.build_sensor_context(
+            instance,
+            cursor=cursor,
+            resources={"settings": settings, "database": database},
+        )
+        result = cast("dg.SensorResult", sensor(context))
+        cursor = result.cursor
+        return [request.partition_key for request in result.run_requests or ()]
+
+    (stream,) = settings.streams
+    for _ in range(5):
+        evaluated(instance, stream, passed=False, compared=False)
+    materialized(instance, "genre_classifiers", "own")
+    assert tick() == [], "nothing to compare with is no drift"
+    for _ in range(2):
+        evaluated(instance, stream, passed=False)
+    assert tick() == []
+    evaluated(instance, stream, passed=False)
+    assert tick() == ["own"]
+    evaluated(instance, stream, passed=False)
+    assert tick() == [], "the same drift is answered once"
+    evaluated(instance, stream, passed=True)
+    assert tick() == []
+    for _ in range(3):
+        evaluated(instance, stream, passed=False)
+    assert tick() == ["own"]
+
+
+def test_a_dataset_that_was_never_trained_on_is_not_trained_on_for_drift(
+    settings: Settings, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(retraining, "_RED_FOR", timedelta(0))
+    database = Database(settings.database)
+    database.migrate()
+    sensor = build_defs(settings=settings).resolve_sensor_def("retrain_on_drift")
+    for _ in range(3):
+        evaluated(instance, settings.streams[0], passed=False)
+    context = dg.build_sensor_context(instance, resources={"settings": settings, "database": database})
+    assert not sensor.evaluate_tick(context).run_requests
