@@ -1,5 +1,7 @@
 """What a clip's 57 features cost on one core: as a notebook asks librosa for them, in this kernel, and at the least.
 
+And what the 39 cost that `librosa96` adds to them.
+
 Run it from the project's folder, with or without an audio file: ``python benchmarks/feature_kernel.py [CLIP]``. All
 sides decode the clip and take turns in one run. Figures are processor time, so that other processes on the machine
 disturb them little; each is the median of the rounds, with the fastest and slowest round. Prints Markdown.
@@ -25,13 +27,18 @@ from numpy.lib.stride_tricks import sliding_window_view  # noqa: E402
 from scipy.ndimage import median_filter  # noqa: E402
 
 from genres.audio.decode import decode  # noqa: E402
-from genres.audio.gtzan57 import GTZAN57, kernel, loops  # noqa: E402
-from genres.audio.gtzan57.kernel import BLOCK, HOP, N_FFT, gtzan57  # noqa: E402
+from genres.audio.gtzan57 import GTZAN57  # noqa: E402
+from genres.audio.gtzan57.kernel import gtzan57  # noqa: E402
+from genres.audio.librosa96 import kernel as librosa96_kernel  # noqa: E402
+from genres.audio.librosa96.kernel import librosa96  # noqa: E402
+from genres.audio.spectral import analysis, loops  # noqa: E402
+from genres.audio.spectral.loops import HOP, N_FFT  # noqa: E402
 
 SAMPLE_RATE = GTZAN57.sample_rate
 ROUNDS = 9
 NOTEBOOK = "notebook: each librosa call by itself"
 KERNEL = "this kernel"
+KERNEL_96 = "this kernel, all 96 features of librosa96"
 FLOOR = "floor: decode, frame, transform, invert, overlap-add"
 
 
@@ -43,6 +50,7 @@ def main() -> None:
         "the same, with both parts from one separation": functools.partial(notebook, one_separation=True),
         "shared spectra: librosa and SciPy, one separation": shared_spectra,
         KERNEL: gtzan57,
+        KERNEL_96: librosa96,
         FLOOR: floor,
     }
     times = taken_in_turns(sides, clip)
@@ -52,9 +60,12 @@ def main() -> None:
         factor = ratio(times, name, FLOOR)
         print(f"| {name} | {median(took):,.1f} | {min(took):,.1f} | {max(took):,.1f} | {factor} |")
     print(f"\n{KERNEL}: {ratio(times, NOTEBOOK, KERNEL)} times as fast as the notebook (at least 40 are promised),")
-    print(f"{ratio(times, KERNEL, FLOOR)} times the floor (at most 4); in brackets the lowest and highest of a round.")
+    print(
+        f"{ratio(times, KERNEL, FLOOR)} times the floor (at most 4); librosa96 takes {ratio(times, KERNEL_96, KERNEL)}"
+    )
+    print("times as long (at most 1.3); in brackets the lowest and highest of a round.")
 
-    print("\n| step of the kernel | ms | share |\n|---|---:|---:|")
+    print("\n| step of the kernel of librosa96 | ms | share |\n|---|---:|---:|")
     steps = kernel_steps(clip)
     for name, took in sorted(steps.items(), key=lambda step: -step[1]):
         print(f"| {name} | {took:.2f} | {took / sum(steps.values()):.0%} |")
@@ -150,10 +161,10 @@ def floor(samples: np.ndarray) -> None:
     window = np.hanning(N_FFT + 1)[:-1].astype(np.float32)
     padded = np.pad(samples, N_FFT // 2, mode="reflect")
     cut = sliding_window_view(padded, N_FFT)[::HOP]
-    frames = np.empty((BLOCK, N_FFT), np.float32)
+    frames = np.empty((analysis.BLOCK, N_FFT), np.float32)
     wave = np.zeros((len(cut) + 3, HOP), np.float32)
-    for first in range(0, len(cut), BLOCK):
-        count = min(BLOCK, len(cut) - first)
+    for first in range(0, len(cut), analysis.BLOCK):
+        count = min(analysis.BLOCK, len(cut) - first)
         np.multiply(cut[first : first + count], window, out=frames[:count])
         spectra = scipy.fft.rfft(frames[:count], axis=1, overwrite_x=True)
         waves = scipy.fft.irfft(spectra, n=N_FFT, axis=1, overwrite_x=True)
@@ -178,7 +189,8 @@ def kernel_steps(clip: bytes) -> dict[str, float]:
     steps = [
         *((loops, name) for name in dir(loops) if hasattr(getattr(loops, name), "py_func")),
         *((scipy.fft, name) for name in ("rfft", "irfft", "dct")),
-        *((kernel, name) for name in ("_chroma", "_decibels", "_onset_strength", "_tempo")),
+        *((analysis, name) for name in ("_chroma", "power_decibels", "_median_onsets", "_tempogram_sum")),
+        (librosa96_kernel, "_features_of"),
     ]
     originals = [(module, name, getattr(module, name)) for module, name in steps]
     for module, name, step in originals:
@@ -187,7 +199,7 @@ def kernel_steps(clip: bytes) -> dict[str, float]:
     for _ in range(ROUNDS):
         samples = decode(clip, sample_rate=SAMPLE_RATE)
         start = time.process_time()
-        gtzan57(samples)
+        librosa96(samples)
         total += 1e3 * (time.process_time() - start) / ROUNDS
     for module, name, step in originals:
         setattr(module, name, step)

@@ -1,4 +1,4 @@
-"""``audio_features``: librosa features computed in Spark, as Parquet on HDFS, a row for each accepted clip."""
+"""``audio_features``: features computed in Spark, as Parquet on HDFS: a table a feature set, a row an accepted clip."""
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import dagster as dg
 
-from genres.audio.feature_set import FeatureSet
-from genres.audio.feature_sets import every_column, every_version, feature_set_named
+from genres.audio.feature_set import AnyFeatureSet
+from genres.audio.feature_sets import every_column, every_version, feature_sets_named
 from genres.errors import GenresError
 from genres.settings import Settings
 from genres.store import ledger, quarantine, schemas
@@ -39,8 +39,9 @@ _FROM_BYTES = [("raw_audio", "path"), ("raw_audio", "sha256")]
     partitions_def=DATASETS,
     retry_policy=TRY_AGAIN,
     code_version=every_version(),
-    description="The features of the dataset's feature set for each accepted clip, computed by the Python workers of "
-    "Spark. Computes only what has no features of this version yet.",
+    description="The features of the dataset's feature sets for each accepted clip, computed by the Python workers of "
+    "Spark in one decode of a clip; each set is a table of its own. Computes only what has no features of a set's "
+    "version yet.",
     metadata={
         "dagster/column_schema": column_schema(schemas.audio_features(every_column())),
         "dagster/column_lineage": column_lineage(
@@ -68,16 +69,17 @@ def audio_features(
     database.check_migrated()
     dataset = ledger.registered_dataset(database, context.partition_key)
     tables = BatchTables(lake.open(), database, dataset.dataset)
-    feature_set = feature_set_named(dataset.feature_set)
+    feature_set = feature_sets_named(dataset.feature_sets)
 
     accepted = tables.accepted()
-    present = tables.features(feature_set.feature_version, columns=[])
-    missing = accepted[~accepted["track_id"].isin(present["track_id"])]
-    context.log.info(f"{len(present)} of {len(accepted)} clips have features; {len(missing)} are computed now")
     refused: list[quarantine.RefusedClip] = []
-    for start in range(0, len(missing), _CLIPS_PER_COMMIT):
-        clips = missing.iloc[start : start + _CLIPS_PER_COMMIT]
-        refused += compute_features(context, clips, tables, spark_connect.spark_session, feature_set, settings)
+    computed = 0
+    for sets, missing in _missing(accepted, feature_set, tables):
+        context.log.info(f"{len(missing)} of {len(accepted)} clips have no {sets.name} yet, which is computed now")
+        computed += len(missing)
+        for start in range(0, len(missing), _CLIPS_PER_COMMIT):
+            clips = missing.iloc[start : start + _CLIPS_PER_COMMIT]
+            refused += compute_features(context, clips, tables, spark_connect.spark_session, sets, settings)
     quarantine.replace(database, dataset.dataset, "audio_features", refused, run_id=context.run_id)
 
     table = tables.features(feature_set.feature_version)
@@ -93,7 +95,7 @@ def audio_features(
             "data": provenance(dataset),
             "dagster/column_schema": column_schema(schemas.audio_features(feature_set.columns)),
             "dagster/row_count": len(table),
-            "clips_computed": len(missing) - len(refused),
+            "clips_computed": computed - len(refused),
             "clips_quarantined": len(refused),
             "feature_version": feature_set.feature_version,
             "parquet": dg.MetadataValue.json([tables.lake.uri(path) for path in paths]),
@@ -105,15 +107,29 @@ def audio_features(
     )
 
 
+def _missing(
+    accepted: "pd.DataFrame", feature_set: AnyFeatureSet, tables: BatchTables
+) -> "Iterator[tuple[AnyFeatureSet, pd.DataFrame]]":
+    """Yield the clips that lack features, together with the sets that they lack: mostly all clips and all sets."""
+    present = {part.name: tables.features(part.feature_version, columns=[])["track_id"] for part in feature_set.parts}
+    lacking = {name: ~accepted["track_id"].isin(track_ids) for name, track_ids in present.items()}
+    names = accepted["track_id"].map(lambda _: "")
+    for name, lacks in lacking.items():
+        names = names.where(~lacks, names + f",{name}")
+    for group, clips in accepted.groupby(names, sort=True):
+        if group:
+            yield feature_sets_named(str(group).strip(",").split(",")), clips
+
+
 def compute_features(
     context: dg.AssetExecutionContext,
     clips: "pd.DataFrame",
     tables: BatchTables,
     spark: "SparkSession",
-    feature_set: FeatureSet,
+    feature_set: AnyFeatureSet,
     settings: Settings,
 ) -> list[quarantine.RefusedClip]:
-    """Compute the features of some clips in Spark and commit them as one part of the table.
+    """Compute the features of some clips in Spark and commit them as one part of each set's table.
 
     If a worker dies at a clip, the clips are computed one by one to find out at which; see `spark.isolation`.
 
@@ -148,7 +164,7 @@ def _compute_part(
     clips: "pd.DataFrame",
     tables: BatchTables,
     spark: "SparkSession",
-    feature_set: FeatureSet,
+    feature_set: AnyFeatureSet,
     settings: Settings,
 ) -> list[tuple[str, str, str]]:
     """Compute clips in one job and commit them; return track id, sha256 and reason of those that were refused."""
@@ -157,27 +173,31 @@ def _compute_part(
     from spark.extraction import tasks_for
     from spark.isolation import interrupted_when_stuck
 
-    folder = tables.feature_folder(feature_set.feature_version)
-    attempt = tables.lake.attempt_path(folder)
+    attempts = {}
     # Both the good and the bad rows are wanted; without this, every clip would be decoded twice.
     extracted = _extracted(clips, spark, feature_set, settings, tasks=tasks_for(len(clips))).persist()
     try:
         with _progress_logged(context, spark), interrupted_when_stuck(spark, limit_s=settings.range_limit_s):
-            good = extracted.filter(sf.col("reason").isNull()).drop("reason")
-            # One file a genre instead of one a task and genre.
-            writer = good.repartition("genre").write
-            if all(map(_can_be_partition, clips["genre"].unique())):
-                writer = writer.partitionBy("genre")
-            writer.parquet(tables.lake.uri(attempt))
+            good = extracted.filter(sf.col("reason").isNull())
+            for part in feature_set.parts:
+                attempts[part] = tables.lake.attempt_path(tables.feature_folder(part.feature_version))
+                length = sf.col(feature_set.length_columns[part.sample_rate]).alias("length")
+                version = sf.lit(part.feature_version).alias("feature_version")
+                rows = good.select("track_id", "genre", length, *part.columns, "sha256", version)
+                # One file a genre instead of one a task and genre.
+                writer = rows.repartition("genre").write
+                if all(map(_can_be_partition, clips["genre"].unique())):
+                    writer = writer.partitionBy("genre")
+                writer.parquet(tables.lake.uri(attempts[part]))
             bad = extracted.filter(sf.col("reason").isNotNull()).select("track_id", "sha256", "reason").collect()
     finally:
         extracted.unpersist()
 
-    if len(bad) < len(clips):
+    for part, attempt in attempts.items() if len(bad) < len(clips) else ():
         written = tables.lake.read_table([attempt], columns=["sha256"])
         if len(written) + len(bad) != len(clips):
             raise RuntimeError(f"{len(clips)} clips gave {len(written)} rows and {len(bad)} refusals")
-        path = f"{folder}/{attempt.rsplit('/', 1)[-1]}"
+        path = f"{tables.feature_folder(part.feature_version)}/{attempt.rsplit('/', 1)[-1]}"
         tables.lake.files.rename(attempt, path)
         content = ledger.fingerprint(written["sha256"].to_pylist())
         commit = ledger.Commit(path, len(written), content, context.run_id)
@@ -186,7 +206,7 @@ def _compute_part(
 
 
 def _killers(
-    clips: "pd.DataFrame", spark: "SparkSession", feature_set: FeatureSet, settings: Settings
+    clips: "pd.DataFrame", spark: "SparkSession", feature_set: AnyFeatureSet, settings: Settings
 ) -> list[tuple[str, str, str]]:
     """Find the clips that kill their worker alone; return track id, sha256 and reason of each."""
     from spark.isolation import check_engine, interrupted_when_stuck, isolated
@@ -214,7 +234,7 @@ def _can_be_partition(genre: str) -> bool:
 
 
 def _extracted(
-    clips: "pd.DataFrame", spark: "SparkSession", feature_set: FeatureSet, settings: Settings, *, tasks: int
+    clips: "pd.DataFrame", spark: "SparkSession", feature_set: AnyFeatureSet, settings: Settings, *, tasks: int
 ) -> "DataFrame":
     from spark.clip_source import WebHdfsClips
     from spark.extraction import extract_features
@@ -252,7 +272,7 @@ def _progress_logged(context: dg.AssetExecutionContext, spark: "SparkSession") -
 
 
 def _checks(
-    table: "pd.DataFrame", accepted: "pd.DataFrame", refused: list[quarantine.RefusedClip], feature_set: FeatureSet
+    table: "pd.DataFrame", accepted: "pd.DataFrame", refused: list[quarantine.RefusedClip], feature_set: AnyFeatureSet
 ) -> Iterator[dg.AssetCheckResult]:
     import numpy as np
 

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import dagster as dg
 
-from genres.audio.feature_sets import feature_set_named
+from genres.audio.feature_sets import feature_sets_named
 from genres.store import ledger
 from genres.store.batch_tables import BatchTables
 from genres.store.database import Database
@@ -42,7 +42,7 @@ def feature_figures(
     dataset = ledger.registered_dataset(database, context.partition_key)
     tables = BatchTables(lake.open(), database, dataset.dataset)
     registry = mlflow.open()
-    feature_set = feature_set_named(dataset.feature_set)
+    feature_set = feature_sets_named(dataset.feature_sets)
     features = tables.features(feature_set.feature_version)
     data = provenance(dataset)
     figures = {

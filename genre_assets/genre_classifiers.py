@@ -11,8 +11,8 @@ import dagster as dg
 from genre_assets.run_page import GENRE_TABLE, genre_table, headline
 from genre_assets.training_config import TrainingConfig
 from genre_assets.training_tracks import dataset_fingerprint
-from genres.audio.feature_set import FeatureSet
-from genres.audio.feature_sets import feature_set_named
+from genres.audio.feature_set import AnyFeatureSet
+from genres.audio.feature_sets import feature_sets_named, training_sets
 from genres.settings import Settings
 from genres.store import ledger
 from genres.store.batch_tables import BatchTables
@@ -44,9 +44,9 @@ class TrainingData(NamedTuple):
 
     prepared: "Prepared"
     genres: list[str]
-    feature_set: FeatureSet
+    feature_set: AnyFeatureSet
     fingerprint: str
-    """Of the tracks, their genres and parts, and the feature version."""
+    """Of the tracks, their genres and parts, and the versions of all features that candidates are trained on."""
     counts: "dict[str, npt.NDArray[np.int64]]"
     """Tracks of each genre, by part."""
 
@@ -78,22 +78,23 @@ def genre_classifiers(
     dataset = ledger.registered_dataset(database, context.partition_key)
     tables = BatchTables(lake.open(), database, dataset.dataset)
     registry = mlflow.open()
-    feature_set = feature_set_named(dataset.feature_set)
-    data = _training_data(tables, feature_set, spark_connect.spark_session)
-    baseline = _baseline(data)
+    every_set = feature_sets_named(dataset.feature_sets)
+    trained_on = training_sets(dataset.feature_sets)
+    datas = [_training_data(tables, found, every_set, spark_connect.spark_session) for found in trained_on]
+    trainings = [(candidate, data) for data in datas for candidate in everything]
+    baseline = _baseline(datas[0])
     tags = {
         "data": provenance(dataset),
-        "dataset_fingerprint": data.fingerprint,
-        "feature_version": feature_set.feature_version,
+        "dataset_fingerprint": datas[0].fingerprint,
+        "feature_version": every_set.feature_version,
         "dagster_run_id": context.run_id,
         "mlflow.note.content": f"[Dagster run]({settings.dagster_url}/runs/{context.run_id}), {provenance(dataset)}",
     }
     logged: dict[str, Any] = {
         "dataset": dataset.dataset,
-        "fingerprint": data.fingerprint,
-        "uri": tables.lake.uri(tables.feature_folder(feature_set.feature_version)),
-        "columns": feature_set.columns,
-        "tracks": {part: int(count.sum()) for part, count in data.counts.items()},
+        "fingerprint": datas[0].fingerprint,
+        "uri": tables.lake.uri(tables.lake.path(dataset.dataset, "audio_features")),
+        "tracks": {part: int(count.sum()) for part, count in datas[0].counts.items()},
     }
     rows = []
     with (
@@ -102,24 +103,26 @@ def genre_classifiers(
         ) as parent,
         ThreadPoolExecutor(_AT_A_TIME) as pool,
     ):
-        registry.log_dataset(parent, **logged)
+        registry.log_dataset(parent, columns=every_set.columns, **logged)
 
-        def train(candidate: Candidate) -> tuple[str, dict[str, float], float, str]:
+        def train(training: tuple[Candidate, TrainingData]) -> tuple[str, dict[str, float], float, str]:
+            candidate, data = training
             started = time.monotonic()
-            with registry.run(
-                dataset.dataset, run_name=candidate.name, stage="candidate", tags=tags, parent=parent
-            ) as child:
-                registry.log_dataset(child, **logged)
+            # With one set to train on, the candidate's name says it all.
+            name = candidate.name if len(datas) == 1 else f"{candidate.name} on {data.feature_set.name}"
+            own_tags = {**tags, "feature_version": data.feature_set.feature_version}
+            with registry.run(dataset.dataset, run_name=name, stage="candidate", tags=own_tags, parent=parent) as child:
+                registry.log_dataset(child, columns=data.feature_set.columns, **logged)
                 path = tables.candidate_path(parent.info.run_id, child.info.run_id)
                 scores = _train(candidate, data, tables, registry, path)
-            return candidate.name, scores, time.monotonic() - started, mlflow.run_url(child)
+            return name, scores, time.monotonic() - started, mlflow.run_url(child)
 
         # MLlib asks for the session of the thread that it is called in.
         in_session = inheritable_thread_target(spark_connect.spark_session)
-        for number, row in enumerate(pool.map(in_session(train), everything), 1):
+        for number, row in enumerate(pool.map(in_session(train), trainings), 1):
             name, scores, took, _ = row
             context.log.info(
-                f"{number} of {len(everything)}: {name}: validation macro-F1 {scores['valid_macro_f1']:.3f}, "
+                f"{number} of {len(trainings)}: {name}: validation macro-F1 {scores['valid_macro_f1']:.3f}, "
                 f"accuracy {scores['valid_accuracy']:.3f}, {took:.1f} s"
             )
             rows.append(row)
@@ -131,8 +134,8 @@ def genre_classifiers(
             "candidates": dg.MetadataValue.md(_table(rows, baseline)),
             "mlflow_run": dg.MetadataValue.url(mlflow.run_url(parent)),
             "mlflow_run_id": parent.info.run_id,
-            "dataset_fingerprint": data.fingerprint,
-            "genres": dg.MetadataValue.json(data.genres),
+            "dataset_fingerprint": datas[0].fingerprint,
+            "genres": dg.MetadataValue.json(datas[0].genres),
             "train_rows": int(baseline["train_rows"]),
             "valid_rows": int(baseline["valid_rows"]),
             "test_rows": int(baseline["test_rows"]),
@@ -142,7 +145,10 @@ def genre_classifiers(
     )
 
 
-def _training_data(tables: BatchTables, feature_set: FeatureSet, spark: "SparkSession") -> TrainingData:
+def _training_data(
+    tables: BatchTables, feature_set: AnyFeatureSet, every_set: AnyFeatureSet, spark: "SparkSession"
+) -> TrainingData:
+    """Prepare the rows for candidates that are trained on one of the dataset's sets, or on some that are joined."""
     import numpy as np
 
     from spark.classifiers import TRAINING_CONF, index_genres, prepare
@@ -163,7 +169,7 @@ def _training_data(tables: BatchTables, feature_set: FeatureSet, spark: "SparkSe
     counts = {part: np.zeros(len(genres), dtype=np.int64) for part in ("train", *PARTS)}
     for row in indexed.groupBy("part", "genre").count().collect():
         counts[row["part"]][genres.index(row["genre"])] = row["count"]
-    fingerprint = dataset_fingerprint(tables.split(), feature_set.feature_version)
+    fingerprint = dataset_fingerprint(tables.split(), every_set.feature_version)
     return TrainingData(prepared, genres, feature_set, fingerprint, counts)
 
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from genre_assets.promotion import FEW_TRACKS, RESAMPLES, Answers, Verdict, calibration_error, f1_by_genre
-from genres.audio.feature_set import FeatureSet
+from genres.audio.feature_set import AnyFeatureSet
 from genres.store.ledger import Dataset
 from genres.store.model_facts import ModelFacts
 
@@ -22,7 +22,7 @@ def model_card(
     title: str,
     facts: ModelFacts,
     dataset: Dataset,
-    feature_set: FeatureSet,
+    feature_set: AnyFeatureSet,
     split: "pd.DataFrame",
     judged: "pd.DataFrame",
     genres: Sequence[str],

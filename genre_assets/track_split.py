@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 import dagster as dg
 
-from genres.audio.feature_sets import feature_set_named
+from genres.audio.feature_sets import feature_sets_named
 from genres.datasets.leaks import find_leaks
 from genres.datasets.split import EXCLUDED, songs, split_tracks
 from genres.store import ledger, schemas
@@ -45,7 +45,7 @@ def track_split(
     database.check_migrated()
     dataset = ledger.registered_dataset(database, context.partition_key)
     tables = BatchTables(lake.open(), database, dataset.dataset)
-    feature_version = feature_set_named(dataset.feature_set).feature_version
+    feature_version = feature_sets_named(dataset.feature_sets).feature_version
     split = split_tracks(tables.features(feature_version, columns=[]))
     context.log.info(f"{split.method} split: {split.why}")
     commit = tables.publish_split(split.table, run_id=context.run_id)

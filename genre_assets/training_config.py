@@ -60,7 +60,7 @@ class TrainingConfig(dg.Config):
     """Run config of ``genre_classifiers``; empty, it trains what the settings say as it was trained before."""
 
     classifiers: list[ClassifierName] = Field(
-        [], description="Candidates to train; none: those of the setting GENRES_CLASSIFIERS, which by default are six."
+        [], description="Candidates to train; none: those of the setting GENRES_CLASSIFIERS, or three by default."
     )
     hyperparameters: Hyperparameters = Field(
         Hyperparameters(), description="Hyperparameters of each candidate, by MLlib's names for them."

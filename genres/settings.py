@@ -143,11 +143,13 @@ class Settings(BaseSettings):
         None, description="Folder of labelled audio, <genre>/<track>.wav; empty: synthetic clips."
     )
     dataset: str = Field("", pattern=_ID, description="Dataset id; empty: taken from the folder.")
-    feature_set: str = Field(
-        "gtzan57",
-        pattern=r"^[a-z0-9][a-z0-9_]{0,39}$",
-        description="Feature set that models of newly loaded datasets are trained on.",
+    feature_sets: str = Field(
+        "",
+        pattern=r"^([a-z0-9][a-z0-9_]{0,39}(,[a-z0-9][a-z0-9_]{0,39})*)?$",
+        description="Feature sets of newly loaded datasets, separated by commas: what is computed for a clip and what "
+        "models are trained on; empty: all that are installed and that no other one contains.",
     )
+    feature_set: str = Field("", description="The older name of feature_sets, which goes first.")
     synthetic_clips_per_genre: int = Field(20, ge=3, description="Clips of each genre in the synthetic dataset.")
     synthetic_clip_s: float = Field(30.0, gt=0.5, description="Length of a synthetic clip, in seconds.")
     upload_threads: int = Field(8, ge=1, description="Clips uploaded to HDFS at a time.")
@@ -156,7 +158,7 @@ class Settings(BaseSettings):
     classifiers: str = Field(
         "",
         pattern=r"^(\w+(,\w+)*)?$",
-        description="Candidates to train, separated by commas; empty: the six that are worth it.",
+        description="Candidates to train, separated by commas; empty: three that are worth it.",
     )
 
     topic: str = Field("audio_clips", pattern=_TOPIC, description="Kafka topic of the default stream's clips.")
@@ -201,6 +203,13 @@ class Settings(BaseSettings):
         description="Streams beside the default one, as JSON: "
         '[{"name": "radio", "topic": "radio_clips", "watch_folder": "/srv/radio", "dataset": "gtzan"}].',
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _older_names(cls, values: dict[str, Any]) -> dict[str, Any]:
+        if values.get("feature_set") and not values.get("feature_sets"):
+            values["feature_sets"] = values["feature_set"]
+        return values
 
     @model_validator(mode="before")
     @classmethod

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from spark.comparison import Trial
 
 _FOLDS = 5
+_COMPARED = "LogisticRegression,WhitenedLogisticRegression,FourierLogisticRegression,RandomForest"
+"""More than a dataset's models are trained with by default: nobody waits here for a batch to be scored."""
 
 
 def evaluate_table(
@@ -61,13 +64,17 @@ def evaluate_table(
     settings = Settings()
     require_addresses(settings)
     # What can be wrong is read before anything is started.
-    candidates = choose([name for name in settings.classifiers.split(",") if name])
+    candidates = choose((settings.classifiers or _COMPARED).split(","))
     table = read_feature_table(path)
     notices = list(table.notices)
     rows = table.rows.copy()
     if groups is not None:
         rows["artist"], said = read_artists(table, groups)
         notices += said
+    else:
+        notices.append(
+            "artists are not known: tracks of one may be learnt from and judged, which flatters; see --groups"
+        )
     trials, rows, said = split_trials(table, rows, split_dir, seeds)
     notices += said
     up_engine(settings, on_progress=lambda line: console.print(f"  {escape(line)}"))
@@ -91,23 +98,20 @@ def evaluate_table(
 def figures_table(rows: Sequence[dict[str, Any]], path: Path) -> Table:
     """Lay out the figures, with how many clips each is of."""
     first = rows[0]
-    heads = {part: f"n={first[f'{part}_n']}" for part in ("cv", "valid", "test")}
-    table = Table(title=f"{escape(path.name)}: accuracy with its 95 % interval", title_justify="left")
-    for head in (
-        "model",
-        f"cross-validation\n{heads['cv']}",
-        f"validation\n{heads['valid']}",
-        f"test\n{heads['test']}",
-    ):
-        table.add_column(head)
+    counts = {part: f"n={first[f'{part}_n']}" for part in ("cv", "valid", "test")}
+    title = f"{escape(path.name)}: accuracy with its 95 % interval"
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, collapse_padding=True, pad_edge=False)
+    table.add_column("model", min_width=18, overflow="fold")
+    for part, head in (("cv", "cross-\nvalidation"), ("valid", "valid\naccuracy"), ("test", "test\naccuracy")):
+        table.add_column(f"{head}\n{counts[part]}", min_width=9)
     for head in ("macro-F1", "top-3", "ECE"):
-        table.add_column(f"test {head}\n{heads['test']}", justify="right")
+        table.add_column(f"test\n{head}\n{counts['test']}", min_width=5)
     for row in rows:
         name = f"[bold]{row['model']} *[/]" if row["chosen"] else row["model"]
         shares = [_with_interval(row, part) for part in ("cv", "valid", "test")]
         others = (row["test_macro_f1"], row["test_top3_accuracy"], row["test_ece"])
         table.add_row(name, *shares, *(_figure(value) for value in others), style="dim" if row["is_baseline"] else "")
-    table.caption = "* chosen by cross-validated accuracy on training and validation part; the test part only reports"
+    table.caption = "* chosen by cross-validated accuracy; the test part only reports"
     return table
 
 
@@ -115,7 +119,7 @@ def _with_interval(row: dict[str, Any], part: str) -> str:
     if row[f"{part}_accuracy"] is None:
         return "-"
     low, high = row[f"{part}_accuracy_ci"]
-    return f"{row[f'{part}_accuracy']:.3f} ({low:.2f} to {high:.2f})"
+    return f"{row[f'{part}_accuracy']:.3f}\n{low:.2f}-{high:.2f}"
 
 
 def _figure(value: float | None) -> str:

@@ -11,9 +11,10 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import track
 
-from genres.audio.feature_set import FeatureSet
-from genres.audio.feature_sets import feature_set_named, feature_set_of
+from genres.audio.feature_set import AnyFeatureSet
+from genres.audio.feature_sets import chosen_sets, feature_set_of, feature_sets_named
 from genres.audio.gate import SUFFIXES
+from genres.audio.gtzan57 import GTZAN57
 from genres.datasets.folder import reasons
 from genres.errors import GenresError
 from genres.file_names import display_name, display_path, unicode_name
@@ -43,7 +44,8 @@ def write_features(console: Console, paths: Sequence[Path], output: Path, settin
         raise GenresError(f"{output}: write to a name that ends in .csv or .parquet")
     if not output.parent.is_dir():
         raise GenresError(f"{output}: there is no folder {output.parent}; make it first")
-    feature_set = feature_set_named(settings.feature_set)
+    # The published table's columns, unless the settings say others.
+    feature_set = feature_sets_named(chosen_sets(settings.feature_sets or GTZAN57.name))
     table = published_table(_features(console, _audio_files(console, paths), feature_set, settings), feature_set)
     # Beside its place and renamed: what is there stays until the new table is whole.
     unfinished = output.with_name(f".genres-features.{os.getpid()}")
@@ -101,7 +103,7 @@ def predict_files(console: Console, paths: Sequence[Path], settings: Settings, d
     return [{"file_name": name, **rows[number]} for number, name in good["filename"].items()]
 
 
-def _features(console: Console, files: Sequence[Path], feature_set: FeatureSet, settings: Settings) -> pd.DataFrame:
+def _features(console: Console, files: Sequence[Path], feature_set: AnyFeatureSet, settings: Settings) -> pd.DataFrame:
     from genres.audio.clip_features import features_of_files
     from genres.audio.compile_kernels import compile_kernels
 

@@ -14,7 +14,7 @@ from uuid import uuid4
 
 import dagster as dg
 
-from genres.audio.feature_sets import feature_set_named
+from genres.audio.feature_sets import chosen_sets
 from genres.datasets.folder import SYNTHETIC, dataset_id, notices, scan
 from genres.errors import GenresError, last_words
 from genres.file_names import display_path, is_unicode
@@ -73,7 +73,8 @@ def choose_dataset(
 ) -> Dataset:
     """Find out which dataset is to be loaded: the settings' folder's, or the synthetic one.
 
-    A folder that was loaded before keeps its id, whatever it holds by now.
+    A folder that was loaded before keeps its id, whatever it holds by now, and its feature sets, unless the settings
+    name others: its champion reads them.
 
     Parameters
     ----------
@@ -87,9 +88,9 @@ def choose_dataset(
     GenresError
         If the folder holds nothing that can be worked with, its id is taken, or there is no such feature set.
     """
-    feature_set = feature_set_named(settings.feature_set).name
     if settings.audio is None:
-        return Dataset(SYNTHETIC, settings.state_dir / "synthetic_audio", is_synthetic=True, feature_set=feature_set)
+        feature_sets = _feature_sets(SYNTHETIC, settings, database, on_notice)
+        return Dataset(SYNTHETIC, settings.state_dir / "synthetic_audio", is_synthetic=True, feature_sets=feature_sets)
     folder = scan(settings.audio)
     for line in notices(folder):
         on_notice(line)
@@ -102,10 +103,24 @@ def choose_dataset(
         raise GenresError(
             f"'{name}' is an id that the project keeps for itself; name {where} otherwise with GENRES_DATASET"
         )
-    dataset = Dataset(name, settings.audio, is_synthetic=False, feature_set=feature_set)
+    feature_sets = _feature_sets(name, settings, database, on_notice)
+    dataset = Dataset(name, settings.audio, is_synthetic=False, feature_sets=feature_sets)
     if not replaces:
         ledger.require_source(database, dataset)
     return dataset
+
+
+def _feature_sets(
+    dataset: str, settings: Settings, database: Database, on_notice: Callable[[str], None]
+) -> tuple[str, ...]:
+    """Return the names of the settings' feature sets, or else of those that the dataset has already."""
+    chosen = chosen_sets(settings.feature_sets)
+    loaded = [entry.feature_sets for entry in ledger.registered_datasets(database) if entry.dataset == dataset]
+    if settings.feature_sets or not loaded or loaded == [chosen]:
+        return chosen
+    kept = ",".join(loaded[0])
+    on_notice(f"dataset '{dataset}' keeps its features, {kept}; for others set GENRES_FEATURE_SETS={','.join(chosen)}")
+    return chosen_sets(kept)
 
 
 def register(settings: Settings, instance: dg.DagsterInstance, dataset: Dataset, *, replaces: bool = False) -> None:

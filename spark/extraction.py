@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from genres.audio.clip_features import Clip, clip_row
-from genres.audio.feature_set import FeatureSet
+from genres.audio.feature_set import AnyFeatureSet
 from genres.store import schemas
 from spark.clip_source import ClipSource
 
@@ -28,7 +28,7 @@ def extract_features(
     clips: "DataFrame",
     *,
     source: ClipSource,
-    feature_set: FeatureSet,
+    feature_set: AnyFeatureSet,
     max_clip_s: float,
     tasks: int,
     clip_limit_s: float = 0.0,
@@ -43,8 +43,8 @@ def extract_features(
         Of a classic or a Connect session; the columns are those that `source` reads.
     source : ClipSource
         Where the workers get the bytes from.
-    feature_set : FeatureSet
-        What to compute.
+    feature_set : FeatureSet or JoinedFeatureSets
+        What to compute, in one decode of each clip.
     max_clip_s : float
         Longest clip that is let in, in seconds.
     tasks : int
@@ -55,7 +55,7 @@ def extract_features(
     Returns
     -------
     pyspark.sql.DataFrame
-        The columns of `source`, then ``length`` (samples), the feature set's columns, ``sha256``,
+        The columns of `source`, then ``length`` (samples; see `length_columns`), the feature set's columns, ``sha256``,
         ``feature_version`` and ``reason``. A rejected clip is a row with a reason and without length and
         features; a good one has a null reason. What keeps bytes from being fetched fails the task instead.
     """
@@ -75,7 +75,7 @@ def feature_batches(
     row_batches: "Iterable[pa.RecordBatch]",
     *,
     source: ClipSource,
-    feature_set: FeatureSet,
+    feature_set: AnyFeatureSet,
     max_clip_s: float,
     clip_limit_s: float = 0.0,
 ) -> "Iterator[pa.RecordBatch]":
@@ -95,7 +95,7 @@ def feature_batches(
         yield pa.RecordBatch.from_pylist(table, schema=schema)
 
 
-def feature_schema(source: ClipSource, feature_set: FeatureSet) -> "pa.Schema":
+def feature_schema(source: ClipSource, feature_set: AnyFeatureSet) -> "pa.Schema":
     """Return the columns of `extract_features` with Arrow's types."""
     return schemas.arrow_schema(_columns(source, feature_set))
 
@@ -112,8 +112,8 @@ def _limited(limit_s: float) -> Iterator[None]:
             faulthandler.cancel_dump_traceback_later()
 
 
-def _columns(source: ClipSource, feature_set: FeatureSet) -> tuple[schemas.Column, ...]:
-    return (*source.columns, *schemas.extracted(feature_set.columns))
+def _columns(source: ClipSource, feature_set: AnyFeatureSet) -> tuple[schemas.Column, ...]:
+    return (*source.columns, *schemas.extracted(feature_set.columns, feature_set.length_columns.values()))
 
 
 def _fetched_ahead(clips: Iterator[Clip]) -> Iterator[Clip]:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from uuid import uuid4
 
 from genres.audio.clip_features import Clip
-from genres.audio.feature_set import FeatureSet
+from genres.audio.feature_set import AnyFeatureSet
 from genres.audio.known_good import known_good_wav
 from genres.errors import GenresError, last_words
 from genres.store.schemas import TRACK_ID, Column
@@ -154,7 +154,7 @@ def interrupted_when_stuck(
         spark.removeTag(tag)
 
 
-def check_engine(spark: "SparkSession", feature_set: FeatureSet, *, limit_s: float = 60.0) -> None:
+def check_engine(spark: "SparkSession", feature_set: AnyFeatureSet, *, limit_s: float = 60.0) -> None:
     """Compute the known-good clip.
 
     Parameters

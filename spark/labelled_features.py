@@ -1,7 +1,11 @@
 """The table that models are trained and judged on: stored features joined with the split."""
 
 from collections.abc import Sequence
+from itertools import groupby
+from posixpath import dirname
 from typing import TYPE_CHECKING
+
+from genres.errors import GenresError
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
@@ -17,21 +21,34 @@ def labelled_features(
     spark
         The session that reads them.
     feature_uris
-        Published parts of the feature table; a part may hold clips that the split no longer knows.
+        Published parts of the feature tables, in a folder for each feature set; a part may hold clips that the split
+        no longer knows.
     split_uri
         The published split: ``track_id``, ``genre``, ``sha256``, ``part``.
     columns
-        The feature columns.
+        The feature columns, of one set or of several.
 
     Returns
     -------
     pyspark.sql.DataFrame
-        One row a track of the split: ``track_id``, ``genre``, ``sha256``, ``part`` and `columns`.
+        One row a track of the split that has all features: ``track_id``, ``genre``, ``sha256``, ``part`` and `columns`.
+
+    Raises
+    ------
+    GenresError
+        If no table has one of the columns.
     """
-    # Each part is partitioned by genre on its own, which Spark takes for a conflict between them; the genre comes from
-    # the split, so that no partition needs to be discovered.
-    stored = spark.read.option("recursiveFileLookup", True).parquet(*feature_uris)
-    features = stored.select("track_id", "sha256", *columns)
-    # A clip that a killed run extracted and a later run extracted again stands in two parts, with equal values.
-    features = features.dropDuplicates(["track_id", "sha256"])
-    return spark.read.parquet(split_uri).join(features, ["track_id", "sha256"])
+    labelled = spark.read.parquet(split_uri)
+    lacking = list(columns)
+    for _, uris in groupby(sorted(feature_uris, key=dirname), key=dirname):
+        # Each part is partitioned by genre on its own, which Spark takes for a conflict between them; the genre comes
+        # from the split, so that no partition needs to be discovered.
+        stored = spark.read.option("recursiveFileLookup", True).parquet(*uris)
+        there = [column for column in lacking if column in stored.columns]
+        lacking = [column for column in lacking if column not in there]
+        features = stored.select("track_id", "sha256", *there)
+        # A clip that a killed run extracted and a later run extracted again stands in two parts, with equal values.
+        labelled = labelled.join(features.dropDuplicates(["track_id", "sha256"]), ["track_id", "sha256"])
+    if lacking:
+        raise GenresError(f"the feature tables have no {', '.join(lacking[:3])}: materialize audio_features again")
+    return labelled

@@ -31,12 +31,12 @@ def warm_up() -> None:
     import tenacity
 
     from genres.audio.compile_kernels import run_kernel
-    from genres.audio.feature_sets import FEATURE_SETS
+    from genres.audio.feature_sets import installed_sets
     from genres.store import hdfs
     from spark import extraction
 
     _ = kafka, pandas, psutil, pyarrow, pyspark, soundfile, soxr, tenacity, hdfs, extraction
-    for feature_set in FEATURE_SETS.values():
+    for feature_set in installed_sets().values():
         run_kernel(feature_set)
     # After each task a reused worker collects garbage (pyspark.daemon). Nothing that is here now ever becomes any;
     # to walk through it all took longer than two clips' features.

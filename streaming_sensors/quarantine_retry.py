@@ -13,7 +13,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from genres.audio import gate
-from genres.audio.feature_sets import feature_set_named
+from genres.audio.feature_sets import feature_sets_named
 from genres.errors import GenresError
 from genres.file_names import display_name, display_path
 from genres.settings import Settings
@@ -59,7 +59,7 @@ def judged_by_older(settings: Settings, database: Database, rows: Sequence[dict[
     for stream in settings.streams:
         if stream.topic in topics:
             dataset = ledger.registered_dataset(database, Stream(stream).dataset(settings, database))
-            version = feature_set_named(dataset.feature_set).feature_version
+            version = feature_sets_named(dataset.feature_sets).feature_version
             present[stream.topic] = {"producer": gate.VERSION, "stream": judged_by(version)}
     return [row for row in rows if row["judged_by"] != present.get(row["topic"], {}).get(row["stage"])]
 

@@ -14,7 +14,7 @@ from datetime import UTC
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from genres.audio import gate
-from genres.audio.feature_set import FeatureSet
+from genres.audio.feature_set import AnyFeatureSet
 from genres.errors import GenresError
 from genres.settings import Settings
 from genres.store.database import Database
@@ -65,7 +65,7 @@ class RangeWork:
     def store_features(
         self,
         key: PartitionKey,
-        feature_set: FeatureSet,
+        feature_set: AnyFeatureSet,
         *,
         spark: "SparkSession",
         on_progress: Callable[[], None] = lambda: None,
@@ -174,7 +174,7 @@ class RangeWork:
     def _extract(
         self,
         key: PartitionKey,
-        feature_set: FeatureSet,
+        feature_set: AnyFeatureSet,
         spark: "SparkSession",
         *,
         step: int = 1,
@@ -209,7 +209,7 @@ class RangeWork:
             ).toArrow()
 
     def _isolated(
-        self, key: PartitionKey, feature_set: FeatureSet, spark: "SparkSession", on_progress: Callable[[], None]
+        self, key: PartitionKey, feature_set: AnyFeatureSet, spark: "SparkSession", on_progress: Callable[[], None]
     ) -> "pa.Table":
         """Compute a range's clips one by one, and refuse those that kill their worker."""
         import pyarrow as pa
@@ -225,7 +225,7 @@ class RangeWork:
             self._refused(one, feature_set, given) if isinstance(given, str) else given for one, given in outcomes
         )
 
-    def _refused(self, one: PartitionKey, feature_set: FeatureSet, reason: str) -> "pa.Table":
+    def _refused(self, one: PartitionKey, feature_set: AnyFeatureSet, reason: str) -> "pa.Table":
         """Return the row of a clip that is refused without its worker's verdict."""
         import pyarrow as pa
 

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import dagster as dg
 
-from genres.audio.feature_set import FeatureSet
-from genres.audio.feature_sets import feature_set_named, feature_set_of
+from genres.audio.feature_set import AnyFeatureSet
+from genres.audio.feature_sets import feature_set_of, feature_sets_named
 from genres.errors import GenresError, last_words
 from genres.settings import Settings
 from genres.store import ledger
@@ -59,7 +59,7 @@ class _Begun(NamedTuple):
     key: PartitionKey
     selected: Collection[dg.AssetKey]
     champion: RegisteredModel | None
-    feature_set: FeatureSet
+    feature_set: AnyFeatureSet
     features: Future[StoredFeatures]
 
 
@@ -338,9 +338,9 @@ class StreamRun:
             self._champion_change = change
         return self._champion
 
-    def _feature_set(self, champion: RegisteredModel | None) -> FeatureSet:
+    def _feature_set(self, champion: RegisteredModel | None) -> AnyFeatureSet:
         """Return the features that the champion reads or, without one, the dataset's models are trained on."""
-        return feature_set_of(champion.feature_version) if champion else feature_set_named(self._dataset.feature_set)
+        return feature_set_of(champion.feature_version) if champion else feature_sets_named(self._dataset.feature_sets)
 
     def _load_scorer(self, champion: RegisteredModel | None) -> "Scorer":
         """Load a range's champion, unless the range before had the same."""

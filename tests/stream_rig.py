@@ -241,7 +241,7 @@ def _train() -> None:
     settings = Settings()
     stream = Stream(settings)
     register(
-        settings, stream.instance, Dataset(DATASET, settings.watch_folder, is_synthetic=True, feature_set="gtzan57")
+        settings, stream.instance, Dataset(DATASET, settings.watch_folder, is_synthetic=True, feature_sets=("gtzan57",))
     )
     tables = BatchTables(stream.lake, stream.database, DATASET)
     tables.publish_manifest(pd.DataFrame(columns=list(RAW_AUDIO.names)), run_id="tests")

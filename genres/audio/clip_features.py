@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from genres.audio import gate
-from genres.audio.feature_set import FeatureSet
+from genres.audio.feature_set import AnyFeatureSet
 from genres.audio.known_good import known_good_wav
 from genres.audio.rejections import Reason, RejectedAudio
 from genres.audio.thread_pools import single_threaded, usable_cores
@@ -43,15 +43,20 @@ class Clip:
 class ClipFeatures:
     """What the pipeline keeps of one clip."""
 
-    length: int
-    """Samples after decoding, at the feature set's sample rate."""
+    lengths: dict[str, int]
+    """Samples after decoding, by the feature set's `length_columns`."""
     sha256: str
     """Hexadecimal digest of the file's bytes."""
     values: dict[str, float]
     """A finite value for each column of the feature set."""
 
+    @property
+    def length(self) -> int:
+        """Samples after decoding, at the feature set's sample rate; the first one's, if several are joined."""
+        return self.lengths["length"]
 
-def clip_features(data: bytes, *, file_suffix: str, feature_set: FeatureSet, max_clip_s: float) -> ClipFeatures:
+
+def clip_features(data: bytes, *, file_suffix: str, feature_set: AnyFeatureSet, max_clip_s: float) -> ClipFeatures:
     """Take one clip from its bytes to its features: the same way in batch, in streaming and for local files.
 
     Parameters
@@ -60,7 +65,7 @@ def clip_features(data: bytes, *, file_suffix: str, feature_set: FeatureSet, max
         The whole file.
     file_suffix : str
         Suffix of its name, with the dot; it must agree with the container inside.
-    feature_set : FeatureSet
+    feature_set : FeatureSet or JoinedFeatureSets
         What to compute.
     max_clip_s : float
         Longest clip that is let in, in seconds.
@@ -73,28 +78,35 @@ def clip_features(data: bytes, *, file_suffix: str, feature_set: FeatureSet, max
     Raises
     ------
     RejectedAudio
-        With the reason, if the bytes are no audio that is read, or give features that are not finite.
+        With the reason, if the bytes are no audio that is read, or give features that are not finite, be it those of
+        one of several sets.
     """
-    from genres.audio.decode import decode
+    from genres.audio.decode import decode_at
 
     header = gate.inspect(data, suffix=file_suffix, max_clip_s=max_clip_s)
-    samples = decode(data, sample_rate=feature_set.sample_rate, header=header)
-    if len(samples) < feature_set.min_samples:
-        raise RejectedAudio(
-            Reason.TOO_SHORT,
-            samples=len(samples),
-            length=len(samples) / feature_set.sample_rate,
-            needed=feature_set.min_samples,
-            needed_s=feature_set.min_samples / feature_set.sample_rate,
-        )
-    values = feature_set.kernel(samples)
+    samples = decode_at(data, sample_rates=feature_set.length_columns, header=header)
+    for part in feature_set.parts:
+        if (length := len(samples[part.sample_rate])) < part.min_samples:
+            raise RejectedAudio(
+                Reason.TOO_SHORT,
+                samples=length,
+                length=length / part.sample_rate,
+                needed=part.min_samples,
+                needed_s=part.min_samples / part.sample_rate,
+            )
+    contained = {inner.name for part in feature_set.parts for inner in part.contains}
+    values: dict[str, float] = {}
+    for part in feature_set.parts:
+        if part.name not in contained:
+            values |= part.kernel(samples[part.sample_rate])
     not_finite = [column for column, value in values.items() if not math.isfinite(value)]
     if not_finite:
         raise RejectedAudio(Reason.FEATURES_NOT_FINITE, columns=", ".join(not_finite[:3]))
-    return ClipFeatures(len(samples), hashlib.sha256(data).hexdigest(), values)
+    lengths = {column: len(samples[sample_rate]) for sample_rate, column in feature_set.length_columns.items()}
+    return ClipFeatures(lengths, hashlib.sha256(data).hexdigest(), values)
 
 
-def clip_row(clip: Clip, *, feature_set: FeatureSet, max_clip_s: float) -> dict[str, Any]:
+def clip_row(clip: Clip, *, feature_set: AnyFeatureSet, max_clip_s: float) -> dict[str, Any]:
     """Return a clip's columns that do not come from its source: length and features, or the reason why not.
 
     Parameters
@@ -126,12 +138,12 @@ def clip_row(clip: Clip, *, feature_set: FeatureSet, max_clip_s: float) -> dict[
             "reason": f"computing its features failed: {type(error).__name__}: {error}"[:500],
         }
     else:
-        verdict = {"length": found.length, **found.values, "sha256": found.sha256, "reason": None}
+        verdict = {**found.lengths, **found.values, "sha256": found.sha256, "reason": None}
     return verdict | {"feature_version": feature_set.feature_version}
 
 
 def features_of_files(
-    paths: Sequence[Path], *, feature_set: FeatureSet, max_clip_s: float, workers: int | None = None
+    paths: Sequence[Path], *, feature_set: AnyFeatureSet, max_clip_s: float, workers: int | None = None
 ) -> Iterator[dict[str, Any]]:
     """Compute the features of local audio files, over several processes.
 
@@ -139,7 +151,7 @@ def features_of_files(
     ----------
     paths : sequence of Path
         Audio files; the folder that a file is in names its genre.
-    feature_set : FeatureSet
+    feature_set : FeatureSet or JoinedFeatureSets
         What to compute.
     max_clip_s : float
         Longest clip that is let in, in seconds.
@@ -164,7 +176,7 @@ def features_of_files(
         yield from pool.map(row_of, paths)
 
 
-def published_table(features: "pd.DataFrame", feature_set: FeatureSet) -> "pd.DataFrame":
+def published_table(features: "pd.DataFrame", feature_set: AnyFeatureSet) -> "pd.DataFrame":
     """Shape rows of features like the published GTZAN table: ``filename, length``, the features, ``label``.
 
     Parameters
@@ -172,7 +184,7 @@ def published_table(features: "pd.DataFrame", feature_set: FeatureSet) -> "pd.Da
     features : pd.DataFrame
         Rows with ``track_id``, ``genre``, ``length``, ``reason`` and the feature columns. Where there is no
         ``filename``, it is the track's name with ``.wav``, as in the published table.
-    feature_set : FeatureSet
+    feature_set : FeatureSet or JoinedFeatureSets
         Whose columns to give.
 
     Returns
@@ -187,7 +199,7 @@ def published_table(features: "pd.DataFrame", feature_set: FeatureSet) -> "pd.Da
     return table.astype({"length": "int64"}).sort_values("filename", ignore_index=True)
 
 
-def _file_row(path: Path, *, feature_set: FeatureSet, max_clip_s: float) -> dict[str, Any]:
+def _file_row(path: Path, *, feature_set: AnyFeatureSet, max_clip_s: float) -> dict[str, Any]:
     about = {"filename": path.name, "track_id": path.stem, "genre": path.parent.name}
     unread = {"sha256": None, "feature_version": feature_set.feature_version}
     try:

@@ -8,7 +8,7 @@ unawares.
 from collections.abc import Callable
 
 from genres.audio.feature_set import FeatureSet
-from genres.audio.feature_sets import FEATURE_SETS
+from genres.audio.feature_sets import installed_sets
 
 
 def compile_kernels(on_progress: Callable[[str], None]) -> None:
@@ -19,7 +19,7 @@ def compile_kernels(on_progress: Callable[[str], None]) -> None:
     on_progress
         Is told, in one line, before the compiler starts, and nothing if there is nothing to do.
     """
-    for feature_set in FEATURE_SETS.values():
+    for feature_set in installed_sets().values():
         if not feature_set.is_compiled():
             on_progress(f"compiling the kernel of {feature_set.name}, once ... (some ten seconds)")
             run_kernel(feature_set)

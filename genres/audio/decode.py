@@ -1,11 +1,12 @@
 """From the bytes of a clip that passed the gate to mono samples: what ``librosa.load`` gives for a path.
 
 Only decoding belongs here; whether the bytes may be decoded at all is `genres.audio.gate`'s to say. It is done in
-blocks, so that a clip takes no more memory than its mono samples at the rate that is wanted.
+blocks, so that a clip takes no more memory than its mono samples at the rates that are wanted.
 """
 
 import functools
 import math
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from genres.audio.clip_header import ClipHeader
@@ -49,6 +50,19 @@ def decode(data: bytes, *, sample_rate: int, header: ClipHeader | None = None) -
         If libsndfile cannot decode the bytes, the stream is not as long as its header says, or a sample is NaN,
         infinite or above `MAX_PEAK`.
     """
+    return decode_at(data, sample_rates=[sample_rate], header=header)[sample_rate]
+
+
+def decode_at(data: bytes, *, sample_rates: Iterable[int], header: ClipHeader | None = None) -> "dict[int, np.ndarray]":
+    """Decode one clip once, to mono samples at each of several rates.
+
+    Parameters and raised errors are those of `decode`.
+
+    Returns
+    -------
+    dict of int to np.ndarray
+        By sample rate, what `decode` returns.
+    """
     import numpy as np
     import soundfile
 
@@ -57,7 +71,7 @@ def decode(data: bytes, *, sample_rate: int, header: ClipHeader | None = None) -
         if container is None:
             raise RejectedAudio(Reason.NOT_AUDIO, expected="sound", beginning=data[:8])
         header = read_header(data, container)
-    mono = _Mono(header, sample_rate)
+    mono = _Mono(header, sample_rates)
     try:
         with _stream(header.source.open(data)) as file:
             if (file.samplerate, file.channels) != (header.sample_rate, header.channels):
@@ -78,21 +92,13 @@ def decode(data: bytes, *, sample_rate: int, header: ClipHeader | None = None) -
 
 
 class _Mono:
-    """Mono samples at the rate that is wanted, as they come out of blocks of others."""
+    """The mean of the channels at the rates that are wanted, as it comes out of blocks of samples."""
 
-    def __init__(self, header: ClipHeader, sample_rate: int) -> None:
+    def __init__(self, header: ClipHeader, sample_rates: Iterable[int]) -> None:
         import numpy as np
 
         self._header = header
-        self._ratio = sample_rate / header.sample_rate
-        self._resampler: Any = None
-        if sample_rate != header.sample_rate:
-            # By itself rather than through librosa, which takes seconds to load, and to compile.
-            import soxr
-
-            self._resampler = soxr.ResampleStream(header.sample_rate, sample_rate, 1, dtype="float32", quality="HQ")
-        self._samples = np.empty(math.ceil(header.frames * self._ratio), np.float32)
-        self._written = 0
+        self._at = {sample_rate: _Resampled(header, sample_rate) for sample_rate in sample_rates}
         self.read = 0
         """Samples per channel that were taken."""
         self._peak = np.float32(0)
@@ -105,10 +111,11 @@ class _Mono:
         self.read += len(mono)
         # NaN if one of them is.
         self._peak = np.maximum(self._peak, np.maximum(mono.max(), -mono.min()))
-        self._write(mono if self._resampler is None else self._resampler.resample_chunk(mono))
+        for resampled in self._at.values():
+            resampled.add(mono)
 
-    def samples(self) -> "np.ndarray":
-        """Return all samples, after the last block."""
+    def samples(self) -> "dict[int, np.ndarray]":
+        """Return all samples, by sample rate, after the last block."""
         import numpy as np
 
         if self.read < self._header.frames - self._header.slack:
@@ -119,11 +126,37 @@ class _Mono:
             raise RejectedAudio(Reason.NOT_FINITE)
         if self._peak > MAX_PEAK:
             raise RejectedAudio(Reason.TOO_LOUD, peak=self._peak)
+        return {sample_rate: resampled.samples(self.read) for sample_rate, resampled in self._at.items()}
+
+
+class _Resampled:
+    """Mono samples at one rate."""
+
+    def __init__(self, header: ClipHeader, sample_rate: int) -> None:
+        import numpy as np
+
+        self._ratio = sample_rate / header.sample_rate
+        self._resampler: Any = None
+        if sample_rate != header.sample_rate:
+            # By itself rather than through librosa, which takes seconds to load, and to compile.
+            import soxr
+
+            self._resampler = soxr.ResampleStream(header.sample_rate, sample_rate, 1, dtype="float32", quality="HQ")
+        self._samples = np.empty(math.ceil(header.frames * self._ratio), np.float32)
+        self._written = 0
+
+    def add(self, mono: "np.ndarray") -> None:
+        """Take the next samples at the clip's own rate."""
+        self._write(mono if self._resampler is None else self._resampler.resample_chunk(mono))
+
+    def samples(self, read: int) -> "np.ndarray":
+        """Return all samples, after the last of `read` ones."""
+        import numpy as np
+
         if self._resampler is not None:
             self._write(self._resampler.resample_chunk(np.empty(0, np.float32), last=True))
-        length = math.ceil(self.read * self._ratio)
         self._samples[self._written :] = 0
-        return self._samples[:length]
+        return self._samples[: math.ceil(read * self._ratio)]
 
     def _write(self, samples: "np.ndarray") -> None:
         end = min(self._written + len(samples), len(self._samples))

@@ -1,4 +1,4 @@
-"""What a feature set is: a name, a version, columns and the kernel that computes them.
+"""What a feature set is: a name, a version, columns and the kernel that computes them; and several sets joined.
 
 What a feature *is* stands in the set's own package; `genres.audio.feature_sets` lists the sets. Assets, sensors and
 the command line speak of columns and versions by these without loading an audio library.
@@ -10,6 +10,10 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import numpy as np
+
+
+JOINT = "+"
+"""Stands between the names, and the versions, of sets that are joined."""
 
 
 def _always() -> bool:
@@ -41,10 +45,61 @@ class FeatureSet:
     """Up to six columns that tell people most; figures show these."""
     is_compiled: Callable[[], bool] = _always
     """Whether the kernel's first call starts no compiler."""
+    contains: "tuple[FeatureSet, ...]" = ()
+    """Sets whose columns are among these, with the same values; where both are wanted, this kernel computes them."""
     missing: Callable[[], str | None] = _nothing
     """What the kernel lacks on this machine, and what to do about it, in one line; None where it can be called."""
+
+    @property
+    def parts(self) -> "tuple[FeatureSet, ...]":
+        """The sets that it is joined of: itself."""
+        return (self,)
+
+    @property
+    def length_columns(self) -> dict[int, str]:
+        """The column of a clip's length in samples, by sample rate."""
+        return {self.sample_rate: "length"}
 
     @property
     def feature_version(self) -> str:
         """What rows, models and predictions are stamped with, such as ``gtzan57-v1-librosa0.11``."""
         return f"{self.name}-v{self.version}-{self.library}"
+
+
+@dataclass(frozen=True)
+class JoinedFeatureSets:
+    """Several feature sets side by side, which a model reads as one: a clip has all of their columns or none."""
+
+    parts: tuple[FeatureSet, ...]
+
+    @property
+    def name(self) -> str:
+        """The sets' names, such as ``librosa96+musicnn``."""
+        return JOINT.join(part.name for part in self.parts)
+
+    @property
+    def feature_version(self) -> str:
+        """What rows, models and predictions are stamped with: the sets' versions."""
+        return JOINT.join(part.feature_version for part in self.parts)
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The sets' columns; what two of them share, once."""
+        return tuple(dict.fromkeys(column for part in self.parts for column in part.columns))
+
+    @property
+    def shown(self) -> tuple[str, ...]:
+        """Up to six columns that tell people most, as many of each set."""
+        share = max(1, 6 // len(self.parts))
+        return tuple(dict.fromkeys(column for part in self.parts for column in part.shown[:share]))[:6]
+
+    @property
+    def length_columns(self) -> dict[int, str]:
+        """The column of a clip's length in samples, by sample rate; ``length`` is at the first set's."""
+        first = self.parts[0].sample_rate
+        others = {part.sample_rate: f"length_{part.sample_rate}" for part in self.parts}
+        return {**others, first: "length"}
+
+
+AnyFeatureSet = FeatureSet | JoinedFeatureSets
+"""What is computed for a clip, and what a model reads."""

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from genres.audio.feature_set import JOINT
 from genres.store import ledger, schemas
 from genres.store.database import Database
 from genres.store.lake import Lake
@@ -63,18 +64,24 @@ class BatchTables:
         return self.lake.path(self.dataset, "audio_features", feature_version)
 
     def feature_paths(self, feature_version: str) -> list[str]:
-        """Paths of the published parts of a feature version; empty if there are none yet."""
-        folder = self.feature_folder(feature_version) + "/"
+        """Paths of the published parts of a feature version; empty if there are none yet.
+
+        Of joined sets, the parts of each; empty if one of them has none yet.
+        """
         commits = ledger.published(self.database, self.dataset, "audio_features")
-        return [commit.path for commit in commits if commit.path.startswith(folder)]
+        of_sets = [
+            [commit.path for commit in commits if commit.path.startswith(f"{self.feature_folder(version)}/")]
+            for version in feature_version.split(JOINT)
+        ]
+        return [path for paths in of_sets for path in paths] if all(of_sets) else []
 
     def features(self, feature_version: str, *, columns: Sequence[str] | None = None) -> "pd.DataFrame":
-        """Read the features of the clips that the manifest accepts now.
+        """Read the features of the clips that the manifest accepts now; of joined sets, those that have all of them.
 
         Parameters
         ----------
         columns
-            Columns wanted besides ``track_id``, ``genre`` and ``sha256``; None for all.
+            Columns wanted of each set besides ``track_id``, ``genre`` and ``sha256``; None for all.
 
         Raises
         ------
@@ -83,12 +90,19 @@ class BatchTables:
         """
         key = ["track_id", "genre", "sha256"]
         accepted = self.accepted()[key]
-        paths = self.feature_paths(feature_version)
-        if not paths:
-            return accepted.iloc[:0]
         wanted = None if columns is None else [*key, *columns]
-        stored = self.lake.read_table(paths, columns=wanted).to_pandas().drop_duplicates(key)
-        return stored.merge(accepted, on=key).sort_values("track_id", ignore_index=True)
+        joined = accepted
+        for version in feature_version.split(JOINT):
+            paths = self.feature_paths(version)
+            if not paths:
+                return accepted.iloc[:0]
+            stored = self.lake.read_table(paths, columns=wanted).to_pandas().drop_duplicates(key)
+            # What two sets share has the same values in both, or is about the one that stands first.
+            there = joined.columns.difference(key)
+            joined = stored.drop(columns=there, errors="ignore").merge(joined, on=key)
+        if "feature_version" in joined:
+            joined["feature_version"] = feature_version
+        return joined.sort_values("track_id", ignore_index=True)
 
     def candidate_path(self, training: str, run: str) -> str:
         """Path of a candidate's native Spark directory: ``<dataset>/candidates/<training>/<run>``.

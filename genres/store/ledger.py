@@ -19,8 +19,8 @@ class Dataset(NamedTuple):
     dataset: str
     source_folder: Path
     is_synthetic: bool
-    feature_set: str
-    """Name of the feature set that the dataset's models are trained on."""
+    feature_sets: tuple[str, ...]
+    """Names of the feature sets that are computed for its clips, and that its models are trained on."""
 
 
 class Commit(NamedTuple):
@@ -38,7 +38,7 @@ def fingerprint(lines: Iterable[str]) -> str:
 
 
 def register_dataset(database: Database, entry: Dataset, *, replaces: bool = False) -> None:
-    """Add a dataset, or change its feature set from now on; it counts as the one loaded last.
+    """Add a dataset, or change its feature sets from now on; it counts as the one loaded last.
 
     Parameters
     ----------
@@ -53,6 +53,7 @@ def register_dataset(database: Database, entry: Dataset, *, replaces: bool = Fal
     values = {
         **entry._asdict(),
         "source_folder": str(entry.source_folder),
+        "feature_sets": ",".join(entry.feature_sets),
         "registered_at": datetime.now(UTC),
     }
     with database.writing() as connection:
@@ -123,7 +124,8 @@ def registered_datasets(database: Database) -> list[Dataset]:
 
 
 def _dataset(row: Any) -> Dataset:
-    return Dataset(**row._mapping)._replace(source_folder=Path(row.source_folder))
+    names = tuple(row.feature_sets.split(","))
+    return Dataset(**row._mapping)._replace(source_folder=Path(row.source_folder), feature_sets=names)
 
 
 def registered_dataset(database: Database, dataset: str) -> Dataset:

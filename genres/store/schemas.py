@@ -76,7 +76,10 @@ _STREAM_RUN_ID = Column("run_id", "string", "The Dagster run.")
 _STAGE = Column("stage", "string", "What refused the clip.", max_length=40)
 _LENGTH = Column("length", "bigint", "Samples at the feature set's sample rate.")
 _FEATURE_VERSION = Column(
-    "feature_version", "string", "Feature set, its version and the library it relies on.", max_length=40
+    "feature_version",
+    "string",
+    "Feature set, its version and the library it relies on; of sets that are joined, each.",
+    max_length=200,
 )
 _MODEL_NAME = Column("model_name", "string", "Name in the model registry.")
 _MODEL_VERSION = Column("model_version", "int", "Version in the model registry.")
@@ -142,15 +145,17 @@ def feature_columns(names: Iterable[str]) -> tuple[Column, ...]:
     return tuple(Column(name, "double", "As the feature set defines it.") for name in names)
 
 
-def extracted(features: Iterable[str]) -> tuple[Column, ...]:
+def extracted(features: Iterable[str], lengths: Iterable[str] = ("length",)) -> tuple[Column, ...]:
     """Return what extraction adds to a clip's own columns; a refused clip has a reason, and no length and features.
 
     Parameters
     ----------
     features
         Names of the feature set's columns.
+    lengths
+        Names of the columns of the clip's length; several if sets of several sample rates are joined.
     """
-    computed = (_LENGTH, *feature_columns(features))
+    computed = (*(replace(_LENGTH, name=name) for name in lengths), *feature_columns(features))
     return (*(column.as_nullable() for column in computed), _SHA256, _FEATURE_VERSION, _REFUSED)
 
 
@@ -184,7 +189,7 @@ DATASETS = Table(
         _DATASET.as_key(),
         Column("source_folder", "string", "The folder that its clips come from."),
         _IS_SYNTHETIC,
-        Column("feature_set", "string", "Name of the feature set that its models are trained on.", max_length=40),
+        Column("feature_sets", "string", "Names of the feature sets that its models are trained on, with commas."),
         Column("registered_at", "timestamp", "When it was loaded last, UTC."),
     ),
 )
@@ -364,7 +369,7 @@ STREAM_QUARANTINE = Table(
     (
         _SHA256.as_key(),
         Column("suffix", "string", "Of its name, which a verdict is about as well.", max_length=16, key=True),
-        Column("judged_by", "string", "Version of what refused it; empty in older rows.", max_length=80, key=True),
+        Column("judged_by", "string", "Version of what refused it; empty in older rows.", max_length=240, key=True),
         replace(_FILE_NAME, description="As the producer found it; data, never a path."),
         replace(_STAGE, description="producer or stream."),
         Column("reason", "string", "Why the clip was refused."),

@@ -13,6 +13,8 @@ from tests.faults.system import System
 from tests.faults.tables import Case
 
 EVERY_S = 0.5
+AFTER_S = 2.0
+"""For how long after a fault is healed what is dropped counts for the recovery from it, in seconds."""
 TWO_AT_ONCE = "two at once"
 _SHARE_OF_TWO = 0.25
 _SHARE_WITHOUT_REST = 0.5
@@ -27,7 +29,8 @@ class Strike:
     what: str
     hashes: set[str] = field(default_factory=set)
     """Clips that were dropped from its beginning until the next one began."""
-    before_heal: set[str] = field(default_factory=set)
+    awaited: set[str] = field(default_factory=set)
+    """Those of them that were dropped before it was healed or shortly after: recovery is when they have their rows."""
     healed_at: float | None = None
     recovery_s: float | None = None
     missed: str = ""
@@ -103,7 +106,7 @@ class Nemesis:
             strike.missed = str(error).splitlines()[0]
             self._tell(f"{what}: not injected ({strike.missed})")
         with self._lock:
-            strike.before_heal, strike.healed_at = set(strike.hashes), time.monotonic()
+            strike.healed_at = time.monotonic()
 
     def _rest(self, until: float) -> None:
         while self.waiting() and time.monotonic() < until:
@@ -113,7 +116,10 @@ class Nemesis:
         while not self._done.is_set():
             with self._lock:
                 strike = self.strikes[-1]
-                strike.hashes.add(self._system.traffic.drop(strike.occasion))
+                sha256 = self._system.traffic.drop(strike.occasion)
+                strike.hashes.add(sha256)
+                if strike.healed_at is None or time.monotonic() - strike.healed_at < AFTER_S:
+                    strike.awaited.add(sha256)
             time.sleep(EVERY_S)
 
     def _watch(self, give_up_at: float) -> None:
@@ -122,10 +128,12 @@ class Nemesis:
             with self._lock:
                 open_ones = [strike for strike in self.strikes if strike.recovery_s is None]
                 for strike in open_ones:
-                    if strike.healed_at is not None and strike.before_heal <= there:
+                    if strike.healed_at is None or now - strike.healed_at < AFTER_S:
+                        continue
+                    if strike.awaited <= there:
                         strike.recovery_s = now - strike.healed_at
                         if not strike.missed:
-                            clips = len(strike.before_heal)
+                            clips = len(strike.awaited)
                             self._tell(f"{strike.what}: {clips} clips, recovered in {strike.recovery_s:.1f} s")
                 dropped = {sha256 for strike in self.strikes for sha256 in strike.hashes}
             if self._done.is_set() and (dropped <= there or now > give_up_at):

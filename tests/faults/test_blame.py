@@ -48,7 +48,7 @@ def base(
         settings = Settings(
             audio=folder,
             dataset=DATASET,
-            feature_set=TREACHEROUS.name,
+            feature_sets=TREACHEROUS.name,
             stream_dataset=DATASET,
             settle_s=0.1,
             clip_limit_s=3.0,

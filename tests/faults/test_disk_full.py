@@ -68,7 +68,7 @@ def test_a_full_disk_under_the_database(stack: Settings, tmp_path_factory: pytes
         address = f"sqlite:///{disk / 'genres.db'}"
         database = Database(address)
         database.migrate()
-        register_dataset(database, Dataset(DATASET, folder / "drop", is_synthetic=True, feature_set="gtzan57"))
+        register_dataset(database, Dataset(DATASET, folder / "drop", is_synthetic=True, feature_sets=("gtzan57",)))
         with running_system(stack, folder, "test_full_database", seed=1, DATABASE_URL=address) as system:
             all_recovers(system, "disk full under the database", disk)
 
@@ -97,7 +97,7 @@ def all_recovers(system: System, what: str, disk: Path) -> None:
     system.wait_until_planned_out(PATIENCE_S)
     good, bad = system.traffic.of(what)
     counts = stored_counts(system.stream.database, system.settings.topic, good, bad, only=good | bad)
-    publish(what.capitalize(), fault_table([Case(what, counts, recovery_s)]))
+    publish(what[0].upper() + what[1:], fault_table([Case(what, counts, recovery_s)]))
     _, problems = examine(system.settings, good=system.traffic.good, bad=system.traffic.bad)
     assert problems == []
 

@@ -28,7 +28,7 @@ def settings(stack: Settings, tmp_path_factory: pytest.TempPathFactory) -> Itera
     return Settings(
         audio=CLIPS,
         dataset=DATASET,
-        feature_set=MUSICNN.name,
+        feature_sets=MUSICNN.name,
         topic="test_musicnn",
         watch_folder=tmp_path_factory.mktemp("musicnn drop"),
         stream_dataset=DATASET,

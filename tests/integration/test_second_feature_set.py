@@ -36,7 +36,7 @@ def settings(
         yield Settings(
             audio=folder,
             dataset=DATASET,
-            feature_set=TINY.name,
+            feature_sets=TINY.name,
             topic="test_second_feature_set",
             watch_folder=tmp_path_factory.mktemp("tiny drop"),
             stream_dataset=DATASET,

@@ -28,7 +28,7 @@ def stream(stack: Settings, tmp_path_factory: pytest.TempPathFactory) -> Iterato
     with running_stream(stack, folders / "drop", TOPIC, MORE_STREAMS=json.dumps(more)) as stream:
         create_topic(stream.settings, OTHER_TOPIC)
         set_champion(stream.settings, 1)
-        register_dataset(stream.database, Dataset(OTHER_DATASET, folders, is_synthetic=True, feature_set="gtzan57"))
+        register_dataset(stream.database, Dataset(OTHER_DATASET, folders, is_synthetic=True, feature_sets=("gtzan57",)))
         registry = ModelRegistry(stream.settings.tracking_uri)
         champion = registry.champion(DATASET)
         run = registry.client.get_run(champion.run_id)

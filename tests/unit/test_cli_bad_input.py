@@ -219,14 +219,14 @@ def test_dataset_that_was_never_loaded(fails: Fails, tmp_path: Path, music: Path
     database.migrate()
     clip = str(music / "metal" / "metal_0.wav")
     assert "no dataset 'synthetic' (known: none): load a folder with `genres load <folder>`" in fails("predict", clip)
-    register_dataset(database, Dataset("mine", music, is_synthetic=False, feature_set="gtzan57"))
+    register_dataset(database, Dataset("mine", music, is_synthetic=False, feature_sets=("gtzan57",)))
     assert "no dataset 'jazz' (known: mine)" in fails("predict", clip, "--dataset", "jazz")
 
 
 def test_predict_files_that_are_not_there(fails: Fails, tmp_path: Path, music: Path) -> None:
     database = Database(Settings(state_dir=tmp_path / "state").database)
     database.migrate()
-    register_dataset(database, Dataset("mine", music, is_synthetic=False, feature_set="gtzan57"))
+    register_dataset(database, Dataset("mine", music, is_synthetic=False, feature_sets=("gtzan57",)))
     line = fails("predict", str(tmp_path / "gone.wav"), "--dataset", "mine")
     assert line == f"there is no file or folder {tmp_path}/gone.wav"
 
@@ -273,7 +273,7 @@ def test_demo_beside_a_dagster_of_another_dataset(
 ) -> None:
     database = Database(Settings(state_dir=tmp_path / "state").database)
     database.migrate()
-    register_dataset(database, Dataset("theirs", tmp_path / "theirs", is_synthetic=False, feature_set="gtzan57"))
+    register_dataset(database, Dataset("theirs", tmp_path / "theirs", is_synthetic=False, feature_sets=("gtzan57",)))
     for scored_by in ({"dataset": "theirs", "folder": ""}, {"dataset": "", "folder": str(tmp_path / "theirs")}):
         line = fails("demo", GENRES_AUDIO=str(music), GENRES_PORT_BASE=str(open_dagster(scored_by)))
         assert "scores the stream with the champion of dataset 'theirs', not of 'music': close it, or" in line
@@ -284,8 +284,8 @@ def test_demo_beside_a_dagster_that_follows_it(
 ) -> None:
     database = Database(f"sqlite:///{tmp_path / 'genres.db'}")
     database.migrate()
-    register_dataset(database, Dataset("theirs", tmp_path / "theirs", is_synthetic=False, feature_set="gtzan57"))
-    dataset = Dataset("music", music, is_synthetic=False, feature_set="gtzan57")
+    register_dataset(database, Dataset("theirs", tmp_path / "theirs", is_synthetic=False, feature_sets=("gtzan57",)))
+    dataset = Dataset("music", music, is_synthetic=False, feature_sets=("gtzan57",))
     for scored_by in (
         {"dataset": "", "folder": ""},
         {"dataset": "", "folder": str(music)},
@@ -298,7 +298,7 @@ def test_demo_beside_a_dagster_that_follows_it(
 def test_an_id_that_another_folder_has(fails: Fails, tmp_path: Path, music: Path) -> None:
     database = Database(Settings(state_dir=tmp_path / "state").database)
     database.migrate()
-    register_dataset(database, Dataset("music", Path("/before"), is_synthetic=False, feature_set="gtzan57"))
+    register_dataset(database, Dataset("music", Path("/before"), is_synthetic=False, feature_sets=("gtzan57",)))
     for line in (
         fails("load", str(music)),
         fails("demo", GENRES_AUDIO=str(music)),

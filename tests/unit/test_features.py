@@ -19,14 +19,15 @@ from scipy.ndimage import median_filter
 
 from genres.audio.compile_kernels import compile_kernels
 from genres.audio.decode import decode
-from genres.audio.feature_sets import FEATURE_SETS
+from genres.audio.feature_sets import FEATURE_SETS, installed_sets
 from genres.audio.filter_banks import chroma_filter_bank, hann_window, mel_filter_bank
-from genres.audio.gtzan57 import GTZAN57, kernel, loops
+from genres.audio.gtzan57 import GTZAN57
 from genres.audio.gtzan57.kernel import gtzan57
 from genres.audio.gtzan57.reference import reference_gtzan57
+from genres.audio.spectral import analysis, loops
 from genres.settings import PROJECT_DIR
+from tests.sounds import CLIPS, SR, music, noise
 
-SR = GTZAN57.sample_rate
 GTZAN = PROJECT_DIR.parent / "shared/data/gtzan"
 
 RELATIVE = 1e-4
@@ -50,62 +51,6 @@ def assert_close(found: dict[str, float], expected: dict[str, float]) -> None:
         if found[column] != pytest.approx(value, rel=RELATIVE, abs=absolute):
             far[column] = (found[column], value)
     assert far == {}
-
-
-def seconds(length: float) -> np.ndarray:
-    """Return the time of each sample, with an odd number of them beyond whole hops."""
-    return np.arange(int(length * SR) + 123) / SR
-
-
-def music(length: float = 3.0, seed: int = 0) -> np.ndarray:
-    """A chord, a click twice a second and some noise."""
-    rng, at = np.random.default_rng(seed), seconds(length)
-    chord = sum(np.sin(2 * np.pi * pitch * at) for pitch in rng.uniform(100, 2_000, 4))
-    clicks = rng.standard_normal(len(at)) * (at % 0.5 < 0.03)
-    return (0.1 * chord + 0.3 * clicks + 0.01 * rng.standard_normal(len(at))).astype(np.float32)
-
-
-def noise(length: float, scale: float = 0.1) -> np.ndarray:
-    return (scale * np.random.default_rng(1).standard_normal(int(length * SR))).astype(np.float32)
-
-
-def tone(hertz: float, length: float = 2.0) -> np.ndarray:
-    return (0.5 * np.sin(2 * np.pi * hertz * seconds(length))).astype(np.float32)
-
-
-def clicks(every: int, length: float = 6.0) -> np.ndarray:
-    """Single samples, so that spectra are flat and many a maximum is a tie."""
-    return (np.arange(len(seconds(length))) % every == every // 2).astype(np.float32)
-
-
-CLIPS = {
-    "chord and clicks": music(6.0),
-    "another": music(3.3, seed=1),
-    "one second": music(1.0)[:SR],
-    "shortest": music(1.0)[:2_048],
-    "one more": music(1.0)[:2_049],
-    "tenth of a second": music(0.1, seed=2),
-    "block of frames": music(1.0)[: 31 * 512],
-    "block and one frame": music(1.0)[: 32 * 512],
-    "noise": noise(3),
-    "quiet noise": noise(2, 1e-4),
-    "dither": np.round(noise(2, 0.7)) / np.float32(32_768),
-    "low tone": tone(55),
-    "tone": tone(440),
-    "tone on a bin": tone(100 * SR / 2_048),
-    "high tone": tone(10_000),
-    "sweep": (0.5 * np.sin(2 * np.pi * 500 * seconds(3) ** 2)).astype(np.float32),
-    "silence": np.zeros(2 * SR, np.float32),
-    "silence, then tone": np.concatenate([np.zeros(SR, np.float32), tone(1_000)]),
-    "noise, then silence": np.concatenate([noise(1), np.zeros(2 * SR, np.float32)]),
-    "constant": np.full(SR, 0.5, np.float32),
-    "square": np.sign(np.sin(2 * np.pi * 220 * seconds(2))).astype(np.float32),
-    "clipped": np.clip(8 * music(3.0, seed=3), -1, 1),
-    "too loud": 10 * np.clip(4 * music(2.0), -1, 1),
-    "single click": clicks(SR),
-    "clicks, 120 a minute": clicks(SR // 2),
-    "clicks, 93 a minute": clicks(14_226),
-}
 
 
 @pytest.mark.parametrize("samples", CLIPS.values(), ids=CLIPS.keys())
@@ -141,7 +86,7 @@ def test_five_minutes_agree() -> None:
     whole = samples[: len(samples) // 512 * 512].astype(np.float64)
     both = found["harmony_mean"] + found["perceptr_mean"]
     assert both == pytest.approx(whole.sum() / len(samples), rel=RELATIVE, abs=ABSOLUTE)
-    assert kernel._kept.buffers.n_frames <= kernel.KEPT_FRAMES
+    assert analysis._kept.buffers.n_frames <= analysis.KEPT_FRAMES
 
 
 @pytest.mark.skipif(not GTZAN.is_dir(), reason="the real GTZAN clips are not beside the project")
@@ -161,7 +106,7 @@ def test_librosa_is_the_release_that_the_version_names() -> None:
 
 def test_kernel_gives_the_columns_of_its_set() -> None:
     assert FEATURE_SETS[GTZAN57.name] is GTZAN57
-    for feature_set in FEATURE_SETS.values():
+    for feature_set in installed_sets().values():
         values = feature_set.kernel(music(1.0))
         assert sorted(values) == sorted(feature_set.columns)
         assert len(set(feature_set.columns)) == len(feature_set.columns)
@@ -180,7 +125,7 @@ def test_a_clip_does_not_depend_on_the_clips_before_it() -> None:
     first_time = [gtzan57(samples) for samples in clips]
     for samples, expected in zip(reversed(clips), reversed(first_time), strict=True):
         assert gtzan57(samples) == expected
-    del kernel._kept.buffers
+    del analysis._kept.buffers
     assert gtzan57(clips[0]) == first_time[0]
 
 

@@ -10,6 +10,7 @@ import dagster as dg
 import pytest
 import yaml
 
+from genres.audio.feature_sets import chosen_sets
 from genres.errors import GenresError
 from genres.settings import PROJECT_DIR, Settings
 from genres.store import ledger
@@ -109,13 +110,27 @@ def test_a_failed_check_is_named_where_only_the_error_is_known() -> None:
 
 
 def test_without_a_folder_the_clips_are_synthetic(tmp_path: Path, choose: Callable[..., Dataset]) -> None:
-    dataset = choose(Settings(state_dir=tmp_path))
-    assert (dataset.dataset, dataset.is_synthetic, dataset.feature_set) == ("synthetic", True, "gtzan57")
+    dataset = choose(Settings(state_dir=tmp_path, feature_sets=""))
+    assert (dataset.dataset, dataset.is_synthetic, dataset.feature_sets) == ("synthetic", True, chosen_sets(""))
 
 
 def test_a_feature_set_that_there_is_not_is_named(tmp_path: Path, choose: Callable[..., Dataset]) -> None:
-    with pytest.raises(GenresError, match="no feature set 'gtzan58': set GENRES_FEATURE_SET to one of gtzan57"):
-        choose(Settings(state_dir=tmp_path, feature_set="gtzan58"))
+    with pytest.raises(GenresError, match="no feature set 'gtzan58': set GENRES_FEATURE_SETS to some of gtzan57"):
+        choose(Settings(state_dir=tmp_path, feature_sets="gtzan58"))
+
+
+def test_a_dataset_keeps_its_feature_sets_unless_others_are_named(
+    tmp_path: Path, database: Database, choose: Callable[..., Dataset]
+) -> None:
+    ledger.register_dataset(database, choose(Settings(state_dir=tmp_path, feature_sets="gtzan57")))
+    said: list[str] = []
+    kept = choose(Settings(state_dir=tmp_path, feature_sets=""), on_notice=said.append)
+    assert kept.feature_sets == ("gtzan57",)
+    assert [line for line in said if "dataset 'synthetic' keeps its features, gtzan57" in line] == said != []
+    other = choose(Settings(state_dir=tmp_path, feature_sets="librosa96,gtzan57"))
+    assert other.feature_sets == ("librosa96", "gtzan57")
+    ledger.register_dataset(database, other)
+    assert ledger.registered_dataset(database, "synthetic") == other
 
 
 def test_a_folder_is_its_own_dataset(
@@ -123,7 +138,7 @@ def test_a_folder_is_its_own_dataset(
 ) -> None:
     folder = tmp_path / "My Music"
     write_clips(folder, ("blues", "metal"), 3)
-    assert choose(Settings(audio=folder))[:] == ("my_music", folder, False, "gtzan57")
+    assert choose(Settings(audio=folder, feature_sets=""))[:] == ("my_music", folder, False, chosen_sets(""))
     assert choose(Settings(audio=folder, dataset="mine")).dataset == "mine"
     with pytest.raises(GenresError, match=r"'synthetic' is .* name .* with GENRES_DATASET"):
         choose(Settings(audio=folder, dataset="synthetic"))
@@ -169,7 +184,7 @@ def test_the_stream_goes_on_when_its_folder_is_gone_or_grows(
     assert stream.dataset(settings, database) == "as_it_was_called_then"
     shutil.rmtree(folder)
     assert stream.dataset(settings, database) == "as_it_was_called_then"
-    ledger.register_dataset(database, Dataset("newer", tmp_path, is_synthetic=False, feature_set="gtzan57"))
+    ledger.register_dataset(database, Dataset("newer", tmp_path, is_synthetic=False, feature_sets=("gtzan57",)))
     assert stream.dataset(settings, database) == "as_it_was_called_then"
     assert stream.dataset(settings.model_copy(update={"audio": None}), database) == "newer"
     named = settings.model_copy(update={"stream_dataset": "named"})

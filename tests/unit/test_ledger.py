@@ -43,7 +43,7 @@ def test_what_was_not_made_yet_is_named(database: Database) -> None:
 
 
 def entry(dataset: str, folder: str, **changed: Any) -> Dataset:
-    return Dataset(dataset, Path(folder), is_synthetic=False, feature_set="gtzan57")._replace(**changed)
+    return Dataset(dataset, Path(folder), is_synthetic=False, feature_sets=("gtzan57",))._replace(**changed)
 
 
 def test_an_id_belongs_to_one_folder_until_it_is_replaced(database: Database) -> None:
@@ -86,19 +86,19 @@ def test_which_dataset_settings_mean(database: Database) -> None:
 def test_a_registered_dataset_is_read_back(database: Database) -> None:
     for folder in ("/first", "/second"):
         ledger.register_dataset(database, entry("mine", folder), replaces=True)
-    ledger.register_dataset(database, Dataset("synthetic", Path("/made"), is_synthetic=True, feature_set="gtzan57"))
+    ledger.register_dataset(database, Dataset("synthetic", Path("/made"), is_synthetic=True, feature_sets=("gtzan57",)))
     assert ledger.registered_dataset(database, "mine") == Dataset(
-        "mine", Path("/second"), is_synthetic=False, feature_set="gtzan57"
+        "mine", Path("/second"), is_synthetic=False, feature_sets=("gtzan57",)
     )
     assert ledger.registered_dataset(database, "synthetic").is_synthetic is True
-    ledger.register_dataset(database, Dataset("mine", Path("/second"), is_synthetic=False, feature_set="other"))
-    assert ledger.registered_dataset(database, "mine").feature_set == "other"
+    ledger.register_dataset(database, Dataset("mine", Path("/second"), is_synthetic=False, feature_sets=("other",)))
+    assert ledger.registered_dataset(database, "mine").feature_sets == ("other",)
 
 
 def test_an_unknown_dataset_is_named_with_those_that_there_are(database: Database) -> None:
     with pytest.raises(GenresError, match=r"no dataset 'jaz' \(known: none\): load a folder"):
         ledger.registered_dataset(database, "jaz")
-    ledger.register_dataset(database, Dataset("jazz", Path("/jazz"), is_synthetic=False, feature_set="gtzan57"))
+    ledger.register_dataset(database, Dataset("jazz", Path("/jazz"), is_synthetic=False, feature_sets=("gtzan57",)))
     with pytest.raises(GenresError, match=r"no dataset 'jaz' \(known: jazz\)"):
         ledger.registered_dataset(database, "jaz")
 

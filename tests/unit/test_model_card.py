@@ -48,7 +48,7 @@ def card(*, is_synthetic: bool = False, facts: ModelFacts = FACTS, right: int = 
     return model_card(
         title="genres-own version 3",
         facts=facts,
-        dataset=Dataset("own", Path("own"), is_synthetic=is_synthetic, feature_set="gtzan57"),
+        dataset=Dataset("own", Path("own"), is_synthetic=is_synthetic, feature_sets=("gtzan57",)),
         feature_set=GTZAN57,
         split=split,
         judged=judged,

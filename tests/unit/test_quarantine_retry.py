@@ -13,7 +13,7 @@ import pytest
 from kafka.errors import KafkaTimeoutError
 
 from genres.audio import gate
-from genres.audio.feature_sets import feature_set_named
+from genres.audio.feature_sets import feature_sets_named
 from genres.errors import GenresError
 from genres.settings import Settings
 from genres.store.database import Database
@@ -78,7 +78,7 @@ def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
     database = Database(settings.database)
     database.migrate()
     for dataset in ("mine", "radio"):
-        register_dataset(database, Dataset(dataset, tmp_path / dataset, is_synthetic=False, feature_set="gtzan57"))
+        register_dataset(database, Dataset(dataset, tmp_path / dataset, is_synthetic=False, feature_sets=("gtzan57",)))
     return settings
 
 
@@ -172,7 +172,7 @@ def test_clips_are_chosen_by_hash_reason_and_time(
 
 
 def test_only_what_an_older_version_judged(settings: Settings) -> None:
-    present = f"{gate.VERSION}+{feature_set_named('gtzan57').feature_version}"
+    present = f"{gate.VERSION}+{feature_sets_named(['gtzan57']).feature_version}"
     for number, (stage, judged_by, topic) in enumerate(
         [
             ("producer", gate.VERSION, settings.topic),

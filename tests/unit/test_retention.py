@@ -155,7 +155,7 @@ def test_features_are_kept_while_a_range_names_them_or_is_planned(
 def test_published_tables_are_kept_and_so_are_the_clips_and_the_models(
     lake: Lake, database: Database, before: datetime, put: Callable[..., str]
 ) -> None:
-    entry = Dataset("mine", Path("/music"), is_synthetic=False, feature_set="gtzan57")
+    entry = Dataset("mine", Path("/music"), is_synthetic=False, feature_sets=("gtzan57",))
     ledger.register_dataset(database, entry)
     orphans = {
         put("mine/raw_audio_table/lost.parquet"),

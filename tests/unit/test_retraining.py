@@ -218,7 +218,7 @@ def test_drift_that_stays_trains_once_until_it_is_over(
     settings = settings.model_copy(update={"stream_dataset": "own"})
     database = Database(settings.database)
     database.migrate()
-    register_dataset(database, Dataset("own", Path("own"), is_synthetic=False, feature_set="gtzan57"))
+    register_dataset(database, Dataset("own", Path("own"), is_synthetic=False, feature_sets=("gtzan57",)))
     sensor = build_defs(settings=settings).resolve_sensor_def("retrain_on_drift")
     cursor = None
 

@@ -145,3 +145,13 @@ def test_values_that_cannot_work_are_refused(wrong: dict[str, object]) -> None:
 def test_settings_do_not_change() -> None:
     with pytest.raises(ValidationError):
         Settings().port_base = 20_000  # type: ignore[misc]
+
+
+def test_the_older_name_of_feature_sets_is_understood(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    assert Settings(state_dir=tmp_path).feature_sets == ""
+    monkeypatch.setenv("GENRES_FEATURE_SET", "gtzan57")
+    assert Settings(state_dir=tmp_path).feature_sets == "gtzan57"
+    monkeypatch.setenv("GENRES_FEATURE_SETS", "librosa96,gtzan57")
+    assert Settings(state_dir=tmp_path).feature_sets == "librosa96,gtzan57"
+    with pytest.raises(ValidationError, match="feature_sets"):
+        Settings(state_dir=tmp_path, feature_sets="gtzan57, librosa96")

@@ -44,7 +44,7 @@ def version(number: int) -> SimpleNamespace:
 
 class Scorer:
     model = version(1)
-    trained_on = Dataset("tests", Path(), is_synthetic=True, feature_set="gtzan57")
+    trained_on = Dataset("tests", Path(), is_synthetic=True, feature_sets=("gtzan57",))
 
     def close(self) -> None:
         pass

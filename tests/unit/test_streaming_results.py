@@ -41,7 +41,7 @@ def rows(**changes: Any) -> pd.DataFrame:
 
 
 def drawn(table: pd.DataFrame, *, is_synthetic: bool = False) -> tuple[Figure, dict[str, Any]]:
-    data = provenance(Dataset("own", Path("own"), is_synthetic=is_synthetic, feature_set="gtzan57"))
+    data = provenance(Dataset("own", Path("own"), is_synthetic=is_synthetic, feature_sets=("gtzan57",)))
     figure = results_figure(table, data=data)
     figure.canvas.draw()
     return figure, {axes.get_title().split(" ")[0]: axes for axes in figure.axes}
@@ -94,7 +94,7 @@ def test_figures_wait_for_predictions_by_the_streams_own_dataset(tmp_path: Path)
         return found
 
     def unplugged(dataset: str) -> Dataset:
-        return Dataset(dataset, tmp_path / "unplugged" / dataset, is_synthetic=False, feature_set="gtzan57")
+        return Dataset(dataset, tmp_path / "unplugged" / dataset, is_synthetic=False, feature_sets=("gtzan57",))
 
     def predict(dataset: str) -> None:
         register_dataset(database, unplugged(dataset))

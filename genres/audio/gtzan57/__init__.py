@@ -1,14 +1,12 @@
 """``gtzan57``: the 57 columns of the published GTZAN table, under its names and in its order.
 
-`kernel` says what is computed, `loops` holds what numba compiles, `reference` is the same in plain librosa calls.
-Importing this package loads none of them.
+`kernel` says what is computed, `reference` is the same in plain librosa calls. Importing this package loads neither.
 """
 
-import sys
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from genres.audio.feature_set import FeatureSet
+from genres.audio.spectral import is_compiled
 
 if TYPE_CHECKING:
     import numpy as np
@@ -21,15 +19,8 @@ def _kernel(samples: "np.ndarray") -> dict[str, float]:
 
 
 def _is_compiled() -> bool:
-    from genres.audio.gtzan57 import loops
-
-    source = Path(loops.__file__)
-    # The one that is compiled last.
-    function = loops.level_and_crossings
-    indices = Path(function.stats.cache_path).glob(
-        f"{source.stem}.{function.__name__}-*.py{sys.version_info.major}{sys.version_info.minor}.nbi"
-    )
-    return any(index.stat().st_mtime >= source.stat().st_mtime for index in indices)
+    # The loop that is compiled last.
+    return is_compiled("level_and_crossings")
 
 
 _SUMMARISED = (

@@ -5,6 +5,7 @@
 Importing this package loads none of them. Where the graph was not installed, the set is absent.
 """
 
+import functools
 import hashlib
 import importlib.util
 from pathlib import Path
@@ -35,7 +36,10 @@ def installed_network() -> bytes:
     GenresError
         If it is not there, or is not the one that this code was written for.
     """
-    path = network_file()
+    return _read(network_file())
+
+
+def _read(path: Path) -> bytes:
     try:
         network = path.read_bytes()
     except OSError as error:
@@ -57,8 +61,18 @@ def _kernel(samples: "np.ndarray") -> dict[str, float]:
 def _missing() -> str | None:
     if importlib.util.find_spec("onnxruntime") is None:
         return "onnxruntime is not installed: run `make install`, or `pip install onnxruntime`"
+    path = network_file()
     try:
-        installed_network()
+        return _what_is_wrong_with(path, path.stat().st_mtime_ns)
+    except OSError as error:
+        return f"{path} cannot be read ({error.strerror}): run {_INSTALL}"
+
+
+@functools.lru_cache(maxsize=2)
+def _what_is_wrong_with(path: Path, _mtime_ns: int) -> str | None:
+    """Read the network once for each time that it was written: this is asked for every range of a stream."""
+    try:
+        _read(path)
     except GenresError as error:
         return str(error)
     return None

@@ -1,6 +1,6 @@
-"""The compiled loops of the feature kernel: what would take several passes over memory if NumPy did it.
+"""The compiled loops of the analysis: what would take several passes over memory if NumPy did it.
 
-The module `kernel` says what is computed and calls these; here it says how. Each loop takes one block of `LANES`
+The module `analysis` says what is measured and calls these; here it says how. Each loop takes one block of `LANES`
 frames, whose arrays fit in the processor's second-level cache. A block's magnitudes come in two layouts: as *rows*, a
 row for each frame, and as *lines*, a row for each frequency bin with a column for each frame. Along lines, whatever
 runs from bin to bin (sums, medians, filter slopes) is done for all frames of the block side by side, without a branch,
@@ -37,6 +37,9 @@ TILE = 8
 """Medians that are found together."""
 LINES = -(-BINS // TILE) * TILE
 """Bins, and as many more as fill a tile of medians."""
+
+EXTREMES = 9
+"""Largest and smallest values that are found in a band of the spectrum: a fiftieth of the bins of the widest one."""
 
 _List = tuple[float, ...]
 
@@ -142,6 +145,92 @@ def mel_bands(lines: np.ndarray, band_of_bin: np.ndarray, slopes: np.ndarray, me
     for band in range(len(mel)):
         for frame in range(LANES):
             mel[band, frame] = bands[(band + 1) * LANES + frame]
+
+
+@_compiled
+def octave_extremes(lines: np.ndarray, bands: np.ndarray, peaks: np.ndarray, valleys: np.ndarray) -> None:
+    """Take the mean of the largest magnitudes of each band, and of the smallest ones, for the frames of a block.
+
+    Parameters
+    ----------
+    lines : np.ndarray [shape=(LINES + 2 * REACH, LANES), dtype=float32]
+    bands : np.ndarray [shape=(n, 3), dtype=int]
+        Of each band the first bin, the bin after the last, and how many values are taken, at most `EXTREMES`; see
+        `analysis.octave_bands`.
+    peaks, valleys : np.ndarray [shape=(n, LANES), dtype=float32]
+        Are overwritten.
+    """
+    lines = lines.reshape(-1)[REACH * LANES :]
+    extremes, carried = np.empty(2 * EXTREMES * LANES, np.float32), np.empty(2 * LANES, np.float32)
+    for band in range(len(bands)):
+        first, end, count = bands[band]
+        extremes[: EXTREMES * LANES] = -np.inf
+        extremes[EXTREMES * LANES :] = np.inf
+        odd = first + (end - first) % 8
+        for k in range(first, odd):
+            _insert_one(lines[k * LANES : (k + 1) * LANES], carried, extremes)
+        for k in range(odd, end, 8):
+            _insert_eight(lines[k * LANES : (k + 8) * LANES], extremes)
+        for frame in range(LANES):
+            high, low = np.float32(0), np.float32(0)
+            for place in range(count):
+                high += extremes[place * LANES + frame]
+                low += extremes[(EXTREMES + place) * LANES + frame]
+            peaks[band, frame] = high / np.float32(count)
+            valleys[band, frame] = low / np.float32(count)
+
+
+@_compiled
+def spectral_flatness(lines: np.ndarray, flatness: np.ndarray) -> None:
+    """Divide the geometric mean of each power spectrum by its arithmetic mean, no power counting as less than 1e-10.
+
+    One logarithm does for the product of 16 powers, which double precision holds: they lie between 1e-10 and 1e9.
+    """
+    lines = lines.reshape(-1)[REACH * LANES :]
+    sums, logarithms, products = np.zeros(LANES), np.zeros(LANES), np.ones(LANES)
+    for group in range(0, BINS, 16):
+        for k in range(group, min(group + 16, BINS)):
+            line = lines[k * LANES : (k + 1) * LANES]
+            for frame in range(LANES):
+                power = np.float64(max(line[frame] * line[frame], np.float32(1e-10)))
+                sums[frame] += power
+                products[frame] *= power
+        for frame in range(LANES):
+            logarithms[frame] += np.log(products[frame])
+            products[frame] = 1.0
+    for frame in range(LANES):
+        flatness[frame] = np.exp(logarithms[frame] / BINS) / (sums[frame] / BINS)
+
+
+@_compiled_sums
+def spectral_flux(rows: np.ndarray, flux: np.ndarray) -> None:
+    """Measure the squared distance of each spectrum to the one before, both of unit length, or nothing if they are.
+
+    Of two vectors of unit length, that is 2 less twice their product; double precision leaves ten digits of it.
+
+    Parameters
+    ----------
+    rows : np.ndarray [shape=(n + 1, BINS), dtype=float32]
+        Magnitudes of the frames and of the one before them.
+    flux : np.ndarray [shape=(n,)]
+        Is overwritten.
+    """
+    square_before = 0.0
+    for frame in range(len(rows)):
+        row = rows[frame]
+        square = 0.0
+        for k in range(BINS):
+            square += np.float64(row[k]) * np.float64(row[k])
+        if frame > 0:
+            before = rows[frame - 1]
+            product = 0.0
+            for k in range(BINS):
+                product += np.float64(row[k]) * np.float64(before[k])
+            if square > 0 and square_before > 0:
+                flux[frame - 1] = max(2.0 - 2.0 * product / np.sqrt(square * square_before), 0.0)
+            else:
+                flux[frame - 1] = 0.0 if square == square_before else 1.0
+        square_before = square
 
 
 @_compiled
@@ -355,6 +444,70 @@ def _eight_medians(values: np.ndarray, medians: np.ndarray) -> None:
         pair = _middle2(right, _two(values, 35, lane))
         medians[6 * LANES + lane] = _middle1(pair, values[6 * LANES + lane])
         medians[7 * LANES + lane] = _middle1(pair, values[37 * LANES + lane])
+
+
+# `extremes` holds, for each column of a block, the nine largest values so far in falling order, and then the nine
+# smallest ones in rising order: a line of the block for each place.
+
+
+@_inlined
+def _insert_one(line: np.ndarray, carried: np.ndarray, extremes: np.ndarray) -> None:
+    """Let a line take the place of the extreme that it exceeds, that one the place of the next, and so on."""
+    for lane in range(LANES):
+        carried[lane] = line[lane]
+        carried[LANES + lane] = line[lane]
+    for place in range(EXTREMES):
+        largest = extremes[place * LANES : (place + 1) * LANES]
+        smallest = extremes[(EXTREMES + place) * LANES : (EXTREMES + place + 1) * LANES]
+        for lane in range(LANES):
+            largest[lane], carried[lane] = max(largest[lane], carried[lane]), min(largest[lane], carried[lane])
+        for lane in range(LANES):
+            other = carried[LANES + lane]
+            smallest[lane], carried[LANES + lane] = min(smallest[lane], other), max(smallest[lane], other)
+
+
+@_inlined
+def _insert_eight(values: np.ndarray, extremes: np.ndarray) -> None:
+    """Merge eight lines with the eight first extremes of either kind; the best of what is left may be the ninth."""
+    for lane in range(LANES):
+        new = _eight(values, 0, lane)
+        h, g, f, e, d, c, b, a = _column8(extremes, 0, lane)
+        old = (a, b, c, d, e, f, g, h)
+        a, b, c, d, e, f, g, h = _merge8(_upper8(old, new))
+        _set_column8(extremes, 0, lane, (h, g, f, e, d, c, b, a))
+        extremes[8 * LANES + lane] = max(extremes[8 * LANES + lane], _highest8(_lower8(old, new)))
+        old = _column8(extremes, EXTREMES, lane)
+        _set_column8(extremes, EXTREMES, lane, _merge8(_lower8(old, new)))
+        ninth = (EXTREMES + 8) * LANES + lane
+        extremes[ninth] = min(extremes[ninth], _lowest8(_upper8(old, new)))
+
+
+@_inlined
+def _column8(values: np.ndarray, row: int, lane: int) -> _List:
+    a, b = values[row * LANES + lane], values[(row + 1) * LANES + lane]
+    c, d = values[(row + 2) * LANES + lane], values[(row + 3) * LANES + lane]
+    e, f = values[(row + 4) * LANES + lane], values[(row + 5) * LANES + lane]
+    return a, b, c, d, e, f, values[(row + 6) * LANES + lane], values[(row + 7) * LANES + lane]
+
+
+@_inlined
+def _set_column8(values: np.ndarray, row: int, lane: int, column: _List) -> None:
+    values[row * LANES + lane], values[(row + 1) * LANES + lane] = column[0], column[1]
+    values[(row + 2) * LANES + lane], values[(row + 3) * LANES + lane] = column[2], column[3]
+    values[(row + 4) * LANES + lane], values[(row + 5) * LANES + lane] = column[4], column[5]
+    values[(row + 6) * LANES + lane], values[(row + 7) * LANES + lane] = column[6], column[7]
+
+
+@_inlined
+def _highest8(values: _List) -> float:
+    a, b, c, d, e, f, g, h = values
+    return max(max(max(a, b), max(c, d)), max(max(e, f), max(g, h)))
+
+
+@_inlined
+def _lowest8(values: _List) -> float:
+    a, b, c, d, e, f, g, h = values
+    return min(min(min(a, b), min(c, d)), min(min(e, f), min(g, h)))
 
 
 # `_middleN(kept, new)`: the middle N of 2 N sorted values and N more sorted ones.
