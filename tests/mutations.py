@@ -54,8 +54,8 @@ MUTATIONS = {
     ),
     "a rename in place of the commit": Mutation(
         "genres.store.batch_tables",
-        "return [commit.path for commit in commits if commit.path.startswith(folder)]",
-        "return sorted(self.lake.files.ls(folder, detail=False)) if commits else []",
+        '[commit.path for commit in commits if commit.path.startswith(f"{self.feature_folder(version)}/")]',
+        "sorted(self.lake.files.ls(self.feature_folder(version), detail=False)) if commits else []",
         "tests/unit/test_lake.py::test_a_part_that_was_renamed_and_not_published_is_read_by_nobody",
     ),
     "auto_offset_reset is 'earliest'": Mutation(
