@@ -95,7 +95,7 @@ def test_evaluate_prints_json_and_nothing_else(run_genres: Callable[..., Any], t
     low, high = best["test_accuracy_ci"]
     assert low <= best["test_accuracy"] <= high
     assert {"cv_accuracy", "test_macro_f1", "test_top3_accuracy", "test_ece"} <= set(best)
-    for said in ("the valid part has no row", "8 values missing, in odd", "are the same in all rows: same_var"):
+    for said in ("the valid part has no row", "9 values missing, in odd", "are the same in all rows: same_var"):
         assert said in done.stderr
     assert "leak" not in done.stderr
 
