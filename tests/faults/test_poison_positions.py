@@ -46,13 +46,13 @@ def killing(number: int) -> bytes:
 
 
 def test_a_clip_that_is_refused_at_each_position(settings: Settings) -> None:
-    poison_at_each_position(settings, unreadable, seed=90)
+    poison_at_each_position(settings, unreadable, seed=190)
 
 
 @pytest.mark.nemesis
 def test_a_clip_that_kills_its_worker_at_each_position(base: Settings) -> None:  # noqa: F811
     settings = base.model_copy(update={"topic": "test_killing_positions", "max_clips_per_batch": SIZE})
-    poison_at_each_position(settings, killing, seed=91)
+    poison_at_each_position(settings, killing, seed=191)
 
 
 def poison_at_each_position(settings: Settings, poison: Callable[[int], bytes], *, seed: int) -> None:
