@@ -150,7 +150,7 @@ def compare(truth: Sequence[str], candidate: Answers, champion: Answers) -> Comp
     Returns
     -------
     Comparison
-        Macro-F1 is over the genres that these tracks have. Each resample draws the tracks anew, with replacement, for
+        Macro-F1 is over the genres that these tracks have. Each resample draws the tracks again, with replacement, for
         both models at once; only then is a share of resamples about the models and not about the tracks.
     """
     genres = sorted(set(truth))
