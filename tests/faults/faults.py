@@ -150,7 +150,7 @@ def daemon_and_runs_killed(system: System) -> Iterator[None]:
     yield
 
 
-@fault("code servers killed", in_every_run=True)
+@fault("code servers killed")
 def code_servers_killed(system: System) -> Iterator[None]:
     """And the run at work, so that another one has to be launched."""
     wait_until(system.code_servers)

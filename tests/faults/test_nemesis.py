@@ -1,7 +1,6 @@
 """A few minutes of the nemesis in every test run; an hour of it by hand (``make nemesis MINUTES=60 SEED=…``)."""
 
 import os
-import random
 
 import pytest
 
@@ -18,8 +17,9 @@ TOPIC = "test_nemesis"
 def test_the_nemesis_finds_nothing(
     stack: Settings, tmp_path_factory: pytest.TempPathFactory, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    minutes = float(os.environ.get("NEMESIS_MINUTES") or 2.5)
-    seed = int(os.environ.get("NEMESIS_SEED") or random.randrange(10**6))
+    minutes = float(os.environ.get("NEMESIS_MINUTES") or 1.5)
+    # One order in every test run, so that a failure is the change's; any other by hand.
+    seed = int(os.environ.get("NEMESIS_SEED") or 749592)
 
     def say(line: str) -> None:
         with capfd.disabled():
