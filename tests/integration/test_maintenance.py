@@ -16,6 +16,8 @@ from streaming_sensors.definitions import build_defs
 from streaming_sensors.topic import topic_state
 from tests.stream_rig import Stream, kill_tree, running_stream, set_champion, short_clips, wait_until
 
+pytestmark = pytest.mark.alone  # a day's claim checks go when every topic's messages of that day are done with
+
 TOPIC = "test_maintenance"
 CLIPS = 40
 FIRST, LATER = short_clips(CLIPS, seed=90), short_clips(3, seed=91)
