@@ -141,9 +141,7 @@ def build_drift_sensor(job: "UnresolvedAssetJobDefinition") -> dg.SensorDefiniti
         requests, now = [], datetime.now(UTC)
         for stream in settings.streams:
             outcomes = _drift_outcomes(context.instance, stream)
-            dataset = ledger.dataset_meant(
-                database, dataset=stream.dataset or settings.dataset, folder=settings.audio
-            )  # as the stream finds its champion
+            dataset = ledger.dataset_meant(database, **settings.scored_by(stream))
             if not outcomes or outcomes[0][1]:
                 asked.pop(stream.name, None)
             elif stays_red(outcomes, now) and stream.name not in asked and dataset in trained:

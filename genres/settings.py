@@ -317,6 +317,10 @@ class Settings(BaseSettings):
         default = StreamSettings(name="", topic=self.topic, watch_folder=self.watch_folder, dataset=self.stream_dataset)
         return (default, *self.more_streams)
 
+    def scored_by(self, stream: StreamSettings) -> dict[str, Any]:
+        """Return what says which dataset's champion scores a stream, for `genres.store.ledger.dataset_meant`."""
+        return {"dataset": stream.dataset or self.dataset, "folder": self.audio}
+
     def stream(self, name: str) -> StreamSettings:
         """Return the stream of this name.
 

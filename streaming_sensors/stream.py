@@ -4,7 +4,6 @@ The default stream's names are the bare ones; another stream's carry its name.
 """
 
 from dataclasses import dataclass
-from typing import Any
 
 import dagster as dg
 
@@ -67,11 +66,7 @@ class Stream:
         The stream's own or the settings', if they name one; else the one that was loaded from the settings' folder,
         else the one that was loaded last. The folder itself may be gone.
         """
-        return ledger.dataset_meant(database, **self.scored_by(settings))
-
-    def scored_by(self, settings: Settings) -> dict[str, Any]:
-        """Return what says which dataset's champion scores the stream, for `genres.store.ledger.dataset_meant`."""
-        return {"dataset": self.settings.dataset or settings.dataset, "folder": settings.audio}
+        return ledger.dataset_meant(database, **settings.scored_by(self.settings))
 
     def _key(self, what: str) -> dg.AssetKey:
         return dg.AssetKey([self.settings.name, what] if self.settings.name else [what])

@@ -28,7 +28,7 @@ _QUIET, _QUIET_FOR_LONG = timedelta(hours=6), timedelta(days=2)
 
 def build_audio_clips(stream: Stream, settings: Settings) -> dg.AssetSpec:
     """Build the asset that stands for the stream's topic; its metadata say what chooses the champion."""
-    scored_by = {what: str(value or "") for what, value in stream.scored_by(settings).items()}
+    scored_by = {what: str(value or "") for what, value in settings.scored_by(stream.settings).items()}
     return dg.AssetSpec(
         stream.clips,
         group_name=stream.group,
