@@ -115,16 +115,25 @@ class Lake:
         FileNotFoundError
             If there is no such directory, or it is deleted meanwhile.
         """
+        for name, data in self.read_directory(path).items():
+            target = folder / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes(data)
+
+    def read_directory(self, path: str) -> dict[str, bytes]:
+        """Read a directory of small files, by their paths in it.
+
+        Raises
+        ------
+        FileNotFoundError
+            If there is no such directory, or it is deleted meanwhile.
+        """
         if not self.files.isdir(path):
             raise FileNotFoundError(path)
-
-        def fetch(file: str) -> None:
-            target = folder / posixpath.relpath(file, path)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            target.write_bytes(self.files.cat_file(file))
-
+        files = self.files.find(path)
         with ThreadPoolExecutor(_FILES_AT_A_TIME) as pool:
-            list(pool.map(fetch, self.files.find(path)))
+            contents = pool.map(self.files.cat_file, files)
+            return {posixpath.relpath(file, path): data for file, data in zip(files, contents, strict=True)}
 
     def put_directory(self, folder: Path, path: str) -> None:
         """Upload a local folder of small files; it appears at `path`, where nothing may be, when it is whole."""

@@ -1,16 +1,12 @@
 """A model's native Spark directory: its digest, and whether what lies in the lake is still what was registered."""
 
 import hashlib
-import posixpath
 from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from genres.errors import GenresError
 from genres.store.lake import Lake
 from genres.store.model_facts import RegisteredModel
-
-_FILES_AT_A_TIME = 8
 
 
 class UnusableModelError(GenresError):
@@ -43,15 +39,11 @@ def require_intact(model: RegisteredModel, lake: Lake) -> None:
 
 def _lake_digest(lake: Lake, path: str) -> str | None:
     """Return the `directory_digest` of a directory of the lake; None if there is none."""
-    if not lake.files.isdir(path):
-        return None
     try:
-        files = lake.files.find(path)
-        with ThreadPoolExecutor(_FILES_AT_A_TIME) as pool:
-            contents = list(pool.map(lambda file: _sha256(lake.files.cat_file(file)), files))
-    except FileNotFoundError:  # deleted meanwhile
+        files = lake.read_directory(path)
+    except FileNotFoundError:
         return None
-    return _digest((posixpath.relpath(file, path), content) for file, content in zip(files, contents, strict=True))
+    return _digest((name, _sha256(data)) for name, data in files.items())
 
 
 def _digest(files: Iterable[tuple[str, bytes]]) -> str:
