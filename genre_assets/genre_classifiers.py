@@ -45,8 +45,6 @@ class TrainingData(NamedTuple):
     prepared: "Prepared"
     genres: list[str]
     feature_set: AnyFeatureSet
-    fingerprint: str
-    """Of the tracks, their genres and parts, and the versions of all features that candidates are trained on."""
     counts: "dict[str, npt.NDArray[np.int64]]"
     """Tracks of each genre, by part."""
 
@@ -80,19 +78,20 @@ def genre_classifiers(
     registry = mlflow.open()
     every_set = feature_sets_named(dataset.feature_sets)
     trained_on = training_sets(dataset.feature_sets)
-    datas = [_training_data(tables, found, every_set, spark_connect.spark_session) for found in trained_on]
+    datas = [_training_data(tables, found, spark_connect.spark_session) for found in trained_on]
+    fingerprint = dataset_fingerprint(tables.split(), every_set.feature_version)
     trainings = [(candidate, data) for data in datas for candidate in everything]
     baseline = _baseline(datas[0])
     tags = {
         "data": provenance(dataset),
-        "dataset_fingerprint": datas[0].fingerprint,
+        "dataset_fingerprint": fingerprint,
         "feature_version": every_set.feature_version,
         "dagster_run_id": context.run_id,
         "mlflow.note.content": f"[Dagster run]({settings.dagster_url}/runs/{context.run_id}), {provenance(dataset)}",
     }
     logged: dict[str, Any] = {
         "dataset": dataset.dataset,
-        "fingerprint": datas[0].fingerprint,
+        "fingerprint": fingerprint,
         "uri": tables.lake.uri(tables.lake.path(dataset.dataset, "audio_features")),
         "tracks": {part: int(count.sum()) for part, count in datas[0].counts.items()},
     }
@@ -134,7 +133,7 @@ def genre_classifiers(
             "candidates": dg.MetadataValue.md(_table(rows, baseline)),
             "mlflow_run": dg.MetadataValue.url(mlflow.run_url(parent)),
             "mlflow_run_id": parent.info.run_id,
-            "dataset_fingerprint": datas[0].fingerprint,
+            "dataset_fingerprint": fingerprint,
             "genres": dg.MetadataValue.json(datas[0].genres),
             "train_rows": int(baseline["train_rows"]),
             "valid_rows": int(baseline["valid_rows"]),
@@ -145,9 +144,7 @@ def genre_classifiers(
     )
 
 
-def _training_data(
-    tables: BatchTables, feature_set: AnyFeatureSet, every_set: AnyFeatureSet, spark: "SparkSession"
-) -> TrainingData:
+def _training_data(tables: BatchTables, feature_set: AnyFeatureSet, spark: "SparkSession") -> TrainingData:
     """Prepare the rows for candidates that are trained on one of the dataset's sets, or on some that are joined."""
     import numpy as np
 
@@ -169,8 +166,7 @@ def _training_data(
     counts = {part: np.zeros(len(genres), dtype=np.int64) for part in ("train", *PARTS)}
     for row in indexed.groupBy("part", "genre").count().collect():
         counts[row["part"]][genres.index(row["genre"])] = row["count"]
-    fingerprint = dataset_fingerprint(tables.split(), every_set.feature_version)
-    return TrainingData(prepared, genres, feature_set, fingerprint, counts)
+    return TrainingData(prepared, genres, feature_set, counts)
 
 
 def _baseline(data: TrainingData) -> dict[str, float]:
