@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -145,19 +145,21 @@ def compare(
     """
     for name, value in TRAINING_CONF.items():
         spark.conf.set(name, value)
-    frame, names, genres = _frame(spark, table, columns, trials)
+    rounds = [
+        _Round(number, name, *sides) for number, trial in enumerate(trials) for name, sides in trial.rounds().items()
+    ]
+    frame, names, genres = _frame(spark, table, columns, rounds)
     true = np.array([genres.index(genre) for genre in table["genre"]], dtype=np.int64)
     values = table[list(columns)].to_numpy(float)
     judged = {one.name: Judged(one.name, is_baseline=False, has_probabilities=True) for one in candidates}
     judged |= {name: Judged(name, is_baseline=True, has_probabilities=name == "majority") for name in BASELINES}
     notices: list[str] = []
-    everything = [(number, trial, name) for number, trial in enumerate(trials) for name in trial.rounds()]
-    for step, (number, trial, name) in enumerate(everything, 1):
-        learnt, held_out = trial.rounds()[name]
+    for step, one in enumerate(rounds, 1):
+        name, learnt, held_out = one.name, one.learnt, one.held_out
         part = name if name in ("valid", "test") else "cv"
-        of = f" of split {number + 1}" if len(trials) > 1 else ""
-        on_progress(f"{step} of {len(everything)}: {name}{of}, {held_out.sum()} rows by models of {learnt.sum()}")
-        found = _train(frame, names, f"split_{number}_{name.replace(' ', '_')}", genres, candidates)
+        of = f" of split {one.split + 1}" if len(trials) > 1 else ""
+        on_progress(f"{step} of {len(rounds)}: {name}{of}, {held_out.sum()} rows by models of {learnt.sum()}")
+        found = _train(frame, names, one.column, genres, candidates)
         if found.scales_of_others(values[learnt], names):
             notices.append(f"leak: in {name}{of} the features were standardised with other rows than those learnt from")
         found.probabilities |= _baselines(values[learnt], true[learnt], values[held_out], len(genres))
@@ -166,8 +168,22 @@ def compare(
     return Comparison(*ranked(list(judged.values()), notices))
 
 
+class _Round(NamedTuple):
+    """One time that all candidates are trained."""
+
+    split: int
+    name: str
+    learnt: npt.NDArray[np.bool_]
+    held_out: npt.NDArray[np.bool_]
+
+    @property
+    def column(self) -> str:
+        """The frame's column that says which side each row is on."""
+        return f"split_{self.split}_{self.name.replace(' ', '_')}"
+
+
 @dataclass
-class _Round:
+class _Trained:
     scales: tuple[Scale, ...]
     probabilities: dict[str, npt.NDArray[np.float64]]
     """By candidate; a row for each row that is judged, in the table's order."""
@@ -202,7 +218,7 @@ def foreign_scales(scales: Sequence[Scale], values: npt.NDArray[np.float64], col
 
 
 def _frame(
-    spark: "SparkSession", table: "pd.DataFrame", columns: Sequence[str], trials: Sequence[Trial]
+    spark: "SparkSession", table: "pd.DataFrame", columns: Sequence[str], rounds: Sequence[_Round]
 ) -> "tuple[DataFrame, list[str], list[str]]":
     """Bring the table to Spark; return it, the names of its feature columns there, and the genres by their index.
 
@@ -215,19 +231,15 @@ def _frame(
     sent = pd.DataFrame(table[list(columns)].to_numpy(float), columns=names)
     sent.insert(0, "row", np.arange(len(table)))
     sent.insert(1, "genre", table["genre"].to_numpy())
-    rounds = {}
-    for number, trial in enumerate(trials):
-        for name, (learnt, held_out) in trial.rounds().items():
-            sides = np.where(learnt, "train", np.where(held_out, "judged", ""))
-            rounds[f"split_{number}_{name.replace(' ', '_')}"] = sides
-    sent = pd.concat([sent, pd.DataFrame(rounds)], axis=1)
+    sides = {one.column: np.where(one.learnt, "train", np.where(one.held_out, "judged", "")) for one in rounds}
+    sent = pd.concat([sent, pd.DataFrame(sides)], axis=1)
     indexed, genres = index_genres(spark.createDataFrame(sent).localCheckpoint())
     return indexed.localCheckpoint(), names, genres
 
 
 def _train(
     frame: "DataFrame", columns: Sequence[str], column: str, genres: Sequence[str], candidates: Sequence[Candidate]
-) -> _Round:
+) -> _Trained:
     from pyspark.util import inheritable_thread_target
 
     rows = frame.filter(f"{column} != ''").select("row", "genre", "label", frame[column].alias("part"), *columns)
@@ -243,7 +255,7 @@ def _train(
     # MLlib asks for the session of the thread that it is called in.
     in_session = inheritable_thread_target(frame.sparkSession)
     with ThreadPoolExecutor(_AT_A_TIME) as pool:
-        return _Round(prepared.scales, dict(pool.map(in_session(train), candidates)))
+        return _Trained(prepared.scales, dict(pool.map(in_session(train), candidates)))
 
 
 def _baselines(
