@@ -73,7 +73,7 @@ def train(form: str, features: str) -> dict[str, Any]:
     from genres.settings import Settings
     from local_stack.stack import status
     from spark.classifiers import TRAINING_CONF, Candidate, choose, fit_pipeline, index_genres, prepare
-    from spark.evaluation import confusion_matrices, metrics
+    from spark.evaluation import collect_answers, metrics
     from spark.session import open_session, session_config
 
     settings = Settings()
@@ -104,8 +104,13 @@ def train(form: str, features: str) -> dict[str, Any]:
             model = fit_pipeline(candidate, learnt, columns=columns, genres=genres)
         else:
             _, model = prepared.fit(candidate)
-        confusion = confusion_matrices(model.transform(judged), genres, parts=["valid"])["valid"]
-        macro_f1[candidate.name] = metrics(confusion, genres, part="valid")["valid_macro_f1"]
+        _, answers = collect_answers(
+            model.transform(judged.filter("part = 'valid'")),
+            gives_probability=candidate.gives_probability,
+            n_genres=len(genres),
+            keep="part",
+        )
+        macro_f1[candidate.name] = metrics(answers.confusion(), genres, part="valid")["valid_macro_f1"]
         took[candidate.name] = time.perf_counter() - began
 
     began = time.perf_counter()

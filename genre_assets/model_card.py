@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from genre_assets.promotion import FEW_TRACKS, RESAMPLES, Answers, Verdict, calibration_error, f1_by_genre
+from genre_assets.promotion import Answers, Verdict, calibration_error, f1_by_genre
 from genres.audio.feature_set import AnyFeatureSet
 from genres.store.ledger import Dataset
 from genres.store.model_facts import ModelFacts
@@ -14,7 +14,6 @@ if TYPE_CHECKING:
 
 _PAIRS = 5
 _NAMES = 4
-_SEED = 0
 
 
 def model_card(
@@ -50,6 +49,8 @@ def model_card(
     str
         Markdown.
     """
+    from spark.evaluation import RESAMPLES
+
     about = "synthetic sound, which says nothing about music" if dataset.is_synthetic else f"dataset {dataset.dataset}"
     lines = [
         f"# {title}",
@@ -106,11 +107,12 @@ def _figures(part: str, rows: "pd.DataFrame", genres: Sequence[str]) -> str:
     """Return a part's row of the table: each figure with the interval that the middle 95 % of resamples span."""
     import numpy as np
 
+    from spark.evaluation import FEW, resamples
+
     if rows.empty:
         return f"| {part} | 0 | | | |"
     truth, answers = list(rows["genre"]), answers_of(rows, genres)
-    draws = np.random.default_rng(_SEED).multinomial(len(truth), np.full(len(truth), 1 / len(truth)), size=RESAMPLES)
-    weights = np.vstack([np.ones(len(truth)), draws])
+    weights = np.vstack([np.ones(len(truth)), resamples(len(truth))])
     hits = np.array([true == answer for true, answer in zip(truth, answers.predicted, strict=True)], dtype=float)
     told = []
     for values in (
@@ -119,7 +121,7 @@ def _figures(part: str, rows: "pd.DataFrame", genres: Sequence[str]) -> str:
     ):
         low, high = np.quantile(values[1:], [0.025, 0.975])
         told.append(f"{values[0]:.3f} ({low:.2f} to {high:.2f})")
-    few = ", little" if len(truth) < FEW_TRACKS else ""
+    few = ", little" if len(truth) < FEW else ""
     return f"| {part} | {len(truth)}{few} | {told[0]} | {told[1]} | {calibration_error(truth, answers):.3f} |"
 
 
@@ -147,6 +149,8 @@ def _confusions(rows: "pd.DataFrame", genres: Sequence[str]) -> list[str]:
 
 
 def _limits(facts: ModelFacts, dataset: Dataset, judged: "pd.DataFrame", genres: Sequence[str]) -> Iterator[str]:
+    from spark.evaluation import FEW
+
     yield (
         f"- On anything that is not one of {', '.join(genres)}: it knows no other answer, and gives one of these to "
         "speech, noise and silence too, often with a high probability."
@@ -155,8 +159,8 @@ def _limits(facts: ModelFacts, dataset: Dataset, judged: "pd.DataFrame", genres:
         yield "- On music: it was trained on synthetic sound, to show that the pipeline works."
     if not facts.is_calibrated:
         yield "- As a probability: its scores order the genres, but are calibrated to nothing."
-    if (tests := int((judged["part"] == "test").sum())) < FEW_TRACKS:
-        yield f"- As a measure of anything: it was tested on {tests} tracks, fewer than {FEW_TRACKS}."
+    if (tests := int((judged["part"] == "test").sum())) < FEW:
+        yield f"- As a measure of anything: it was tested on {tests} tracks, fewer than {FEW}."
     yield (
         "- On recordings unlike the training data's (their years, countries, loudness and formats) without a test of "
         "its own; one artist's tracks may be on both sides of the split."

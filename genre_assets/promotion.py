@@ -11,17 +11,12 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-RESAMPLES = 2000
-"""Resamples of the paired bootstrap."""
 WANTED_SHARE = 0.9
 """Share of the resamples in which the new model has to be better."""
 MOST_LOST = 0.15
 """F1 that no genre may lose."""
 MOST_MISCALIBRATED = 0.05
 """What the expected calibration error may rise by."""
-FEW_TRACKS = 30
-"""Fewer tracks than these say little, and every figure of them says so."""
-_SEED = 0
 
 
 @dataclass(frozen=True)
@@ -160,8 +155,9 @@ def compare(truth: Sequence[str], candidate: Answers, champion: Answers) -> Comp
         return Comparison(0, 0.0, 0.0, 0.0, {}, 0.0, 0.0, new_genres, missing)
     import numpy as np
 
-    draws = np.random.default_rng(_SEED).multinomial(len(truth), np.full(len(truth), 1 / len(truth)), size=RESAMPLES)
-    weights = np.vstack([np.ones(len(truth)), draws])
+    from spark.evaluation import resamples
+
+    weights = np.vstack([np.ones(len(truth)), resamples(len(truth))])
     new, present = (f1_by_genre(truth, model.predicted, genres, weights) for model in (candidate, champion))
     better = new[1:].mean(axis=1) > present[1:].mean(axis=1)
     return Comparison(
@@ -220,6 +216,8 @@ def calibration_error(truth: Sequence[str], answers: Answers) -> float:
 
 def _against(comparison: Comparison) -> list[Condition]:
     """Return the conditions that the present champion sets."""
+    from spark.evaluation import RESAMPLES
+
     new, old, share = comparison.macro_f1, comparison.champion_macro_f1, comparison.better_share
     if new <= old:
         better = f"validation macro-F1 {new:.3f} does not beat the present champion's {old:.3f}"
@@ -270,5 +268,7 @@ def _against(comparison: Comparison) -> list[Condition]:
 
 
 def _counted(tracks: int, which: str = "") -> str:
+    from spark.evaluation import FEW
+
     words = f"{tracks} validation track{'' if tracks == 1 else 's'}{' ' if which else ''}{which}"
-    return f"{words} (fewer than {FEW_TRACKS}: this says little)" if tracks < FEW_TRACKS else words
+    return f"{words} (fewer than {FEW}: this says little)" if tracks < FEW else words

@@ -29,15 +29,13 @@ def genre_table(confusions: "Mapping[str, npt.NDArray[np.int64]]", genres: Seque
     confusions
         Counts by part; row: true genre, column: predicted genre, both in the order of `genres`.
     """
-    from spark.evaluation import metric_key, metrics
+    from spark.evaluation import figures_of_genres
 
     table: dict[str, list[Any]] = {name: [] for name in ("genre", "part", "tracks", "precision", "recall", "f1")}
     for part, confusion in confusions.items():
-        scores = metrics(confusion, genres, part=part)
-        for genre, tracks in zip(genres, confusion.sum(axis=1), strict=True):
-            table["genre"].append(genre)
-            table["part"].append(part)
-            table["tracks"].append(int(tracks))
-            for name in ("precision", "recall", "f1"):
-                table[name].append(scores[f"{part}_{name}_{metric_key(genre)}"])
+        table["genre"] += genres
+        table["part"] += [part] * len(genres)
+        table["tracks"] += confusion.sum(axis=1).tolist()
+        for name, values in figures_of_genres(confusion).items():
+            table[name] += values.tolist()
     return table

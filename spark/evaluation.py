@@ -13,32 +13,6 @@ if TYPE_CHECKING:
     from pyspark.sql import DataFrame
 
 
-def confusion_matrices(
-    predictions: "DataFrame", genres: Sequence[str], *, parts: Sequence[str]
-) -> dict[str, npt.NDArray[np.int64]]:
-    """Count the predictions of each part of the split by true and predicted genre, in one job.
-
-    Parameters
-    ----------
-    predictions
-        Spark DataFrame with ``part``, ``genre`` and ``predicted_genre``.
-    genres
-        The genres, in the wanted order.
-    parts
-        The parts that are wanted; one without rows counts nothing.
-
-    Returns
-    -------
-    dict of ndarray, shape (n_genres, n_genres)
-        By part. Row: true genre; column: predicted genre.
-    """
-    place = {genre: index for index, genre in enumerate(genres)}
-    counts = {part: np.zeros((len(genres), len(genres)), dtype=np.int64) for part in parts}
-    for row in predictions.groupBy("part", "genre", "predicted_genre").count().collect():
-        counts[row["part"]][place[row["genre"]], place[row["predicted_genre"]]] = row["count"]
-    return counts
-
-
 def metrics(confusion: npt.NDArray[np.int64], genres: Sequence[str], *, part: str) -> dict[str, float]:
     """Accuracy, macro-F1 and each genre's precision, recall and F1, named for a part of the split.
 
@@ -48,24 +22,28 @@ def metrics(confusion: npt.NDArray[np.int64], genres: Sequence[str], *, part: st
     Parameters
     ----------
     confusion
-        From `confusion_matrices`.
+        Clips by true genre (row) and predicted genre (column), in the order of `genres`.
     part
         Prefix of the names: ``valid`` gives ``valid_accuracy``, ``valid_macro_f1``, ``valid_f1_blues`` …; a genre is
         spelt by `metric_key`.
     """
-    hits = np.diag(confusion).astype(float)
-    precision = _ratio(hits, confusion.sum(axis=0))
-    recall = _ratio(hits, confusion.sum(axis=1))
-    f1 = _ratio(2 * precision * recall, precision + recall)
+    of_genres = figures_of_genres(confusion)
     named = {
-        f"{part}_accuracy": float(hits.sum()) / max(float(confusion.sum()), 1.0),
-        f"{part}_macro_f1": float(f1.mean()),
+        f"{part}_accuracy": float(np.diag(confusion).sum()) / max(float(confusion.sum()), 1.0),
+        f"{part}_macro_f1": float(of_genres["f1"].mean()),
         f"{part}_rows": float(confusion.sum()),
     }
-    for values, name in ((precision, "precision"), (recall, "recall"), (f1, "f1")):
+    for name, values in of_genres.items():
         keys = [f"{part}_{name}_{metric_key(genre)}" for genre in genres]
         named |= dict(zip(keys, map(float, values), strict=True))
     return named
+
+
+def figures_of_genres(confusion: npt.NDArray[np.int64]) -> dict[str, npt.NDArray[np.float64]]:
+    """Return ``precision``, ``recall`` and ``f1`` of each genre, as `metrics` has them, in the confusion's order."""
+    hits = np.diag(confusion).astype(float)
+    precision, recall = _ratio(hits, confusion.sum(axis=0)), _ratio(hits, confusion.sum(axis=1))
+    return {"precision": precision, "recall": recall, "f1": _ratio(2 * precision * recall, precision + recall)}
 
 
 def metric_key(genre: str) -> str:
@@ -95,8 +73,9 @@ _LONGEST_KEY = 200
 FEW = 30
 """Clips below which figures mean little: one clip more or less right moves the accuracy by more than .03."""
 
+RESAMPLES = 2000
+"""Resamples of each bootstrap."""
 _ECE_BINS = 15
-_RESAMPLES = 2000
 
 
 @dataclass(frozen=True)
@@ -205,9 +184,20 @@ def accuracy_interval(right: npt.NDArray[np.floating | np.bool_], groups: Sequen
     """
     _, codes = np.unique(np.asarray(groups), return_inverse=True)
     hits, sizes = np.bincount(codes, weights=right.astype(float)), np.bincount(codes)
-    draws = np.random.default_rng(0).multinomial(len(sizes), np.full(len(sizes), 1 / len(sizes)), size=_RESAMPLES)
+    draws = resamples(len(sizes))
     low, high = np.percentile((draws @ hits) / (draws @ sizes), [2.5, 97.5])
     return float(low), float(high)
+
+
+def resamples(n: int) -> npt.NDArray[np.int64]:
+    """Draw `n` things with replacement, `RESAMPLES` times, the same each time that this is called.
+
+    Returns
+    -------
+    ndarray, shape (RESAMPLES, n)
+        How often each thing was drawn.
+    """
+    return np.random.default_rng(0).multinomial(n, np.full(n, 1 / n), size=RESAMPLES)
 
 
 def majority_confusion(train_counts: npt.NDArray[np.int64], counts: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
