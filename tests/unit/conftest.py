@@ -118,3 +118,11 @@ def small_disk(tmp_path: Path) -> Iterator[SmallDisk]:
     finally:
         # Lazily: what the test leaves open, such as a database's connections, must not keep it.
         subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> Database:
+    """A SQLite file with every table, for tests that are not about databases; the others have one of each kind."""
+    made = Database(f"sqlite:///{tmp_path / 'genres.db'}")
+    made.migrate()
+    return made

@@ -23,13 +23,6 @@ from streaming_sensors.stream import Stream
 
 
 @pytest.fixture
-def database(tmp_path: Path) -> Database:
-    made = Database(f"sqlite:///{tmp_path / 'genres.db'}")
-    made.migrate()
-    return made
-
-
-@pytest.fixture
 def choose(database: Database) -> Callable[..., Dataset]:
     return lambda settings, **how: launch.choose_dataset(settings, database, **{"on_notice": pytest.fail, **how})
 

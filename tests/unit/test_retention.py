@@ -40,13 +40,6 @@ def lake(server: FakeWebHdfs) -> Lake:
 
 
 @pytest.fixture
-def database(tmp_path: Path) -> Database:
-    made = Database(f"sqlite:///{tmp_path / 'genres.db'}")
-    made.migrate()
-    return made
-
-
-@pytest.fixture
 def put(server: FakeWebHdfs) -> Callable[..., str]:
     """Write a file that is so old, and so is each folder that it is in."""
 

@@ -44,13 +44,6 @@ def kafka(monkeypatch: pytest.MonkeyPatch) -> Kafka:
 
 
 @pytest.fixture
-def database(tmp_path: Path) -> Database:
-    database = Database(f"sqlite:///{tmp_path / 'genres.db'}")
-    database.migrate()
-    return database
-
-
-@pytest.fixture
 def tick(database: Database, tmp_path: Path) -> Iterator[Tick]:
     """Evaluate a tick as the daemon does; return what it says, the checks it reports, and the lags."""
     settings = Settings(state_dir=tmp_path, stream_dataset="mine", max_clips_per_batch=4)

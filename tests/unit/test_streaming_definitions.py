@@ -78,13 +78,6 @@ def specs(definitions: dg.Definitions) -> dict[str, dg.AssetSpec]:
     return {name: spec for name, spec in found.items() if name != "champion_model"}  # it lives in the batch location
 
 
-@pytest.fixture
-def database(tmp_path: Path) -> Database:
-    made = Database(f"sqlite:///{tmp_path / 'genres.db'}")
-    made.migrate()
-    return made
-
-
 def test_the_graph_is_the_one_that_we_know(specs: dict[str, dg.AssetSpec]) -> None:
     assert {name: {dep.asset_key.to_user_string() for dep in spec.deps} for name, spec in specs.items()} == UPSTREAM
 

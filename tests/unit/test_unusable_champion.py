@@ -20,6 +20,7 @@ from genres.errors import GenresError
 from genres.settings import Settings
 from genres.store import ledger
 from genres.store.database import Database
+from genres.store.lake import Lake
 from genres.store.ledger import Dataset
 from genres.store.model_facts import ModelFacts, RegisteredModel
 from genres.store.stream_ledger import ranges
@@ -96,13 +97,14 @@ def failed_with(
     """Have a run try the range; return what it failed with."""
     for place, name, stand_in in (
         (stream_run, "topic_state", lambda settings, topic: TOPIC),
-        (ledger, "registered_dataset", lambda database, name: Dataset(name, Path(), False, "gtzan57")),
+        (ledger, "registered_dataset", lambda database, name: Dataset(name, Path(), False, ("gtzan57",))),
         (RangeWork, "store_features", lambda *_, **__: StoredFeatures("/f", pa.table({"reason": [None] * 3}), 0.0)),
     ):
         monkeypatch.setattr(place, name, stand_in)
     context: Any = SimpleNamespace(run_id="run", log=logging.getLogger("run"), instance=None)
     mlflow: Any = SimpleNamespace(open=lambda: SimpleNamespace(find_champion=lambda dataset: champion[0]()))
-    lake: Any = SimpleNamespace(uri="hdfs://h{}".format, files=SimpleNamespace(isdir=lambda path: False))
+    files: Any = SimpleNamespace(isdir=lambda path: False)
+    lake = Lake(files, hdfs="hdfs://h", root="/genres")
     spark: Any = SimpleNamespace(spark_session=None)
     stream = Stream(settings.streams[0])
     run = StreamRun(context, stream, settings, lake, database, mlflow, spark)
