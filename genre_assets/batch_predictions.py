@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
-from genres.audio.feature_sets import every_column
+from genres.audio.feature_sets import every_column, every_windows_column
 from genres.errors import GenresError
 from genres.store import ledger, predictions, schemas
 from genres.store.batch_tables import BatchTables
@@ -44,6 +44,7 @@ _FROM_FEATURES = [("audio_features", name) for name in every_column()]
                 "feature_version": [("audio_features", "feature_version")],
                 "part": [("track_split", "part")],
                 **dict.fromkeys(("predicted_genre", "probability", "probabilities"), _FROM_FEATURES),
+                "over_time": [("audio_features", name) for name in every_windows_column()],
             }
         ),
     },
@@ -178,6 +179,7 @@ def _scored(
             feature_uris=[tables.lake.uri(path) for path in paths],
             split_uri=tables.lake.uri(tables.split_path()),
             columns=scorer.feature_set.columns,
+            windows=scorer.feature_set.windows_columns,
         )
         return scorer.rows(features, keep=["track_id", "sha256", "genre", "part"]), scorer.genres
 

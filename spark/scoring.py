@@ -10,6 +10,7 @@ from genres.store.ledger import Dataset
 from genres.store.model_directory import require_intact
 from genres.store.model_facts import RegisteredModel
 from spark.classifiers import probabilities
+from spark.over_time import WINDOW, over_time, with_windows
 
 if TYPE_CHECKING:
     from pyspark.ml import PipelineModel
@@ -87,20 +88,24 @@ class Scorer:
         return scored.select(*keep, "predicted_genre", found.alias("probabilities"))
 
     def rows(self, features: "DataFrame", *, keep: Sequence[str]) -> list[dict[str, Any]]:
-        """Predict the genre of each row.
+        """Predict the genre of each row, as a whole and over time.
 
         Parameters
         ----------
-        features, keep
-            As for `scored`.
+        features
+            As for `scored`, and with the columns of the feature set's windows, which may be null.
+        keep
+            As for `scored`; together they name a row.
 
         Returns
         -------
         list of dict
             For each row the columns `keep` and what every prediction table has: ``predicted_genre``, ``probability``,
-            ``probabilities`` (by genre), ``is_calibrated``, ``model_name``, ``model_version``, ``feature_version``,
-            ``dataset`` and ``is_synthetic``.
+            ``probabilities`` (by genre), ``over_time``, ``is_calibrated``, ``model_name``, ``model_version``,
+            ``feature_version``, ``dataset`` and ``is_synthetic``.
         """
+        scored = self.scored(with_windows(features, self.feature_set, keep=keep), keep=[*keep, WINDOW]).collect()
+        curves = over_time(scored, self.genres, keep=keep)
         about = {
             "model_name": self.model.name,
             "model_version": self.model.version,
@@ -115,9 +120,11 @@ class Scorer:
                 "predicted_genre": row["predicted_genre"],
                 "probability": max(row["probabilities"]),
                 "probabilities": dict(zip(self.genres, row["probabilities"], strict=True)),
+                "over_time": curves.get(tuple(row[column] for column in keep)),
                 **about,
             }
-            for row in self.scored(features, keep=keep).collect()
+            for row in scored
+            if row[WINDOW] is None
         ]
 
 

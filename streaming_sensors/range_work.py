@@ -17,6 +17,7 @@ from genres.audio import gate
 from genres.audio.feature_set import AnyFeatureSet
 from genres.errors import GenresError
 from genres.settings import Settings
+from genres.store import schemas
 from genres.store.database import Database
 from genres.store.lake import STREAM, Lake
 from genres.store.stream_ledger import commits, sent_files
@@ -242,9 +243,15 @@ class RangeWork:
 
     def _predictions(self, good: "pa.Table", scorer: "Scorer", spark: "SparkSession") -> list[dict[str, Any]]:
         """Return the rows of ``stream_predictions`` for the clips that have features, in their order."""
+        import pyarrow as pa
+
         if not len(good):
             return []
-        frame = spark.createDataFrame(good.select(["kafka_offset", *scorer.feature_set.columns]))
+        for field in schemas.arrow_schema(schemas.window_columns(scorer.feature_set.windows_columns)):
+            if field.name not in good.column_names:  # features of before there were windows
+                good = good.append_column(field, pa.nulls(len(good), field.type))
+        wanted = ["kafka_offset", *scorer.feature_set.columns, *scorer.feature_set.windows_columns]
+        frame = spark.createDataFrame(good.select(wanted))
         scored = {row["kafka_offset"]: row for row in scorer.rows(frame, keep=["kafka_offset"])}
         about = good.select(["kafka_offset", "sha256", "file_name", "genre", "created_at"]).to_pylist()
         return [
