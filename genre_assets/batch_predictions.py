@@ -15,6 +15,7 @@ from genres.store.ledger import Dataset
 from genres.store.model_facts import RegisteredModel
 from genres_dagster.checks import check, check_label_set, check_spec
 from genres_dagster.columns import column_lineage, column_schema
+from genres_dagster.figures import figure_metadata, over_time_figure
 from genres_dagster.outages import TRY_AGAIN, final_if_a_persons
 from genres_dagster.partitions import DATASETS, OWNERS, provenance
 from genres_dagster.resources import LakeResource, MlflowResource, SparkResource
@@ -81,6 +82,10 @@ def batch_predictions(
     audio = dict(zip(present["track_id"], present["sha256"], strict=True))
     stored, stale, unknown = by_audio(stored, audio)
     test = [row for row in stored if row["part"] == "test"]
+    one_a_genre = list({row["genre"]: row for row in reversed(test)}.values())[::-1]
+    curves = over_time_figure(
+        one_a_genre, name="track_id", title="a test track of each genre", data=provenance(dataset)
+    )
     hits = sum(row["genre"] == row["predicted_genre"] for row in test)
     return dg.MaterializeResult(
         metadata={
@@ -91,6 +96,7 @@ def batch_predictions(
             "rows_of_unknown_audio": len(unknown),
             "model": f"{champion.name} version {champion.version}",
             "test_accuracy": hits / len(test) if test else None,
+            **({"over_time": figure_metadata(curves)} if curves else {}),
             "table": f"batch_predictions in {database.url.render_as_string(hide_password=True)}",
             "sample": dg.MetadataValue.md(_sample(stored)),
         },
