@@ -238,6 +238,10 @@ class Settings(BaseSettings):
             paths["cache_dir"] = self.cache_dir
         return {f"GENRES_{name.upper()}": str(path) for name, path in paths.items() if path is not None}
 
+    def make_state_dir(self) -> None:
+        """Make the state folder if it is not there, for its user alone: tables, sounds and addresses lie in it."""
+        self.state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+
     @property
     def no_proxy_variables(self) -> dict[str, str]:
         """The variables that keep loopback and every service's address away from proxies.

@@ -62,7 +62,8 @@ def open_instance(settings: Settings) -> dg.DagsterInstance:
         If the setting ``dagster_database_url`` names a database that cannot be used, or such a file hides it.
     """
     home = settings.dagster_home
-    home.mkdir(parents=True, exist_ok=True)
+    settings.make_state_dir()
+    home.mkdir(exist_ok=True)
     PROJECT_DIR.mkdir(parents=True, exist_ok=True)
     _write_instance_file(settings)
     os.environ["DAGSTER_HOME"] = str(home)

@@ -307,3 +307,12 @@ def test_a_registered_dataset_is_a_row_and_a_partition(
             assert instance.get_dynamic_partitions("dataset") == ["music"]
     assert (settings.dagster_home / "dagster.yaml").is_file()
     assert ledger.registered_dataset(Database(settings.database), "music") == dataset
+
+
+def test_the_state_folder_is_its_users_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DAGSTER_HOME", "")
+    by_dagster, by_database = (Settings(state_dir=tmp_path / name) for name in ("one", "other"))
+    open_instance(by_dagster).dispose()
+    Database(by_database.database).migrate()
+    for settings in (by_dagster, by_database):
+        assert settings.state_dir.stat().st_mode & 0o777 == 0o700
