@@ -83,9 +83,7 @@ def batch_predictions(
     stored, stale, unknown = by_audio(stored, audio)
     test = [row for row in stored if row["part"] == "test"]
     one_a_genre = list({row["genre"]: row for row in reversed(test)}.values())[::-1]
-    curves = over_time_figure(
-        one_a_genre, name="track_id", title="a test track of each genre", data=provenance(dataset)
-    )
+    curves = over_time_figure(one_a_genre, name="track_id", title="test tracks, one a genre", data=provenance(dataset))
     hits = sum(row["genre"] == row["predicted_genre"] for row in test)
     return dg.MaterializeResult(
         metadata={

@@ -98,10 +98,10 @@ def over_time_figure(rows: Sequence[dict[str, Any]], *, name: str, title: str, d
         axis.stackplot(places, values, colors=[colours[genre] for genre in curve["genres"]], step="post")
         axis.set_xlim(places[0], places[-1])
         axis.set_ylim(0, 1)
-        true = f", {row['genre']} in truth" if row["genre"] else ""
+        labelled = f", labelled {row['genre']}" if row["genre"] else ""
         # A dollar in a name begins no formula.
         shown_name = display_name(row[name])
-        axis.set_title(f"{shown_name}: {row['predicted_genre']}{true}", fontsize=8, parse_math=False)
+        axis.set_title(f"{shown_name}: predicted {row['predicted_genre']}{labelled}", fontsize=8, parse_math=False)
         axis.tick_params(labelsize=7)
         axis.set_xlabel("s", fontsize=7)
         axis.set_ylabel("probability", fontsize=7)

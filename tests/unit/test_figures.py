@@ -24,9 +24,9 @@ def test_genre_over_time_shows_each_window_of_each_clip() -> None:
     assert figure.get_suptitle() == "Genre over time, windows of 3.0 s: the newest clips (n = 3)\n(dataset own)"
     first, second, third, unused = figure.axes
     assert [axes.get_title() for axes in (first, second, third)] == [
-        "a: jazz",
-        "b: jazz, rock in truth",
-        "costs $5, or $6.wav: jazz",
+        "a: predicted jazz",
+        "b: predicted jazz, labelled rock",
+        "costs $5, or $6.wav: predicted jazz",
     ]
     assert first.get_xlim() == (0, 6)
     assert not unused.axison
