@@ -169,6 +169,7 @@ def _scored(
 ) -> tuple[list[dict[str, Any]], list[str]]:
     """Score the labelled features; return the rows, and the genres that the model tells apart."""
     from spark.labelled_features import labelled_features
+    from spark.over_time import with_windows
     from spark.scoring import Scorer
 
     with Scorer(champion, trained_on=dataset, lake=tables.lake) as scorer:
@@ -185,7 +186,8 @@ def _scored(
             columns=scorer.feature_set.columns,
             windows=scorer.feature_set.windows_columns,
         )
-        return scorer.rows(features, keep=["track_id", "sha256", "genre", "part"]), scorer.genres
+        keep = ["track_id", "sha256", "genre", "part"]
+        return scorer.rows(with_windows(features, scorer.feature_set, keep=keep), keep=keep), scorer.genres
 
 
 def _sample(stored: list[dict[str, Any]]) -> str:

@@ -83,6 +83,7 @@ def predict_files(console: Console, paths: Sequence[Path], settings: Settings, d
     from genres.store.ledger import dataset_meant, registered_dataset
     from genres.store.model_registry import ModelRegistry
     from genres.store.schemas import Column, arrow_schema, feature_columns, window_columns
+    from spark.over_time import window_rows
     from spark.scoring import Scorer
     from spark.session import open_session, session_config
 
@@ -105,7 +106,7 @@ def predict_files(console: Console, paths: Sequence[Path], settings: Settings, d
                 *window_columns(feature_set.windows_columns),
             )
             table = pa.Table.from_pylist(good.assign(row=good.index).to_dict("records"), schema=arrow_schema(columns))
-            frame = spark.createDataFrame(table)
+            frame = spark.createDataFrame(window_rows(table, feature_set, keep=["row"]))
             rows = {row.pop("row"): row for row in scorer.rows(frame, keep=["row"])}
     finally:
         spark.stop()

@@ -10,7 +10,7 @@ from genres.store.ledger import Dataset
 from genres.store.model_directory import require_intact
 from genres.store.model_facts import RegisteredModel
 from spark.classifiers import probabilities
-from spark.over_time import WINDOW, over_time, with_windows
+from spark.over_time import WINDOW, over_time
 
 if TYPE_CHECKING:
     from pyspark.ml import PipelineModel
@@ -88,23 +88,23 @@ class Scorer:
         return scored.select(*keep, "predicted_genre", found.alias("probabilities"))
 
     def rows(self, features: "DataFrame", *, keep: Sequence[str]) -> list[dict[str, Any]]:
-        """Predict the genre of each row, as a whole and over time.
+        """Predict the genre of each clip, as a whole and over time.
 
         Parameters
         ----------
         features
-            As for `scored`, and with the columns of the feature set's windows, which may be null.
+            Clips and their windows, as `spark.over_time` has them.
         keep
-            As for `scored`; together they name a row.
+            As for `scored`; together they name a clip.
 
         Returns
         -------
         list of dict
-            For each row the columns `keep` and what every prediction table has: ``predicted_genre``, ``probability``,
+            For each clip the columns `keep` and what every prediction table has: ``predicted_genre``, ``probability``,
             ``probabilities`` (by genre), ``over_time``, ``is_calibrated``, ``model_name``, ``model_version``,
             ``feature_version``, ``dataset`` and ``is_synthetic``.
         """
-        scored = self.scored(with_windows(features, self.feature_set, keep=keep), keep=[*keep, WINDOW]).collect()
+        scored = self.scored(features, keep=[*keep, WINDOW]).collect()
         curves = over_time(scored, self.genres, keep=keep)
         about = {
             "model_name": self.model.name,

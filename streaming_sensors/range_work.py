@@ -17,7 +17,6 @@ from genres.audio import gate
 from genres.audio.feature_set import AnyFeatureSet
 from genres.errors import GenresError
 from genres.settings import Settings
-from genres.store import schemas
 from genres.store.database import Database
 from genres.store.lake import STREAM, Lake
 from genres.store.stream_ledger import commits, sent_files
@@ -243,15 +242,11 @@ class RangeWork:
 
     def _predictions(self, good: "pa.Table", scorer: "Scorer", spark: "SparkSession") -> list[dict[str, Any]]:
         """Return the rows of ``stream_predictions`` for the clips that have features, in their order."""
-        import pyarrow as pa
+        from spark.over_time import window_rows
 
         if not len(good):
             return []
-        for field in schemas.arrow_schema(schemas.window_columns(scorer.feature_set.windows_columns)):
-            if field.name not in good.column_names:  # features of before there were windows
-                good = good.append_column(field, pa.nulls(len(good), field.type))
-        wanted = ["kafka_offset", *scorer.feature_set.columns, *scorer.feature_set.windows_columns]
-        frame = spark.createDataFrame(good.select(wanted))
+        frame = spark.createDataFrame(window_rows(good, scorer.feature_set, keep=["kafka_offset"]))
         scored = {row["kafka_offset"]: row for row in scorer.rows(frame, keep=["kafka_offset"])}
         about = good.select(["kafka_offset", "sha256", "file_name", "genre", "created_at"]).to_pylist()
         return [

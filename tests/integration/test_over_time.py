@@ -3,13 +3,11 @@
 import json
 import subprocess
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import dagster as dg
 import numpy as np
-import pyarrow as pa
 import pytest
 import soundfile
 import sqlalchemy as sa
@@ -17,11 +15,11 @@ from pyspark.sql import SparkSession
 
 from genre_assets.definitions import build_defs
 from genres.audio.clip_features import clip_features
-from genres.audio.feature_set import WINDOW_S, JoinedFeatureSets
+from genres.audio.feature_set import WINDOW_S
 from genres.audio.librosa96 import LIBROSA96
 from genres.datasets.synthetic import SAMPLE_RATE, synthesise
 from genres.settings import Settings
-from genres.store import ledger, predictions, schemas
+from genres.store import ledger, predictions
 from genres.store.batch_tables import BatchTables
 from genres.store.lake import Lake
 from genres.store.model_registry import ModelRegistry
@@ -33,6 +31,7 @@ from spark.scoring import Scorer
 from spark.session import open_session, session_config
 from streaming_sensors.range_work import RangeWork
 from tests.in_process import drain, run_batch, send
+from tests.window_rows import windows_of_two_sets
 
 GENRES = ("blues", "metal", "disco")
 CLIPS = 8
@@ -80,36 +79,11 @@ def scorer(settings: Settings, tables: BatchTables) -> Scorer:
     return Scorer(champion, trained_on=trained_on, lake=Lake.of(settings))
 
 
-def test_rows_of_windows_follow_those_of_clips(spark: SparkSession) -> None:
-    one = replace(LIBROSA96, name="one", columns=("a", "b"), contains=())
-    other = replace(LIBROSA96, name="other", columns=("c",), contains=())
-    joined = JoinedFeatureSets((one, other))
-    columns = (
-        schemas.Column("clip", "string", ""),
-        *schemas.feature_columns(joined.columns),
-        *schemas.window_columns(joined.windows_columns),
-    )
-    clips = [
-        # The second set has a window less: of the third, only half is known.
-        {"clip": "x", "a": 1.0, "b": 2.0, "c": 3.0, "windows_one": [[4, 5], [6, 7], [8, 9]]},
-        {"clip": "y", "a": 0.1, "b": 0.2, "c": 0.3, "windows_one": [[0.5, 0.25]]},
-        {"clip": "z", "a": 7.0, "b": 8.0, "c": 9.0, "windows_one": None},
-    ]
-    others = [[[10], [11]], None, [[1]]]
-    rows = [{**clip, "windows_other": windows} for clip, windows in zip(clips, others, strict=True)]
-    features = spark.createDataFrame(pa.Table.from_pylist(rows, schema=schemas.arrow_schema(columns)))
-    found = with_windows(features, joined, keep=["clip"])
+def test_spark_cuts_rows_of_windows_as_arrow_does(spark: SparkSession) -> None:
+    table, joined, expected = windows_of_two_sets()
+    found = with_windows(spark.createDataFrame(table), joined, keep=["clip"])
     assert dict(found.dtypes) == {"clip": "string", WINDOW: "int", "a": "double", "b": "double", "c": "double"}
-    assert sorted(map(tuple, found.collect()), key=str) == sorted(
-        [
-            ("x", None, 1.0, 2.0, 3.0),
-            ("x", 0, 4.0, 5.0, 10.0),
-            ("x", 1, 6.0, 7.0, 11.0),
-            ("y", None, 0.1, 0.2, 0.3),
-            ("z", None, 7.0, 8.0, 9.0),
-        ],
-        key=str,
-    )
+    assert sorted(map(tuple, found.collect()), key=str) == sorted(expected, key=str)
 
 
 def test_each_track_has_a_curve_of_its_windows(settings: Settings, tables: BatchTables, spark: SparkSession) -> None:
