@@ -303,8 +303,9 @@ def _net_client() -> Any:
     class Manager(KafkaConnectionManager):
         def __init__(self, access: KafkaAccess, net: Any, **configs: Any) -> None:
             self.access = access
+            self.tried: set[Any] = set()
+            """Bootstrap servers of this round."""
             self.failures: dict[Any, Exception] = {}
-            """Why the bootstrap servers of this round could not be used."""
             self.last_failure: Exception | None = None
             super().__init__(net, **configs)
 
@@ -324,21 +325,22 @@ def _net_client() -> Any:
                     self.failures[node_id] = self.last_failure = error
 
                 self._net.call_later(limit_ms / 1000, give_up)
-                connection.init_future.add_errback(note)
+                connection.close_future.add_errback(note)
             return connection
 
         def _share(self, node_id: Any, timeout_ms: float | None) -> float | None:
             """Return how long a bootstrap server may take; raise if it is not its turn, or if none will ever do."""
             servers = {server.node_id for server in self.cluster.bootstrap_brokers()}
-            untried = servers - self.failures.keys()
+            untried = servers - self.tried
             if not untried:
                 for error in self.failures.values():
                     if _refusal(self.access, error):
                         raise error
-                self.failures.clear()
+                self.tried.clear()
                 untried = servers
             elif node_id not in untried:
                 raise NodeNotReadyError(node_id)
+            self.tried.add(node_id)
             return timeout_ms and timeout_ms / len(untried)
 
     class Client(KafkaNetClient):
