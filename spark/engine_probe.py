@@ -144,7 +144,7 @@ def _questions(names: Sequence[str], modules: Sequence[str]) -> Callable[[int], 
         import sys
         from importlib import metadata
 
-        versions = {}
+        versions: dict[str, str | None] = {}
         for name in names:
             try:
                 versions[name] = metadata.version(name)
