@@ -1,6 +1,7 @@
 """The stream's ledger on a real SQLite file: what is written once, what is refused, what writers do to each other."""
 
 import itertools
+import multiprocessing
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -638,6 +639,53 @@ def test_two_producers_that_remember_the_same_file_wait_for_each_other(database:
     sizes = {row.path: sent_files.sent_from(database, row.path, host="here")[0].size for row in rows}
     assert set(sizes) == {row.path for row in rows}
     assert set(sizes.values()) <= {1, -1}
+
+
+def remember_again_and_again(url: str, host: str, topic_id: str, step: int, both_begin: Any) -> None:
+    """Be a producer that remembers the same paths as another one, in another order."""
+    database = Database(url)
+    database.check_migrated()
+    both_begin.wait(60)
+    for offset in range(20):
+        rows = [
+            SentFile(host, f"/drop/{n}.wav", 5, 6, 7, 8, "a" * 64, TOPIC, topic_id, 0, offset, NOW) for n in range(20)
+        ]
+        sent_files.remember(database, rows[::step])
+    database.engine.dispose()
+
+
+@pytest.mark.parametrize("hosts", [("here", "here"), ("here", "there")], ids=["one host", "two hosts"])
+def test_producers_in_two_processes_remember_the_same_paths(database: Database, hosts: tuple[str, str]) -> None:
+    """The ledger has rows of an older version for all of them; one producer knows the topic by the id it had before."""
+    old = [
+        SentFile("", f"/drop/{n}.wav", 5, 6, None, None, "a" * 64, TOPIC, None, 0, 1, NOW)._asdict() for n in range(20)
+    ]
+    with database.writing() as connection:
+        database.upsert(connection, SENT_FILES, old)
+    url = database.url.render_as_string(hide_password=False)
+    spawn = multiprocessing.get_context("spawn")
+    both_begin = spawn.Barrier(2)
+    at_work = [
+        spawn.Process(target=remember_again_and_again, args=(url, host, topic_id, step, both_begin))
+        for host, topic_id, step in zip(hosts, "AB", (1, -1), strict=True)
+    ]
+    for process in at_work:
+        process.start()
+    for process in at_work:
+        process.join()
+    assert [process.exitcode for process in at_work] == [0, 0]
+    for number in range(20):
+        rows = sent_files.sent_from(database, f"/drop/{number}.wav", host="here")
+        assert {row.host for row in rows} == set(hosts)
+        assert len(rows) == len(set(hosts))
+        assert {(row.topic_id, row.kafka_offset) for row in rows} <= {("A", 19), ("B", 19)}
+    lost = {(row.host, row.path) for row in sent_files.lost(database, TOPIC, "B", {0: 0})}
+    assert lost == {
+        (row.host, row.path)
+        for number in range(20)
+        for row in sent_files.sent_from(database, f"/drop/{number}.wav", host="here")
+        if row.topic_id == "A"
+    }
 
 
 def test_a_producer_is_alive_as_long_as_it_says_so(database: Database) -> None:
