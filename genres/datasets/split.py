@@ -226,6 +226,20 @@ def songs(track_ids: Iterable[str], genre: str) -> Mapping[str, str]:
     return {track: front if (front := fronts.get(track)) in taken else track for track in tracks}
 
 
+def songs_of_tracks(tracks: "pd.DataFrame") -> dict[str, str]:
+    """Return the song of each clip by its track id, from `songs` of each genre; without those that are no parts.
+
+    Parameters
+    ----------
+    tracks
+        Columns ``track_id`` and ``genre``.
+    """
+    found: dict[str, str] = {}
+    for genre, names in tracks.groupby("genre")["track_id"]:
+        found |= songs(names, str(genre))
+    return found
+
+
 def require_songs(found: Mapping[str, str], genre: str) -> None:
     """Refuse a genre whose clips are parts of fewer songs than the split has sides.
 

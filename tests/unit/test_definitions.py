@@ -27,7 +27,8 @@ UPSTREAM = {
     "feature_figures": {"audio_features"},
     "track_split": {"audio_features"},
     "genre_classifiers": {"audio_features", "track_split"},
-    "champion_model": {"genre_classifiers"},
+    "calibrated_classifier": {"genre_classifiers"},
+    "champion_model": {"calibrated_classifier"},
     "batch_predictions": {"audio_features", "track_split", "champion_model"},
     "evaluation_figures": {"genre_classifiers"},
 }
