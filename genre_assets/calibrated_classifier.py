@@ -1,5 +1,6 @@
 """``calibrated_classifier``: the best candidate with probabilities that hold, and a distance to what it learnt from."""
 
+import math
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, cast
@@ -104,15 +105,16 @@ def calibrated_classifier(
     folds = song_folds(tracks)
     calibration = _calibration(rebuilt(best.data.params), training, tracks, folds, own, genres, settings)
     distances = _distances(tracks, sounds, folds)
-    said = describe(calibration)
-    context.log.info(f"{best.info.run_name}: {said}")
+    said = "" if calibration is None else describe(calibration)
+    certain_from = math.inf if calibration is None else calibration.certain_from
+    context.log.info(f"{best.info.run_name}: {said or 'too few training tracks to calibrate it'}")
     tags = {
         **{name: best.data.tags[name] for name in ("data", "dataset_fingerprint", "gives_probability")},
         "feature_version": reads.feature_version,
         "dagster_run_id": context.run_id,
         "candidate": best.info.run_name,
         "calibration": said,
-        "certain_from": repr(calibration.certain_from),
+        "certain_from": repr(certain_from),
     }
     data = provenance(dataset)
     with registry.run(
@@ -127,17 +129,17 @@ def calibrated_classifier(
             directory = Path(scratch, "model")
             tables.lake.fetch_directory(path, directory)
             registry.log_spark_model(directory, columns=reads.columns)
-        metrics = _metrics(calibration, distances) | _judged(model, rows, genres, calibration.certain_from)
+        metrics = _metrics(calibration, distances) | _judged(model, rows, genres, certain_from)
         figures = _figures(calibration, distances, settings.certain_accuracy, data=data)
         _log(best, metrics, figures, folds=len(set(folds)))
     return dg.MaterializeResult(
         metadata={
             "data": data,
             "classifier": best.info.run_name,
-            "calibration": said,
+            "calibration": said or "too few training tracks to calibrate it",
             "features": reads.feature_version,
+            **({"certain_from": "no probability is enough"} if math.isinf(certain_from) else {}),
             **dict(sorted(metrics.items())),
-            "certain_from": calibration.certain_from if metrics["certain_share"] else "no probability is enough",
             **{name: figure_metadata(figure) for name, figure in figures.items()},
             "mlflow_run": dg.MetadataValue.url(mlflow.run_url(run)),
         }
@@ -163,7 +165,7 @@ def sound_columns(feature_set: AnyFeatureSet) -> tuple[str, ...]:
 
 
 def song_folds(tracks: "pd.DataFrame") -> "list[int]":
-    """Return the fold of each track; a song's parts are in one.
+    """Return the fold of each track; a song's parts are in one. If there are too few to leave any out, all are.
 
     Parameters
     ----------
@@ -176,6 +178,8 @@ def song_folds(tracks: "pd.DataFrame") -> "list[int]":
     of_songs = tracks["track_id"].map(lambda track: songs.get(track, track))
     # A song's name is its own within its genre alone.
     groups = tracks.groupby(["genre", of_songs]).ngroup().tolist()
+    if tracks["genre"].value_counts().max() < 2 or len(set(groups)) < 2:
+        return [0] * len(tracks)
     return assign_folds(tracks["genre"], groups, n=_FOLDS_OF_FEW if len(tracks) < _FEW_TRACKS else _FOLDS, seed=0)
 
 
@@ -211,12 +215,19 @@ def _calibration(
     own: AnyFeatureSet,
     genres: list[str],
     settings: Settings,
-) -> Calibration:
-    """Train the candidate on the folds, and learn from its answers about the tracks that were left out each time."""
+) -> Calibration | None:
+    """Train the candidate on the folds, and learn from its answers about the tracks that were left out each time.
+
+    Tracks of a genre that had no other track tell nothing and do not count; None if no track is left.
+    """
+    import numpy as np
+
     from spark.calibration import coverage, fit_temperature, tempered
     from spark.evaluation import Answers
     from spark.out_of_fold import out_of_fold_answers
 
+    if len(set(folds)) < 2:
+        return None
     found = out_of_fold_answers(
         training.select("track_id", "genre", "label", *own.columns),
         columns=own.columns,
@@ -225,21 +236,27 @@ def _calibration(
         key="track_id",
         folds=dict(zip(tracks["track_id"], folds, strict=True)),
     )
-    true = found.answers.true
-    temperature = fit_temperature(found.scores, true)
-    answers = Answers(true, tempered(found.scores, temperature))
+    answerable = np.isfinite(found.scores[np.arange(len(found.scores)), found.answers.true])
+    if not answerable.any():
+        return None
+    true, scores = found.answers.true[answerable], found.scores[answerable]
+    temperature = fit_temperature(scores, true)
+    before, answers = (
+        Answers(true, found.answers.probabilities[answerable]),
+        Answers(true, tempered(scores, temperature)),
+    )
     curve = coverage(answers)
-    return Calibration(found.answers, answers, temperature, curve, curve.certain_from(settings.certain_accuracy))
+    return Calibration(before, answers, temperature, curve, curve.certain_from(settings.certain_accuracy))
 
 
 def _distances(tracks: "pd.DataFrame", columns: tuple[str, ...], folds: "list[int]") -> Distances | None:
-    """Learn what the training tracks are like; None if nothing is measured of their sound, or it does not vary."""
+    """Learn what the training tracks are like; None if nothing is measured of their sound, or they are too few."""
     import numpy as np
 
     from spark.distance import LearntClips, held_out_distances
 
     values = tracks[list(columns)].to_numpy(float)
-    learnt = LearntClips.of(values, columns) if columns else None
+    learnt = LearntClips.of(values, columns) if columns and len(set(folds)) > 1 else None
     if learnt is None:
         return None
     held_out = held_out_distances(values, columns, np.array(folds))
@@ -248,7 +265,7 @@ def _distances(tracks: "pd.DataFrame", columns: tuple[str, ...], folds: "list[in
 
 
 def _calibrated(
-    uri: str, genres: list[str], calibration: Calibration, distances: Distances | None, training: "DataFrame"
+    uri: str, genres: list[str], calibration: Calibration | None, distances: Distances | None, training: "DataFrame"
 ) -> "PipelineModel":
     """Return the candidate's pipeline with the stages that are new, in front of the last one, which names the genre."""
     from pyspark.ml import PipelineModel
@@ -262,26 +279,30 @@ def _calibrated(
             f"the model at {uri} tells {', '.join(labels)} apart, and its training tracks are of {', '.join(genres)}: "
             "materialize genre_classifiers again"
         )
-    known: list[Transformer] = [] if distances is None else distances.learnt.stages(training)
-    return PipelineModel([*classifying, calibrating(calibration.temperature, genres=len(genres)), *known, naming])
+    added: list[Transformer] = []
+    if calibration is not None:
+        added.append(calibrating(calibration.temperature, genres=len(genres)))
+    if distances is not None:
+        added += distances.learnt.stages(training)
+    return PipelineModel([*classifying, *added, naming])
 
 
-def _metrics(calibration: Calibration, distances: Distances | None) -> dict[str, float]:
-    before, answers = calibration.before, calibration.answers
-    share, accuracy = calibration.curve.at(calibration.certain_from)
-    found = {
-        "oof_rows": len(answers.true),
-        "oof_accuracy": answers.accuracy,
-        "oof_ece_before": before.calibration_error(),
-        "oof_ece": answers.calibration_error(),
-        "oof_log_loss_before": before.log_loss(),
-        "oof_log_loss": answers.log_loss(),
-        "temperature": calibration.temperature,
-        "certain_share": share,
-        "certain_accuracy": accuracy,
-    }
-    if share:
-        found["certain_from"] = calibration.certain_from
+def _metrics(calibration: Calibration | None, distances: Distances | None) -> dict[str, float]:
+    found: dict[str, float] = {}
+    if calibration is not None:
+        before, answers = calibration.before, calibration.answers
+        share, accuracy = calibration.curve.at(calibration.certain_from)
+        found = {
+            "oof_rows": len(answers.true),
+            "oof_accuracy": answers.accuracy,
+            "oof_ece_before": before.calibration_error(),
+            "oof_ece": answers.calibration_error(),
+            "oof_log_loss_before": before.log_loss(),
+            "oof_log_loss": answers.log_loss(),
+            "temperature": calibration.temperature,
+            "certain_share": share,
+            **({"certain_from": calibration.certain_from, "certain_accuracy": accuracy} if share else {}),
+        }
     if distances is not None:
         found |= {
             "distance_threshold": distances.learnt.threshold,
@@ -318,12 +339,15 @@ def _judged(model: "PipelineModel", rows: "DataFrame", genres: list[str], certai
 
 
 def _figures(
-    calibration: Calibration, distances: Distances | None, accuracy: float, *, data: str
+    calibration: Calibration | None, distances: Distances | None, accuracy: float, *, data: str
 ) -> "dict[str, Figure]":
-    found = {
-        "reliability": reliability_figure(calibration.before, calibration.answers, calibration.temperature, data=data),
-        "coverage": coverage_figure(calibration.curve, calibration.certain_from, accuracy, data=data),
-    }
+    found = {}
+    if calibration is not None:
+        before, answers, temperature, curve, certain_from = calibration
+        found = {
+            "reliability": reliability_figure(before, answers, temperature, data=data),
+            "coverage": coverage_figure(curve, certain_from, accuracy, data=data),
+        }
     if distances is not None:
         found["distances"] = distance_figure(distances.held_out, data=data)
     return found

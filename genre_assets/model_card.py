@@ -158,7 +158,7 @@ def _confusions(rows: "pd.DataFrame", genres: Sequence[str]) -> list[str]:
 def _calibration(facts: ModelFacts, metrics: Mapping[str, float]) -> Iterator[str]:
     """Say how probabilities were made, which answers are certain, and what is unlike the training tracks."""
     if not facts.calibration:
-        yield "Its probabilities were not calibrated."
+        yield "There were too few training tracks: probabilities are as they come, and every answer is uncertain."
         return
     n = f"{metrics['oof_rows']:.0f} answers about training tracks that were left out"
     yield (

@@ -38,7 +38,8 @@ def fit_temperature(scores: npt.NDArray[np.float64], true: npt.NDArray[np.int64]
     scores
         Raw scores, shape (n, n_genres); minus infinity for a genre that the answering model did not know.
     true
-        Index of each clip's genre. Clips of a genre that the model did not know tell nothing and are passed over.
+        Index of each clip's genre. Clips of a genre that the model did not know tell nothing and are passed over;
+        if there are no others, the temperature is 1.
     """
     from scipy.optimize import minimize_scalar
     from scipy.special import log_softmax
