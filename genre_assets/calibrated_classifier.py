@@ -11,7 +11,7 @@ from genre_assets.calibration_figures import coverage_figure, distance_figure, r
 from genre_assets.training_tracks import split_of_training
 from genres.audio.feature_set import AnyFeatureSet
 from genres.audio.feature_sets import FEATURE_SETS, feature_set_of, feature_sets_named
-from genres.datasets.split import songs_of_tracks
+from genres.datasets.split import songs_of
 from genres.errors import GenresError
 from genres.settings import Settings
 from genres.store import ledger
@@ -174,8 +174,7 @@ def song_folds(tracks: "pd.DataFrame") -> "list[int]":
     """
     from genres.datasets.table_split import assign_folds
 
-    songs = songs_of_tracks(tracks)
-    of_songs = tracks["track_id"].map(lambda track: songs.get(track, track))
+    of_songs = tracks["track_id"].map(songs_of(tracks))
     # A song's name is its own within its genre alone.
     groups = tracks.groupby(["genre", of_songs]).ngroup().tolist()
     if tracks["genre"].value_counts().max() < 2 or len(set(groups)) < 2:

@@ -6,7 +6,7 @@ import dagster as dg
 
 from genres.audio.feature_sets import feature_sets_named
 from genres.datasets.leaks import find_leaks
-from genres.datasets.split import EXCLUDED, songs_of_tracks, split_tracks
+from genres.datasets.split import EXCLUDED, songs_of, split_tracks
 from genres.store import ledger, schemas
 from genres.store.batch_tables import BatchTables
 from genres.store.database import Database
@@ -85,9 +85,7 @@ def check_no_leak(published: "pd.DataFrame", accepted: "pd.DataFrame") -> dg.Ass
         .merge(accepted[["track_id", "sha256"]], how="left")
     )
     faults = ["a track stands twice"] if used["track_id"].duplicated().any() else []
-    faults += map(
-        str, find_leaks(used.assign(digest=used["sha256"], song=used["track_id"].map(songs_of_tracks(published))))
-    )
+    faults += map(str, find_leaks(used.assign(digest=used["sha256"], song=used["track_id"].map(songs_of(published)))))
     unknown = int(used["sha256"].isna().sum())
     if unknown:
         faults.append(f"tracks that the manifest does not accept: {unknown}")
