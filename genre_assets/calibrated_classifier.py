@@ -10,7 +10,7 @@ import dagster as dg
 from genre_assets.calibration_figures import coverage_figure, distance_figure, reliability_figure
 from genre_assets.training_tracks import split_of_training
 from genres.audio.feature_set import AnyFeatureSet
-from genres.audio.feature_sets import FEATURE_SETS, feature_set_of, feature_sets_named
+from genres.audio.feature_sets import feature_set_of, feature_sets_named
 from genres.datasets.split import songs_of
 from genres.errors import GenresError
 from genres.settings import Settings
@@ -151,7 +151,7 @@ def sets_to_read(own: AnyFeatureSet, dataset: Dataset) -> AnyFeatureSet:
 
     Of several that the dataset has, it is the one of the most columns; if it has none, the model knows no distances.
     """
-    measuring = [FEATURE_SETS[name] for name in dataset.feature_sets if FEATURE_SETS[name].measures_sound]
+    measuring = [part for part in feature_sets_named(dataset.feature_sets).parts if part.measures_sound]
     if not measuring or sound_columns(own):
         return own
     names = {max(measuring, key=lambda one: len(one.columns)).name, *(part.name for part in own.parts)}

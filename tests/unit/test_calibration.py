@@ -1,6 +1,7 @@
 """Temperatures, thresholds and folds of ``calibrated_classifier``, against what plain NumPy and the definitions say."""
 
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -15,6 +16,7 @@ from sklearn.metrics import log_loss
 
 from genre_assets.calibrated_classifier import sets_to_read, song_folds, sound_columns
 from genres.audio.feature_set import JoinedFeatureSets
+from genres.audio.feature_sets import FEATURE_SETS
 from genres.audio.gtzan57 import GTZAN57
 from genres.audio.librosa96 import LIBROSA96
 from genres.audio.musicnn import MUSICNN
@@ -153,14 +155,15 @@ def dataset(*feature_sets: str) -> Dataset:
 
 
 def test_what_a_network_hears_gets_measured_sound_beside_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(type(MUSICNN), "missing", lambda self: None)
-    beside = sets_to_read(MUSICNN, dataset("gtzan57", "librosa96", "musicnn"))
+    network = replace(MUSICNN, missing=lambda: None)
+    monkeypatch.setitem(FEATURE_SETS, "musicnn", network)
+    beside = sets_to_read(network, dataset("gtzan57", "librosa96", "musicnn"))
     assert [part.name for part in beside.parts] == ["librosa96", "musicnn"]
     assert sound_columns(beside) == LIBROSA96.columns
-    assert sets_to_read(MUSICNN, dataset("musicnn")) == MUSICNN
-    assert sound_columns(MUSICNN) == ()
+    assert sets_to_read(network, dataset("musicnn")) == network
+    assert sound_columns(network) == ()
     assert sets_to_read(GTZAN57, dataset("gtzan57", "librosa96")) == GTZAN57
-    joined = JoinedFeatureSets((LIBROSA96, MUSICNN))
+    joined = JoinedFeatureSets((LIBROSA96, network))
     assert sets_to_read(joined, dataset("librosa96", "musicnn")) == joined
     assert sound_columns(joined) == LIBROSA96.columns
 
