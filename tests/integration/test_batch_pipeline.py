@@ -193,7 +193,7 @@ def test_mlflow_opens_on_what_there_is_to_see(stack: Settings, tables: BatchTabl
     for figure in ("valid_macro_f1", "test_macro_f1", "test_accuracy"):
         assert parent.data.metrics[figure] == best.data.metrics[figure]
     assert parent.data.tags["best_classifier"] == best.info.run_name
-    for run in (parent, best):
+    for run in (parent, best, registry.calibrated_run(parent)):
         (used,) = run.inputs.dataset_inputs
         split = tables.split()
         assert used.dataset.name == tables.dataset
