@@ -131,7 +131,8 @@ def calibrated_classifier(
             registry.log_spark_model(directory, columns=reads.columns)
         metrics = _metrics(calibration, distances) | _judged(model, rows, genres, certain_from)
         figures = _figures(calibration, distances, settings.certain_accuracy, data=data)
-        registry.client.log_inputs(run.info.run_id, best.inputs.dataset_inputs)
+        if best.inputs is not None:
+            registry.client.log_inputs(run.info.run_id, best.inputs.dataset_inputs)
         _log(best, metrics, figures, folds=len(set(folds)))
     return dg.MaterializeResult(
         metadata={
