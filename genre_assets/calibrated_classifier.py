@@ -44,7 +44,10 @@ _FEW_TRACKS = 100
 
 
 class Calibration(NamedTuple):
-    """What the answers out of fold say about a candidate."""
+    """What the answers about tracks that were not learnt from say about a candidate."""
+
+    whose: str
+    """Which answers these are: `spark.calibration.OUT_OF_FOLD` or `VALIDATION`."""
 
     before: "Answers"
     """With the classifier's own probabilities."""
@@ -70,9 +73,9 @@ class Distances(NamedTuple):
     owners=OWNERS,
     partitions_def=DATASETS,
     description="The best candidate, calibrated: it is trained again on folds of the training part, and its answers "
-    "about the tracks that were left out say by which temperature its scores become probabilities that hold, and from "
-    "which probability on an answer is certain. Besides, it learns how far from the training tracks music may be, so "
-    "that noise, silence and speech can be told.",
+    "about the tracks that were left out, or about the validation part, say by which temperature its scores become "
+    "probabilities that hold, and from which probability on an answer is certain. Besides, it learns how far from the "
+    "training tracks music may be, so that noise, silence and speech can be told.",
 )
 def calibrated_classifier(
     context: dg.AssetExecutionContext,
@@ -103,8 +106,16 @@ def calibrated_classifier(
     sounds = sound_columns(reads)
     tracks = training.select("track_id", "genre", *sounds).toPandas().sort_values("track_id", ignore_index=True)
     folds = song_folds(tracks)
-    calibration = _calibration(rebuilt(best.data.params), training, tracks, folds, own, genres, settings)
-    distances = _distances(tracks, sounds, folds)
+    validation = rows.filter("part = 'valid'").localCheckpoint()
+    candidate_model = _load(tables.lake.uri(candidate_path), genres)
+    calibration = _calibration(
+        _Asked(rebuilt(best.data.params), candidate_model, own.columns, genres),
+        training,
+        validation,
+        dict(zip(tracks["track_id"], folds, strict=True)),
+        accuracy=settings.certain_accuracy,
+    )
+    distances = _distances(tracks, validation.select(*sounds).toPandas(), sounds, folds)
     said = "" if calibration is None else describe(calibration)
     certain_from = math.inf if calibration is None else calibration.certain_from
     context.log.info(f"{best.info.run_name}: {said or 'too few training tracks to calibrate it'}")
@@ -120,7 +131,7 @@ def calibrated_classifier(
     with registry.run(
         dataset.dataset, run_name=f"{best.info.run_name}, calibrated", stage=CALIBRATED, tags=tags, parent=parent
     ) as run:
-        model = _calibrated(tables.lake.uri(candidate_path), genres, calibration, distances, training)
+        model = _calibrated(candidate_model, genres, calibration, distances, training)
         attempt = tables.candidate_attempt()
         model.write().save(tables.lake.uri(attempt))
         path = tables.candidate_path(parent.info.run_id, run.info.run_id)
@@ -186,7 +197,7 @@ def song_folds(tracks: "pd.DataFrame") -> "list[int]":
 
 def describe(calibration: Calibration) -> str:
     """Return a sentence on how probabilities were made, for people."""
-    return f"temperature {calibration.temperature:.3g} from {len(calibration.answers.true)} out-of-fold answers"
+    return f"temperature {calibration.temperature:.3g} from {len(calibration.answers.true)} {calibration.whose} answers"
 
 
 def _rows(
@@ -208,49 +219,62 @@ def _rows(
     return indexed.localCheckpoint(), genres
 
 
+class _Asked(NamedTuple):
+    """A candidate that is asked about tracks, untrained and trained."""
+
+    candidate: Candidate
+    model: "PipelineModel"
+    columns: tuple[str, ...]
+    genres: list[str]
+
+
 def _calibration(
-    candidate: Candidate,
-    training: "DataFrame",
-    tracks: "pd.DataFrame",
-    folds: "list[int]",
-    own: AnyFeatureSet,
-    genres: list[str],
-    settings: Settings,
+    asked: _Asked, training: "DataFrame", validation: "DataFrame", folds: dict[str, int], *, accuracy: float
 ) -> Calibration | None:
-    """Train the candidate on the folds, and learn from its answers about the tracks that were left out each time.
+    """Learn from a candidate's answers about training tracks while others are learnt from, and about validation tracks.
 
     Tracks of a genre that had no other track tell nothing and do not count; None if no track is left.
     """
     import numpy as np
 
-    from spark.calibration import coverage, fit_temperature, tempered
-    from spark.evaluation import Answers
+    from spark.calibration import OUT_OF_FOLD, VALIDATION, HeldOutScores, cautious_temperature, coverage, tempered
+    from spark.evaluation import Answers, collect_answers
     from spark.out_of_fold import out_of_fold_answers
 
-    if len(set(folds)) < 2:
+    if len(set(folds.values())) < 2:
         return None
     found = out_of_fold_answers(
-        training.select("track_id", "genre", "label", *own.columns),
-        columns=own.columns,
-        genres=genres,
-        candidate=candidate,
+        training.select("track_id", "genre", "label", *asked.columns),
+        columns=asked.columns,
+        genres=asked.genres,
+        candidate=asked.candidate,
         key="track_id",
-        folds=dict(zip(tracks["track_id"], folds, strict=True)),
+        folds=folds,
     )
     answerable = np.isfinite(found.scores[np.arange(len(found.scores)), found.answers.true])
     if not answerable.any():
         return None
-    true, scores = found.answers.true[answerable], found.scores[answerable]
-    temperature = fit_temperature(scores, true)
-    before, answers = (
-        Answers(true, found.answers.probabilities[answerable]),
-        Answers(true, tempered(scores, temperature)),
+    about_valid = collect_answers(
+        asked.model.transform(validation),
+        gives_probability=asked.candidate.gives_probability,
+        n_genres=len(asked.genres),
+        keep="track_id",
     )
+    own = Answers(found.answers.true[answerable], found.answers.probabilities[answerable])
+    sources = {
+        OUT_OF_FOLD: (own, HeldOutScores(found.scores[answerable], own.true)),
+        VALIDATION: (about_valid.answers, HeldOutScores(about_valid.scores, about_valid.answers.true)),
+    }
+    whose, temperature = cautious_temperature(sources[OUT_OF_FOLD][1], sources[VALIDATION][1])
+    before, (scores, true) = sources[whose]
+    answers = Answers(true, tempered(scores, temperature))
     curve = coverage(answers)
-    return Calibration(before, answers, temperature, curve, curve.certain_from(settings.certain_accuracy))
+    return Calibration(whose, before, answers, temperature, curve, curve.certain_from(accuracy))
 
 
-def _distances(tracks: "pd.DataFrame", columns: tuple[str, ...], folds: "list[int]") -> Distances | None:
+def _distances(
+    tracks: "pd.DataFrame", validation: "pd.DataFrame", columns: tuple[str, ...], folds: "list[int]"
+) -> Distances | None:
     """Learn what the training tracks are like; None if nothing is measured of their sound, or they are too few."""
     import numpy as np
 
@@ -261,25 +285,37 @@ def _distances(tracks: "pd.DataFrame", columns: tuple[str, ...], folds: "list[in
     if learnt is None:
         return None
     held_out = held_out_distances(values, columns, np.array(folds))
-    learnt = learnt.with_threshold(held_out)
+    learnt = learnt.with_threshold(held_out, learnt.distances(validation[list(columns)].to_numpy(float)))
     return Distances(learnt, held_out / learnt.threshold)
 
 
+def _load(uri: str, genres: list[str]) -> "PipelineModel":
+    """Load a candidate's pipeline, which tells these genres apart."""
+    from pyspark.ml import PipelineModel
+
+    model = PipelineModel.load(uri)
+    labels = list(cast("IndexToString", model.stages[-1]).getLabels())
+    if labels != genres:
+        raise GenresError(
+            f"the model at {uri} tells {', '.join(labels)} apart, and its training tracks are of {', '.join(genres)}: "
+            "materialize genre_classifiers again"
+        )
+    return model
+
+
 def _calibrated(
-    uri: str, genres: list[str], calibration: Calibration | None, distances: Distances | None, training: "DataFrame"
+    model: "PipelineModel",
+    genres: list[str],
+    calibration: Calibration | None,
+    distances: Distances | None,
+    training: "DataFrame",
 ) -> "PipelineModel":
     """Return the candidate's pipeline with the stages that are new, in front of the last one, which names the genre."""
     from pyspark.ml import PipelineModel
 
     from spark.calibration import calibrating
 
-    *classifying, naming = PipelineModel.load(uri).stages
-    labels = list(cast("IndexToString", naming).getLabels())
-    if labels != genres:
-        raise GenresError(
-            f"the model at {uri} tells {', '.join(labels)} apart, and its training tracks are of {', '.join(genres)}: "
-            "materialize genre_classifiers again"
-        )
+    *classifying, naming = model.stages
     added: list[Transformer] = []
     if calibration is not None:
         added.append(calibrating(calibration.temperature, genres=len(genres)))
@@ -294,12 +330,12 @@ def _metrics(calibration: Calibration | None, distances: Distances | None) -> di
         before, answers = calibration.before, calibration.answers
         share, accuracy = calibration.curve.at(calibration.certain_from)
         found = {
-            "oof_rows": len(answers.true),
-            "oof_accuracy": answers.accuracy,
-            "oof_ece_before": before.calibration_error(),
-            "oof_ece": answers.calibration_error(),
-            "oof_log_loss_before": before.log_loss(),
-            "oof_log_loss": answers.log_loss(),
+            "calibration_rows": len(answers.true),
+            "calibration_accuracy": answers.accuracy,
+            "calibration_ece_before": before.calibration_error(),
+            "calibration_ece": answers.calibration_error(),
+            "calibration_log_loss_before": before.log_loss(),
+            "calibration_log_loss": answers.log_loss(),
             "temperature": calibration.temperature,
             "certain_share": share,
             **({"certain_from": calibration.certain_from, "certain_accuracy": accuracy} if share else {}),
@@ -307,7 +343,7 @@ def _metrics(calibration: Calibration | None, distances: Distances | None) -> di
     if distances is not None:
         found |= {
             "distance_threshold": distances.learnt.threshold,
-            "oof_unlike_share": float((distances.held_out > 1).mean()),
+            "out_of_fold_unlike_share": float((distances.held_out > 1).mean()),
         }
     return {name: float(value) for name, value in found.items()}
 
@@ -344,10 +380,10 @@ def _figures(
 ) -> "dict[str, Figure]":
     found = {}
     if calibration is not None:
-        before, answers, temperature, curve, certain_from = calibration
+        whose, before, answers, temperature, curve, certain_from = calibration
         found = {
-            "reliability": reliability_figure(before, answers, temperature, data=data),
-            "coverage": coverage_figure(curve, certain_from, accuracy, data=data),
+            "reliability": reliability_figure(before, answers, temperature, whose, data=data),
+            "coverage": coverage_figure(curve, certain_from, accuracy, whose, data=data),
         }
     if distances is not None:
         found["distances"] = distance_figure(distances.held_out, data=data)

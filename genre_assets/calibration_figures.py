@@ -13,17 +13,19 @@ if TYPE_CHECKING:
     from spark.evaluation import Answers
 
 
-def reliability_figure(before: "Answers", after: "Answers", temperature: float, *, data: str) -> "Figure":
+def reliability_figure(before: "Answers", after: "Answers", temperature: float, whose: str, *, data: str) -> "Figure":
     """Draw how often answers are right by their probability, before and after calibration, with the clips of each bin.
 
     Parameters
     ----------
     before, after
-        The same answers out of fold.
+        The same answers about tracks that were not learnt from.
+    whose
+        Which answers these are.
     """
     n = len(after.true)
     figure, axes = new_figure(
-        11, 5, title=f"Probability and share of right answers, {n} out of fold", data=data, ncols=2, sharey=True
+        11, 5, title=f"Probability and share of right answers, {n} {whose} answers", data=data, ncols=2, sharey=True
     )
     for axis, name, answers in ((axes[0], "before", before), (axes[1], f"temperature {temperature:.3g}", after)):
         bins = answers.reliability()
@@ -44,7 +46,7 @@ def reliability_figure(before: "Answers", after: "Answers", temperature: float, 
     return figure
 
 
-def coverage_figure(curve: "Coverage", certain_from: float, accuracy: float, *, data: str) -> "Figure":
+def coverage_figure(curve: "Coverage", certain_from: float, accuracy: float, whose: str, *, data: str) -> "Figure":
     """Draw what the surest answers are worth, by how many of them are taken, and where the threshold is.
 
     Parameters
@@ -53,8 +55,10 @@ def coverage_figure(curve: "Coverage", certain_from: float, accuracy: float, *, 
         The threshold that was chosen; infinite if there is none.
     accuracy
         What it was chosen for.
+    whose
+        Which answers these are.
     """
-    figure, axes = new_figure(7, 5, title="Accuracy of the surest answers, out of fold", data=data)
+    figure, axes = new_figure(7, 5, title=f"Accuracy of the surest of the {whose} answers", data=data)
     axes.plot(curve.share, curve.accuracy, drawstyle="steps-post")
     axes.axhline(accuracy, color="gray", linestyle="--", linewidth=1)
     share, reached = curve.at(certain_from)

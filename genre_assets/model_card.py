@@ -160,10 +160,10 @@ def _calibration(facts: ModelFacts, metrics: Mapping[str, float]) -> Iterator[st
     if not facts.calibration:
         yield "There were too few training tracks: probabilities are as they come, and every answer is uncertain."
         return
-    n = f"{metrics['oof_rows']:.0f} answers about training tracks that were left out"
+    n = f"{metrics['calibration_rows']:.0f} answers about tracks that were not learnt from"
     yield (
         f"- Probabilities: {facts.calibration}. Of these {n}, the expected calibration error is "
-        f"{metrics['oof_ece']:.3f}; without, it would be {metrics['oof_ece_before']:.3f}."
+        f"{metrics['calibration_ece']:.3f}; without, it would be {metrics['calibration_ece_before']:.3f}."
     )
     if share := metrics["certain_share"]:
         yield (
@@ -179,8 +179,8 @@ def _calibration(facts: ModelFacts, metrics: Mapping[str, float]) -> Iterator[st
             if f"{part}_unlike_share" in metrics
         ]
         yield (
-            "- `is_unlike` marks clips whose sound is further from the training tracks than all but 2 % of music that "
-            f"was left out: noise, silence, speech, tones; and {' and '.join(shares)}. Their genre means nothing."
+            "- `is_unlike` marks clips whose sound is further from the training tracks than nearly all music that was "
+            f"not learnt from: noise, silence, speech, tones; and {' and '.join(shares)}. Their genre means nothing."
         )
     else:
         yield "- It cannot tell what is unlike its training tracks: none of its features measures the sound."

@@ -2,7 +2,8 @@
 
 One map for every classifier: the softmax of its raw scores divided by a temperature [1]_, whatever they are (log-odds,
 margins, sums of votes). It never changes the order of the genres. What is fitted here is fitted to answers about clips
-that the answering model was not trained on.
+that the answering model was not trained on: out of fold, and about the validation part. Where artists are not known,
+the former flatter (one artist's tracks are learnt from and asked about), so that the more cautious of both is taken.
 
 References
 ----------
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from spark.evaluation import Answers
+from spark.evaluation import FEW, Answers
 
 if TYPE_CHECKING:
     from pyspark.ml.feature import ElementwiseProduct
@@ -60,6 +61,34 @@ def fit_temperature(scores: npt.NDArray[np.float64], true: npt.NDArray[np.int64]
     # The loss is convex in 1/T, so that it has one minimum in ln T, too.
     found = minimize_scalar(loss, bounds=(math.log(_COLDEST), math.log(_HOTTEST)), method="bounded")
     return float(spread * math.exp(found.x))
+
+
+OUT_OF_FOLD, VALIDATION = "out-of-fold", "validation"
+"""What answers can be about."""
+
+
+class HeldOutScores(NamedTuple):
+    """Raw scores of clips that were not learnt from."""
+
+    scores: npt.NDArray[np.float64]
+    true: npt.NDArray[np.int64]
+
+
+def cautious_temperature(out_of_fold: HeldOutScores, validation: HeldOutScores | None) -> tuple[str, float]:
+    """Find the temperature that fits the answers out of fold or the one that fits the validation part's, if higher.
+
+    Returns
+    -------
+    str
+        `OUT_OF_FOLD` or `VALIDATION`: whose it is.
+    float
+        The temperature. A validation part of fewer than `FEW` clips says too little and is not asked.
+    """
+    found = [(fit_temperature(*out_of_fold), OUT_OF_FOLD)]
+    if validation is not None and len(validation.true) >= FEW:
+        found.append((fit_temperature(*validation), VALIDATION))
+    temperature, whose = max(found)
+    return whose, temperature
 
 
 def tempered(scores: npt.NDArray[np.float64], temperature: float) -> npt.NDArray[np.float64]:

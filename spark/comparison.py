@@ -1,7 +1,7 @@
 """Comparison of candidates on a table of features: cross-validation, the choice, figures on validation and test part.
 
 Nothing is chosen, standardised or fitted with a look at the test part. Each model is trained by the same code as the
-assets' (`spark.classifiers`), and calibrated as theirs is: by the answers of cross-validation (`spark.calibration`).
+assets' (`spark.classifiers`), and calibrated as theirs is (`spark.calibration`).
 """
 
 import warnings
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from spark.calibration import fit_temperature, tempered
+from spark.calibration import HeldOutScores, cautious_temperature, tempered
 from spark.classifiers import TRAINING_CONF, Candidate, Scale, index_genres, is_variance
 from spark.evaluation import FEW, Answers, accuracy_interval
 from spark.out_of_fold import held_out_answers
@@ -186,12 +186,15 @@ def _add_calibrated(
     true: npt.NDArray[np.int64],
     groups: npt.NDArray[np.int64],
 ) -> None:
-    """Add a candidate's answers of one split, whose temperature is fitted to those of cross-validation."""
-    validated = [(one, scores) for one, scores in rounds if one.part == "cv"]
-    temperature = fit_temperature(
-        np.concatenate([scores for _, scores in validated]),
-        np.concatenate([true[one.held_out] for one, _ in validated]),
-    )
+    """Add a candidate's answers of one split; the temperature fits those of cross-validation and validation part."""
+
+    def of_part(part: str) -> HeldOutScores | None:
+        own = [(scores, true[one.held_out]) for one, scores in rounds if one.part == part]
+        return HeldOutScores(*(np.concatenate(found) for found in zip(*own, strict=True))) if own else None
+
+    validated = of_part("cv")
+    assert validated is not None  # noqa: S101 - every model is cross-validated
+    _, temperature = cautious_temperature(validated, of_part("valid"))
     judged.temperatures.append(temperature)
     for one, scores in rounds:
         judged.add(one.part, true[one.held_out], tempered(scores, temperature), groups[one.held_out])

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from spark.classifiers import NEGLIGIBLE, Scale, is_variance, standardising
+from spark.evaluation import FEW
 
 if TYPE_CHECKING:
     from pyspark.ml import Transformer
@@ -23,6 +24,10 @@ DISTANCES = "distances"
 
 HELD_OUT_QUANTILE = 0.98
 """Share of the training clips that are within the threshold while others are learnt from; of up to 50 clips, all."""
+
+VALIDATION_QUANTILE = 0.97
+"""Share of the validation clips that are within the threshold, at least. Training clips of one artist are near each
+other, so that a threshold from these alone may be too low for others."""
 
 _LIMIT = 6.0
 """Standardised values are cut off here. At ±3, where those of the classifiers are, noise comes among the music; without
@@ -72,9 +77,20 @@ class LearntClips:
         solved = np.linalg.solve(self.covariance, standardised.T)
         return np.sqrt(np.einsum("ij,ji->i", standardised, solved)) / self.threshold
 
-    def with_threshold(self, held_out: npt.NDArray[np.float64]) -> Self:
-        """Return the same, where the distance counts as 1 that few of the held-out clips' distances are above."""
-        return replace(self, threshold=float(np.quantile(held_out, HELD_OUT_QUANTILE, method="higher")))
+    def with_threshold(self, held_out: npt.NDArray[np.float64], validation: npt.NDArray[np.float64]) -> Self:
+        """Return the same, where the distance counts as 1 that few of either kind of clips are beyond.
+
+        Parameters
+        ----------
+        held_out
+            Distances from `held_out_distances`.
+        validation
+            Distances of clips of the validation part; fewer than `FEW` say too little and are not asked.
+        """
+        threshold = np.quantile(held_out, HELD_OUT_QUANTILE, method="higher")
+        if len(validation) >= FEW:
+            threshold = max(threshold, np.quantile(validation, VALIDATION_QUANTILE, method="higher"))
+        return replace(self, threshold=float(threshold))
 
     def stages(self, clips: "DataFrame") -> "list[Transformer]":
         """Return the stages that lead from the feature columns to the column `DISTANCES`.

@@ -251,11 +251,11 @@ def test_the_champion_is_calibrated_and_says_how(stack: Settings, tables: BatchT
     best = registry.child_runs(parent)[0]
     metrics, train = run.data.metrics, int((tables.split()["part"] == "train").sum())
     assert metrics["valid_macro_f1"] == best.data.metrics["valid_macro_f1"]
-    assert 0 < metrics["oof_rows"] <= train
+    assert 0 < metrics["calibration_rows"] <= train
     shown = {artifact.path for artifact in registry.client.list_artifacts(run.info.run_id)}
     assert {"reliability.png", "coverage.png", "distances.png"} <= shown
     champion = registry.champion(tables.dataset)
-    said = f"temperature {metrics['temperature']:.3g} from {metrics['oof_rows']:.0f} out-of-fold answers"
+    said = f"temperature {metrics['temperature']:.3g} from {metrics['calibration_rows']:.0f} out-of-fold answers"
     assert (champion.is_calibrated, champion.calibration) == (True, said)
     assert champion.certain_from == pytest.approx(metrics.get("certain_from", float("inf")))
     rows = predictions.batch_predictions(tables.database, tables.dataset, model_version=champion.version)

@@ -33,7 +33,7 @@ spark = open_session(session_config(Settings(), app_name="test"))
 indexed, genres = index_genres(spark.createDataFrame(rows).coalesce(1).localCheckpoint())
 values = rows[columns].to_numpy(float)
 learnt = LearntClips.of(values, columns)
-learnt = learnt.with_threshold(held_out_distances(values, columns, np.array(list(folds.values()))))
+learnt = learnt.with_threshold(held_out_distances(values, columns, np.array(list(folds.values()))), np.array([]))
 found = {"distances": learnt.distances(values).tolist()}
 for candidate in choose(["LogisticRegression", "RandomForest", "OneVsRestLinearSVC"]):
     out = out_of_fold_answers(

@@ -23,7 +23,7 @@ from genres.audio.musicnn import MUSICNN
 from genres.datasets.split import songs_of
 from genres.store.ledger import Dataset
 from genres.store.model_facts import RegisteredModel
-from spark.calibration import coverage, fit_temperature, tempered
+from spark.calibration import HeldOutScores, cautious_temperature, coverage, fit_temperature, tempered
 from spark.classifiers import CANDIDATES, rebuilt
 from spark.evaluation import Answers
 from spark.scoring import Scorer
@@ -86,6 +86,15 @@ def test_genres_that_a_fold_did_not_know_tell_nothing() -> None:
     assert fit_temperature(lacking, np.append(true, np.full(50, 4))) == pytest.approx(known)
     assert np.isfinite(fit_temperature(np.where(np.arange(5) == 4, -np.inf, scores)[true < 4], true[true < 4]))
     assert fit_temperature(np.full((3, 2), -np.inf), np.zeros(3, dtype=np.int64)) == 1.0
+
+
+def test_where_folds_flatter_the_validation_part_is_believed() -> None:
+    honest, flattering = HeldOutScores(*drawn(400, 3.0)), HeldOutScores(*drawn(1000, 1.5, seed=1))
+    assert cautious_temperature(flattering, honest) == ("validation", fit_temperature(*honest))
+    assert cautious_temperature(honest, flattering) == ("out-of-fold", fit_temperature(*honest))
+    few = HeldOutScores(honest.scores[:29], honest.true[:29])
+    assert cautious_temperature(flattering, few) == cautious_temperature(flattering, None)
+    assert cautious_temperature(flattering, few)[0] == "out-of-fold"
 
 
 def answers_with(said: list[float], right: list[bool]) -> Answers:

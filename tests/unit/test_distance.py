@@ -95,9 +95,17 @@ def test_the_threshold_leaves_out_one_in_fifty(n: int, beyond: int) -> None:
     learnt = LearntClips.of(clips(20), COLUMNS)
     assert learnt is not None
     held_out = np.random.default_rng(0).exponential(size=n)
-    scaled = learnt.with_threshold(held_out)
+    scaled = learnt.with_threshold(held_out, np.full(29, 1e9))  # so few say nothing
     assert abs(int((held_out / scaled.threshold > 1).sum()) - beyond) <= 1 - (n < 100)
     np.testing.assert_allclose(scaled.distances(clips(5)) * scaled.threshold, learnt.distances(clips(5)))
+
+
+def test_music_that_is_further_away_than_the_folds_were_raises_the_threshold() -> None:
+    learnt = LearntClips.of(clips(20), COLUMNS)
+    assert learnt is not None
+    folds, validation = np.linspace(0, 1, 101), np.linspace(0, 2, 101)
+    assert learnt.with_threshold(folds, validation).threshold == pytest.approx(0.97 * 2)
+    assert learnt.with_threshold(folds, validation / 4).threshold == pytest.approx(0.98)
 
 
 LENGTH = 20.0
@@ -130,7 +138,7 @@ def published() -> tuple[LearntClips, pd.DataFrame]:
     folds = np.array(assign_folds(train["label"], list(range(len(train))), n=5, seed=0))
     learnt = LearntClips.of(values, GTZAN57.columns)
     assert learnt is not None
-    return learnt.with_threshold(held_out_distances(values, GTZAN57.columns, folds)), valid
+    return learnt.with_threshold(held_out_distances(values, GTZAN57.columns, folds), np.array([])), valid
 
 
 @pytest.mark.parametrize("loudness", [1.0, 0.1])

@@ -45,8 +45,9 @@ MISTAKES = {("jazz", "rock"): 6, ("rock", "metal"): 2, ("metal", "jazz"): 1}
 
 
 METRICS = {
-    **{"oof_rows": 120.0, "oof_ece": 0.031, "oof_ece_before": 0.094, "temperature": 1.31, "distance_threshold": 12.5},
+    **{"calibration_rows": 120.0, "calibration_ece": 0.031, "calibration_ece_before": 0.094, "temperature": 1.31},
     **{"certain_share": 0.4, "certain_accuracy": 0.8125, "valid_rows": 15.0, "valid_unlike_share": 0.02},
+    "distance_threshold": 12.5,
 }
 CALIBRATED = FACTS.model_copy(
     update={"calibration": "temperature 1.31 from 120 out-of-fold answers", "certain_from": 0.62}
