@@ -18,7 +18,7 @@ from genres.settings import Settings
 from genres.store import ledger
 from genres.store.batch_tables import BatchTables
 from genres.store.database import Database
-from genres.store.model_registry import ModelRegistry
+from genres.store.model_registry import CANDIDATE, ModelRegistry
 from genres_dagster.partitions import DATASETS, OWNERS, provenance
 from genres_dagster.resources import LakeResource, MlflowResource, SparkResource
 from spark.classifiers import Candidate
@@ -117,7 +117,7 @@ def genre_classifiers(
             # With one set to train on, the candidate's name says it all.
             name = candidate.name if len(datas) == 1 else f"{candidate.name} on {data.feature_set.name}"
             own_tags = {**tags, "feature_version": data.feature_set.feature_version}
-            with registry.run(dataset.dataset, run_name=name, stage="candidate", tags=own_tags, parent=parent) as child:
+            with registry.run(dataset.dataset, run_name=name, stage=CANDIDATE, tags=own_tags, parent=parent) as child:
                 registry.log_dataset(child, columns=data.feature_set.columns, **logged)
                 path = tables.candidate_path(parent.info.run_id, child.info.run_id)
                 scores = _train(candidate, data, tables, registry, path)
@@ -208,7 +208,7 @@ def _train(
     started = time.monotonic()
     model, classifying = data.prepared.fit(candidate)
     scores = {"train_s": time.monotonic() - started}
-    of_parts, answers = collect_answers(
+    of_parts, answers, _ = collect_answers(
         classifying.transform(data.prepared.judged),
         gives_probability=candidate.gives_probability,
         n_genres=len(data.genres),

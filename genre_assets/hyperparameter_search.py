@@ -267,7 +267,7 @@ def _cross_validate(
     mlflow.log_params(trial.params)
     for number, fold in enumerate(folds, 1):
         _, model = fold.fit(trial.candidate)
-        tracks, answers = collect_answers(
+        tracks, answers, _ = collect_answers(
             model.transform(fold.judged),
             gives_probability=trial.candidate.gives_probability,
             n_genres=len(fold.genres),

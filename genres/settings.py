@@ -201,6 +201,13 @@ class Settings(BaseSettings):
         pattern=r"^(\w+(,\w+)*)?$",
         description="Candidates to train, separated by commas; empty: three that are worth it.",
     )
+    certain_accuracy: float = Field(
+        0.8,
+        gt=0,
+        le=1,
+        description="How often answers have to be right that do not count as uncertain; a model's threshold is chosen "
+        "for it when it is calibrated.",
+    )
 
     topic: str = Field("audio_clips", pattern=_TOPIC, description="Kafka topic of the default stream's clips.")
     topic_partitions: int = Field(3, ge=1, description="Partitions of the topic; more can be added later.")
