@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, NamedTuple, cast
 import dagster as dg
 
 from genre_assets.calibration_figures import coverage_figure, distance_figure, reliability_figure
+from genre_assets.training_rows import song_folds, training_rows
 from genre_assets.training_tracks import split_of_training
 from genres.audio.feature_set import AnyFeatureSet
 from genres.audio.feature_sets import feature_set_of, feature_sets_named
-from genres.datasets.split import songs_of
 from genres.errors import GenresError
 from genres.settings import Settings
 from genres.store import ledger
@@ -32,15 +32,11 @@ if TYPE_CHECKING:
     from mlflow.entities import Run
     from pyspark.ml import PipelineModel, Transformer
     from pyspark.ml.feature import IndexToString
-    from pyspark.sql import DataFrame, SparkSession
+    from pyspark.sql import DataFrame
 
     from spark.calibration import Coverage
     from spark.distance import LearntClips
     from spark.evaluation import Answers
-
-_FOLDS, _FOLDS_OF_FEW = 5, 3
-_FEW_TRACKS = 100
-"""Training tracks below which there are fewer folds, since each costs as long as of many tracks."""
 
 
 class Calibration(NamedTuple):
@@ -101,7 +97,7 @@ def calibrated_classifier(
             "swept after a later training; materialize genre_classifiers again"
         )
     split_path = split_of_training(parent, tables).path
-    rows, genres = _rows(spark_connect.spark_session, tables, reads, split_path)
+    rows, genres = training_rows(spark_connect.spark_session, tables, reads, split_path=split_path)
     training = rows.filter("part = 'train'").localCheckpoint()
     sounds = sound_columns(reads)
     tracks = training.select("track_id", "genre", *sounds).toPandas().sort_values("track_id", ignore_index=True)
@@ -177,46 +173,9 @@ def sound_columns(feature_set: AnyFeatureSet) -> tuple[str, ...]:
     return tuple(dict.fromkeys(column for columns in measuring for column in columns))
 
 
-def song_folds(tracks: "pd.DataFrame") -> "list[int]":
-    """Return the fold of each track; a song's parts are in one. If there are too few to leave any out, all are.
-
-    Parameters
-    ----------
-    tracks
-        Columns ``track_id`` and ``genre``.
-    """
-    from genres.datasets.table_split import assign_folds
-
-    of_songs = tracks["track_id"].map(songs_of(tracks))
-    # A song's name is its own within its genre alone.
-    groups = tracks.groupby(["genre", of_songs]).ngroup().tolist()
-    if tracks["genre"].value_counts().max() < 2 or len(set(groups)) < 2:
-        return [0] * len(tracks)
-    return assign_folds(tracks["genre"], groups, n=_FOLDS_OF_FEW if len(tracks) < _FEW_TRACKS else _FOLDS, seed=0)
-
-
 def describe(calibration: Calibration) -> str:
     """Return a sentence on how probabilities were made, for people."""
     return f"temperature {calibration.temperature:.3g} from {len(calibration.answers.true)} {calibration.whose} answers"
-
-
-def _rows(
-    spark: "SparkSession", tables: BatchTables, reads: AnyFeatureSet, split_path: str
-) -> "tuple[DataFrame, list[str]]":
-    """Return the labelled features of all parts, and the genres by their index, as the candidates have them."""
-    from spark.classifiers import TRAINING_CONF, index_genres
-    from spark.labelled_features import labelled_features
-
-    for name, value in TRAINING_CONF.items():
-        spark.conf.set(name, value)
-    labelled = labelled_features(
-        spark,
-        feature_uris=[tables.lake.uri(path) for path in tables.feature_paths(reads.feature_version)],
-        split_uri=tables.lake.uri(split_path),
-        columns=reads.columns,
-    )
-    indexed, genres = index_genres(labelled.filter("part != 'excluded'").coalesce(1).localCheckpoint())
-    return indexed.localCheckpoint(), genres
 
 
 class _Asked(NamedTuple):

@@ -11,6 +11,7 @@ import dagster as dg
 from genre_assets.hyperparameter_search import FOUND
 from genre_assets.run_page import GENRE_TABLE, genre_table, headline
 from genre_assets.training_config import TrainingConfig, with_found
+from genre_assets.training_rows import training_rows
 from genre_assets.training_tracks import dataset_fingerprint
 from genres.audio.feature_set import AnyFeatureSet
 from genres.audio.feature_sets import feature_sets_named, training_sets
@@ -156,20 +157,9 @@ def _training_data(tables: BatchTables, feature_set: AnyFeatureSet, spark: "Spar
     """Prepare the rows for candidates that are trained on one of the dataset's sets, or on some that are joined."""
     import numpy as np
 
-    from spark.classifiers import TRAINING_CONF, index_genres, prepare
-    from spark.labelled_features import labelled_features
+    from spark.classifiers import prepare
 
-    for name, value in TRAINING_CONF.items():
-        spark.conf.set(name, value)
-    labelled = labelled_features(
-        spark,
-        feature_uris=[tables.lake.uri(path) for path in tables.feature_paths(feature_set.feature_version)],
-        split_uri=tables.lake.uri(tables.split_path()),
-        columns=feature_set.columns,
-    )
-    # Training runs hundreds of small jobs over these rows. A checkpoint, unlike a cache, also forgets how they came
-    # about: the scheduler otherwise walks the whole join again for each job (LinearSVC took four times as long).
-    indexed, genres = index_genres(labelled.filter("part != 'excluded'").localCheckpoint())
+    indexed, genres = training_rows(spark, tables, feature_set, split_path=tables.split_path())
     prepared = prepare(indexed, columns=feature_set.columns, genres=genres)
     counts = {part: np.zeros(len(genres), dtype=np.int64) for part in ("train", *PARTS)}
     for row in indexed.groupBy("part", "genre").count().collect():

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from sklearn.metrics import log_loss
 
-from genre_assets.calibrated_classifier import sets_to_read, song_folds, sound_columns
+from genre_assets.calibrated_classifier import sets_to_read, sound_columns
+from genre_assets.training_rows import song_folds
 from genres.audio.feature_set import JoinedFeatureSets
 from genres.audio.feature_sets import FEATURE_SETS
 from genres.audio.gtzan57 import GTZAN57
