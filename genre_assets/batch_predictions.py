@@ -44,7 +44,10 @@ _FROM_FEATURES = [("audio_features", name) for name in every_column()]
                 "genre": [("audio_features", "genre")],
                 "feature_version": [("audio_features", "feature_version")],
                 "part": [("track_split", "part")],
-                **dict.fromkeys(("predicted_genre", "probability", "probabilities"), _FROM_FEATURES),
+                **dict.fromkeys(
+                    ("predicted_genre", "probability", "probabilities", "is_uncertain", "distance", "is_unlike"),
+                    _FROM_FEATURES,
+                ),
                 "over_time": [("audio_features", name) for name in every_windows_column()],
             }
         ),
@@ -84,7 +87,7 @@ def batch_predictions(
     test = [row for row in stored if row["part"] == "test"]
     one_a_genre = list({row["genre"]: row for row in reversed(test)}.values())[::-1]
     curves = over_time_figure(one_a_genre, name="track_id", title="test tracks, one a genre", data=provenance(dataset))
-    hits = sum(row["genre"] == row["predicted_genre"] for row in test)
+    certain = [row for row in test if row["is_uncertain"] is False]
     return dg.MaterializeResult(
         metadata={
             "data": provenance(dataset),
@@ -93,7 +96,11 @@ def batch_predictions(
             "rows_stale": len(stale),
             "rows_of_unknown_audio": len(unknown),
             "model": f"{champion.name} version {champion.version}",
-            "test_accuracy": hits / len(test) if test else None,
+            "test_accuracy": _accuracy(test),
+            "test_accuracy_of_certain": _accuracy(certain),
+            "test_certain_share": len(certain) / len(test) if test else None,
+            "uncertain": sum(bool(row["is_uncertain"]) for row in stored),
+            "unlike_anything_learnt": sum(bool(row["is_unlike"]) for row in stored),
             **({"over_time": figure_metadata(curves)} if curves else {}),
             "table": f"batch_predictions in {database.url.render_as_string(hide_password=True)}",
             "sample": dg.MetadataValue.md(_sample(stored)),
@@ -190,8 +197,14 @@ def _scored(
         return scorer.rows(with_windows(features, scorer.feature_set, keep=keep), keep=keep), scorer.genres
 
 
+def _accuracy(rows: list[dict[str, Any]]) -> float | None:
+    return sum(row["genre"] == row["predicted_genre"] for row in rows) / len(rows) if rows else None
+
+
 def _sample(stored: list[dict[str, Any]]) -> str:
     import pandas as pd
 
-    shown = pd.DataFrame(stored, columns=["track_id", "part", "genre", "predicted_genre", "probability"])
+    shown = pd.DataFrame(
+        stored, columns=["track_id", "part", "genre", "predicted_genre", "probability", "is_uncertain"]
+    )
     return shown.head(10).to_markdown(index=False, floatfmt=".3f")

@@ -105,9 +105,11 @@ def demo(batch_only: bool) -> None:
 
     The stack is started if it does not run; the last table says where to look.
     """
-    from genres_cli.demo import run_demo
+    from genres_cli.demo import ended_in_order, run_demo
 
-    if not run_demo(_console(), streams=not batch_only):
+    with ended_in_order():
+        has_champion = run_demo(_console(), streams=not batch_only)
+    if not has_champion:
         sys.exit(NO_CHAMPION)
 
 
@@ -120,9 +122,10 @@ def load(folder: Path, dataset: str, replace: bool) -> None:
 
     The audio is laid out as <genre>/<track>.wav (.au, .flac, .mp3).
     """
-    from genres_cli.demo import load_folder
+    from genres_cli.demo import ended_in_order, load_folder
 
-    load_folder(_console(), folder, dataset, replaces=replace)
+    with ended_in_order():
+        load_folder(_console(), folder, dataset, replaces=replace)
 
 
 @app.command()
