@@ -43,7 +43,10 @@ _FROM_FEATURES = [("audio_features", name) for name in every_column()]
                 "genre": [("audio_features", "genre")],
                 "feature_version": [("audio_features", "feature_version")],
                 "part": [("track_split", "part")],
-                **dict.fromkeys(("predicted_genre", "probability", "probabilities"), _FROM_FEATURES),
+                **dict.fromkeys(
+                    ("predicted_genre", "probability", "probabilities", "is_uncertain", "distance", "is_unlike"),
+                    _FROM_FEATURES,
+                ),
             }
         ),
     },
@@ -80,7 +83,7 @@ def batch_predictions(
     audio = dict(zip(present["track_id"], present["sha256"], strict=True))
     stored, stale, unknown = by_audio(stored, audio)
     test = [row for row in stored if row["part"] == "test"]
-    hits = sum(row["genre"] == row["predicted_genre"] for row in test)
+    certain = [row for row in test if row["is_uncertain"] is False]
     return dg.MaterializeResult(
         metadata={
             "data": provenance(dataset),
@@ -89,7 +92,11 @@ def batch_predictions(
             "rows_stale": len(stale),
             "rows_of_unknown_audio": len(unknown),
             "model": f"{champion.name} version {champion.version}",
-            "test_accuracy": hits / len(test) if test else None,
+            "test_accuracy": _accuracy(test),
+            "test_accuracy_of_certain": _accuracy(certain),
+            "test_certain_share": len(certain) / len(test) if test else None,
+            "uncertain": sum(bool(row["is_uncertain"]) for row in stored),
+            "unlike_anything_learnt": sum(bool(row["is_unlike"]) for row in stored),
             "table": f"batch_predictions in {database.url.render_as_string(hide_password=True)}",
             "sample": dg.MetadataValue.md(_sample(stored)),
         },
@@ -182,8 +189,14 @@ def _scored(
         return scorer.rows(features, keep=["track_id", "sha256", "genre", "part"]), scorer.genres
 
 
+def _accuracy(rows: list[dict[str, Any]]) -> float | None:
+    return sum(row["genre"] == row["predicted_genre"] for row in rows) / len(rows) if rows else None
+
+
 def _sample(stored: list[dict[str, Any]]) -> str:
     import pandas as pd
 
-    shown = pd.DataFrame(stored, columns=["track_id", "part", "genre", "predicted_genre", "probability"])
+    shown = pd.DataFrame(
+        stored, columns=["track_id", "part", "genre", "predicted_genre", "probability", "is_uncertain"]
+    )
     return shown.head(10).to_markdown(index=False, floatfmt=".3f")

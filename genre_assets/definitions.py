@@ -4,10 +4,12 @@ import dagster as dg
 
 from genre_assets.audio_features import audio_features
 from genre_assets.batch_predictions import batch_predictions
+from genre_assets.calibrated_classifier import calibrated_classifier
 from genre_assets.champion_model import champion_model
 from genre_assets.evaluation_figures import evaluation_figures
 from genre_assets.feature_figures import feature_figures
 from genre_assets.genre_classifiers import genre_classifiers
+from genre_assets.hyperparameter_search import hyperparameter_search
 from genre_assets.raw_audio import raw_audio
 from genre_assets.retraining import (
     build_drift_sensor,
@@ -26,6 +28,7 @@ ASSETS = [
     feature_figures,
     track_split,
     genre_classifiers,
+    calibrated_classifier,
     champion_model,
     batch_predictions,
     evaluation_figures,
@@ -35,6 +38,7 @@ _PRELOADED = [
     *("genre_assets.definitions", "genres.store.hdfs", "genres.store.tables", "alembic.command", "requests"),
     *("pandas", "pyarrow.dataset", "pyarrow.parquet", "tabulate", "genres.store.mlflow_quiet", "mlflow.pyfunc"),
     *("matplotlib.pyplot", "matplotlib.figure", "matplotlib.backends.backend_agg", "git"),
+    *("scipy.optimize", "sklearn.covariance", "sklearn.model_selection"),
     *("pyspark.sql.connect.session", "pyspark.ml.connect", "pyspark.ml.classification", "pyspark.ml.feature"),
 ]
 """What the server that the steps are forked from imports; nothing in it may start a Python thread or open a session."""
@@ -55,7 +59,7 @@ def build_defs(*, settings: Settings) -> dg.Definitions:
         description="The whole batch half for one dataset.",
     )
     return dg.Definitions(
-        assets=with_retraining(ASSETS, settings),
+        assets=[*with_retraining(ASSETS, settings), hyperparameter_search],
         jobs=[
             whole,
             dg.define_asset_job(

@@ -73,8 +73,8 @@ def predict_files(console: Console, paths: Sequence[Path], settings: Settings, d
     Returns
     -------
     list of dict
-        ``file_name, predicted_genre, probability, probabilities, is_calibrated, model_name, model_version, dataset,
-        is_synthetic, feature_version`` of each file that is audio.
+        ``file_name, predicted_genre, probability, probabilities, is_calibrated, is_uncertain, distance, is_unlike,
+        model_name, model_version, dataset, is_synthetic, feature_version`` of each file that is audio.
     """
     from genres.store.database import Database
     from genres.store.lake import Lake

@@ -111,7 +111,8 @@ def predictions_table(rows: list[dict[str, Any]], *, name: str) -> Table:
     name
         The column that names a row: ``track_id`` or ``file_name``.
     """
-    columns = [name, "part", "genre", "predicted_genre", "probability", "latency_s", "model", "data"]
+    columns = [name, "part", "genre", "predicted_genre", "probability", "note", "latency_s", "model", "data"]
+    rows = [{**row, "note": note} if (note := _note(row)) else row for row in rows]
     kept = [column for column in columns if column in {"model", "data"} or any(column in row for row in rows)]
     table = Table(*kept, title=f"{len(rows)} predictions")
     for row in rows:
@@ -123,6 +124,13 @@ def predictions_table(rows: list[dict[str, Any]], *, name: str) -> Table:
         }
         table.add_row(*(escape(display_name(str(shown.get(column, "")))) for column in kept))
     return table
+
+
+def _note(row: dict[str, Any]) -> str:
+    """Return what to know before an answer is believed; empty if it is certain, or nobody knows."""
+    if row.get("is_unlike"):
+        return f"unlike anything learnt (distance {row['distance']:.1f})"
+    return "uncertain" if row.get("is_uncertain") else ""
 
 
 def models_table(rows: list[dict[str, Any]]) -> Table:

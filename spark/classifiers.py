@@ -7,7 +7,7 @@ outside, by ``index_genres``, and named again by the pipeline's last stage.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, ClassVar, NamedTuple
@@ -47,6 +47,8 @@ class Candidate(BaseModel):
     """Whether a dataset's models are trained with it without its being named."""
     gives_probability: ClassVar[bool] = True
     """Whether the model gives probabilities; the others give raw scores only."""
+    grid: ClassVar[Mapping[str, Sequence[float]]] = {}
+    """Values that ``hyperparameter_search`` tries, by hyperparameter; each is tried with each of the others."""
 
     def estimator(self, *, features: int, genres: int) -> "Estimator":
         """Return the unfitted MLlib estimator for vectors of `features` numbers and so many `genres`."""
@@ -62,6 +64,7 @@ class LogisticRegression(Candidate):
     """Multinomial logistic regression."""
 
     name = "LogisticRegression"
+    grid: ClassVar = {"regParam": (0.005, 0.02, 0.05, 0.1)}
     maxIter: int = Field(100, ge=1, description="Most iterations of the optimiser.")
     regParam: float = Field(0.02, ge=0, description="Strength of the L2 penalty.")
 
@@ -88,6 +91,7 @@ class WhitenedLogisticRegression(LogisticRegression):
     """
 
     name = "WhitenedLogisticRegression"
+    grid: ClassVar = {"regParam": (0.02, 0.05, 0.1), "whitening": (0.3, 0.5, 0.7)}
     regParam: float = Field(0.05, ge=0, description="Strength of the L2 penalty.")
     whitening: float = Field(0.5, ge=0, le=1, description="0 leaves the axes' scale as it is, 1 makes them equal.")
 
@@ -117,6 +121,7 @@ class FourierLogisticRegression(WhitenedLogisticRegression):
     """
 
     name = "FourierLogisticRegression"
+    grid: ClassVar = {"regParam": (1e-4, 3e-4, 1e-3), "gamma": (0.2, 0.45, 0.9)}
     by_default = False  # no better than can be told from the whitened one, and four times as slow to score a batch
     regParam: float = Field(3e-4, ge=0, description="Strength of the L2 penalty.")
     gamma: float = Field(0.45, gt=0, description="Kernel exp(-gamma |x - y|² / columns); 0.45 is .008 for 57 columns.")
@@ -181,6 +186,7 @@ class RandomForest(Candidate):
     """A forest of trees, each on a sample of clips and features."""
 
     name = "RandomForest"
+    grid: ClassVar = {"maxDepth": (6, 8, 12), "numTrees": (100, 300)}
     numTrees: int = Field(100, ge=1, description="Trees of the forest.")
     maxDepth: int = Field(8, ge=0, le=30, description="Depth of each tree.")
     seed: int = Field(0, description="Of its random choices.")
@@ -196,6 +202,7 @@ class OneVsRestLinearSVC(Candidate):
     """A linear support vector machine for each genre against the rest."""
 
     name = "OneVsRestLinearSVC"
+    grid: ClassVar = {"regParam": (0.001, 0.01, 0.1)}
     by_default = False  # it takes longer than all others together and is less sure of what it knows
     gives_probability = False
     maxIter: int = Field(20, ge=1, description="Most iterations of the optimiser, for each genre.")
@@ -230,6 +237,7 @@ class MultilayerPerceptron(Candidate):
     """A perceptron with one hidden layer."""
 
     name = "MultilayerPerceptron"
+    grid: ClassVar = {"hidden": (32, 64, 128), "maxIter": (100, 200)}
     by_default = False  # it is sure of what it does not know: the largest log-loss on every table
     maxIter: int = Field(200, ge=1, description="Most iterations of the optimiser.")
     hidden: int = Field(64, ge=1, description="Units of the hidden layer.")
@@ -255,6 +263,30 @@ CANDIDATES: tuple[Candidate, ...] = (
     MultilayerPerceptron(),
 )
 """Every candidate with the hyperparameters that it has by default, in the order in which they are trained."""
+
+
+def rebuilt(parameters: Mapping[str, str]) -> Candidate:
+    """Return the candidate that an MLflow run's parameters are of.
+
+    Parameters
+    ----------
+    parameters
+        ``classifier``, its name, and its hyperparameters as text; others are passed over.
+
+    Raises
+    ------
+    GenresError
+        If there is no candidate of that name.
+    """
+    known = {candidate.name: candidate for candidate in CANDIDATES}
+    candidate = known.get(parameters["classifier"])
+    if candidate is None:
+        raise GenresError(
+            f"the classifier {parameters['classifier']} is not known any more (there are: {', '.join(known)}): "
+            "materialize genre_classifiers again"
+        )
+    fields = type(candidate).model_fields
+    return type(candidate).model_validate({name: parameters[name] for name in fields if name in parameters})
 
 
 def choose(names: Sequence[str], *, among: Sequence[Candidate] = CANDIDATES) -> list[Candidate]:
@@ -310,7 +342,7 @@ class Prepared:
         total = residuals.agg(*(sf.var_samp(name) for name in self.standardised)).first()
         assert total is not None  # noqa: S101 - an aggregate has a row
         variances = rotation.explainedVariance.toArray() * sum(value or 0.0 for value in total)
-        return rotation, np.where(variances > _NEGLIGIBLE * variances.max(), variances, 1.0)
+        return rotation, np.where(variances > NEGLIGIBLE * variances.max(), variances, 1.0)
 
     def fit(self, candidate: Candidate) -> "tuple[PipelineModel, PipelineModel]":
         """Fit a candidate to the training part.
@@ -361,7 +393,7 @@ def prepare(rows: "DataFrame", *, columns: Sequence[str], genres: Sequence[str],
 
     scales = learn_scales(rows.filter("part = 'train'"), columns)
     standardised = tuple(f"standardised_{number}" for number in range(len(columns)))
-    statement = _standardising(columns, scales, standardised)
+    statement = standardising(columns, scales, standardised, limit=_CLIP)
     stages: list[Transformer] = [
         SQLTransformer(statement=statement),
         VectorAssembler(inputCols=list(standardised), outputCol="features"),
@@ -392,7 +424,7 @@ def learn_scales(rows: "DataFrame", columns: Sequence[str]) -> tuple[Scale, ...]
         is_logarithmic = is_variance(column) and least is not None and least >= 0
         if is_logarithmic:
             mean, deviation = log_mean, log_deviation
-        varies = deviation is not None and deviation > _NEGLIGIBLE * abs(mean)
+        varies = deviation is not None and deviation > NEGLIGIBLE * abs(mean)
         scales.append(Scale(mean or 0.0, deviation if varies else 0.0, is_logarithmic))
     return tuple(scales)
 
@@ -425,7 +457,7 @@ def fit_pipeline(
 _CLIP = 3.0
 """Standardised values are cut off here."""
 
-_NEGLIGIBLE = 1e-9
+NEGLIGIBLE = 1e-9
 """Relative to the largest one: what is smaller is rounding."""
 
 
@@ -448,9 +480,23 @@ def probabilities(*, gives_probability: bool) -> "Column":
 
     if gives_probability:
         return vector_to_array(sf.col("probability"))
-    raw = vector_to_array(sf.col("rawPrediction"))
+    return softmax(raw_scores())
+
+
+def raw_scores() -> "Column":
+    """Return the column of a model's raw scores by genre, as an array of doubles."""
+    from pyspark.ml.functions import vector_to_array
+    from pyspark.sql import functions as sf
+
+    return vector_to_array(sf.col("rawPrediction"))
+
+
+def softmax(scores: "Column") -> "Column":
+    """Return the softmax of a column of arrays."""
+    from pyspark.sql import functions as sf
+
     # The largest score is taken off first, so that exp cannot overflow.
-    powers = sf.transform(raw, lambda score: sf.exp(score - sf.array_max(raw)))
+    powers = sf.transform(scores, lambda score: sf.exp(score - sf.array_max(scores)))
     total = sf.aggregate(powers, sf.lit(0.0), lambda total, power: total + power)
     return sf.transform(powers, lambda power: power / total)
 
@@ -463,12 +509,13 @@ def _value(column: str, *, is_logarithmic: bool) -> str:
     return f"ln(CASE WHEN {value} < 0D THEN 0D ELSE {value} END + 1e-9D)" if is_logarithmic else value
 
 
-def _standardising(columns: Sequence[str], scales: Sequence[Scale], names: Sequence[str]) -> str:
+def standardising(columns: Sequence[str], scales: Sequence[Scale], names: Sequence[str], *, limit: float) -> str:
+    """Return an SQLTransformer's statement that adds the standardised columns under `names`, cut off at ± `limit`."""
     terms = []
     for column, scale, name in zip(columns, scales, names, strict=True):
         value = _value(column, is_logarithmic=scale.is_logarithmic)
         inside = f"({value} - ({scale.mean!r}D)) / {scale.deviation!r}D"
-        cut = f"least(greatest(coalesce({inside}, 0D), -{_CLIP}D), {_CLIP}D)"
+        cut = f"least(greatest(coalesce({inside}, 0D), -{limit}D), {limit}D)"
         terms.append(f"{cut if scale.deviation else '0D'} AS {name}")
     return f"SELECT *, {', '.join(terms)} FROM __THIS__"  # noqa: S608 - names of columns, quoted
 

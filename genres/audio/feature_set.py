@@ -47,6 +47,9 @@ class FeatureSet:
     """Whether the kernel's first call starts no compiler."""
     contains: "tuple[FeatureSet, ...]" = ()
     """Sets whose columns are among these, with the same values; where both are wanted, this kernel computes them."""
+    measures_sound: bool = True
+    """Whether what is no music has values unlike music's, so that distances tell the two apart. What a network that
+    was trained on music alone makes of noise or speech is among what it makes of music."""
     missing: Callable[[], str | None] = _nothing
     """What the kernel lacks on this machine, and what to do about it, in one line; None where it can be called."""
 

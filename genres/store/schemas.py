@@ -87,7 +87,34 @@ _ANSWER = (
     Column("predicted_genre", "string", "The champion's answer."),
     Column("probability", "double", "Of the predicted genre."),
     Column("probabilities", "json", "Of each genre."),
-    Column("is_calibrated", "boolean", "False where probabilities are the softmax of raw scores."),
+    Column(
+        "is_calibrated",
+        "boolean",
+        "Whether probabilities say how often they are right: by a temperature fitted to answers about clips that were "
+        "not learnt from, or, of models older than that, as the classifier has them. False for the softmax of raw "
+        "scores.",
+    ),
+    Column(
+        "is_uncertain",
+        "boolean",
+        "Whether the probability is below the one from which the model is right as often as was asked for; empty for "
+        "models that have none.",
+        nullable=True,
+    ),
+    Column(
+        "distance",
+        "double",
+        "How far the sound is from all that the model learnt from, in units of its threshold; empty for models that "
+        "have none.",
+        nullable=True,
+    ),
+    Column(
+        "is_unlike",
+        "boolean",
+        "Whether the distance is above 1: unlike anything learnt, such as noise, silence or speech, so that the genre "
+        "means nothing.",
+        nullable=True,
+    ),
     _IS_SYNTHETIC,
     _FEATURE_VERSION,
 )

@@ -49,6 +49,23 @@ def test_raw_scores_say_so() -> None:
     assert "uncalibrated" not in printed(predictions_table([row()], name="track_id"))
 
 
+def test_answers_that_are_not_to_be_believed_say_so() -> None:
+    shown = printed(
+        predictions_table(
+            [
+                row(is_uncertain=False, is_unlike=False, distance=0.5),
+                row(track_id="unsure", is_uncertain=True, is_unlike=False, distance=0.5),
+                row(track_id="noise", is_uncertain=False, is_unlike=True, distance=2.34),
+            ],
+            name="track_id",
+        )
+    )
+    found = {name: line for line in shown.splitlines() for name in ("blues.00001", "unsure", "noise") if name in line}
+    assert "uncertain" in found["unsure"] and "unlike anything learnt (distance 2.3)" in found["noise"]
+    assert "un" not in found["blues.00001"].replace("blues", "")
+    assert "note" not in printed(predictions_table([row(is_uncertain=None, is_unlike=None)], name="track_id"))
+
+
 def test_no_rows_are_a_table_too() -> None:
     assert "0 predictions" in printed(predictions_table([], name="track_id"))
 

@@ -95,5 +95,6 @@ MUSICNN = FeatureSet(
     sample_rate=16_000,
     min_samples=2_048,
     shown=("tag_rock", "tag_metal", "tag_jazz", "tag_blues", "tag_country", "tag_hip_hop"),
+    measures_sound=False,
     missing=_missing,
 )
