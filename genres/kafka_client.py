@@ -234,12 +234,15 @@ def explained(access: KafkaAccess, error: Exception, last: Exception | None = No
     last
         Why the last attempt to connect failed, where `error` only says that time was up.
     """
+    from kafka.errors import KafkaProtocolError
+
     if why := _refusal(access, error):
         return KafkaRefusedError(f"Kafka at {access.bootstrap_servers} {why}")
     what, hint = type(error).__name__, ""
     if last is not None:
         what = " ".join(str(last.args[0] if last.args else last).split()) or type(last).__name__
-        if "disconnected" in what or "EOF" in what or "reset" in what.lower():
+        # It listens, and does not like what it hears or says what is no Kafka.
+        if isinstance(last, KafkaProtocolError) or any(sign in what for sign in ("disconnected", "EOF", "reset")):
             hint = f" and GENRES_KAFKA_SECURITY_PROTOCOL (it is {access.security_protocol})"
     return KafkaUnreachableError(
         f"Kafka at {access.bootstrap_servers} does not answer ({what}): start the stack with `genres up`, or fix "

@@ -268,6 +268,18 @@ def test_why_a_broker_hangs_up_is_heard(tmp_path: Path) -> None:
         open_client(KafkaAdminClient, plain(broker), bootstrap_timeout_ms=20_000)
 
 
+@pytest.mark.parametrize("alert", [b"", bytes.fromhex("15030300020250")], ids=["silence", "a TLS alert"])
+def test_a_listener_of_another_protocol_is_suspected(alert: bytes) -> None:
+    def hang_up(connection: socket.socket) -> None:
+        connection.recv(4096)
+        connection.sendall(alert)
+        connection.close()
+
+    with listening(hang_up) as other, pytest.raises(KafkaUnreachableError) as caught:
+        open_client(KafkaAdminClient, plain(other), bootstrap_timeout_ms=1000)
+    assert "and GENRES_KAFKA_SECURITY_PROTOCOL (it is PLAINTEXT)" in str(caught.value)
+
+
 def test_probe_names_all_servers_where_nothing_listens_at_any() -> None:
     with (
         closed_port() as one,
