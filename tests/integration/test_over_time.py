@@ -3,6 +3,7 @@
 import json
 import subprocess
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -66,30 +67,37 @@ def tables(settings: Settings) -> BatchTables:
     return run_batch(settings)
 
 
-@pytest.fixture(scope="module")
-def spark(settings: Settings) -> Iterator[SparkSession]:
-    session = open_session(session_config(settings, app_name="test over time"))
-    yield session
-    session.stop()
+@contextmanager
+def session(settings: Settings) -> Iterator[SparkSession]:
+    """Yield a session of the test's own; what the pipeline opened in this process before is closed."""
+    spark = open_session(session_config(settings, app_name="test over time"))
+    try:
+        yield spark
+    finally:
+        spark.stop()
 
 
-def scorer(settings: Settings, tables: BatchTables) -> Scorer:
+@contextmanager
+def scoring(settings: Settings, tables: BatchTables) -> Iterator[tuple[Scorer, SparkSession]]:
+    """Yield the champion, loaded, and its session."""
     champion = ModelRegistry(settings.tracking_uri).champion(DATASET)
     trained_on = ledger.registered_dataset(tables.database, DATASET)
-    return Scorer(champion, trained_on=trained_on, lake=Lake.of(settings))
+    with session(settings) as spark, Scorer(champion, trained_on=trained_on, lake=Lake.of(settings)) as scorer:
+        yield scorer, spark
 
 
-def test_spark_cuts_rows_of_windows_as_arrow_does(spark: SparkSession) -> None:
+def test_spark_cuts_rows_of_windows_as_arrow_does(settings: Settings) -> None:
     table, joined, expected = windows_of_two_sets()
-    found = with_windows(spark.createDataFrame(table), joined, keep=["clip"])
-    assert dict(found.dtypes) == {"clip": "string", WINDOW: "int", "a": "double", "b": "double", "c": "double"}
-    assert sorted(map(tuple, found.collect()), key=str) == sorted(expected, key=str)
+    with session(settings) as spark:
+        found = with_windows(spark.createDataFrame(table), joined, keep=["clip"])
+        assert dict(found.dtypes) == {"clip": "string", WINDOW: "int", "a": "double", "b": "double", "c": "double"}
+        assert sorted(map(tuple, found.collect()), key=str) == sorted(expected, key=str)
 
 
-def test_each_track_has_a_curve_of_its_windows(settings: Settings, tables: BatchTables, spark: SparkSession) -> None:
+def test_each_track_has_a_curve_of_its_windows(settings: Settings, tables: BatchTables) -> None:
     rows = predictions.batch_predictions(tables.database, DATASET)
     assert len(rows) == CLIPS * len(GENRES)
-    with scorer(settings, tables) as champion:
+    with scoring(settings, tables) as (champion, spark):
         for row in rows:
             curve = row["over_time"]
             assert (curve["window_s"], curve["hop_s"], curve["start_s"]) == (WINDOW_S, WINDOW_S, 0)
@@ -113,9 +121,7 @@ def test_each_track_has_a_curve_of_its_windows(settings: Settings, tables: Batch
     assert len({tuple(window) for window in row["over_time"]["probabilities"]}) == 3
 
 
-def test_the_stream_draws_the_same_curves_and_draws_them_again(
-    settings: Settings, tables: BatchTables, spark: SparkSession
-) -> None:
+def test_the_stream_draws_the_same_curves_and_draws_them_again(settings: Settings, tables: BatchTables) -> None:
     accepted = tables.accepted()
     send(settings, {Path(path).name: tables.lake.files.cat_file(path) for path in accepted["path"][:3]})
     assert drain(settings)
@@ -127,7 +133,7 @@ def test_the_stream_draws_the_same_curves_and_draws_them_again(
     }
     # From the stored features, as a range is scored again; from those of before, the whole clips alone.
     work = RangeWork(settings, tables.lake, tables.database)
-    with scorer(settings, tables) as champion:
+    with scoring(settings, tables) as (champion, spark):
         for found in ranges.history(tables.database, settings.topic, states={"committed"}):
             stored = work.read_features(found.feature_path or "").table
             again = work._predictions(stored, champion, spark)
