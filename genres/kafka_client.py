@@ -6,6 +6,7 @@ Belongs here: what producer, consumer, admin client and health probe have in com
 import socket
 import ssl
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor, as_completed, wait
 from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
@@ -18,6 +19,10 @@ if TYPE_CHECKING:
 
     from genres.settings import Settings
 
+_ACCEPT_S = 3.0
+"""How long a server may take to accept a connection, where there are several, in seconds."""
+_OTHERS_S = 0.2
+"""How long the others are waited for once one has accepted, in seconds."""
 # OpenSSL's codes for a certificate that is of another name or address than the one that was asked for.
 _OTHER_NAME = {62, 64}
 
@@ -151,7 +156,8 @@ class KafkaAccess:
 def open_client(kind: Callable[..., Any], access: KafkaAccess, **options: Any) -> Any:
     """Open a client of kafka-python.
 
-    Any one of the bootstrap servers is enough: each is tried in its turn, for its share of ``bootstrap_timeout_ms``.
+    Any one of the bootstrap servers is enough: of those that accept connections each is tried in its turn, for its
+    share of ``bootstrap_timeout_ms``.
 
     Parameters
     ----------
@@ -180,6 +186,7 @@ def open_client(kind: Callable[..., Any], access: KafkaAccess, **options: Any) -
         return started[-1]
 
     given = access.options()
+    given["bootstrap_servers"] = _accepting(access.bootstrap_servers)
     try:
         return kind(**given, **options, kafka_client=client)
     except (KafkaError, OSError) as error:
@@ -188,6 +195,33 @@ def open_client(kind: Callable[..., Any], access: KafkaAccess, **options: Any) -
         for net_client in started:
             net_client.close()
         raise explained(access, error, last) from error
+
+
+def _accepting(bootstrap_servers: str) -> list[str]:
+    """Return those of several servers that accept a connection; all of them, if none does, or if there is one alone.
+
+    A host that is down may swallow what is sent to it: it is not waited for once another one has accepted.
+    """
+    servers = [server.strip() for server in bootstrap_servers.split(",")]
+    if len(servers) == 1:
+        return servers
+    pool = ThreadPoolExecutor(max_workers=len(servers))
+    asked = {pool.submit(_accepts, server): server for server in servers}
+    pool.shutdown(wait=False)
+    for answer in as_completed(asked):
+        if answer.result():
+            wait(asked, timeout=_OTHERS_S)
+            break
+    return [server for answer, server in asked.items() if answer.done() and answer.result()] or servers
+
+
+def _accepts(server: str) -> bool:
+    host, _, port = server.rpartition(":")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=_ACCEPT_S).close()
+    except OSError:
+        return False
+    return True
 
 
 def explained(access: KafkaAccess, error: Exception, last: Exception | None = None) -> GenresError:
@@ -200,12 +234,15 @@ def explained(access: KafkaAccess, error: Exception, last: Exception | None = No
     last
         Why the last attempt to connect failed, where `error` only says that time was up.
     """
+    from kafka.errors import KafkaProtocolError
+
     if why := _refusal(access, error):
         return KafkaRefusedError(f"Kafka at {access.bootstrap_servers} {why}")
     what, hint = type(error).__name__, ""
     if last is not None:
         what = " ".join(str(last.args[0] if last.args else last).split()) or type(last).__name__
-        if "disconnected" in what or "EOF" in what or "reset" in what.lower():
+        # It listens, and does not like what it hears or says what is no Kafka.
+        if isinstance(last, KafkaProtocolError) or any(sign in what for sign in ("disconnected", "EOF", "reset")):
             hint = f" and GENRES_KAFKA_SECURITY_PROTOCOL (it is {access.security_protocol})"
     return KafkaUnreachableError(
         f"Kafka at {access.bootstrap_servers} does not answer ({what}): start the stack with `genres up`, or fix "
@@ -314,6 +351,19 @@ def _net_client() -> Any:
             self.failures: dict[Any, Exception] = {}
             self.last_failure: Exception | None = None
             super().__init__(net, **configs)
+
+        async def _build_transport(self, node: Any, timeout_at: float | None = None) -> Any:
+            transport = await super()._build_transport(node, timeout_at=timeout_at)
+            receive = transport._sock_recv
+
+            def receive_answer_first() -> Any:
+                # A broker that does not let us in says why and hangs up. Where both come together, the answer would
+                # be thrown away; the end of the connection is found again by the next look.
+                data, error = receive()
+                return (data, None) if data else (data, error)
+
+            transport._sock_recv = receive_answer_first
+            return transport
 
         def get_connection(self, node_id: Any, timeout_ms: float | None = None, **options: Any) -> Any:
             if self.cluster.is_bootstrap(node_id) and not self.bootstrapped:

@@ -194,7 +194,11 @@ class Settings(BaseSettings):
     synthetic_clips_per_genre: int = Field(20, ge=3, description="Clips of each genre in the synthetic dataset.")
     synthetic_clip_s: float = Field(30.0, gt=0.5, description="Length of a synthetic clip, in seconds.")
     upload_threads: int = Field(8, ge=1, description="Clips uploaded to HDFS at a time.")
-    max_clip_s: float = Field(600.0, gt=0, description="Longest clip the audio gate lets in, in seconds.")
+    max_clip_s: float = Field(
+        900.0,
+        gt=0,
+        description="Longest clip the audio gate lets in, in seconds; a worker takes half a megabyte for each.",
+    )
 
     classifiers: str = Field(
         "",

@@ -145,21 +145,25 @@ def features(files: tuple[Path, ...], output: Path) -> None:
 @app.command()
 @_files
 @_dataset
+@click.option("--over-time", is_flag=True, help="Draw the genres over time, too; JSON has them anyway.")
 @_as_json
-def predict(files: tuple[Path, ...], dataset: str, as_json: bool) -> None:
+def predict(files: tuple[Path, ...], dataset: str, over_time: bool, as_json: bool) -> None:
     """Predict the genre of local files with a dataset's champion.
 
     FILES are audio files, or folders of them.
     """
     from genres.settings import Settings
     from genres_cli.local_files import predict_files
-    from genres_cli.report import predictions_table
+    from genres_cli.report import over_time_lines, predictions_table
 
     rows = predict_files(_console(stderr=True), list(files), Settings(), dataset)
     if as_json:
         _print_json(rows)
-    else:
-        _console().print(predictions_table(rows, name="file_name"))
+        return
+    console = _console()
+    console.print(predictions_table(rows, name="file_name"))
+    for row in rows if over_time else ():
+        console.print("\n".join(over_time_lines(row)), markup=False, highlight=False, soft_wrap=True)
 
 
 @app.command()

@@ -12,6 +12,7 @@ from genres.store.model_facts import RegisteredModel
 from spark.calibration import CALIBRATED
 from spark.classifiers import probabilities, softmax
 from spark.distance import DISTANCES, distance
+from spark.over_time import WINDOW, over_time
 
 if TYPE_CHECKING:
     from pyspark.ml import PipelineModel
@@ -85,21 +86,26 @@ class Scorer:
         return answers_of(self._pipeline, features).select(*keep, "predicted_genre", "probabilities", "distance")
 
     def rows(self, features: "DataFrame", *, keep: Sequence[str]) -> list[dict[str, Any]]:
-        """Predict the genre of each row.
+        """Predict the genre of each clip, as a whole and over time.
 
         Parameters
         ----------
-        features, keep
-            As for `scored`.
+        features
+            Clips and their windows, as `spark.over_time` has them.
+        keep
+            As for `scored`; together they name a clip.
 
         Returns
         -------
         list of dict
-            For each row the columns `keep` and what every prediction table has: ``predicted_genre``, ``probability``,
-            ``probabilities`` (by genre), ``is_calibrated``, ``is_uncertain``, ``distance``, ``is_unlike``,
-            ``model_name``, ``model_version``, ``feature_version``, ``dataset`` and ``is_synthetic``. What a version of
-            before calibration does not know is None.
+            For each clip the columns `keep` and what every prediction table has: ``predicted_genre``, ``probability``,
+            ``probabilities`` (by genre), ``over_time``, ``is_calibrated``, ``is_uncertain``, ``distance``,
+            ``is_unlike``, ``model_name``, ``model_version``, ``feature_version``, ``dataset`` and ``is_synthetic``.
+            What a version of before calibration does not know is None, and so is ``over_time`` of features without
+            windows.
         """
+        scored = self.scored(features, keep=[*keep, WINDOW]).collect()
+        curves = over_time(scored, self.genres, keep=keep)
         certain_from = self.model.certain_from
         about = {
             "model_name": self.model.name,
@@ -115,12 +121,14 @@ class Scorer:
                 "predicted_genre": row["predicted_genre"],
                 "probability": max(row["probabilities"]),
                 "probabilities": dict(zip(self.genres, row["probabilities"], strict=True)),
+                "over_time": curves.get(tuple(row[column] for column in keep)),
                 "is_uncertain": None if certain_from is None else max(row["probabilities"]) < certain_from,
                 "distance": row["distance"],
                 "is_unlike": None if row["distance"] is None else row["distance"] > 1,
                 **about,
             }
-            for row in self.scored(features, keep=keep).collect()
+            for row in scored
+            if row[WINDOW] is None
         ]
 
 

@@ -15,7 +15,7 @@ from genres.store.database import Database
 from genres.store.lake import Lake
 from genres.store.stream_ledger import leases, results
 from genres_dagster.checks import check, check_label_set, check_spec
-from genres_dagster.figures import figure_metadata, new_figure
+from genres_dagster.figures import figure_metadata, new_figure, over_time_figure
 from genres_dagster.partitions import OWNERS, provenance
 from genres_dagster.resources import LakeResource
 from streaming_sensors.drift import drift_checks
@@ -44,8 +44,8 @@ def build_streaming_results(stream: Stream) -> dg.AssetsDefinition:
         group_name=stream.group,
         kinds={"python", "matplotlib", "sql"},
         owners=OWNERS,
-        description="Genres over time, confidence, latency and running accuracy of the newest predictions, with "
-        "checks of labels, drift and the ranges' own checks.",
+        description="Genres over time, confidence, latency and running accuracy of the newest predictions, the "
+        "newest clips from window to window, with checks of labels, drift and the ranges' own checks.",
         check_specs=[
             check_spec(asset, "label_set", "The models' genres are those of the datasets; no other is predicted."),
             check_spec(asset, "feature_drift", "At most a quarter of the features have drifted from the training set."),
@@ -72,6 +72,7 @@ def build_streaming_results(stream: Stream) -> dg.AssetsDefinition:
         dataset = ledger.registered_dataset(database, meant)
         data = provenance(dataset)
         latencies = table["latency_s"]
+        curves = over_time_figure(rows[::-1], name="file_name", title="the newest clips", data=data)
         return dg.MaterializeResult(
             metadata={
                 "data": data,
@@ -82,6 +83,7 @@ def build_streaming_results(stream: Stream) -> dg.AssetsDefinition:
                 "unlike_anything_learnt": _marked(table, "is_unlike"),
                 "refused": dg.MetadataValue.json(_refused(results.quarantine(database, topic=stream.topic))),
                 "figure": figure_metadata(results_figure(table, data=data)),
+                **({"over_time": figure_metadata(curves)} if curves else {}),
             },
             check_results=list(_checks(table, stream, settings, database, lake.open())),
         )

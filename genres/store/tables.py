@@ -35,7 +35,8 @@ _TYPES: dict[schemas.Kind, sa.types.TypeEngine[Any]] = {
     "double": sa.Float(),
     "boolean": sa.Boolean(),
     "timestamp": UtcDateTime(),
-    "json": sa.JSON(),
+    # None is no value, and not JSON's null.
+    "json": sa.JSON(none_as_null=True),
 }
 
 

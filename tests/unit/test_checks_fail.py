@@ -136,6 +136,7 @@ def prediction(name: str, offset: int = 0, **other: Any) -> dict[str, Any]:
         "probability": 0.75,
         "probabilities": {"jazz": 0.75, "rock": 0.25},
         "is_calibrated": True,
+        "over_time": None,
         "is_uncertain": False,
         "distance": 0.5,
         "is_unlike": False,

@@ -1,5 +1,6 @@
 """Every Kafka client's way to the brokers: options, secrets, a line for each refusal, and one server of many."""
 
+import contextlib
 import logging
 import pickle
 import socket
@@ -227,6 +228,56 @@ def test_servers_are_tried_in_turn_each_for_its_share() -> None:
     ):
         open_client(KafkaAdminClient, plain(down, silent, closing, good), bootstrap_timeout_ms=4000)
     assert asked.is_set()
+
+
+def test_a_host_that_swallows_connections_is_not_waited_for() -> None:
+    """Its queue of connections is full: what more comes gets no answer, as from a host that is down."""
+    asked = threading.Event()
+
+    def answer(connection: socket.socket) -> None:
+        if connection.recv(4096):
+            asked.set()
+
+    with contextlib.ExitStack() as opened:
+        full = opened.enter_context(socket.create_server(("127.0.0.1", 0), backlog=0))
+        for _ in range(4):
+            waiting = opened.enter_context(socket.socket())
+            waiting.setblocking(False)
+            waiting.connect_ex(full.getsockname())
+        address = f"127.0.0.1:{full.getsockname()[1]}"
+        with pytest.raises(TimeoutError):
+            socket.create_connection(full.getsockname(), timeout=0.3)
+        good = opened.enter_context(listening(answer))
+        with pytest.raises(KafkaUnreachableError):
+            open_client(KafkaAdminClient, plain(address, good), bootstrap_timeout_ms=1500)
+    assert asked.is_set()
+
+
+def test_why_a_broker_hangs_up_is_heard(tmp_path: Path) -> None:
+    """Its answer and the end of the connection come at once."""
+
+    def hang_up(connection: socket.socket) -> None:
+        size = int.from_bytes(connection.recv(4), "big")
+        request = connection.recv(size)
+        # ApiVersions, version 0: error 33 (the mechanism is not offered), no APIs.
+        answer = request[4:8] + (33).to_bytes(2, "big") + (0).to_bytes(4, "big")
+        connection.sendall(len(answer).to_bytes(4, "big") + answer)
+        connection.close()
+
+    with listening(hang_up) as broker, pytest.raises(KafkaRefusedError, match="GENRES_KAFKA_SASL_MECHANISM"):
+        open_client(KafkaAdminClient, plain(broker), bootstrap_timeout_ms=20_000)
+
+
+@pytest.mark.parametrize("alert", [b"", bytes.fromhex("15030300020250")], ids=["silence", "a TLS alert"])
+def test_a_listener_of_another_protocol_is_suspected(alert: bytes) -> None:
+    def hang_up(connection: socket.socket) -> None:
+        connection.recv(4096)
+        connection.sendall(alert)
+        connection.close()
+
+    with listening(hang_up) as other, pytest.raises(KafkaUnreachableError) as caught:
+        open_client(KafkaAdminClient, plain(other), bootstrap_timeout_ms=1000)
+    assert "and GENRES_KAFKA_SECURITY_PROTOCOL (it is PLAINTEXT)" in str(caught.value)
 
 
 def test_probe_names_all_servers_where_nothing_listens_at_any() -> None:

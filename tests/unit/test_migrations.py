@@ -97,7 +97,7 @@ def test_rows_of_every_table_survive_the_upgrade(database: Database, revision: s
     for row in before["batch_predictions"] if revision < "0005" else ():
         row["sha256"] = ""
     for row in [*before["batch_predictions"], *before.get("stream_predictions", ())]:
-        row |= {"is_uncertain": None, "distance": None, "is_unlike": None}
+        row |= {"is_uncertain": None, "distance": None, "is_unlike": None, "over_time": None}
     with database.reading() as connection:
         for name, rows in before.items():
             query = sa.select(METADATA.tables[name]).order_by(*METADATA.tables[name].primary_key.columns)

@@ -31,6 +31,7 @@ def row(track_id: str, **changed: Any) -> dict[str, Any]:
         "probability": 0.75,
         "probabilities": {"blues": 0.25, "metal": 0.75},
         "is_calibrated": True,
+        "over_time": {"window_s": 2.992, "genres": ["blues", "metal"], "probabilities": [[0.3, 0.7], [0.2, 0.8]]},
         "is_uncertain": False,
         "distance": 0.5,
         "is_unlike": False,
