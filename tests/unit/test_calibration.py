@@ -196,7 +196,8 @@ def test_rows_say_what_is_uncertain_and_what_is_unlike(
         **{"classifier": "", "feature_version": "f", "is_calibrated": True, "fingerprint": "", "valid_macro_f1": 0},
         certain_from=certain_from,
     )
-    row = {"track_id": "a", "predicted_genre": "jazz", "probabilities": [0.75, 0.25], "distance": distance}
+    answer = {"predicted_genre": "jazz", "probabilities": [0.75, 0.25], "distance": distance}
+    row = {"track_id": "a", **answer, "window": None}
     scorer: Any = Scorer.__new__(Scorer)
     scorer.model, scorer.trained_on, scorer.genres = model, dataset("gtzan57"), ["jazz", "rock"]
     scorer.scored = lambda features, keep: type("Scored", (), {"collect": lambda self: [row]})()
