@@ -132,7 +132,7 @@ def predictions_table(rows: list[dict[str, Any]], *, name: str) -> Table:
 def _note(row: dict[str, Any]) -> str:
     """Return what to know before an answer is believed; empty if it is certain, or nobody knows."""
     if row.get("is_unlike"):
-        return f"unlike anything learnt (distance {row['distance']:.1f})"
+        return "unlike anything learnt"
     return "uncertain" if row.get("is_uncertain") else ""
 
 

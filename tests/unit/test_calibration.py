@@ -27,7 +27,6 @@ from genres.store.model_facts import RegisteredModel
 from spark.calibration import HeldOutScores, cautious_temperature, coverage, fit_temperature, tempered
 from spark.classifiers import CANDIDATES, rebuilt
 from spark.evaluation import Answers
-from spark.over_time import WINDOW
 from spark.scoring import Scorer
 
 
@@ -198,7 +197,7 @@ def test_rows_say_what_is_uncertain_and_what_is_unlike(
         certain_from=certain_from,
     )
     answer = {"predicted_genre": "jazz", "probabilities": [0.75, 0.25], "distance": distance}
-    row = {"track_id": "a", WINDOW: None, **answer}
+    row = {"track_id": "a", **answer, "window": None}
     scorer: Any = Scorer.__new__(Scorer)
     scorer.model, scorer.trained_on, scorer.genres = model, dataset("gtzan57"), ["jazz", "rock"]
     scorer.scored = lambda features, keep: type("Scored", (), {"collect": lambda self: [row]})()
