@@ -8,6 +8,7 @@ from genre_assets.champion_model import champion_model
 from genre_assets.evaluation_figures import evaluation_figures
 from genre_assets.feature_figures import feature_figures
 from genre_assets.genre_classifiers import genre_classifiers
+from genre_assets.hyperparameter_search import hyperparameter_search
 from genre_assets.raw_audio import raw_audio
 from genre_assets.retraining import (
     build_drift_sensor,
@@ -55,7 +56,7 @@ def build_defs(*, settings: Settings) -> dg.Definitions:
         description="The whole batch half for one dataset.",
     )
     return dg.Definitions(
-        assets=with_retraining(ASSETS, settings),
+        assets=[*with_retraining(ASSETS, settings), hyperparameter_search],
         jobs=[
             whole,
             dg.define_asset_job(

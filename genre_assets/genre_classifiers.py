@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import dagster as dg
 
+from genre_assets.hyperparameter_search import FOUND
 from genre_assets.run_page import GENRE_TABLE, genre_table, headline
-from genre_assets.training_config import TrainingConfig
+from genre_assets.training_config import TrainingConfig, with_found
 from genre_assets.training_tracks import dataset_fingerprint
 from genres.audio.feature_set import AnyFeatureSet
 from genres.audio.feature_sets import feature_sets_named, training_sets
@@ -50,7 +51,7 @@ class TrainingData(NamedTuple):
 
 
 @dg.asset(
-    deps=["audio_features", "track_split"],
+    deps=["audio_features", "track_split", "hyperparameter_search"],
     group_name="models",
     kinds={"spark", "mlflow"},
     owners=OWNERS,
@@ -80,7 +81,13 @@ def genre_classifiers(
     trained_on = training_sets(dataset.feature_sets)
     datas = [_training_data(tables, found, spark_connect.spark_session) for found in trained_on]
     fingerprint = dataset_fingerprint(tables.split(), every_set.feature_version)
-    trainings = [(candidate, data) for data in datas for candidate in everything]
+    search = registry.find_latest_run(dataset.dataset, stage="hyperparameter_search") if config.searched else None
+    found = {} if search is None else registry.read_json(search, FOUND)
+    trainings = [
+        (with_found(candidate, found.get(data.feature_set.feature_version, {}).get(candidate.name, {})), data)
+        for data in datas
+        for candidate in everything
+    ]
     baseline = _baseline(datas[0])
     tags = {
         "data": provenance(dataset),
@@ -135,6 +142,7 @@ def genre_classifiers(
             "mlflow_run_id": parent.info.run_id,
             "dataset_fingerprint": fingerprint,
             "genres": dg.MetadataValue.json(datas[0].genres),
+            **({} if search is None else {"hyperparameter_search": dg.MetadataValue.url(mlflow.run_url(search))}),
             "train_rows": int(baseline["train_rows"]),
             "valid_rows": int(baseline["valid_rows"]),
             "test_rows": int(baseline["test_rows"]),

@@ -6,7 +6,7 @@ import dagster as dg
 
 from genres.audio.feature_sets import feature_sets_named
 from genres.datasets.leaks import find_leaks
-from genres.datasets.split import EXCLUDED, songs, split_tracks
+from genres.datasets.split import EXCLUDED, songs_of, split_tracks
 from genres.store import ledger, schemas
 from genres.store.batch_tables import BatchTables
 from genres.store.database import Database
@@ -85,7 +85,7 @@ def check_no_leak(published: "pd.DataFrame", accepted: "pd.DataFrame") -> dg.Ass
         .merge(accepted[["track_id", "sha256"]], how="left")
     )
     faults = ["a track stands twice"] if used["track_id"].duplicated().any() else []
-    faults += map(str, find_leaks(used.assign(digest=used["sha256"], song=used["track_id"].map(_songs(published)))))
+    faults += map(str, find_leaks(used.assign(digest=used["sha256"], song=used["track_id"].map(songs_of(published)))))
     unknown = int(used["sha256"].isna().sum())
     if unknown:
         faults.append(f"tracks that the manifest does not accept: {unknown}")
@@ -95,10 +95,3 @@ def check_no_leak(published: "pd.DataFrame", accepted: "pd.DataFrame") -> dg.Ass
         expected="every track once; every sha256 of the manifest and every song in one part",
         actual="; ".join(faults) or "so it is",
     )
-
-
-def _songs(tracks: "pd.DataFrame") -> dict[str, str]:
-    found: dict[str, str] = {}
-    for genre, names in tracks.groupby("genre")["track_id"]:
-        found |= songs(names, str(genre))
-    return found

@@ -1,5 +1,6 @@
 """What a person may choose when launching ``genre_classifiers``: which candidates, with which hyperparameters."""
 
+from collections.abc import Mapping, Sequence
 from enum import Enum
 
 import dagster as dg
@@ -66,6 +67,12 @@ class TrainingConfig(dg.Config):
         Hyperparameters(), description="Hyperparameters of each candidate, by MLlib's names for them."
     )
 
+    searched: bool = Field(
+        True,
+        description="Take what hyperparameter_search found for the dataset, if it was materialized; a hyperparameter "
+        "that is set here to another value than its default is left as it is set.",
+    )
+
     def candidates(self, default: str) -> list[Candidate]:
         """Return the candidates to train.
 
@@ -79,5 +86,42 @@ class TrainingConfig(dg.Config):
         GenresError
             If `default` names a candidate that there isn't.
         """
-        names = [name.value for name in self.classifiers] or [name for name in default.split(",") if name]
-        return classifiers.choose(names, among=[candidate for _, candidate in self.hyperparameters])
+        return chosen_candidates(self.classifiers, default, among=[one for _, one in self.hyperparameters])
+
+
+def chosen_candidates(
+    named: Sequence[ClassifierName], default: str, *, among: Sequence[Candidate] = CANDIDATES
+) -> list[Candidate]:
+    """Return the candidates that a launch names, or else a setting.
+
+    Parameters
+    ----------
+    named
+        What was chosen in the launchpad.
+    default
+        Names of candidates, separated by commas, for a launch that names none; empty for those trained by default.
+
+    Raises
+    ------
+    GenresError
+        If `default` names a candidate that there isn't.
+    """
+    names = [name.value for name in named] or [name for name in default.split(",") if name]
+    return classifiers.choose(names, among=among)
+
+
+def with_found(candidate: Candidate, found: Mapping[str, float]) -> Candidate:
+    """Return a candidate with hyperparameters that were searched for, but for those that somebody set.
+
+    Parameters
+    ----------
+    found
+        Value by hyperparameter; names that the candidate does not have, of an older version's search, are passed over.
+    """
+    fields = type(candidate).model_fields
+    free = {
+        name: value
+        for name, value in found.items()
+        if name in fields and getattr(candidate, name) == fields[name].default
+    }
+    return candidate.model_copy(update=free)

@@ -138,6 +138,14 @@ class Settings(BaseSettings):
     spark_driver_memory: str = Field("1g", pattern=r"^\d+[gm]$", description="Heap of the Spark Connect server.")
     mlflow_tracking_uri: str = Field("", description="http://host:port of the MLflow server.")
     database_url: SecretStr = Field(SecretStr(""), description="SQLAlchemy URL: sqlite:///… or postgresql+psycopg://….")
+    dagster_database_url: SecretStr = Field(
+        SecretStr(""),
+        description="postgresql://… for Dagster's runs, events and schedules; empty: SQLite below state_dir.",
+    )
+    mlflow_database_url: SecretStr = Field(
+        SecretStr(""),
+        description="SQLAlchemy URL for the tables of the embedded MLflow server; empty: SQLite below state_dir.",
+    )
 
     audio: Path | None = Field(
         None, description="Folder of labelled audio, <genre>/<track>.wav; empty: synthetic clips."
@@ -229,6 +237,10 @@ class Settings(BaseSettings):
         if "cache_dir" in self.model_fields_set:  # by default it is the same everywhere
             paths["cache_dir"] = self.cache_dir
         return {f"GENRES_{name.upper()}": str(path) for name, path in paths.items() if path is not None}
+
+    def make_state_dir(self) -> None:
+        """Make the state folder if it is not there, for its user alone: tables, sounds and addresses lie in it."""
+        self.state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
 
     @property
     def no_proxy_variables(self) -> dict[str, str]:
@@ -346,9 +358,29 @@ class Settings(BaseSettings):
         return self.database_url.get_secret_value() or f"sqlite:///{self.state_dir / 'genres.db'}"
 
     @property
+    def mlflow_database(self) -> str:
+        """SQLAlchemy URL of the embedded MLflow server's tables, with its password if it has one."""
+        return self.mlflow_database_url.get_secret_value() or f"sqlite:///{self.state_dir / 'mlflow' / 'mlflow.db'}"
+
+    @property
+    def dagster_database(self) -> str:
+        """URL of Dagster's runs, events and schedules, with its password; empty for SQLite in `dagster_home`."""
+        scheme, found, rest = self.dagster_database_url.get_secret_value().partition("://")
+        # Dagster's storage speaks to psycopg2 alone, and SQLAlchemy takes psycopg 3 where no driver is named.
+        return f"{scheme.partition('+')[0]}+psycopg2://{rest}" if found else ""
+
+    @property
     def dagster_home(self) -> Path:
-        """Where Dagster keeps its instance; the project's ``dagster.yaml`` is linked there."""
+        """Where Dagster keeps its instance; the project's ``dagster.yaml`` is written there."""
         return self.state_dir / "dagster"
+
+    @field_validator("dagster_database_url")
+    @classmethod
+    def _is_postgres(cls, value: SecretStr) -> SecretStr:
+        # Not quoted: it may hold a password.
+        if (url := value.get_secret_value()) and not url.startswith(("postgresql://", "postgresql+psycopg")):
+            raise ValueError("write postgresql://<user>@<host>/<database>, or leave it empty for SQLite")
+        return value
 
     @model_validator(mode="after")
     def _streams_are_apart(self) -> Self:

@@ -3,7 +3,6 @@
 import contextlib
 import os
 import shlex
-import shutil
 import signal
 import subprocess
 import sys
@@ -128,7 +127,7 @@ def load_folder(console: Console, folder: Path, dataset_id: str, *, replaces: bo
 
 
 def open_dagster(console: Console) -> None:
-    """Run ``dg dev`` and the folder producer on the stack until Ctrl-C.
+    """Run Dagster and the folder producers on the stack until Ctrl-C.
 
     Raises
     ------
@@ -146,14 +145,14 @@ def open_dagster(console: Console) -> None:
     database = _migrated(settings)
     _registered(settings, _loaded(settings, database) or _chosen(console, settings, database))
     _print_addresses(console, settings)
-    command = shutil.which("dg", path=str(Path(sys.executable).parent)) or "dg"
-    arguments = ["dev", "-w", str(WORKSPACE), "--host", "127.0.0.1", "--port", str(settings.ports.dagster)]
+    command = [sys.executable, "-m", "genres_dagster.dev", "-w", str(WORKSPACE)]
+    address = ["--host", "127.0.0.1", "--port", str(settings.ports.dagster)]
     folders = ", ".join(escape(str(stream.watch_folder)) for stream in settings.streams)
     console.print(f"drop .wav files in {folders}; Ctrl-C closes Dagster, the stack stays")
     signal.signal(signal.SIGINT, signal.default_int_handler)
     with producers_running(settings):
         # Not in the user's folder, which may hold another project of Dagster's.
-        dagster = subprocess.Popen([command, *arguments], cwd=settings.dagster_home)
+        dagster = subprocess.Popen([*command, *address], cwd=settings.dagster_home)
         # A shell starts background jobs deaf to SIGINT, which children inherit; Dagster ends in order by it alone.
         signal.signal(signal.SIGTERM, lambda *_: dagster.send_signal(signal.SIGINT))
         while True:

@@ -29,6 +29,7 @@ WORKSPACE = Path(__file__).with_name("workspace.yaml")
 """The code locations that Dagster loads."""
 
 _INSTANCE = Path(__file__).with_name("dagster.yaml")
+_DATABASE_URL = "GENRES_DAGSTER_DATABASE_URL"
 
 _RESERVED = {SYNTHETIC, STREAM}
 
@@ -54,18 +55,55 @@ def open_instance(settings: Settings) -> dg.DagsterInstance:
     """Open the Dagster instance that the UI shows as well, with the project's ``dagster.yaml``.
 
     A file of the user's own in its place is left alone.
+
+    Raises
+    ------
+    GenresError
+        If the setting ``dagster_database_url`` names a database that cannot be used, or such a file hides it.
     """
     home = settings.dagster_home
-    home.mkdir(parents=True, exist_ok=True)
+    settings.make_state_dir()
+    home.mkdir(exist_ok=True)
     PROJECT_DIR.mkdir(parents=True, exist_ok=True)
-    link = home / "dagster.yaml"
-    # Another checkout or virtual environment may have made the link, and may be gone.
-    if not link.exists() or (link.is_symlink() and link.resolve() != _INSTANCE.resolve()):
-        fresh = home / f"dagster.yaml.{os.getpid()}"
-        fresh.symlink_to(_INSTANCE)
-        fresh.replace(link)
+    _write_instance_file(settings)
     os.environ["DAGSTER_HOME"] = str(home)
-    return dg.DagsterInstance.get()
+    if not settings.dagster_database:
+        return dg.DagsterInstance.get()
+    # Dagster shows its file on a page of the UI: the address, which may hold a password, stays out of it.
+    os.environ[_DATABASE_URL] = settings.dagster_database
+    try:
+        return dg.DagsterInstance.get()
+    except Exception as error:
+        from sqlalchemy.engine import make_url
+
+        if isinstance(error, ImportError):
+            why = "its driver is not installed: pip install 'genres[postgres]'"
+        elif type(error).__module__.startswith(("dagster_postgres", "sqlalchemy", "psycopg2")):
+            why = last_words(error.__cause__ or error)
+        else:
+            raise
+        shown = make_url(settings.dagster_database).render_as_string(hide_password=True)
+        raise GenresError(f"{_DATABASE_URL}: {shown} cannot be used for Dagster's runs: {why}") from None
+
+
+def _write_instance_file(settings: Settings) -> None:
+    text = _INSTANCE.read_text(encoding="utf-8")
+    if settings.dagster_database:
+        text += f"storage:\n  postgres:\n    postgres_url: {{env: {_DATABASE_URL}}}\n"
+    file = settings.dagster_home / "dagster.yaml"
+    present = file.read_text(encoding="utf-8") if file.is_file() and not file.is_symlink() else ""
+    if present == text:
+        return
+    if present and not present.startswith(text.partition("\n")[0]):
+        if settings.dagster_database:
+            raise GenresError(
+                f"{display_path(file)} is your own: name Dagster's storage there and leave {_DATABASE_URL} empty, or "
+                "delete the file"
+            )
+        return
+    fresh = file.with_name(f"{file.name}.{os.getpid()}")
+    fresh.write_text(text, encoding="utf-8")
+    fresh.replace(file)  # also a link that an older version, another checkout or virtual environment made
 
 
 def choose_dataset(

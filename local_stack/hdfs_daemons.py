@@ -62,6 +62,8 @@ def hdfs_site(settings: Settings) -> dict[str, str]:
         "dfs.replication": "1",
         # Whoever reaches this loopback port is the user of this machine.
         "dfs.permissions.enabled": "false",
+        # WebHDFS takes from browsers only what their own page here can send: no other site's page writes or deletes.
+        "dfs.webhdfs.rest-csrf.enabled": "true",
         "dfs.namenode.name.dir": (folder / "name").as_uri(),
         "dfs.datanode.data.dir": (folder / "data").as_uri(),
         "dfs.namenode.rpc-address": f"127.0.0.1:{ports.namenode}",

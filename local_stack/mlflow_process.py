@@ -1,4 +1,4 @@
-"""The MLflow server in one process: ``python -m local_stack.mlflow_process DATABASE_URI ARTIFACTS PORT``.
+"""The MLflow server in one process: ``python -m local_stack.mlflow_process ARTIFACTS PORT``.
 
 ``mlflow server`` does the same in two: it imports MLflow, prepares the database and then starts uvicorn, which
 imports MLflow again. That takes twice the time and memory, and four seconds to stop.
@@ -9,12 +9,16 @@ from pathlib import Path
 
 import click
 
+DATABASE_VARIABLE = "MLFLOW_BACKEND_STORE_URI"
+"""The variable by which ``mlflow server`` takes the same address."""
+
 
 @click.command()
-@click.argument("database_uri")
 @click.argument("artifacts", type=click.Path(path_type=Path))
 @click.argument("port", type=int)
-def main(database_uri: str, artifacts: Path, port: int) -> None:
+# By environment alone: everybody on the machine may read a command line, and the address may hold a password.
+@click.option("--database-uri", envvar=DATABASE_VARIABLE, required=True, help="SQLAlchemy URL of the tables.")
+def main(artifacts: Path, port: int, database_uri: str) -> None:
     """Create or upgrade the tables, then serve the API, the UI and the artifacts on 127.0.0.1."""
     from mlflow.server import constants
 

@@ -1,8 +1,9 @@
-"""How the MLflow server is started: SQLite for its tables, one fixed folder for artifacts, no telemetry."""
+"""How the MLflow server is started: SQLite for its tables by default, one folder for artifacts, no telemetry."""
 
 import sys
 
 from genres.settings import Settings
+from local_stack.mlflow_process import DATABASE_VARIABLE
 from local_stack.program import PYTHON_PATH, Program
 
 
@@ -14,11 +15,12 @@ def mlflow_programs(settings: Settings) -> list[Program]:
             "mlflow",
             [
                 *(sys.executable, "-m", "local_stack.mlflow_process"),
-                *(f"sqlite:///{folder / 'mlflow.db'}", str(folder / "artifacts"), str(settings.ports.mlflow)),
+                *(str(folder / "artifacts"), str(settings.ports.mlflow)),
             ],
             folder,
             {
                 **PYTHON_PATH,
+                DATABASE_VARIABLE: settings.mlflow_database,
                 "MLFLOW_DISABLE_TELEMETRY": "true",
                 "DO_NOT_TRACK": "true",
                 # Background jobs are for judging language models, and ``mlflow_process`` starts no runner.

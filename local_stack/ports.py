@@ -33,7 +33,7 @@ def reserve_ports(settings: Settings) -> Settings:
     else:
         base = _first_free_base()
     if kept != str(base):
-        stack_env.parent.mkdir(parents=True, exist_ok=True)
+        settings.make_state_dir()
         stack_env.write_text(f"# Written by `genres up`: this folder's block of ports.\nGENRES_PORT_BASE={base}\n")
     return settings.model_copy(update={"port_base": base})
 

@@ -55,6 +55,8 @@ def connect_conf(settings: Settings) -> dict[str, str]:
         "spark.connect.grpc.binding.address": "127.0.0.1",
         "spark.connect.grpc.binding.port": str(ports.spark_connect),
         "spark.ui.port": str(ports.spark_ui),
+        # Any site's page could end jobs with it: it takes a plain GET.
+        "spark.ui.killEnabled": "false",
         # A taken port is an error that we name, not a reason to move to the next one.
         "spark.port.maxRetries": "0",
         "spark.ui.showConsoleProgress": "false",

@@ -325,7 +325,8 @@ def _memory_bytes(pid: int) -> int | None:
 def _exclusive(settings: Settings) -> Iterator[None]:
     """Let one command at a time change the stack of a state folder."""
     lock = settings.state_dir / "supervisor" / "lock"
-    lock.parent.mkdir(parents=True, exist_ok=True)
+    settings.make_state_dir()
+    lock.parent.mkdir(exist_ok=True)
     with lock.open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield

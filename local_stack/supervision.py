@@ -199,6 +199,7 @@ class Supervisor:
     def _write_files(self, programs: list[Program]) -> None:
         for folder in (self.config_file.parent, self.state_dir / "logs"):
             folder.mkdir(parents=True, exist_ok=True)
+        self.config_file.parent.chmod(0o700)  # the daemons' variables are in it, and a database's address is one
         for program in programs:
             program.directory.mkdir(parents=True, exist_ok=True)
             for path, text in program.files.items():

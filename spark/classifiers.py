@@ -7,7 +7,7 @@ outside, by ``index_genres``, and named again by the pipeline's last stage.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, ClassVar, NamedTuple
@@ -47,6 +47,8 @@ class Candidate(BaseModel):
     """Whether a dataset's models are trained with it without its being named."""
     gives_probability: ClassVar[bool] = True
     """Whether the model gives probabilities; the others give raw scores only."""
+    grid: ClassVar[Mapping[str, Sequence[float]]] = {}
+    """Values that ``hyperparameter_search`` tries, by hyperparameter; each is tried with each of the others."""
 
     def estimator(self, *, features: int, genres: int) -> "Estimator":
         """Return the unfitted MLlib estimator for vectors of `features` numbers and so many `genres`."""
@@ -62,6 +64,7 @@ class LogisticRegression(Candidate):
     """Multinomial logistic regression."""
 
     name = "LogisticRegression"
+    grid: ClassVar = {"regParam": (0.005, 0.02, 0.05, 0.1)}
     maxIter: int = Field(100, ge=1, description="Most iterations of the optimiser.")
     regParam: float = Field(0.02, ge=0, description="Strength of the L2 penalty.")
 
@@ -88,6 +91,7 @@ class WhitenedLogisticRegression(LogisticRegression):
     """
 
     name = "WhitenedLogisticRegression"
+    grid: ClassVar = {"regParam": (0.02, 0.05, 0.1), "whitening": (0.3, 0.5, 0.7)}
     regParam: float = Field(0.05, ge=0, description="Strength of the L2 penalty.")
     whitening: float = Field(0.5, ge=0, le=1, description="0 leaves the axes' scale as it is, 1 makes them equal.")
 
@@ -117,6 +121,7 @@ class FourierLogisticRegression(WhitenedLogisticRegression):
     """
 
     name = "FourierLogisticRegression"
+    grid: ClassVar = {"regParam": (1e-4, 3e-4, 1e-3), "gamma": (0.2, 0.45, 0.9)}
     by_default = False  # no better than can be told from the whitened one, and four times as slow to score a batch
     regParam: float = Field(3e-4, ge=0, description="Strength of the L2 penalty.")
     gamma: float = Field(0.45, gt=0, description="Kernel exp(-gamma |x - y|² / columns); 0.45 is .008 for 57 columns.")
@@ -181,6 +186,7 @@ class RandomForest(Candidate):
     """A forest of trees, each on a sample of clips and features."""
 
     name = "RandomForest"
+    grid: ClassVar = {"maxDepth": (6, 8, 12), "numTrees": (100, 300)}
     numTrees: int = Field(100, ge=1, description="Trees of the forest.")
     maxDepth: int = Field(8, ge=0, le=30, description="Depth of each tree.")
     seed: int = Field(0, description="Of its random choices.")
@@ -196,6 +202,7 @@ class OneVsRestLinearSVC(Candidate):
     """A linear support vector machine for each genre against the rest."""
 
     name = "OneVsRestLinearSVC"
+    grid: ClassVar = {"regParam": (0.001, 0.01, 0.1)}
     by_default = False  # it takes longer than all others together and is less sure of what it knows
     gives_probability = False
     maxIter: int = Field(20, ge=1, description="Most iterations of the optimiser, for each genre.")
@@ -230,6 +237,7 @@ class MultilayerPerceptron(Candidate):
     """A perceptron with one hidden layer."""
 
     name = "MultilayerPerceptron"
+    grid: ClassVar = {"hidden": (32, 64, 128), "maxIter": (100, 200)}
     by_default = False  # it is sure of what it does not know: the largest log-loss on every table
     maxIter: int = Field(200, ge=1, description="Most iterations of the optimiser.")
     hidden: int = Field(64, ge=1, description="Units of the hidden layer.")

@@ -226,6 +226,20 @@ def songs(track_ids: Iterable[str], genre: str) -> Mapping[str, str]:
     return {track: front if (front := fronts.get(track)) in taken else track for track in tracks}
 
 
+def songs_of(tracks: "pd.DataFrame") -> dict[str, str]:
+    """Return the song of each track, a track that is no part of one being its own; names are looked at by genre.
+
+    Parameters
+    ----------
+    tracks
+        Columns ``track_id`` and ``genre``.
+    """
+    found = {track: track for track in tracks["track_id"]}
+    for genre, names in tracks.groupby("genre")["track_id"]:
+        found |= songs(names, str(genre))
+    return found
+
+
 def require_songs(found: Mapping[str, str], genre: str) -> None:
     """Refuse a genre whose clips are parts of fewer songs than the split has sides.
 

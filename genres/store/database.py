@@ -172,7 +172,7 @@ def _make_room(path: str) -> None:
             f"GENRES_DATABASE_URL: {path!r} is not an absolute path: write sqlite:////<absolute path> (four slashes)"
         )
     try:
-        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        Path(path).parent.mkdir(mode=0o700, parents=True, exist_ok=True)  # often the state folder
     except OSError as error:
         raise GenresError(
             f"there can be no database {path}: {error.filename}: {error.strerror}; fix GENRES_DATABASE_URL or "

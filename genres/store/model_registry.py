@@ -122,6 +122,26 @@ class ModelRegistry:
         )
         return found[0] if found else None
 
+    def runs_on(self, dataset: str, *, stage: str, fingerprint: str) -> "list[Run]":
+        """List the finished runs of a stage that are tagged with a dataset's fingerprint, the oldest first."""
+        experiment = self.client.get_experiment_by_name(self.name_for(dataset))
+        if experiment is None:
+            return []
+        wanted = f"tags.stage = '{stage}' and tags.dataset_fingerprint = '{fingerprint}'"
+        found: list[Run] = []
+        token = None
+        while True:
+            page = self.client.search_runs(
+                [experiment.experiment_id],
+                f"attributes.status = 'FINISHED' and {wanted}",
+                order_by=["attributes.start_time ASC"],
+                page_token=token,
+            )
+            found += page
+            token = page.token
+            if not token:
+                return found
+
     def child_runs(self, parent: "Run") -> "list[Run]":
         """List the finished children of a run, the best validation macro-F1 first; of equals, the least log-loss."""
         return list(

@@ -18,7 +18,9 @@ import requests
 import soundfile
 
 from genre_assets.champion_model import publish
+from genre_assets.hyperparameter_search import FOUND
 from genre_assets.run_page import GENRE_TABLE
+from genre_assets.training_tracks import dataset_fingerprint
 from genres.audio.gtzan57 import GTZAN57
 from genres.datasets.synthetic import SAMPLE_RATE, synthesise
 from genres.errors import GenresError
@@ -388,3 +390,41 @@ def test_a_candidate_that_is_no_longer_on_hdfs_is_not_published(stack: Settings,
     with pytest.raises(GenresError, match=f"{best.info.run_name} .*materialize genre_classifiers again"):
         publish(best, 99, tables)
     assert not tables.lake.files.exists(tables.lake.path(tables.dataset, "models", "v99"))
+
+
+def test_hyperparameters_are_searched_for_once_and_taken_by_the_next_training(
+    stack: Settings, tables: BatchTables, start_materializing: Callable[..., Any]
+) -> None:
+    registry = ModelRegistry(stack.tracking_uri)
+
+    def search() -> Any:
+        config = json.dumps({"ops": {"hyperparameter_search": {"config": {"classifiers": ["LogisticRegression"]}}}})
+        assert start_materializing("hyperparameter_search", tables.dataset, "--config-json", config).wait(300) == 0
+        return registry.latest_run(tables.dataset, stage="hyperparameter_search")
+
+    split = tables.split()
+    train = split[split["part"] == "train"]
+    fingerprint = dataset_fingerprint(split, GTZAN57.feature_version)
+    first = search()
+    trials = registry.runs_on(tables.dataset, stage="trial", fingerprint=fingerprint)
+    assert {run.data.tags["mlflow.parentRunId"] for run in trials} == {first.info.run_id}
+    assert {run.data.params["regParam"] for run in trials} == {"0.005", "0.02", "0.05", "0.1"}
+    for run in trials:
+        answers = registry.read_json(run, "out_of_fold.json")
+        assert set(answers["right"]) <= set(train["track_id"])
+        is_complete = run.data.tags["is_complete"] == "true"
+        assert (len(answers["right"]) == len(train)) == is_complete
+        assert run.data.metrics["cv_accuracy"] == pytest.approx(np.mean(list(answers["right"].values())))
+    second = search()
+    assert second.info.run_id != first.info.run_id
+    assert len(registry.runs_on(tables.dataset, stage="trial", fingerprint=fingerprint)) == len(trials), "none again"
+    found = registry.read_json(second, FOUND)
+    assert found == registry.read_json(first, FOUND)
+
+    # Few clips tell nothing apart from the default: what a larger table would have found is put there.
+    found = {GTZAN57.feature_version: {"LogisticRegression": {"regParam": 0.1}}}
+    registry.client.log_dict(second.info.run_id, found, FOUND)
+    config = json.dumps({"ops": {"genre_classifiers": {"config": {"classifiers": ["LogisticRegression"]}}}})
+    assert start_materializing("genre_classifiers", tables.dataset, "--config-json", config).wait(300) == 0
+    (child,) = registry.child_runs(registry.latest_run(tables.dataset, stage="genre_classifiers"))
+    assert child.data.params["regParam"] == "0.1"

@@ -1,68 +1,14 @@
 """An empty database of each kind that is supported: a SQLite file, and a Postgres server of the tests' own."""
 
 import contextlib
-import importlib.util
-import itertools
-import os
-import pwd
 import shutil
 import subprocess
-import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import sqlalchemy as sa
 
 from genres.store.database import Database
-
-
-@pytest.fixture(scope="session")
-def new_postgres_database() -> Iterator[Callable[[], str]]:
-    """Start a server that listens on nothing but a socket in a folder of its own; yield what makes a database on it."""
-    if importlib.util.find_spec("psycopg") is None:
-        pytest.skip("psycopg is not installed: pip install 'genres[postgres]'")
-    # Debian keeps the server's programs out of the PATH.
-    folders = [*os.get_exec_path(), *map(str, sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True))]
-    programs = os.pathsep.join(folders)
-    initdb, pg_ctl = shutil.which("initdb", path=programs), shutil.which("pg_ctl", path=programs)
-    if initdb is None or pg_ctl is None:
-        pytest.skip("no Postgres server is installed (initdb and pg_ctl)")
-    as_user = {}
-    folder = Path(tempfile.mkdtemp(prefix="genres-postgres-"))
-    if os.geteuid() == 0:  # which Postgres refuses to run as
-        try:
-            user = pwd.getpwnam("postgres")
-        except KeyError:
-            pytest.skip("Postgres does not run as root, and there is no user 'postgres' to run it as")
-        as_user = {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []}
-        os.chown(folder, user.pw_uid, user.pw_gid)
-    data = folder / "data"
-
-    def run(*command: str) -> None:
-        # Output goes to a file: the server inherits it, and a pipe would stay open as long as it runs.
-        with (folder / "output.log").open("ab") as output:
-            done = subprocess.run(command, cwd=folder, stdout=output, stderr=output, check=False, **as_user)
-        assert done.returncode == 0, (folder / "output.log").read_text()
-
-    run(initdb, "-D", str(data), "-U", "postgres", "-A", "trust", "-E", "UTF8", "--no-sync")
-    run(pg_ctl, "-D", str(data), "-w", "-o", f"-k {folder} -c listen_addresses='' -F", "start")
-    server = sa.URL.create("postgresql+psycopg", "postgres", database="postgres", query={"host": str(folder)})
-    engine = sa.create_engine(server, isolation_level="AUTOCOMMIT")
-    numbers = itertools.count()
-
-    def create() -> str:
-        name = f"test_{next(numbers)}"
-        with engine.connect() as connection:
-            connection.exec_driver_sql(f"CREATE DATABASE {name}")
-        return server.set(database=name).render_as_string(hide_password=False)
-
-    try:
-        yield create
-    finally:
-        engine.dispose()
-        run(pg_ctl, "-D", str(data), "-m", "immediate", "stop")
-        shutil.rmtree(folder)
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

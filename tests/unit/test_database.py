@@ -158,7 +158,7 @@ def test_migrations_make_the_tables_that_the_code_knows(tmp_path: Path) -> None:
         ("postgresql+psycopg://me:hunter2@host:port/genres", "GENRES_DATABASE_URL is no SQLAlchemy URL"),
         ("mysql://me:hunter2@host/genres", "names a mysql database: sqlite and postgresql are supported"),
         ("sqlite+nosuch:////tmp/genres.db", "an unknown driver, sqlite\\+nosuch: write sqlite"),
-        ("postgresql+psycopg2://me:hunter2@host/genres", "the driver of postgresql\\+psycopg2 is not installed"),
+        ("postgresql+pg8000://me:hunter2@host/genres", "the driver of postgresql\\+pg8000 is not installed"),
         ("sqlite:///genres.db", "'genres.db' is not an absolute path: write sqlite:////"),
         ("sqlite://", "is not an absolute path: write sqlite:////"),
     ],

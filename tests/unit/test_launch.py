@@ -8,7 +8,9 @@ from typing import Any
 
 import dagster as dg
 import pytest
+import sqlalchemy as sa
 import yaml
+from pydantic import SecretStr, ValidationError
 
 from genres.audio.feature_sets import chosen_sets
 from genres.errors import GenresError
@@ -194,7 +196,9 @@ def test_a_person_is_told_what_was_passed_over(
     assert told == ["passed over: not audio by its suffix: 1"]
 
 
-@pytest.mark.parametrize("before", ["nothing", "a link to another checkout", "a link that leads nowhere"])
+@pytest.mark.parametrize(
+    "before", ["nothing", "a link to another checkout", "a link that leads nowhere", "one with another storage"]
+)
 def test_the_instance_follows_the_code_that_opens_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, before: str
 ) -> None:
@@ -204,11 +208,14 @@ def test_the_instance_follows_the_code_that_opens_it(
     link = settings.dagster_home / "dagster.yaml"
     if before == "a link to another checkout":
         (tmp_path / "dagster.yaml").write_text("telemetry: {enabled: true}\n")
-    if before != "nothing":
+    if before == "one with another storage":
+        link.write_text(Path(launch.__file__).with_name("dagster.yaml").read_text() + "storage: {}\n")
+    elif before != "nothing":
         link.symlink_to(tmp_path / "dagster.yaml")
     with open_instance(settings) as instance:
         assert not instance.telemetry_enabled
-    assert link.resolve() == Path(launch.__file__).with_name("dagster.yaml")
+    assert not link.is_symlink()
+    assert link.read_text() == Path(launch.__file__).with_name("dagster.yaml").read_text()
     assert not list(settings.dagster_home.glob("dagster.yaml.*"))
 
 
@@ -221,6 +228,61 @@ def test_a_dagster_yaml_of_the_users_own_is_left_alone(tmp_path: Path, monkeypat
     open_instance(settings).dispose()
     assert mine.read_text() == "telemetry: {enabled: false}\n"
     assert not mine.is_symlink()
+
+
+def test_dagsters_runs_are_kept_in_postgres_if_a_setting_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, new_postgres_database: Callable[[], str]
+) -> None:
+    url = new_postgres_database()
+    for name in ("DAGSTER_HOME", "GENRES_DAGSTER_DATABASE_URL"):
+        monkeypatch.setenv(name, "")
+    settings = Settings(state_dir=tmp_path / "state", dagster_database_url=SecretStr(url))
+
+    @dg.asset
+    def small() -> None: ...
+
+    with open_instance(settings) as instance:
+        result = dg.materialize([small], instance=instance)
+    with open_instance(settings) as instance:
+        assert instance.get_run_by_id(result.run_id).status == dg.DagsterRunStatus.SUCCESS  # type: ignore[union-attr]
+        assert instance.get_latest_materialization_event(dg.AssetKey("small")) is not None
+    engine = sa.create_engine(url)
+    with engine.connect() as connection:
+        assert connection.exec_driver_sql("SELECT run_id FROM runs").scalars().all() == [result.run_id]
+    engine.dispose()
+    assert not list(settings.dagster_home.rglob("*.db"))
+
+
+def test_a_database_of_dagsters_that_does_not_answer_is_named_without_its_password(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("DAGSTER_HOME", "GENRES_DAGSTER_DATABASE_URL"):
+        monkeypatch.setenv(name, "")
+    url = "postgresql+psycopg://me:hunter2@127.0.0.1:1/runs?connect_timeout=2"
+    settings = Settings(state_dir=tmp_path / "state", dagster_database_url=SecretStr(url))
+    with pytest.raises(GenresError) as raised:
+        open_instance(settings)
+    said = str(raised.value)
+    assert said.startswith("GENRES_DAGSTER_DATABASE_URL: postgresql+psycopg2://me:***@127.0.0.1:1/runs")
+    assert "cannot be used for Dagster's runs" in said
+    assert "127.0.0.1" in said.partition("runs: ")[2], "what the driver says"
+    assert "\n" not in said
+    assert "hunter2" not in said + (settings.dagster_home / "dagster.yaml").read_text()
+
+
+def test_a_file_of_the_users_own_does_not_hide_the_setting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DAGSTER_HOME", "")
+    settings = Settings(state_dir=tmp_path / "state", dagster_database_url=SecretStr("postgresql://me@host/runs"))
+    settings.dagster_home.mkdir(parents=True)
+    (settings.dagster_home / "dagster.yaml").write_text("telemetry: {enabled: false}\n")
+    with pytest.raises(GenresError, match=r"dagster\.yaml is your own: name Dagster's storage there"):
+        open_instance(settings)
+
+
+def test_dagsters_database_is_postgres_or_none() -> None:
+    with pytest.raises(ValidationError, match="dagster_database_url") as raised:
+        Settings(dagster_database_url=SecretStr("mysql://me:hunter2@host/runs"))
+    assert "hunter2" not in str(raised.value)
 
 
 def test_the_workspace_of_the_command_is_that_of_the_checkout() -> None:
@@ -243,5 +305,14 @@ def test_a_registered_dataset_is_a_row_and_a_partition(
         with open_instance(settings) as instance:
             register(settings, instance, dataset)
             assert instance.get_dynamic_partitions("dataset") == ["music"]
-    assert (settings.dagster_home / "dagster.yaml").is_symlink()
+    assert (settings.dagster_home / "dagster.yaml").is_file()
     assert ledger.registered_dataset(Database(settings.database), "music") == dataset
+
+
+def test_the_state_folder_is_its_users_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DAGSTER_HOME", "")
+    by_dagster, by_database = (Settings(state_dir=tmp_path / name) for name in ("one", "other"))
+    open_instance(by_dagster).dispose()
+    Database(by_database.database).migrate()
+    for settings in (by_dagster, by_database):
+        assert settings.state_dir.stat().st_mode & 0o777 == 0o700
