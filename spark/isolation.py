@@ -106,8 +106,8 @@ def _alone(unit: _Unit, compute: Callable[[_Unit], "pa.Table"], check_engine: Ca
                 interrupted = error
     if interrupted is not None:
         raise GenresError(
-            f"{interrupted}, with one clip alone, whose worker did not end itself: it waited for something else, such as "
-            "Kafka, HDFS or memory; see `genres status` and the engine's log; the clips wait"
+            f"{interrupted}, with one clip alone, whose worker did not end itself: it waited for something else, "
+            "such as Kafka, HDFS or memory; see `genres status` and the engine's log; the clips wait"
         ) from interrupted
     return f"killed its worker {_TRIES} times, alone, while a known-good clip passed"
 
