@@ -190,7 +190,7 @@ def kernel_steps(clip: bytes) -> dict[str, float]:
         *((loops, name) for name in dir(loops) if hasattr(getattr(loops, name), "py_func")),
         *((scipy.fft, name) for name in ("rfft", "irfft", "dct")),
         *((analysis, name) for name in ("_chroma", "power_decibels", "_median_onsets", "_tempogram_sum")),
-        (librosa96_kernel, "_features_of"),
+        (librosa96_kernel, "features_of"),
     ]
     originals = [(module, name, getattr(module, name)) for module, name in steps]
     for module, name, step in originals:

@@ -104,7 +104,7 @@ def train(form: str, features: str) -> dict[str, Any]:
             model = fit_pipeline(candidate, learnt, columns=columns, genres=genres)
         else:
             _, model = prepared.fit(candidate)
-        _, answers = collect_answers(
+        _, answers, _ = collect_answers(
             model.transform(judged.filter("part = 'valid'")),
             gives_probability=candidate.gives_probability,
             n_genres=len(genres),

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import dagster as dg
 
 from genres.audio.feature_set import AnyFeatureSet
-from genres.audio.feature_sets import every_column, every_version, feature_sets_named
+from genres.audio.feature_sets import every_column, every_version, every_windows_column, feature_sets_named
 from genres.errors import GenresError
 from genres.settings import Settings
 from genres.store import ledger, quarantine, schemas
@@ -43,11 +43,11 @@ _FROM_BYTES = [("raw_audio", "path"), ("raw_audio", "sha256")]
     "Spark in one decode of a clip; each set is a table of its own. Computes only what has no features of a set's "
     "version yet.",
     metadata={
-        "dagster/column_schema": column_schema(schemas.audio_features(every_column())),
+        "dagster/column_schema": column_schema(schemas.audio_features(every_column(), every_windows_column())),
         "dagster/column_lineage": column_lineage(
             {
                 **{column.name: [("raw_audio", column.name)] for column in schemas.TRACK},
-                **dict.fromkeys(("length", *every_column()), _FROM_BYTES),
+                **dict.fromkeys(("length", *every_column(), *every_windows_column()), _FROM_BYTES),
             }
         ),
     },
@@ -93,7 +93,9 @@ def audio_features(
     return dg.MaterializeResult(
         metadata={
             "data": provenance(dataset),
-            "dagster/column_schema": column_schema(schemas.audio_features(feature_set.columns)),
+            "dagster/column_schema": column_schema(
+                schemas.audio_features(feature_set.columns, feature_set.windows_columns)
+            ),
             "dagster/row_count": len(table),
             "clips_computed": computed - len(refused),
             "clips_quarantined": len(refused),
@@ -183,7 +185,7 @@ def _compute_part(
                 attempts[part] = tables.lake.attempt_path(tables.feature_folder(part.feature_version))
                 length = sf.col(feature_set.length_columns[part.sample_rate]).alias("length")
                 version = sf.lit(part.feature_version).alias("feature_version")
-                rows = good.select("track_id", "genre", length, *part.columns, "sha256", version)
+                rows = good.select("track_id", "genre", length, *part.columns, part.windows_column, "sha256", version)
                 # One file a genre instead of one a task and genre.
                 writer = rows.repartition("genre").write
                 if all(map(_can_be_partition, clips["genre"].unique())):

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
-from genres.audio.feature_sets import every_column
+from genres.audio.feature_sets import every_column, every_windows_column
 from genres.errors import GenresError
 from genres.store import ledger, predictions, schemas
 from genres.store.batch_tables import BatchTables
@@ -15,6 +15,7 @@ from genres.store.ledger import Dataset
 from genres.store.model_facts import RegisteredModel
 from genres_dagster.checks import check, check_label_set, check_spec
 from genres_dagster.columns import column_lineage, column_schema
+from genres_dagster.figures import figure_metadata, over_time_figure
 from genres_dagster.outages import TRY_AGAIN, final_if_a_persons
 from genres_dagster.partitions import DATASETS, OWNERS, provenance
 from genres_dagster.resources import LakeResource, MlflowResource, SparkResource
@@ -43,7 +44,11 @@ _FROM_FEATURES = [("audio_features", name) for name in every_column()]
                 "genre": [("audio_features", "genre")],
                 "feature_version": [("audio_features", "feature_version")],
                 "part": [("track_split", "part")],
-                **dict.fromkeys(("predicted_genre", "probability", "probabilities"), _FROM_FEATURES),
+                **dict.fromkeys(
+                    ("predicted_genre", "probability", "probabilities", "is_uncertain", "distance", "is_unlike"),
+                    _FROM_FEATURES,
+                ),
+                "over_time": [("audio_features", name) for name in every_windows_column()],
             }
         ),
     },
@@ -80,7 +85,9 @@ def batch_predictions(
     audio = dict(zip(present["track_id"], present["sha256"], strict=True))
     stored, stale, unknown = by_audio(stored, audio)
     test = [row for row in stored if row["part"] == "test"]
-    hits = sum(row["genre"] == row["predicted_genre"] for row in test)
+    one_a_genre = list({row["genre"]: row for row in reversed(test)}.values())[::-1]
+    curves = over_time_figure(one_a_genre, name="track_id", title="test tracks, one a genre", data=provenance(dataset))
+    certain = [row for row in test if row["is_uncertain"] is False]
     return dg.MaterializeResult(
         metadata={
             "data": provenance(dataset),
@@ -89,7 +96,12 @@ def batch_predictions(
             "rows_stale": len(stale),
             "rows_of_unknown_audio": len(unknown),
             "model": f"{champion.name} version {champion.version}",
-            "test_accuracy": hits / len(test) if test else None,
+            "test_accuracy": _accuracy(test),
+            "test_accuracy_of_certain": _accuracy(certain),
+            "test_certain_share": len(certain) / len(test) if test else None,
+            "uncertain": sum(bool(row["is_uncertain"]) for row in stored),
+            "unlike_anything_learnt": sum(bool(row["is_unlike"]) for row in stored),
+            **({"over_time": figure_metadata(curves)} if curves else {}),
             "table": f"batch_predictions in {database.url.render_as_string(hide_password=True)}",
             "sample": dg.MetadataValue.md(_sample(stored)),
         },
@@ -164,6 +176,7 @@ def _scored(
 ) -> tuple[list[dict[str, Any]], list[str]]:
     """Score the labelled features; return the rows, and the genres that the model tells apart."""
     from spark.labelled_features import labelled_features
+    from spark.over_time import with_windows
     from spark.scoring import Scorer
 
     with Scorer(champion, trained_on=dataset, lake=tables.lake) as scorer:
@@ -178,12 +191,20 @@ def _scored(
             feature_uris=[tables.lake.uri(path) for path in paths],
             split_uri=tables.lake.uri(tables.split_path()),
             columns=scorer.feature_set.columns,
+            windows=scorer.feature_set.windows_columns,
         )
-        return scorer.rows(features, keep=["track_id", "sha256", "genre", "part"]), scorer.genres
+        keep = ["track_id", "sha256", "genre", "part"]
+        return scorer.rows(with_windows(features, scorer.feature_set, keep=keep), keep=keep), scorer.genres
+
+
+def _accuracy(rows: list[dict[str, Any]]) -> float | None:
+    return sum(row["genre"] == row["predicted_genre"] for row in rows) / len(rows) if rows else None
 
 
 def _sample(stored: list[dict[str, Any]]) -> str:
     import pandas as pd
 
-    shown = pd.DataFrame(stored, columns=["track_id", "part", "genre", "predicted_genre", "probability"])
+    shown = pd.DataFrame(
+        stored, columns=["track_id", "part", "genre", "predicted_genre", "probability", "is_uncertain"]
+    )
     return shown.head(10).to_markdown(index=False, floatfmt=".3f")

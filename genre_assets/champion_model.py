@@ -9,7 +9,7 @@ import dagster as dg
 
 from genre_assets.model_card import answers_of, cut, model_card
 from genre_assets.promotion import Comparison, Verdict, calibration_error, compare, f1_by_genre, judge
-from genre_assets.training_tracks import find_split, keep_split, training_tracks, unseen
+from genre_assets.training_tracks import keep_split, split_of_training, training_tracks, unseen
 from genres.audio.feature_sets import feature_set_of
 from genres.errors import GenresError
 from genres.store import ledger
@@ -41,15 +41,15 @@ class Judged(NamedTuple):
 
 
 @dg.asset(
-    deps=["genre_classifiers"],
+    deps=["calibrated_classifier"],
     group_name="models",
     kinds={"mlflow", "hdfs"},
     owners=OWNERS,
     partitions_def=DATASETS,
     output_required=False,
-    description="The best candidate by validation macro-F1, registered in MLflow with its model card. It gets the "
-    "alias champion only if it beats the majority baseline and, on the validation tracks that neither was trained on, "
-    "the present champion; else it is the challenger. Its native Spark directory is published to HDFS. Without a "
+    description="The best candidate by validation macro-F1, as calibrated, registered in MLflow with its card. It gets "
+    "the alias champion only if it beats the majority baseline and, on the validation tracks that neither was trained "
+    "on, the present champion; else it is the challenger. Its native Spark directory is published to HDFS. Without a "
     "champion nothing is materialized, and what follows is skipped.",
     check_specs=[
         check_spec(
@@ -75,21 +75,24 @@ def champion_model(
     tables = BatchTables(lake.open(), database, dataset.dataset)
     registry = mlflow.open()
     parent = registry.latest_run(dataset.dataset, stage="genre_classifiers")
-    best = registry.child_runs(parent)[0]
-    split = _split_of(parent, tables)
+    calibrated = registry.calibrated_run(parent)
+    classifier = calibrated.data.tags["candidate"]
+    split = split_of_training(parent, tables).table
     present = registry.find_champion(dataset.dataset)
-    version = registry.register(dataset.dataset, run=best)
+    version = registry.register(dataset.dataset, run=calibrated)
     title = f"{registry.name_for(dataset.dataset)} version {version}"
-    path, digest = publish(best, version, tables)
-    metrics = best.data.metrics
+    path, digest = publish(calibrated, version, tables)
+    metrics = calibrated.data.metrics
     facts = ModelFacts(
         spark_model_path=path,
         spark_model_digest=digest,
         spark_model_uri=tables.lake.uri(path),
-        classifier=best.info.run_name,
-        feature_version=best.data.tags["feature_version"],
-        is_calibrated=best.data.tags["gives_probability"] == "true",
-        fingerprint=best.data.tags["dataset_fingerprint"],
+        classifier=classifier,
+        feature_version=calibrated.data.tags["feature_version"],
+        is_calibrated=bool(calibrated.data.tags["calibration"]) or calibrated.data.tags["gives_probability"] == "true",
+        calibration=calibrated.data.tags["calibration"],
+        certain_from=float(calibrated.data.tags["certain_from"]),
+        fingerprint=calibrated.data.tags["dataset_fingerprint"],
         valid_macro_f1=metrics["valid_macro_f1"],
         valid_tracks=int(metrics["valid_rows"]),
         test_macro_f1=metrics["test_macro_f1"],
@@ -100,7 +103,7 @@ def champion_model(
         dagster_run_id=context.run_id,
     )
     model = RegisteredModel(
-        **facts.model_dump(), name=registry.name_for(dataset.dataset), version=version, run_id=best.info.run_id
+        **facts.model_dump(), name=registry.name_for(dataset.dataset), version=version, run_id=calibrated.info.run_id
     )
     judged = _judged(model, facts.split_path, dataset, tables, spark_connect.spark_session)
     rival, no_rival = _rival(present, facts.split_path, dataset, tables, spark_connect)
@@ -115,7 +118,7 @@ def champion_model(
         tracks=int(metrics["valid_rows"]),
         no_rival=no_rival,
     )
-    context.log.info(f"{best.info.run_name}: {verdict.reason}")
+    context.log.info(f"{classifier}: {verdict.reason}")
     valid = judged.rows[judged.rows["part"] == "valid"]
     facts = facts.model_copy(
         update={
@@ -132,9 +135,10 @@ def champion_model(
         judged=judged.rows,
         genres=judged.genres,
         verdict=verdict,
+        metrics=metrics,
     )
     registry.describe_version(dataset.dataset, version, facts, card=cut(card, LONGEST_DESCRIPTION))
-    registry.client.log_text(best.info.run_id, card, "model_card.md")
+    registry.client.log_text(calibrated.info.run_id, card, "model_card.md")
     # The alias comes last: whoever resolves it finds a version that is complete.
     if verdict.is_champion:
         champions = Champions(registry, tables.lake, database, dataset.dataset)
@@ -146,12 +150,13 @@ def champion_model(
         "registered": title,
         "alias": "champion" if verdict.is_champion else "challenger",
         "why": verdict.reason,
-        "classifier": best.info.run_name,
+        "classifier": classifier,
+        "calibration": facts.calibration or "too few training tracks to calibrate it",
         "valid_macro_f1": metrics["valid_macro_f1"],
         "test_macro_f1": metrics["test_macro_f1"],
         "test_accuracy": metrics["test_accuracy"],
         "spark_model_uri": facts.spark_model_uri,
-        "mlflow_run": dg.MetadataValue.url(mlflow.run_url(best)),
+        "mlflow_run": dg.MetadataValue.url(mlflow.run_url(calibrated)),
         "model_card": dg.MetadataValue.md(card),
     }
     if verdict.is_champion or present is not None:
@@ -193,18 +198,6 @@ def _promotion(verdict: Verdict, comparison: Comparison | None, *, present_serve
         description=verdict.reason,
         metadata={"conditions": dg.MetadataValue.md("\n".join(lines)), **figures},
     )
-
-
-def _split_of(parent: "Run", tables: BatchTables) -> "pd.DataFrame":
-    """Return the split that the candidates were trained on, which may not be the newest one any more."""
-    tags = parent.data.tags
-    split = find_split(tables, fingerprint=tags["dataset_fingerprint"], feature_version=tags["feature_version"])
-    if split is None:
-        raise GenresError(
-            f"the split that the newest candidates of dataset '{tables.dataset}' were trained on is no longer in the "
-            "lake: materialize genre_classifiers again"
-        )
-    return split
 
 
 def _judged(

@@ -4,6 +4,7 @@ import dagster as dg
 
 from genre_assets.audio_features import audio_features
 from genre_assets.batch_predictions import batch_predictions
+from genre_assets.calibrated_classifier import calibrated_classifier
 from genre_assets.champion_model import champion_model
 from genre_assets.evaluation_figures import evaluation_figures
 from genre_assets.feature_figures import feature_figures
@@ -27,6 +28,7 @@ ASSETS = [
     feature_figures,
     track_split,
     genre_classifiers,
+    calibrated_classifier,
     champion_model,
     batch_predictions,
     evaluation_figures,
@@ -36,6 +38,7 @@ _PRELOADED = [
     *("genre_assets.definitions", "genres.store.hdfs", "genres.store.tables", "alembic.command", "requests"),
     *("pandas", "pyarrow.dataset", "pyarrow.parquet", "tabulate", "genres.store.mlflow_quiet", "mlflow.pyfunc"),
     *("matplotlib.pyplot", "matplotlib.figure", "matplotlib.backends.backend_agg", "git"),
+    *("scipy.optimize", "sklearn.covariance", "sklearn.model_selection"),
     *("pyspark.sql.connect.session", "pyspark.ml.connect", "pyspark.ml.classification", "pyspark.ml.feature"),
 ]
 """What the server that the steps are forked from imports; nothing in it may start a Python thread or open a session."""

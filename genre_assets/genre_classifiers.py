@@ -11,6 +11,7 @@ import dagster as dg
 from genre_assets.hyperparameter_search import FOUND
 from genre_assets.run_page import GENRE_TABLE, genre_table, headline
 from genre_assets.training_config import TrainingConfig, with_found
+from genre_assets.training_rows import training_rows
 from genre_assets.training_tracks import dataset_fingerprint
 from genres.audio.feature_set import AnyFeatureSet
 from genres.audio.feature_sets import feature_sets_named, training_sets
@@ -18,7 +19,7 @@ from genres.settings import Settings
 from genres.store import ledger
 from genres.store.batch_tables import BatchTables
 from genres.store.database import Database
-from genres.store.model_registry import ModelRegistry
+from genres.store.model_registry import CANDIDATE, ModelRegistry
 from genres_dagster.partitions import DATASETS, OWNERS, provenance
 from genres_dagster.resources import LakeResource, MlflowResource, SparkResource
 from spark.classifiers import Candidate
@@ -117,7 +118,7 @@ def genre_classifiers(
             # With one set to train on, the candidate's name says it all.
             name = candidate.name if len(datas) == 1 else f"{candidate.name} on {data.feature_set.name}"
             own_tags = {**tags, "feature_version": data.feature_set.feature_version}
-            with registry.run(dataset.dataset, run_name=name, stage="candidate", tags=own_tags, parent=parent) as child:
+            with registry.run(dataset.dataset, run_name=name, stage=CANDIDATE, tags=own_tags, parent=parent) as child:
                 registry.log_dataset(child, columns=data.feature_set.columns, **logged)
                 path = tables.candidate_path(parent.info.run_id, child.info.run_id)
                 scores = _train(candidate, data, tables, registry, path)
@@ -156,20 +157,9 @@ def _training_data(tables: BatchTables, feature_set: AnyFeatureSet, spark: "Spar
     """Prepare the rows for candidates that are trained on one of the dataset's sets, or on some that are joined."""
     import numpy as np
 
-    from spark.classifiers import TRAINING_CONF, index_genres, prepare
-    from spark.labelled_features import labelled_features
+    from spark.classifiers import prepare
 
-    for name, value in TRAINING_CONF.items():
-        spark.conf.set(name, value)
-    labelled = labelled_features(
-        spark,
-        feature_uris=[tables.lake.uri(path) for path in tables.feature_paths(feature_set.feature_version)],
-        split_uri=tables.lake.uri(tables.split_path()),
-        columns=feature_set.columns,
-    )
-    # Training runs hundreds of small jobs over these rows. A checkpoint, unlike a cache, also forgets how they came
-    # about: the scheduler otherwise walks the whole join again for each job (LinearSVC took four times as long).
-    indexed, genres = index_genres(labelled.filter("part != 'excluded'").localCheckpoint())
+    indexed, genres = training_rows(spark, tables, feature_set, split_path=tables.split_path())
     prepared = prepare(indexed, columns=feature_set.columns, genres=genres)
     counts = {part: np.zeros(len(genres), dtype=np.int64) for part in ("train", *PARTS)}
     for row in indexed.groupBy("part", "genre").count().collect():
@@ -208,7 +198,7 @@ def _train(
     started = time.monotonic()
     model, classifying = data.prepared.fit(candidate)
     scores = {"train_s": time.monotonic() - started}
-    of_parts, answers = collect_answers(
+    of_parts, answers, _ = collect_answers(
         classifying.transform(data.prepared.judged),
         gives_probability=candidate.gives_probability,
         n_genres=len(data.genres),

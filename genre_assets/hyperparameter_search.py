@@ -13,11 +13,12 @@ import dagster as dg
 from pydantic import Field
 
 from genre_assets.training_config import ClassifierName, chosen_candidates
+from genre_assets.training_rows import song_folds, training_rows
 from genre_assets.training_tracks import dataset_fingerprint
 from genres.audio.feature_set import AnyFeatureSet
 from genres.audio.feature_sets import training_sets
 from genres.datasets.split import songs_of
-from genres.datasets.table_split import assign_folds
+from genres.errors import GenresError
 from genres.settings import Settings
 from genres.store import ledger
 from genres.store.batch_tables import BatchTables
@@ -39,8 +40,6 @@ FOUND = "hyperparameters.json"
 _ANSWERS = "out_of_fold.json"
 _TRIAL = "trial"
 _COMPLETE = "is_complete"
-_FOLDS = 5
-_SEED = 0
 _AT_A_TIME = 2
 """Trials at work: one's small jobs leave the cores idle half of the time."""
 
@@ -140,7 +139,7 @@ def hyperparameter_search(
             context.log.info(f"{feature_set.name}: {len(wanted)} points, {len(wanted) - len(unknown)} known already")
             if not unknown or time.monotonic() > ends:
                 continue
-            folds = _folds(tables, feature_set, split, songs, spark_connect.spark_session)
+            folds = _folds(tables, feature_set, split, spark_connect.spark_session)
 
             def attempt(
                 trial: Trial,
@@ -267,7 +266,7 @@ def _cross_validate(
     mlflow.log_params(trial.params)
     for number, fold in enumerate(folds, 1):
         _, model = fold.fit(trial.candidate)
-        tracks, answers = collect_answers(
+        tracks, answers, _ = collect_answers(
             model.transform(fold.judged),
             gives_probability=trial.candidate.gives_probability,
             n_genres=len(fold.genres),
@@ -306,28 +305,22 @@ def _folds(
     tables: BatchTables,
     feature_set: AnyFeatureSet,
     split: "pd.DataFrame",
-    songs: Mapping[str, str],
     spark: "SparkSession",
 ) -> "list[Prepared]":
     """Prepare the training part once without each of its folds."""
     from pyspark.sql import functions as sf
 
-    from spark.classifiers import TRAINING_CONF, index_genres, prepare
-    from spark.labelled_features import labelled_features
+    from spark.classifiers import prepare
 
-    for name, value in TRAINING_CONF.items():
-        spark.conf.set(name, value)
+    rows, genres = training_rows(spark, tables, feature_set, split_path=tables.split_path())
     train = split[split["part"] == "train"].sort_values("track_id")
-    numbers = train["track_id"].map(songs).factorize()[0].tolist()
-    folds = assign_folds(train["genre"], numbers, n=_FOLDS, seed=_SEED)
+    folds = song_folds(train)
+    if len(set(folds)) < 2:
+        raise GenresError(
+            f"dataset '{tables.dataset}' has too few training tracks to leave some of each genre out: add tracks"
+        )
     numbered = spark.createDataFrame(list(zip(train["track_id"], folds, strict=True)), "track_id string, fold int")
-    labelled = labelled_features(
-        spark,
-        feature_uris=[tables.lake.uri(path) for path in tables.feature_paths(feature_set.feature_version)],
-        split_uri=tables.lake.uri(tables.split_path()),
-        columns=feature_set.columns,
-    ).drop("part")
-    indexed, genres = index_genres(labelled.join(numbered, "track_id").localCheckpoint())
+    indexed = rows.join(numbered, "track_id").localCheckpoint()
     return [
         prepare(
             indexed.withColumn("part", sf.when(sf.col("fold") == fold, "valid").otherwise("train")).localCheckpoint(),

@@ -1,7 +1,7 @@
 """The model card of a registered version: what it is, what it is worth, and what it must not be used for."""
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from genre_assets.promotion import Answers, Verdict, calibration_error, f1_by_genre
@@ -26,6 +26,7 @@ def model_card(
     judged: "pd.DataFrame",
     genres: Sequence[str],
     verdict: Verdict,
+    metrics: Mapping[str, float],
 ) -> str:
     """Write a version's card.
 
@@ -43,6 +44,8 @@ def model_card(
         The version's answers: ``track_id``, ``genre``, ``part`` and ``probabilities``, in the order of `genres`.
     verdict
         What the comparison with the champion of that time came to.
+    metrics
+        Of its calibration's run.
 
     Returns
     -------
@@ -74,13 +77,17 @@ def model_card(
         "The validation part chose the model, so that its figures are too good; the test part only reports. Intervals "
         f"are over {RESAMPLES} resamples of the tracks; they say nothing about other music than this dataset's.",
         "",
+        "## Calibration",
+        "",
+        *_calibration(facts, metrics),
+        "",
         "## Worst confusions of the test part",
         "",
         *_confusions(judged[judged["part"] == "test"], genres),
         "",
         "## Not to be used",
         "",
-        *_limits(facts, dataset, judged, genres),
+        *_limits(facts, dataset, judged, genres, metrics),
     ]
     return "\n".join(lines)
 
@@ -148,13 +155,50 @@ def _confusions(rows: "pd.DataFrame", genres: Sequence[str]) -> list[str]:
     return lines
 
 
-def _limits(facts: ModelFacts, dataset: Dataset, judged: "pd.DataFrame", genres: Sequence[str]) -> Iterator[str]:
+def _calibration(facts: ModelFacts, metrics: Mapping[str, float]) -> Iterator[str]:
+    """Say how probabilities were made, which answers are certain, and what is unlike the training tracks."""
+    if not facts.calibration:
+        yield "There were too few training tracks: probabilities are as they come, and every answer is uncertain."
+        return
+    n = f"{metrics['calibration_rows']:.0f} answers about tracks that were not learnt from"
+    yield (
+        f"- Probabilities: {facts.calibration}. Of these {n}, the expected calibration error is "
+        f"{metrics['calibration_ece']:.3f}; without, it would be {metrics['calibration_ece_before']:.3f}."
+    )
+    if share := metrics["certain_share"]:
+        yield (
+            f"- Certain from a probability of {facts.certain_from:.2f} on: {share:.0%} of the {n}, of which "
+            f"{metrics['certain_accuracy']:.3f} are right. All others are marked as uncertain."
+        )
+    else:
+        yield f"- Every answer is marked as uncertain: from no probability on are enough of the {n} right."
+    if "distance_threshold" in metrics:
+        shares = [
+            f"{metrics[f'{part}_unlike_share']:.1%} of the {metrics[f'{part}_rows']:.0f} {part} tracks"
+            for part in ("valid", "test")
+            if f"{part}_unlike_share" in metrics
+        ]
+        yield (
+            "- `is_unlike` marks clips whose sound is further from the training tracks than nearly all music that was "
+            f"not learnt from: noise, silence, speech, tones; and {' and '.join(shares)}. Their genre means nothing."
+        )
+    else:
+        yield "- It cannot tell what is unlike its training tracks: none of its features measures the sound."
+
+
+def _limits(
+    facts: ModelFacts, dataset: Dataset, judged: "pd.DataFrame", genres: Sequence[str], metrics: Mapping[str, float]
+) -> Iterator[str]:
     from spark.evaluation import FEW
 
-    yield (
-        f"- On anything that is not one of {', '.join(genres)}: it knows no other answer, and gives one of these to "
-        "speech, noise and silence too, often with a high probability."
-    )
+    nothing_else = f"- On anything that is not one of {', '.join(genres)}: it knows no other answer"
+    if "distance_threshold" in metrics:
+        yield (
+            f"{nothing_else}. Much of what is no music is marked by `is_unlike`; music of another genre is not, and "
+            "may be given one of these with a high probability."
+        )
+    else:
+        yield f"{nothing_else}, and gives one of these to speech, noise and silence too, often with a high probability."
     if dataset.is_synthetic:
         yield "- On music: it was trained on synthetic sound, to show that the pipeline works."
     if not facts.is_calibrated:

@@ -28,7 +28,10 @@ _RED_TIMES = 3
 _RED_FOR = timedelta(hours=1)
 _LOOKED_AT = 100
 _WEEKLY = "0 3 * * 1"
-_CHAIN = ("audio_features", "track_split", "genre_classifiers", "champion_model", "batch_predictions")
+_CHAIN = (
+    *("audio_features", "track_split", "genre_classifiers", "calibrated_classifier", "champion_model"),
+    "batch_predictions",
+)
 
 
 class RawAudioChanged(dg.AutomationCondition):

@@ -1,14 +1,16 @@
 """Which tracks a model was trained on, kept beside it, so that a later comparison leaves them out."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from genres.datasets.split import fingerprint as split_fingerprint
+from genres.errors import GenresError
 from genres.store import ledger
 from genres.store.batch_tables import BatchTables
 from genres.store.model_facts import ModelFacts
 
 if TYPE_CHECKING:
     import pandas as pd
+    from mlflow.entities import Run
 
 
 def dataset_fingerprint(split: "pd.DataFrame", feature_version: str) -> str:
@@ -16,7 +18,32 @@ def dataset_fingerprint(split: "pd.DataFrame", feature_version: str) -> str:
     return ledger.fingerprint([split_fingerprint(split), feature_version])
 
 
-def find_split(tables: BatchTables, *, fingerprint: str, feature_version: str) -> "pd.DataFrame | None":
+class PublishedSplit(NamedTuple):
+    """A split, and where it lies in the lake."""
+
+    path: str
+    table: "pd.DataFrame"
+
+
+def split_of_training(parent: "Run", tables: BatchTables) -> PublishedSplit:
+    """Return the split that a training's candidates were trained on, which may not be the newest one any more.
+
+    Raises
+    ------
+    GenresError
+        If it is gone.
+    """
+    tags = parent.data.tags
+    split = find_split(tables, fingerprint=tags["dataset_fingerprint"], feature_version=tags["feature_version"])
+    if split is None:
+        raise GenresError(
+            f"the split that the newest candidates of dataset '{tables.dataset}' were trained on is no longer in the "
+            "lake: materialize genre_classifiers again"
+        )
+    return split
+
+
+def find_split(tables: BatchTables, *, fingerprint: str, feature_version: str) -> PublishedSplit | None:
     """Find the split that a `dataset_fingerprint` is of among all that were ever published; None if it is gone."""
     for commit in reversed(ledger.published(tables.database, tables.dataset, "track_split")):
         try:
@@ -24,7 +51,7 @@ def find_split(tables: BatchTables, *, fingerprint: str, feature_version: str) -
         except FileNotFoundError:
             continue
         if dataset_fingerprint(split, feature_version) == fingerprint:
-            return split
+            return PublishedSplit(commit.path, split)
     return None
 
 
@@ -49,7 +76,8 @@ def training_tracks(model: ModelFacts, tables: BatchTables) -> "pd.DataFrame | N
     if model.split_path and tables.lake.files.exists(model.split_path):
         split = tables.lake.read_table([model.split_path]).to_pandas()
     else:
-        split = find_split(tables, fingerprint=model.fingerprint, feature_version=model.feature_version)
+        found = find_split(tables, fingerprint=model.fingerprint, feature_version=model.feature_version)
+        split = None if found is None else found.table
     return None if split is None else split.loc[split["part"] == "train", ["track_id", "genre", "sha256"]]
 
 

@@ -9,7 +9,7 @@ import os
 from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple, Self
+from typing import Any, Literal, NamedTuple, Self
 from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
@@ -70,6 +70,7 @@ class Ports(NamedTuple):
 
 _ID = r"^([a-z0-9][a-z0-9_]{0,39})?$"
 _TOPIC = r"^[A-Za-z0-9_-]{1,200}$"
+_KAFKA_FILES = ("kafka_ca_file", "kafka_cert_file", "kafka_key_file")
 
 
 class StreamSettings(BaseModel):
@@ -115,7 +116,13 @@ class Settings(BaseSettings):
     service and everything talks to the address instead.
     """
 
-    model_config = SettingsConfigDict(env_prefix="GENRES_", env_file=PROJECT_DIR / ".env", extra="ignore", frozen=True)
+    model_config = SettingsConfigDict(
+        env_prefix="GENRES_",
+        env_file=PROJECT_DIR / ".env",
+        extra="ignore",
+        frozen=True,
+        hide_input_in_errors=True,  # which would be all values, the secret ones too
+    )
 
     state_dir: Path = Field(
         CHECKOUT / ".genres" if CHECKOUT else PROJECT_DIR,
@@ -133,7 +140,33 @@ class Settings(BaseSettings):
     webhdfs_url: str = Field("", description="http://host:port of the NameNode's WebHDFS.")
     hdfs_user: str = Field("genres", description="User name sent to HDFS (simple authentication).")
     lake_path: str = Field("/genres", pattern=r"^/[\w./-]*$", description="The lake's folder on HDFS.")
-    kafka_bootstrap_servers: str = Field("", description="host:port[,host:port…] of the brokers.")
+    kafka_bootstrap_servers: str = Field(
+        "", description="host:port[,host:port…] of the brokers; one that answers is enough."
+    )
+    kafka_security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = Field(
+        "PLAINTEXT", description="What the brokers' listener speaks."
+    )
+    kafka_sasl_mechanism: Literal["", "PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER"] = Field(
+        "", description="How a SASL_ protocol makes sure of the user."
+    )
+    kafka_username: str = Field("", description="User of PLAIN and SCRAM.")
+    kafka_password: SecretStr = Field(SecretStr(""), description="The user's password.")
+    kafka_oauth_token: str = Field(
+        "",
+        pattern=r"^([A-Za-z_][\w.]*:[A-Za-z_]\w*)?$",
+        description="module:function that returns a token for OAUTHBEARER; called for each connection.",
+    )
+    kafka_ca_file: Path | None = Field(
+        None, description="PEM file of the authorities that sign the brokers' certificates; empty: the system's."
+    )
+    kafka_check_hostname: bool = Field(True, description="Whether a broker's certificate must name its host.")
+    kafka_cert_file: Path | None = Field(
+        None, description="PEM file of our own certificate, where brokers ask for one."
+    )
+    kafka_key_file: Path | None = Field(
+        None, description="PEM file of its private key; empty: it is in kafka_cert_file."
+    )
+    kafka_key_password: SecretStr = Field(SecretStr(""), description="What the private key is encrypted with.")
     spark_remote: str = Field("", description="sc://host:port of the Spark Connect server.")
     spark_driver_memory: str = Field("1g", pattern=r"^\d+[gm]$", description="Heap of the Spark Connect server.")
     mlflow_tracking_uri: str = Field("", description="http://host:port of the MLflow server.")
@@ -161,12 +194,23 @@ class Settings(BaseSettings):
     synthetic_clips_per_genre: int = Field(20, ge=3, description="Clips of each genre in the synthetic dataset.")
     synthetic_clip_s: float = Field(30.0, gt=0.5, description="Length of a synthetic clip, in seconds.")
     upload_threads: int = Field(8, ge=1, description="Clips uploaded to HDFS at a time.")
-    max_clip_s: float = Field(600.0, gt=0, description="Longest clip the audio gate lets in, in seconds.")
+    max_clip_s: float = Field(
+        900.0,
+        gt=0,
+        description="Longest clip the audio gate lets in, in seconds; a worker takes half a megabyte for each.",
+    )
 
     classifiers: str = Field(
         "",
         pattern=r"^(\w+(,\w+)*)?$",
         description="Candidates to train, separated by commas; empty: three that are worth it.",
+    )
+    certain_accuracy: float = Field(
+        0.8,
+        gt=0,
+        le=1,
+        description="How often answers have to be right that do not count as uncertain; a model's threshold is chosen "
+        "for it when it is calibrated.",
     )
 
     topic: str = Field("audio_clips", pattern=_TOPIC, description="Kafka topic of the default stream's clips.")
@@ -223,7 +267,7 @@ class Settings(BaseSettings):
     @classmethod
     def _absolute_paths(cls, values: dict[str, Any]) -> dict[str, Any]:
         # Dagster's step processes have other working folders; a relative path must mean the same in all.
-        for name in ("state_dir", "cache_dir", "audio", "watch_folder"):
+        for name in ("state_dir", "cache_dir", "audio", "watch_folder", *_KAFKA_FILES):
             if values.get(name):
                 values[name] = Path(values[name]).expanduser().resolve()
             else:
@@ -233,7 +277,7 @@ class Settings(BaseSettings):
     @property
     def path_variables(self) -> dict[str, str]:
         """The variables that make these settings' paths mean the same in a process with another working folder."""
-        paths = {"state_dir": self.state_dir, "audio": self.audio, "watch_folder": self.watch_folder}
+        paths = {name: getattr(self, name) for name in ("state_dir", "audio", "watch_folder", *_KAFKA_FILES)}
         if "cache_dir" in self.model_fields_set:  # by default it is the same everywhere
             paths["cache_dir"] = self.cache_dir
         return {f"GENRES_{name.upper()}": str(path) for name, path in paths.items() if path is not None}
@@ -408,4 +452,26 @@ class Settings(BaseSettings):
                 "GENRES_HDFS_URL and GENRES_WEBHDFS_URL belong together (Spark uses the first, Python the second): "
                 "set both"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _kafka_can_be_reached_as_it_is_said(self) -> Self:
+        protocol, mechanism = self.kafka_security_protocol, self.kafka_sasl_mechanism
+        if protocol != "PLAINTEXT" and not self.kafka_bootstrap_servers:
+            raise ValueError(
+                f"GENRES_KAFKA_SECURITY_PROTOCOL = {protocol} is for brokers of your own, the embedded one is plain: "
+                "set GENRES_KAFKA_BOOTSTRAP_SERVERS too"
+            )
+        if protocol.startswith("SASL_"):
+            if not mechanism:
+                raise ValueError(
+                    f"GENRES_KAFKA_SECURITY_PROTOCOL = {protocol} needs GENRES_KAFKA_SASL_MECHANISM: PLAIN, "
+                    "SCRAM-SHA-256, SCRAM-SHA-512 or OAUTHBEARER"
+                )
+            is_token = mechanism == "OAUTHBEARER"
+            needed = ("kafka_oauth_token",) if is_token else ("kafka_username", "kafka_password")
+            if lacking := [f"GENRES_{name.upper()}" for name in needed if not getattr(self, name)]:
+                raise ValueError(f"GENRES_KAFKA_SASL_MECHANISM = {mechanism} needs {' and '.join(lacking)} too")
+        if self.kafka_key_file and not self.kafka_cert_file:
+            raise ValueError("GENRES_KAFKA_KEY_FILE is the key of a certificate: set GENRES_KAFKA_CERT_FILE too")
         return self

@@ -106,6 +106,35 @@ def run_demo(console: Console, *, streams: bool) -> bool:
     return has_champion
 
 
+@contextmanager
+def ended_in_order() -> Iterator[None]:
+    """Let SIGTERM, and a terminal that is closed, end what was started meanwhile, as Ctrl-C does. For the main thread.
+
+    Left to itself Python ends at once, and the processes that it started go on. The stack goes on in any case.
+    """
+    # What was told to be deaf to a closed terminal (nohup) stays so.
+    before = {
+        number: signal.getsignal(number)
+        for number in (signal.SIGTERM, signal.SIGHUP)
+        if signal.getsignal(number) is not signal.SIG_IGN
+    }
+
+    def end(number: int, _frame: object) -> None:
+        for other in before:
+            signal.signal(other, signal.SIG_IGN)  # it is ending
+        raise SystemExit(128 + number)
+
+    for number in before:
+        signal.signal(number, end)
+    # A shell starts background jobs deaf to SIGINT, which children inherit; the run and the daemon end in order by it.
+    before[signal.SIGINT] = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
 def load_folder(console: Console, folder: Path, dataset_id: str, *, replaces: bool) -> None:
     """Register a folder as a dataset and bring its clips to HDFS.
 

@@ -111,7 +111,7 @@ def figures_table(rows: Sequence[dict[str, Any]], path: Path) -> Table:
         shares = [_with_interval(row, part) for part in ("cv", "valid", "test")]
         others = (row["test_macro_f1"], row["test_top3_accuracy"], row["test_ece"])
         table.add_row(name, *shares, *(_figure(value) for value in others), style="dim" if row["is_baseline"] else "")
-    table.caption = "* chosen by cross-validated accuracy; the test part only reports"
+    table.caption = "* chosen by cross-validated accuracy; the test part only reports; ECE after calibration"
     return table
 
 

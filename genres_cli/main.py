@@ -105,9 +105,11 @@ def demo(batch_only: bool) -> None:
 
     The stack is started if it does not run; the last table says where to look.
     """
-    from genres_cli.demo import run_demo
+    from genres_cli.demo import ended_in_order, run_demo
 
-    if not run_demo(_console(), streams=not batch_only):
+    with ended_in_order():
+        has_champion = run_demo(_console(), streams=not batch_only)
+    if not has_champion:
         sys.exit(NO_CHAMPION)
 
 
@@ -120,9 +122,10 @@ def load(folder: Path, dataset: str, replace: bool) -> None:
 
     The audio is laid out as <genre>/<track>.wav (.au, .flac, .mp3).
     """
-    from genres_cli.demo import load_folder
+    from genres_cli.demo import ended_in_order, load_folder
 
-    load_folder(_console(), folder, dataset, replaces=replace)
+    with ended_in_order():
+        load_folder(_console(), folder, dataset, replaces=replace)
 
 
 @app.command()
@@ -142,21 +145,25 @@ def features(files: tuple[Path, ...], output: Path) -> None:
 @app.command()
 @_files
 @_dataset
+@click.option("--over-time", is_flag=True, help="Draw the genres over time, too; JSON has them anyway.")
 @_as_json
-def predict(files: tuple[Path, ...], dataset: str, as_json: bool) -> None:
+def predict(files: tuple[Path, ...], dataset: str, over_time: bool, as_json: bool) -> None:
     """Predict the genre of local files with a dataset's champion.
 
     FILES are audio files, or folders of them.
     """
     from genres.settings import Settings
     from genres_cli.local_files import predict_files
-    from genres_cli.report import predictions_table
+    from genres_cli.report import over_time_lines, predictions_table
 
     rows = predict_files(_console(stderr=True), list(files), Settings(), dataset)
     if as_json:
         _print_json(rows)
-    else:
-        _console().print(predictions_table(rows, name="file_name"))
+        return
+    console = _console()
+    console.print(predictions_table(rows, name="file_name"))
+    for row in rows if over_time else ():
+        console.print("\n".join(over_time_lines(row)), markup=False, highlight=False, soft_wrap=True)
 
 
 @app.command()

@@ -3,6 +3,7 @@
 import contextlib
 import time
 from collections.abc import Sequence
+from math import fsum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from genres.store.stream_ledger.ranges import Waiting
     from local_stack.stack import ServiceStatus
 
+_NAME, _STRIP = 16, 60
+"""Columns of a genre's name, and of its digits, in a line of 80."""
 _COLOURS = {"running": "green", "external": "green", "starting": "yellow", "stopped": "dim", "unhealthy": "red"}
 
 
@@ -111,7 +114,8 @@ def predictions_table(rows: list[dict[str, Any]], *, name: str) -> Table:
     name
         The column that names a row: ``track_id`` or ``file_name``.
     """
-    columns = [name, "part", "genre", "predicted_genre", "probability", "latency_s", "model", "data"]
+    columns = [name, "part", "genre", "predicted_genre", "probability", "note", "latency_s", "model", "data"]
+    rows = [{**row, "note": note} if (note := _note(row)) else row for row in rows]
     kept = [column for column in columns if column in {"model", "data"} or any(column in row for row in rows)]
     table = Table(*kept, title=f"{len(rows)} predictions")
     for row in rows:
@@ -123,6 +127,40 @@ def predictions_table(rows: list[dict[str, Any]], *, name: str) -> Table:
         }
         table.add_row(*(escape(display_name(str(shown.get(column, "")))) for column in kept))
     return table
+
+
+def _note(row: dict[str, Any]) -> str:
+    """Return what to know before an answer is believed; empty if it is certain, or nobody knows."""
+    if row.get("is_unlike"):
+        return f"unlike anything learnt (distance {row['distance']:.1f})"
+    return "uncertain" if row.get("is_uncertain") else ""
+
+
+def over_time_lines(row: dict[str, Any]) -> list[str]:
+    """Draw genre over time as text of 80 columns: a line for each genre that is the likeliest somewhere.
+
+    A digit is a window's probability in tenths, or the mean of several windows'; what is below a tenth is blank.
+
+    Parameters
+    ----------
+    row
+        A fresh prediction.
+    """
+    curve, name = row["over_time"], display_name(row["file_name"])
+    if curve is None:
+        return [f"{name}: its features say nothing over time"]
+    windows = curve["probabilities"]
+    together = -(-len(windows) // _STRIP)
+    groups = [windows[first : first + together] for first in range(0, len(windows), together)]
+    means = [[fsum(values) / len(group) for values in zip(*group, strict=True)] for group in groups]
+    leading = dict.fromkeys(max(range(len(mean)), key=mean.__getitem__) for mean in means)
+    seconds = curve["start_s"] + (len(windows) - 1) * curve["hop_s"] + curve["window_s"]
+    lines = [f"{name}: probability in tenths, {together * curve['hop_s']:.0f} s a digit"]
+    for genre in leading:
+        digits = "".join(str(min(int(10 * mean[genre]), 9)) if mean[genre] >= 0.1 else " " for mean in means)
+        lines.append(f"  {curve['genres'][genre][:_NAME]:<{_NAME}} {digits}".rstrip())
+    end = f"{int(seconds) // 60}:{int(seconds) % 60:02}"
+    return [*lines, f"  {'':<{_NAME}} 0:00{end:>{max(len(means) - 4, len(end) + 1)}}"]
 
 
 def models_table(rows: list[dict[str, Any]]) -> Table:

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
+from genres.file_names import display_name
+
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
@@ -14,6 +16,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _DPI = 80
+_PANELS = 6
 
 
 def new_figure(width: float, height: float, *, title: str, data: str, **subplots: Any) -> tuple["Figure", Any]:
@@ -49,6 +52,64 @@ def figure_metadata(figure: "Figure") -> dg.MetadataValue:
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=_DPI)
     return dg.MetadataValue.md(f"![figure](data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()})")
+
+
+def over_time_figure(rows: Sequence[dict[str, Any]], *, name: str, title: str, data: str) -> "Figure | None":
+    """Draw the probabilities of each genre over time, a panel a clip.
+
+    Parameters
+    ----------
+    rows
+        Rows of a prediction table; those that say nothing over time are left out, and the first six are drawn.
+    name
+        The column that names a clip.
+    title
+        Which clips they are.
+
+    Returns
+    -------
+    Figure or None
+        None if no row says anything over time.
+    """
+    from matplotlib import colormaps
+    from matplotlib.patches import Patch
+
+    shown = [row for row in rows if row["over_time"]][:_PANELS]
+    if not shown:
+        return None
+    lines = -(-len(shown) // 2)
+    window_s = shown[0]["over_time"]["window_s"]
+    figure, axes = new_figure(
+        11,
+        1.2 + 1.9 * lines,
+        title=f"Genre over time, windows of {window_s:.1f} s: {title} (n = {len(shown)})",
+        data=data,
+        nrows=lines,
+        ncols=2,
+        squeeze=False,
+    )
+    genres = sorted({genre for row in shown for genre in row["over_time"]["genres"]})
+    colours = {genre: colormaps["tab20"](number % 20) for number, genre in enumerate(genres)}
+    for axis, row in zip(axes.flat, shown, strict=False):
+        curve = row["over_time"]
+        places = [curve["start_s"] + number * curve["hop_s"] for number in range(len(curve["probabilities"]) + 1)]
+        # Steps end with the last window, whose values stand twice for that.
+        values = list(zip(*curve["probabilities"], curve["probabilities"][-1], strict=True))
+        axis.stackplot(places, values, colors=[colours[genre] for genre in curve["genres"]], step="post")
+        axis.set_xlim(places[0], places[-1])
+        axis.set_ylim(0, 1)
+        labelled = f", labelled {row['genre']}" if row["genre"] else ""
+        # A dollar in a name begins no formula.
+        shown_name = display_name(row[name])
+        axis.set_title(f"{shown_name}: predicted {row['predicted_genre']}{labelled}", fontsize=8, parse_math=False)
+        axis.tick_params(labelsize=7)
+        axis.set_xlabel("s", fontsize=7)
+        axis.set_ylabel("probability", fontsize=7)
+    for axis in axes.flat[len(shown) :]:
+        axis.set_axis_off()
+    handles = [Patch(color=colours[genre], label=genre) for genre in genres]
+    figure.legend(handles=handles, loc="outside lower center", ncols=min(len(genres), 10), fontsize=7)
+    return figure
 
 
 def draw_confusion(axes: "Axes", confusion: "npt.NDArray[np.int64]", genres: Sequence[str]) -> None:

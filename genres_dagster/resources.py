@@ -2,7 +2,7 @@
 
 import gc
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +21,7 @@ from genres.store.database import Database
 from genres.store.lake import Lake
 from genres.store.model_registry import MODEL_TRAINING, ModelRegistry
 from spark.session import open_session, session_config
+from spark.starvation import starvation_told
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
@@ -63,19 +64,22 @@ class SparkResource(LazyPySparkResource):
     """Name of a Connect session that the runs share one after the other; see `spark.session.open_session`."""
 
     _spark_session: Any = PrivateAttr(default=None)
+    _opened: Any = PrivateAttr(default=None)
+    _log: Any = PrivateAttr(default=None)
 
     def _init_session(self) -> None:
         if self._spark_session is None:
             self._spark_session = open_session(self.spark_config, shared_as=self.shared_as)
+            engine = self.spark_config["spark.remote"].split("/;")[0]
+            self._opened.callback(self._spark_session.stop)
+            self._opened.enter_context(starvation_told(self._spark_session, engine=engine, tell=self._log.warning))
 
     @contextmanager
     def yield_for_execution(self, context: dg.InitResourceContext) -> Generator["SparkResource", None, None]:
-        """Stop the session after the step, also a failed one."""
-        try:
+        """Stop the session after the step, also a failed one; meanwhile its log says when Spark has no cores for it."""
+        with ExitStack() as self._opened:
+            self._log = context.log
             yield self
-        finally:
-            if self._spark_session is not None:
-                self._spark_session.stop()
 
 
 def resources(settings: Settings) -> dict[str, Any]:

@@ -5,10 +5,14 @@ Every probe ends within a few seconds, whatever the other side does.
 """
 
 import socket
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 from urllib.parse import urlsplit
 
 import requests
+
+from genres.errors import GenresError
+from genres.kafka_client import KafkaAccess, open_client
 
 TIMEOUT_S = 3.0
 """How long a probe waits for an answer."""
@@ -39,26 +43,20 @@ def probe_datanode(address: str, webhdfs: str) -> None:
         raise UnhealthyError("the NameNode does not know it")
 
 
-def probe_kafka(bootstrap_servers: str) -> None:
-    """A broker answers a metadata request; `bootstrap_servers` is ``host:port[,host:port…]``."""
+def probe_kafka(access: KafkaAccess) -> None:
+    """Any broker answers a metadata request: that others are down is the cluster's matter."""
     from kafka import KafkaAdminClient
     from kafka.errors import KafkaError
 
-    servers = bootstrap_servers.split(",")
-    for server in servers:
-        host, _, port = server.strip().rpartition(":")
-        _require_listener(host, int(port))
+    _require_any_listener(access.bootstrap_servers.split(","))
+    timeout_ms = int(TIMEOUT_S * 1000)
     try:
-        admin = KafkaAdminClient(
-            bootstrap_servers=servers,
-            bootstrap_timeout_ms=int(TIMEOUT_S * 1000),
-            request_timeout_ms=int(TIMEOUT_S * 1000),
-        )
+        admin = open_client(KafkaAdminClient, access, bootstrap_timeout_ms=timeout_ms, request_timeout_ms=timeout_ms)
         try:
             brokers = admin.describe_cluster()["brokers"]
         finally:
             admin.close()
-    except KafkaError as error:
+    except (KafkaError, GenresError) as error:
         raise UnhealthyError(str(error) or type(error).__name__) from error
     if not brokers:
         raise UnhealthyError("the controller knows no broker yet")
@@ -114,6 +112,23 @@ def _get(url: str) -> requests.Response:
     if not response.ok:
         raise UnhealthyError(f"HTTP {response.status_code} at {url}")
     return response
+
+
+def _require_any_listener(servers: list[str]) -> None:
+    """Raise `UnhealthyError` if nothing listens at any of some ``host:port``, all of them asked at the same time."""
+
+    def refusal(server: str) -> str:
+        host, _, port = server.strip().rpartition(":")
+        try:
+            _require_listener(host.strip("[]"), int(port))
+        except UnhealthyError as error:
+            return str(error)
+        return ""
+
+    with ThreadPoolExecutor(max_workers=len(servers)) as pool:
+        refusals = list(pool.map(refusal, servers))
+    if all(refusals):
+        raise UnhealthyError("; ".join(refusals))
 
 
 def _require_listener(host: str, port: int) -> None:

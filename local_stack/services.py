@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from genres.kafka_client import KafkaAccess
 from genres.settings import Settings
 from local_stack import health
 
@@ -61,7 +62,7 @@ def services(settings: Settings) -> list[Service]:
             Service(
                 "kafka",
                 settings.bootstrap_servers,
-                lambda: health.probe_kafka(settings.bootstrap_servers),
+                lambda: health.probe_kafka(KafkaAccess.of(settings)),
                 ports={"clients": ports.kafka, "controller": ports.kafka_controller},
                 data_dir=state_dir / "kafka" / "data",
             )
@@ -71,7 +72,7 @@ def services(settings: Settings) -> list[Service]:
             Service(
                 "kafka",
                 settings.bootstrap_servers,
-                lambda: health.probe_kafka(settings.bootstrap_servers),
+                lambda: health.probe_kafka(KafkaAccess.of(settings)),
                 external=True,
             )
         )

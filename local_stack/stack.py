@@ -6,6 +6,8 @@ alone; any number of stacks run side by side.
 
 import fcntl
 import re
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -19,7 +21,7 @@ import psutil
 from genres.addresses import bypass_proxies
 from genres.audio.compile_kernels import compile_kernels
 from genres.errors import GenresError
-from genres.settings import Settings
+from genres.settings import PROJECT_DIR, Settings
 from local_stack.class_path import HADOOP_LOCK, KAFKA_LOCK, class_path
 from local_stack.hdfs_daemons import hdfs_programs
 from local_stack.health import UnhealthyError
@@ -88,6 +90,8 @@ def up(settings: Settings, *, on_progress: Callable[[str], None]) -> list[Servic
     for service in services(settings):
         if service.external:
             _require_external(service)
+    if "spark" not in settings.embedded:
+        _require_able_engine(settings, report)
     if settings.embedded:
         _require_plain_path(settings.state_dir)
         settings = reserve_ports(settings)
@@ -117,6 +121,7 @@ def up_engine(settings: Settings, *, on_progress: Callable[[str], None]) -> None
     bypass_proxies(settings)
     if "spark" not in settings.embedded:
         _require_external(next(service for service in services(settings) if service.name == _ENGINE))
+        _require_able_engine(settings, on_progress)
         return
     supervisor = Supervisor(settings.state_dir)
     if supervisor.is_running():
@@ -292,6 +297,31 @@ def _require_external(service: Service) -> None:
             f"{service.name} at {service.address}, which the settings name, is not healthy: {reason}; "
             "start it, correct its address, or unset it to use the embedded one"
         )
+
+
+def _require_able_engine(settings: Settings, report: Callable[[str], None]) -> None:
+    """See what the workers of an engine that somebody else runs lack, in a process of its own: see there why."""
+    begun = time.monotonic()
+    engine = f"Spark at {settings.remote.split('/;')[0]}"  # what follows may be a token
+    try:
+        asked = subprocess.run(
+            [sys.executable, "-m", "spark.engine_probe"],
+            input=settings.remote,
+            cwd=PROJECT_DIR,
+            capture_output=True,
+            text=True,
+            timeout=settings.start_timeout_s,
+            check=False,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise GenresError(
+            f"{engine} has not done a job of one row within {settings.start_timeout_s:g} s: look at its web UI and "
+            "its log"
+        ) from error
+    if asked.returncode:
+        said = [line for line in (asked.stdout or asked.stderr).splitlines() if line.strip()]
+        raise GenresError(said[-1] if said else f"{engine} cannot be asked: the probe ended with {asked.returncode}")
+    report(f"{engine} did a job of one row in {time.monotonic() - begun:.1f} s")
 
 
 def _require_plain_path(state_dir: Path) -> None:

@@ -265,6 +265,30 @@ CANDIDATES: tuple[Candidate, ...] = (
 """Every candidate with the hyperparameters that it has by default, in the order in which they are trained."""
 
 
+def rebuilt(parameters: Mapping[str, str]) -> Candidate:
+    """Return the candidate that an MLflow run's parameters are of.
+
+    Parameters
+    ----------
+    parameters
+        ``classifier``, its name, and its hyperparameters as text; others are passed over.
+
+    Raises
+    ------
+    GenresError
+        If there is no candidate of that name.
+    """
+    known = {candidate.name: candidate for candidate in CANDIDATES}
+    candidate = known.get(parameters["classifier"])
+    if candidate is None:
+        raise GenresError(
+            f"the classifier {parameters['classifier']} is not known any more (there are: {', '.join(known)}): "
+            "materialize genre_classifiers again"
+        )
+    fields = type(candidate).model_fields
+    return type(candidate).model_validate({name: parameters[name] for name in fields if name in parameters})
+
+
 def choose(names: Sequence[str], *, among: Sequence[Candidate] = CANDIDATES) -> list[Candidate]:
     """Return the candidates of these names, in the order in which they are trained; for no names, the default ones.
 
@@ -318,7 +342,7 @@ class Prepared:
         total = residuals.agg(*(sf.var_samp(name) for name in self.standardised)).first()
         assert total is not None  # noqa: S101 - an aggregate has a row
         variances = rotation.explainedVariance.toArray() * sum(value or 0.0 for value in total)
-        return rotation, np.where(variances > _NEGLIGIBLE * variances.max(), variances, 1.0)
+        return rotation, np.where(variances > NEGLIGIBLE * variances.max(), variances, 1.0)
 
     def fit(self, candidate: Candidate) -> "tuple[PipelineModel, PipelineModel]":
         """Fit a candidate to the training part.
@@ -369,7 +393,7 @@ def prepare(rows: "DataFrame", *, columns: Sequence[str], genres: Sequence[str],
 
     scales = learn_scales(rows.filter("part = 'train'"), columns)
     standardised = tuple(f"standardised_{number}" for number in range(len(columns)))
-    statement = _standardising(columns, scales, standardised)
+    statement = standardising(columns, scales, standardised, limit=_CLIP)
     stages: list[Transformer] = [
         SQLTransformer(statement=statement),
         VectorAssembler(inputCols=list(standardised), outputCol="features"),
@@ -400,7 +424,7 @@ def learn_scales(rows: "DataFrame", columns: Sequence[str]) -> tuple[Scale, ...]
         is_logarithmic = is_variance(column) and least is not None and least >= 0
         if is_logarithmic:
             mean, deviation = log_mean, log_deviation
-        varies = deviation is not None and deviation > _NEGLIGIBLE * abs(mean)
+        varies = deviation is not None and deviation > NEGLIGIBLE * abs(mean)
         scales.append(Scale(mean or 0.0, deviation if varies else 0.0, is_logarithmic))
     return tuple(scales)
 
@@ -433,7 +457,7 @@ def fit_pipeline(
 _CLIP = 3.0
 """Standardised values are cut off here."""
 
-_NEGLIGIBLE = 1e-9
+NEGLIGIBLE = 1e-9
 """Relative to the largest one: what is smaller is rounding."""
 
 
@@ -456,9 +480,23 @@ def probabilities(*, gives_probability: bool) -> "Column":
 
     if gives_probability:
         return vector_to_array(sf.col("probability"))
-    raw = vector_to_array(sf.col("rawPrediction"))
+    return softmax(raw_scores())
+
+
+def raw_scores() -> "Column":
+    """Return the column of a model's raw scores by genre, as an array of doubles."""
+    from pyspark.ml.functions import vector_to_array
+    from pyspark.sql import functions as sf
+
+    return vector_to_array(sf.col("rawPrediction"))
+
+
+def softmax(scores: "Column") -> "Column":
+    """Return the softmax of a column of arrays."""
+    from pyspark.sql import functions as sf
+
     # The largest score is taken off first, so that exp cannot overflow.
-    powers = sf.transform(raw, lambda score: sf.exp(score - sf.array_max(raw)))
+    powers = sf.transform(scores, lambda score: sf.exp(score - sf.array_max(scores)))
     total = sf.aggregate(powers, sf.lit(0.0), lambda total, power: total + power)
     return sf.transform(powers, lambda power: power / total)
 
@@ -471,12 +509,13 @@ def _value(column: str, *, is_logarithmic: bool) -> str:
     return f"ln(CASE WHEN {value} < 0D THEN 0D ELSE {value} END + 1e-9D)" if is_logarithmic else value
 
 
-def _standardising(columns: Sequence[str], scales: Sequence[Scale], names: Sequence[str]) -> str:
+def standardising(columns: Sequence[str], scales: Sequence[Scale], names: Sequence[str], *, limit: float) -> str:
+    """Return an SQLTransformer's statement that adds the standardised columns under `names`, cut off at ± `limit`."""
     terms = []
     for column, scale, name in zip(columns, scales, names, strict=True):
         value = _value(column, is_logarithmic=scale.is_logarithmic)
         inside = f"({value} - ({scale.mean!r}D)) / {scale.deviation!r}D"
-        cut = f"least(greatest(coalesce({inside}, 0D), -{_CLIP}D), {_CLIP}D)"
+        cut = f"least(greatest(coalesce({inside}, 0D), -{limit}D), {limit}D)"
         terms.append(f"{cut if scale.deviation else '0D'} AS {name}")
     return f"SELECT *, {', '.join(terms)} FROM __THIS__"  # noqa: S608 - names of columns, quoted
 

@@ -1,20 +1,21 @@
 """Comparison of candidates on a table of features: cross-validation, the choice, figures on validation and test part.
 
 Nothing is chosen, standardised or fitted with a look at the test part. Each model is trained by the same code as the
-assets' (`spark.classifiers`).
+assets' (`spark.classifiers`), and calibrated as theirs is (`spark.calibration`).
 """
 
 import warnings
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from spark.classifiers import TRAINING_CONF, Candidate, Scale, index_genres, is_variance, prepare
-from spark.evaluation import FEW, Answers, accuracy_interval, collect_answers
+from spark.calibration import HeldOutScores, cautious_temperature, tempered
+from spark.classifiers import TRAINING_CONF, Candidate, Scale, index_genres, is_variance
+from spark.evaluation import FEW, Answers, accuracy_interval
+from spark.out_of_fold import held_out_answers
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -22,9 +23,6 @@ if TYPE_CHECKING:
 
 BASELINES = ("majority", "nearest centroid")
 """What every candidate stands beside: the most frequent genre, and the nearest of the genres' means."""
-
-_AT_A_TIME = 2
-"""Candidates in training: one's small jobs leave the cores idle half of the time."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +62,8 @@ class Judged:
     groups: dict[str, list[npt.NDArray[np.int64]]] = field(default_factory=dict)
     by_trial: list[float] = field(default_factory=list)
     """Test accuracy of each trial."""
+    temperatures: list[float] = field(default_factory=list)
+    """What the raw scores of each trial were divided by; of a baseline, none."""
 
     def add(
         self,
@@ -154,18 +154,50 @@ def compare(
     judged = {one.name: Judged(one.name, is_baseline=False, has_probabilities=True) for one in candidates}
     judged |= {name: Judged(name, is_baseline=True, has_probabilities=name == "majority") for name in BASELINES}
     notices: list[str] = []
+    scores: dict[str, dict[int, npt.NDArray[np.float64]]] = {one.name: {} for one in candidates}
     for step, one in enumerate(rounds, 1):
         name, learnt, held_out = one.name, one.learnt, one.held_out
-        part = name if name in ("valid", "test") else "cv"
         of = f" of split {one.split + 1}" if len(trials) > 1 else ""
         on_progress(f"{step} of {len(rounds)}: {name}{of}, {held_out.sum()} rows by models of {learnt.sum()}")
-        found = _train(frame, names, one.column, genres, candidates)
-        if found.scales_of_others(values[learnt], names):
+        rows = frame.filter(f"{one.column} != ''").select(
+            "row", "genre", "label", frame[one.column].alias("part"), *names
+        )
+        found = held_out_answers(rows, columns=names, genres=genres, candidates=candidates, key="row")
+        if foreign_scales(found.scales, values[learnt], names):
             notices.append(f"leak: in {name}{of} the features were standardised with other rows than those learnt from")
-        found.probabilities |= _baselines(values[learnt], true[learnt], values[held_out], len(genres))
-        for model, answers in found.probabilities.items():
-            judged[model].add(part, true[held_out], answers, np.asarray(groups)[held_out])
+        for model, collected in found.by_candidate.items():
+            scores[model][step] = collected.scores
+        for model, answers in _baselines(values[learnt], true[learnt], values[held_out], len(genres)).items():
+            judged[model].add(one.part, true[held_out], answers, np.asarray(groups)[held_out])
+    for model, of_rounds in scores.items():
+        for number in range(len(trials)):
+            _add_calibrated(
+                judged[model],
+                [(one, of_rounds[step]) for step, one in enumerate(rounds, 1) if one.split == number],
+                true,
+                np.asarray(groups),
+            )
     return Comparison(*ranked(list(judged.values()), notices))
+
+
+def _add_calibrated(
+    judged: Judged,
+    rounds: "Sequence[tuple[_Round, npt.NDArray[np.float64]]]",
+    true: npt.NDArray[np.int64],
+    groups: npt.NDArray[np.int64],
+) -> None:
+    """Add a candidate's answers of one split; the temperature fits those of cross-validation and validation part."""
+
+    def of_part(part: str) -> HeldOutScores | None:
+        own = [(scores, true[one.held_out]) for one, scores in rounds if one.part == part]
+        return HeldOutScores(*(np.concatenate(found) for found in zip(*own, strict=True))) if own else None
+
+    validated = of_part("cv")
+    assert validated is not None  # noqa: S101 - every model is cross-validated
+    _, temperature = cautious_temperature(validated, of_part("valid"))
+    judged.temperatures.append(temperature)
+    for one, scores in rounds:
+        judged.add(one.part, true[one.held_out], tempered(scores, temperature), groups[one.held_out])
 
 
 class _Round(NamedTuple):
@@ -177,19 +209,14 @@ class _Round(NamedTuple):
     held_out: npt.NDArray[np.bool_]
 
     @property
+    def part(self) -> str:
+        """What the round's answers are counted among: ``cv``, ``valid`` or ``test``."""
+        return self.name if self.name in ("valid", "test") else "cv"
+
+    @property
     def column(self) -> str:
         """The frame's column that says which side each row is on."""
         return f"split_{self.split}_{self.name.replace(' ', '_')}"
-
-
-@dataclass
-class _Trained:
-    scales: tuple[Scale, ...]
-    probabilities: dict[str, npt.NDArray[np.float64]]
-    """By candidate; a row for each row that is judged, in the table's order."""
-
-    def scales_of_others(self, values: npt.NDArray[np.float64], columns: Sequence[str]) -> bool:
-        return foreign_scales(self.scales, values, columns)
 
 
 def foreign_scales(scales: Sequence[Scale], values: npt.NDArray[np.float64], columns: Sequence[str]) -> bool:
@@ -237,27 +264,6 @@ def _frame(
     return indexed.localCheckpoint(), names, genres
 
 
-def _train(
-    frame: "DataFrame", columns: Sequence[str], column: str, genres: Sequence[str], candidates: Sequence[Candidate]
-) -> _Trained:
-    from pyspark.util import inheritable_thread_target
-
-    rows = frame.filter(f"{column} != ''").select("row", "genre", "label", frame[column].alias("part"), *columns)
-    prepared = prepare(rows, columns=columns, genres=genres, keep=["row"])
-
-    def train(candidate: Candidate) -> tuple[str, npt.NDArray[np.float64]]:
-        _, model = prepared.fit(candidate)
-        predictions = model.transform(prepared.judged)
-        gives_probability = candidate.gives_probability
-        _, answers = collect_answers(predictions, gives_probability=gives_probability, n_genres=len(genres), keep="row")
-        return candidate.name, answers.probabilities
-
-    # MLlib asks for the session of the thread that it is called in.
-    in_session = inheritable_thread_target(frame.sparkSession)
-    with ThreadPoolExecutor(_AT_A_TIME) as pool:
-        return _Trained(prepared.scales, dict(pool.map(in_session(train), candidates)))
-
-
 def _baselines(
     values: npt.NDArray[np.float64], true: npt.NDArray[np.int64], judged: npt.NDArray[np.float64], n_genres: int
 ) -> dict[str, npt.NDArray[np.float64]]:
@@ -283,7 +289,7 @@ def ranked(judged: list[Judged], notices: list[str]) -> tuple[list[dict[str, Any
     rows: dict[str, dict[str, Any]] = {
         one.name: {"model": one.name, "chosen": False, "is_baseline": one.is_baseline}
         | {name: value for part in ("cv", "valid", "test") for name, value in one.figures(part).items()}
-        | {"test_accuracy_by_split": one.by_trial}
+        | {"test_accuracy_by_split": one.by_trial, "temperature_by_split": one.temperatures}
         for one in judged
     }
     candidates.sort(key=lambda one: (-rows[one.name]["cv_accuracy"], rows[one.name]["cv_log_loss"]))

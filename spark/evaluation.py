@@ -2,9 +2,9 @@
 
 import hashlib
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -132,15 +132,40 @@ class Answers:
         ----------
         .. [1] C. Guo, G. Pleiss, Y. Sun and K. Q. Weinberger, "On calibration of modern neural networks", ICML 2017.
         """
+        bins = self.reliability()
+        return float(np.abs(bins.probability - bins.accuracy) @ bins.clips / bins.clips.sum())
+
+    def reliability(self) -> "Reliability":
+        """Compare the first answers' probabilities with how often they are right, in the bins of the error above."""
         said = self.probabilities.max(axis=1)
         places = np.minimum((said * _ECE_BINS).astype(int), _ECE_BINS - 1)
-        gaps = np.bincount(places, weights=said - self.right, minlength=_ECE_BINS)
-        return float(np.abs(gaps).sum() / len(said))
+        clips, probability, right = (
+            np.bincount(places, weights=weights, minlength=_ECE_BINS) for weights in (None, said, self.right)
+        )
+        return Reliability(clips, _ratio(probability, clips), _ratio(right, clips))
 
 
-def collect_answers(
-    predictions: "DataFrame", *, gives_probability: bool, n_genres: int, keep: str
-) -> tuple[npt.NDArray[np.object_], Answers]:
+class Reliability(NamedTuple):
+    """A reliability diagram: what stands in each bin of the first answer's probability; 0 where no clip is."""
+
+    clips: npt.NDArray[np.int64]
+    probability: npt.NDArray[np.float64]
+    """Mean of the first answers' probabilities."""
+    accuracy: npt.NDArray[np.float64]
+    """Share of them that is right."""
+
+
+class CollectedAnswers(NamedTuple):
+    """A model's answers, out of Spark, a row for each clip."""
+
+    keys: npt.NDArray[np.object_]
+    """The column that was brought along; the rows are in its order."""
+    answers: Answers
+    scores: npt.NDArray[np.float64]
+    """Raw scores, shape (n, n_genres); minus infinity for a genre that the model does not know."""
+
+
+def collect_answers(predictions: "DataFrame", *, gives_probability: bool, n_genres: int, keep: str) -> CollectedAnswers:
     """Bring a model's answers out of Spark, in one job.
 
     Parameters
@@ -150,23 +175,23 @@ def collect_answers(
     gives_probability
         As for `spark.classifiers.probabilities`.
     keep
-        A column that is brought along; the rows are in its order.
-
-    Returns
-    -------
-    ndarray
-        The column `keep`.
-    Answers
-        Of the same rows.
+        A column that is brought along.
     """
-    from spark.classifiers import probabilities
+    from spark.classifiers import probabilities, raw_scores
 
-    wanted = probabilities(gives_probability=gives_probability).alias("probabilities")
-    rows = predictions.select(keep, "label", wanted).toPandas().sort_values(keep, kind="stable")
-    found = np.zeros((len(rows), n_genres))
-    for place, row in enumerate(rows["probabilities"]):
+    wanted = probabilities(gives_probability=gives_probability).alias("probabilities"), raw_scores().alias("scores")
+    rows = predictions.select(keep, "label", *wanted).toPandas().sort_values(keep, kind="stable")
+    answers = Answers(rows["label"].to_numpy(np.int64), _matrix(rows["probabilities"], n_genres, lacking=0.0))
+    return CollectedAnswers(rows[keep].to_numpy(), answers, _matrix(rows["scores"], n_genres, lacking=-np.inf))
+
+
+def _matrix(arrays: Iterable[npt.ArrayLike], width: int, *, lacking: float) -> npt.NDArray[np.float64]:
+    """Lay arrays below each other; a model of rows that lack the last genres has shorter ones."""
+    rows = [np.asarray(array, dtype=float) for array in arrays]
+    found = np.full((len(rows), width), lacking)
+    for place, row in enumerate(rows):
         found[place, : len(row)] = row
-    return rows[keep].to_numpy(), Answers(rows["label"].to_numpy(np.int64), found)
+    return found
 
 
 def accuracy_interval(right: npt.NDArray[np.floating | np.bool_], groups: Sequence[int]) -> tuple[float, float]:

@@ -55,9 +55,9 @@ def extract_features(
     Returns
     -------
     pyspark.sql.DataFrame
-        The columns of `source`, then ``length`` (samples; see `length_columns`), the feature set's columns, ``sha256``,
-        ``feature_version`` and ``reason``. A rejected clip is a row with a reason and without length and
-        features; a good one has a null reason. What keeps bytes from being fetched fails the task instead.
+        The columns of `source`, then ``length`` (samples; see `length_columns`), the feature set's columns, those of
+        windows, ``sha256``, ``feature_version`` and ``reason``. A rejected clip is a row with a reason and without
+        length and features; a good one has a null reason. What keeps bytes from being fetched fails the task instead.
     """
     extract = functools.partial(
         feature_batches, source=source, feature_set=feature_set, max_clip_s=max_clip_s, clip_limit_s=clip_limit_s
@@ -113,7 +113,8 @@ def _limited(limit_s: float) -> Iterator[None]:
 
 
 def _columns(source: ClipSource, feature_set: AnyFeatureSet) -> tuple[schemas.Column, ...]:
-    return (*source.columns, *schemas.extracted(feature_set.columns, feature_set.length_columns.values()))
+    lengths = feature_set.length_columns.values()
+    return (*source.columns, *schemas.extracted(feature_set.columns, lengths, feature_set.windows_columns))
 
 
 def _fetched_ahead(clips: Iterator[Clip]) -> Iterator[Clip]:

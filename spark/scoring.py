@@ -9,7 +9,10 @@ from genres.store.lake import Lake
 from genres.store.ledger import Dataset
 from genres.store.model_directory import require_intact
 from genres.store.model_facts import RegisteredModel
-from spark.classifiers import probabilities
+from spark.calibration import CALIBRATED
+from spark.classifiers import probabilities, softmax
+from spark.distance import DISTANCES, distance
+from spark.over_time import WINDOW, over_time
 
 if TYPE_CHECKING:
     from pyspark.ml import PipelineModel
@@ -76,31 +79,34 @@ class Scorer:
         Returns
         -------
         DataFrame
-            `keep`, ``predicted_genre`` and ``probabilities`` (array of doubles in the order of `genres`). A
-            one-versus-rest model has raw scores only; theirs are the softmax of the scores, which orders the genres
-            rightly but is calibrated to nothing.
+            `keep`, ``predicted_genre``, ``probabilities`` (array of doubles in the order of `genres`) and ``distance``
+            (null if the model knows none). The probabilities are calibrated if the model is; those of a version of
+            before calibration are the classifier's own, or the softmax of its raw scores.
         """
-        scored = self._pipeline.transform(features)
-        # Asking for the result's columns instead costs a round trip to the server, as much time as a batch's scores.
-        gives_probability = any(stage.hasParam("probabilityCol") for stage in self._pipeline.stages)
-        found = probabilities(gives_probability=gives_probability)
-        return scored.select(*keep, "predicted_genre", found.alias("probabilities"))
+        return answers_of(self._pipeline, features).select(*keep, "predicted_genre", "probabilities", "distance")
 
     def rows(self, features: "DataFrame", *, keep: Sequence[str]) -> list[dict[str, Any]]:
-        """Predict the genre of each row.
+        """Predict the genre of each clip, as a whole and over time.
 
         Parameters
         ----------
-        features, keep
-            As for `scored`.
+        features
+            Clips and their windows, as `spark.over_time` has them.
+        keep
+            As for `scored`; together they name a clip.
 
         Returns
         -------
         list of dict
-            For each row the columns `keep` and what every prediction table has: ``predicted_genre``, ``probability``,
-            ``probabilities`` (by genre), ``is_calibrated``, ``model_name``, ``model_version``, ``feature_version``,
-            ``dataset`` and ``is_synthetic``.
+            For each clip the columns `keep` and what every prediction table has: ``predicted_genre``, ``probability``,
+            ``probabilities`` (by genre), ``over_time``, ``is_calibrated``, ``is_uncertain``, ``distance``,
+            ``is_unlike``, ``model_name``, ``model_version``, ``feature_version``, ``dataset`` and ``is_synthetic``.
+            What a version of before calibration does not know is None, and so is ``over_time`` of features without
+            windows.
         """
+        scored = self.scored(features, keep=[*keep, WINDOW]).collect()
+        curves = over_time(scored, self.genres, keep=keep)
+        certain_from = self.model.certain_from
         about = {
             "model_name": self.model.name,
             "model_version": self.model.version,
@@ -115,10 +121,32 @@ class Scorer:
                 "predicted_genre": row["predicted_genre"],
                 "probability": max(row["probabilities"]),
                 "probabilities": dict(zip(self.genres, row["probabilities"], strict=True)),
+                "over_time": curves.get(tuple(row[column] for column in keep)),
+                "is_uncertain": None if certain_from is None else max(row["probabilities"]) < certain_from,
+                "distance": row["distance"],
+                "is_unlike": None if row["distance"] is None else row["distance"] > 1,
                 **about,
             }
-            for row in self.scored(features, keep=keep).collect()
+            for row in scored
+            if row[WINDOW] is None
         ]
+
+
+def answers_of(pipeline: "PipelineModel", features: "DataFrame") -> "DataFrame":
+    """Return the rows with ``predicted_genre``, ``probabilities`` and ``distance``, as `Scorer.scored` has them."""
+    from pyspark.ml.functions import vector_to_array
+    from pyspark.sql import functions as sf
+
+    scored = pipeline.transform(features)
+    # Asking for the result's columns instead costs a round trip to the server, as much time as a batch's scores.
+    added = {stage.getOrDefault("outputCol") for stage in pipeline.stages if stage.hasParam("outputCol")}
+    if CALIBRATED in added:
+        found = softmax(vector_to_array(sf.col(CALIBRATED)))
+    else:
+        gives_probability = any(stage.hasParam("probabilityCol") for stage in pipeline.stages)
+        found = probabilities(gives_probability=gives_probability)
+    away = distance() if DISTANCES in added else sf.lit(None).cast("double")
+    return scored.withColumns({"probabilities": found, "distance": away})
 
 
 def _load(uri: str) -> "PipelineModel":

@@ -144,7 +144,7 @@ def _feature_drift(
     trained_on = {row["sha256"] for row in batch if row["part"] == "train"}
     if trained_on:  # else the model's own tracks are not known, and all of the dataset's stand for them
         training = training[training["sha256"].isin(trained_on)]
-    arrived = lake.read_table(paths).to_pandas() if paths else pd.DataFrame(columns=["reason"])
+    arrived = lake.read_table(paths, lists=False).to_pandas() if paths else pd.DataFrame(columns=["reason"])
     arrived = arrived[arrived["reason"].isna()]
     if arrived.empty or training.empty:
         return check(

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from genres.audio.clip_features import Clip
 from genres.errors import GenresError
+from genres.kafka_client import KafkaAccess, open_client
 from genres.store.schemas import STREAM_CLIP, Column
 from spark.clip_source import fetch_from_hdfs
 from streaming_sensors.envelope import BadEnvelopeError, decode
@@ -32,7 +33,8 @@ class KafkaClips:
     with a reason. Offsets without a message (transactions' markers, compaction) are none. Build it with `of`.
     """
 
-    bootstrap_servers: str
+    kafka: KafkaAccess
+    """Where the brokers are; it leaves its secrets here when it is pickled."""
     webhdfs_url: str
     """For claim checks: ``http://host:port`` of the NameNode's WebHDFS."""
     hdfs_user: str
@@ -41,7 +43,7 @@ class KafkaClips:
     @classmethod
     def of(cls, settings: "Settings") -> "KafkaClips":
         """Build the source for the settings' broker and HDFS."""
-        return cls(settings.bootstrap_servers, settings.webhdfs, settings.hdfs_user)
+        return cls(KafkaAccess.of(settings), settings.webhdfs, settings.hdfs_user)
 
     def clips(self, rows: Iterable[Mapping[str, Any]]) -> Iterator[Clip]:
         """Fetch the messages of each row's range, in order.
@@ -68,8 +70,9 @@ class KafkaClips:
         where = f"{topic} partition {kafka_partition}, offsets {start_offset} to {end_offset}"
         consumer = None
         try:
-            consumer = KafkaConsumer(
-                bootstrap_servers=self.bootstrap_servers,
+            consumer = open_client(
+                KafkaConsumer,
+                self.kafka,
                 group_id=None,
                 enable_auto_commit=False,
                 auto_offset_reset="none",  # 'earliest' would jump over lost clips in silence
@@ -83,9 +86,9 @@ class KafkaClips:
                 # A tenth of a second each, to wait after the start and to ask the broker what it speaks, are most of a
                 # small task's time.
                 retry_backoff_ms=10,
-                api_version=_spoken.get(self.bootstrap_servers),
+                api_version=_spoken.get(self.kafka.bootstrap_servers),
             )
-            _spoken[self.bootstrap_servers] = consumer.config["api_version"]
+            _spoken[self.kafka.bootstrap_servers] = consumer.config["api_version"]
             consumer.assign([partition])
             consumer.seek(partition, int(start_offset))
             position, last_sign = int(start_offset), time.monotonic()
@@ -99,14 +102,16 @@ class KafkaClips:
                 if reached != position:
                     position, last_sign = reached, time.monotonic()
                 if time.monotonic() - last_sign > _STALLED_S:
-                    raise GenresError(f"Kafka at {self.bootstrap_servers} gives nothing of {where} from {position} on")
+                    raise GenresError(
+                        f"Kafka at {self.kafka.bootstrap_servers} gives nothing of {where} from {position} on"
+                    )
         except OffsetOutOfRangeError as error:
             raise GenresError(
                 f"Kafka no longer has {where}: retention took them, or the topic was recreated"
             ) from error
         except KafkaError as error:
             raise GenresError(
-                f"Kafka at {self.bootstrap_servers} does not give {where} ({type(error).__name__}); is it up?"
+                f"Kafka at {self.kafka.bootstrap_servers} does not give {where} ({type(error).__name__}); is it up?"
             ) from error
         finally:
             if consumer is not None:

@@ -209,9 +209,7 @@ def _old_partitions(instance: dg.DagsterInstance, stream: Stream, database: Data
     surplus = len(keys) - settings.keep_partitions
     if surplus <= 0:
         return []
-    finished = ranges.history(database, stream.topic, states={"committed", "lost", "split"})
-    present = set(keys)
-    return [str(offset_range.key) for offset_range in finished if str(offset_range.key) in present][:surplus]
+    return ranges.finished(database, keys, most=surplus)  # Dagster has them in the order in which they came
 
 
 def _metadata(swept: "dict[str, Swept]", *, dry_run: bool) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from genres.audio import gate
 from genres.audio.feature_sets import feature_sets_named
 from genres.errors import GenresError
 from genres.file_names import display_name, display_path
+from genres.kafka_client import KafkaAccess, open_client
 from genres.settings import Settings
 from genres.store import ledger
 from genres.store.database import Database
@@ -118,7 +119,7 @@ def _kafka(settings: Settings) -> "Iterator[KafkaProducer]":
     from kafka.errors import KafkaError
 
     try:
-        producer = KafkaProducer(bootstrap_servers=settings.bootstrap_servers, **producer_config(settings))
+        producer = open_client(KafkaProducer, KafkaAccess.of(settings), **producer_config(settings))
         try:
             yield producer
         finally:

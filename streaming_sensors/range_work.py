@@ -242,9 +242,11 @@ class RangeWork:
 
     def _predictions(self, good: "pa.Table", scorer: "Scorer", spark: "SparkSession") -> list[dict[str, Any]]:
         """Return the rows of ``stream_predictions`` for the clips that have features, in their order."""
+        from spark.over_time import window_rows
+
         if not len(good):
             return []
-        frame = spark.createDataFrame(good.select(["kafka_offset", *scorer.feature_set.columns]))
+        frame = spark.createDataFrame(window_rows(good, scorer.feature_set, keep=["kafka_offset"]))
         scored = {row["kafka_offset"]: row for row in scorer.rows(frame, keep=["kafka_offset"])}
         about = good.select(["kafka_offset", "sha256", "file_name", "genre", "created_at"]).to_pylist()
         return [

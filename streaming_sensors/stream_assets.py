@@ -6,7 +6,7 @@ from datetime import timedelta
 
 import dagster as dg
 
-from genres.audio.feature_sets import every_column, every_version
+from genres.audio.feature_sets import every_column, every_version, every_windows_column
 from genres.settings import Settings
 from genres.store import schemas
 from genres.store.database import Database
@@ -50,7 +50,9 @@ def build_stream_batch(stream: Stream) -> dg.AssetsDefinition:
         owners=OWNERS,
         code_version=every_version(),
         description="Features of one offset range's clips, computed by the same kernel as audio_features.",
-        metadata={"dagster/column_schema": column_schema(schemas.stream_features(every_column()))},
+        metadata={
+            "dagster/column_schema": column_schema(schemas.stream_features(every_column(), every_windows_column()))
+        },
     )
     lineage = {
         **{name: [(stream.features, name)] for name in _FROM_THE_CLIP},
@@ -58,6 +60,7 @@ def build_stream_batch(stream: Stream) -> dg.AssetsDefinition:
             name: [(stream.features, column) for column in every_column()]
             for name in ("predicted_genre", "probability", "probabilities")
         },
+        "over_time": [(stream.features, column) for column in every_windows_column()],
     }
     predictions = dg.AssetSpec(
         stream.predictions,

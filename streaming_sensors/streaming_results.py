@@ -15,7 +15,7 @@ from genres.store.database import Database
 from genres.store.lake import Lake
 from genres.store.stream_ledger import leases, results
 from genres_dagster.checks import check, check_label_set, check_spec
-from genres_dagster.figures import figure_metadata, new_figure
+from genres_dagster.figures import figure_metadata, new_figure, over_time_figure
 from genres_dagster.partitions import OWNERS, provenance
 from genres_dagster.resources import LakeResource
 from streaming_sensors.drift import drift_checks
@@ -44,8 +44,8 @@ def build_streaming_results(stream: Stream) -> dg.AssetsDefinition:
         group_name=stream.group,
         kinds={"python", "matplotlib", "sql"},
         owners=OWNERS,
-        description="Genres over time, confidence, latency and running accuracy of the newest predictions, with "
-        "checks of labels, drift and the ranges' own checks.",
+        description="Genres over time, confidence, latency and running accuracy of the newest predictions, the "
+        "newest clips from window to window, with checks of labels, drift and the ranges' own checks.",
         check_specs=[
             check_spec(asset, "label_set", "The models' genres are those of the datasets; no other is predicted."),
             check_spec(asset, "feature_drift", "At most a quarter of the features have drifted from the training set."),
@@ -72,14 +72,18 @@ def build_streaming_results(stream: Stream) -> dg.AssetsDefinition:
         dataset = ledger.registered_dataset(database, meant)
         data = provenance(dataset)
         latencies = table["latency_s"]
+        curves = over_time_figure(rows[::-1], name="file_name", title="the newest clips", data=data)
         return dg.MaterializeResult(
             metadata={
                 "data": data,
                 "dagster/row_count": len(table),
                 "latency_p50_s": float(latencies.quantile(0.5)),
                 "latency_p95_s": float(latencies.quantile(0.95)),
+                "uncertain": _marked(table, "is_uncertain"),
+                "unlike_anything_learnt": _marked(table, "is_unlike"),
                 "refused": dg.MetadataValue.json(_refused(results.quarantine(database, topic=stream.topic))),
                 "figure": figure_metadata(results_figure(table, data=data)),
+                **({"over_time": figure_metadata(curves)} if curves else {}),
             },
             check_results=list(_checks(table, stream, settings, database, lake.open())),
         )
@@ -145,7 +149,10 @@ def results_figure(table: "pd.DataFrame", *, data: str) -> "Figure":
     axes[0, 0].legend(fontsize=7, loc="upper left")
     axes[0, 1].hist(table["probability"], bins=20, range=(0, 1))
     calibrated = "" if table["is_calibrated"].all() else " (uncalibrated)"
-    axes[0, 1].set_title(f"probability of the predicted genre{calibrated}")
+    uncertain, unlike = _marked(table, "is_uncertain"), _marked(table, "is_unlike")
+    axes[0, 1].set_title(
+        f"probability of the predicted genre{calibrated}: {uncertain} uncertain, {unlike} unlike anything learnt"
+    )
     axes[1, 0].plot(table["predicted_at"], table["latency_s"], ".", markersize=4)
     p50, p95 = table["latency_s"].quantile([0.5, 0.95])
     axes[1, 0].set_title(f"seconds from file to row: p50 {p50:.1f}, p95 {p95:.1f}")
@@ -158,6 +165,11 @@ def results_figure(table: "pd.DataFrame", *, data: str) -> "Figure":
     for axis in (axes[0, 0], axes[1, 0]):
         axis.tick_params(axis="x", rotation=30, labelsize=7)
     return figure
+
+
+def _marked(table: "pd.DataFrame", column: str) -> int:
+    """Count the rows that a column marks; it is empty in those of models that do not know."""
+    return int(table[column].eq(True).sum())
 
 
 def _refused(rows: Sequence[dict[str, Any]]) -> dict[str, str]:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from uuid import UUID
 
 from genres.errors import GenresError
+from genres.kafka_client import KafkaAccess, explained, open_client
 from genres.settings import Settings
 
 if TYPE_CHECKING:
@@ -34,10 +35,6 @@ class TopicState(NamedTuple):
     """For each partition the offset of the oldest message that retention has left."""
     ends: dict[int, int]
     """For each partition the offset that the next message will get."""
-
-
-class KafkaUnreachableError(GenresError):
-    """No broker answers: an outage, not a mistake in the settings, as far as one can tell from here."""
 
 
 def max_message_bytes(settings: Settings) -> int:
@@ -184,33 +181,21 @@ def _admin(settings: Settings, timeout_s: float) -> "Iterator[KafkaAdminClient]"
     from kafka import KafkaAdminClient
     from kafka.errors import KafkaError
 
-    clients = []
-
-    def client(**config: Any) -> Any:
-        clients.append(KafkaAdminClient.DEFAULT_CONFIG["kafka_client"](**config))
-        return clients[-1]
-
+    access = KafkaAccess.of(settings)
     timeout_ms = int(timeout_s * 1000)
+    admin = open_client(
+        KafkaAdminClient,
+        access,
+        client_id="genres-admin",
+        bootstrap_timeout_ms=timeout_ms,
+        request_timeout_ms=timeout_ms,
+    )
     try:
-        admin = KafkaAdminClient(
-            bootstrap_servers=settings.bootstrap_servers,
-            client_id="genres-admin",
-            bootstrap_timeout_ms=timeout_ms,
-            request_timeout_ms=timeout_ms,
-            kafka_client=client,
-        )
-        try:
-            yield admin
-        finally:
-            admin.close()
+        yield admin
     except (KafkaError, OSError) as error:
-        # The constructor leaves its thread running when it fails (kafka-python 3.0.12).
-        for started in clients:
-            started.close()
-        raise KafkaUnreachableError(
-            f"Kafka at {settings.bootstrap_servers} does not answer ({type(error).__name__}): start the stack with "
-            "`genres up`, or fix GENRES_KAFKA_BOOTSTRAP_SERVERS"
-        ) from error
+        raise explained(access, error) from error
+    finally:
+        admin.close()
 
 
 def _description(admin: "KafkaAdminClient", topic: str, settings: Settings) -> dict[str, Any]:

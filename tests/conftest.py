@@ -143,6 +143,7 @@ def stack(session_monkeypatch: pytest.MonkeyPatch, free_port_base: Callable[[], 
     folder = Path(tempfile.mkdtemp(prefix="genres-"))
     for name in _ELSEWHERE:
         session_monkeypatch.setenv(f"GENRES_{name}", "")
+    session_monkeypatch.setenv("GENRES_KAFKA_SECURITY_PROTOCOL", "PLAINTEXT")
     # All are trained once, in test_batch_pipeline; the other tests are not about which.
     session_monkeypatch.setenv("GENRES_CLASSIFIERS", "LogisticRegression,DecisionTree")
     # One set, as lakes have it that were made before there were several; tests of others name them.

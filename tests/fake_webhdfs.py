@@ -11,6 +11,22 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 NO_REPLICA = ("IOException", "File /a could only be written to 0 of the 1 minReplication nodes.")
+DENIED = (
+    "AccessControlException",
+    'Permission denied: user=me, access=WRITE, inode="/genres":hdfs:supergroup:drwxr-xr-x\n\tat org.apache.hadoop',
+)
+NO_SPACE = (
+    "DSQuotaExceededException",
+    "The DiskSpace quota of /genres is exceeded: quota = 1 B = 1 B\n\tat org.apache",
+)
+NO_NAMES = ("NSQuotaExceededException", "The NameSpace quota (directories and files) of directory /genres is exceeded")
+SAFE_MODE = ("SafeModeException", "Cannot create file/a. Name node is in safe mode.\nIt was turned on manually.")
+ODD = ("IllegalStateException", "Something else is wrong\n\tat org.apache.hadoop")
+WRITE_FAULTS = {
+    **dict.fromkeys(("broken", "gone"), NO_REPLICA),
+    **{"denied": DENIED, "no space": NO_SPACE, "no names": NO_NAMES, "safe mode": SAFE_MODE, "odd": ODD},
+}
+"""What a DataNode says of a file that it does not write: the NameNode's words, as it is the one that asks it."""
 
 
 class FakeWebHdfs(ThreadingHTTPServer):
@@ -61,7 +77,7 @@ class Handler(BaseHTTPRequestHandler):
         query = {key: values[0] for key, values in parse_qs(url.query).items()}
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         if url.path.startswith("/data"):
-            self.datanode(url.path.removeprefix("/data"), query, body)
+            self.datanode(url.path.removeprefix("/data/webhdfs/v1"), query, body)
         else:
             self.namenode(url.path.removeprefix("/webhdfs/v1"), query)
 
@@ -77,7 +93,7 @@ class Handler(BaseHTTPRequestHandler):
             if op == "OPEN" and path not in server.files:
                 self.remote_exception(404, "FileNotFoundException", f"File does not exist: {path}")
             else:
-                self.answer(307, Location=f"{server.url}/data{path}?{url_query(query)}")
+                self.answer(307, Location=f"{server.url}/data/webhdfs/v1{path}?{url_query(query)}")
         elif op == "GETFILESTATUS":
             if path in server.files:
                 self.json(200, FileStatus={"type": "FILE", "length": len(server.files[path]), "pathSuffix": ""})
@@ -120,8 +136,8 @@ class Handler(BaseHTTPRequestHandler):
         server = self.server
         fault = server.datanode_faults.pop(0) if server.datanode_faults else ""
         if query["op"] == "CREATE":
-            if fault == "broken":
-                self.remote_exception(403, *NO_REPLICA)
+            if fault:
+                self.remote_exception(403, *WRITE_FAULTS[fault])
                 return
             server.files[path] = body
             self.answer(201)

@@ -11,21 +11,23 @@ from dataclasses import replace
 
 import numpy as np
 
-from genres.audio.feature_set import FeatureSet
+from genres.audio.feature_set import FeatureSet, Measured
 
 RATE = 44_100
 KILLS, HANGS, RAISES = 0.99, 0.9, 0.8
 """Heights of square waves that kill the worker, keep it busy for good outside Python, and raise an error."""
 
 
-def tiny(samples: np.ndarray) -> dict[str, float]:
-    """Length in seconds at the rate that the set asks for, loudness, and zero crossings a second."""
+def tiny(samples: np.ndarray) -> Measured:
+    """Length in seconds at the rate that the set asks for, loudness, and zero crossings a second; no windows."""
     signs = np.signbit(samples)
-    return {
-        "tiny_seconds": len(samples) / RATE,
-        "tiny_rms": float(np.sqrt(np.mean(samples.astype(float) ** 2))),
-        "tiny_crossings": float(np.count_nonzero(signs[1:] != signs[:-1]) / (len(samples) / RATE)),
-    }
+    return Measured(
+        {
+            "tiny_seconds": len(samples) / RATE,
+            "tiny_rms": float(np.sqrt(np.mean(samples.astype(float) ** 2))),
+            "tiny_crossings": float(np.count_nonzero(signs[1:] != signs[:-1]) / (len(samples) / RATE)),
+        }
+    )
 
 
 TINY = FeatureSet(
@@ -40,7 +42,7 @@ TINY = FeatureSet(
 )
 
 
-def treacherous(samples: np.ndarray) -> dict[str, float]:
+def treacherous(samples: np.ndarray) -> Measured:
     """The same, but for square waves of certain heights."""
     height = float(np.median(np.abs(samples))) if len(samples) else 0.0
     if abs(height - KILLS) < 0.02:

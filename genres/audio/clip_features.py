@@ -21,6 +21,7 @@ from genres.audio.rejections import Reason, RejectedAudio
 from genres.audio.thread_pools import single_threaded, usable_cores
 
 if TYPE_CHECKING:
+    import numpy as np
     import pandas as pd
 
 
@@ -49,6 +50,9 @@ class ClipFeatures:
     """Hexadecimal digest of the file's bytes."""
     values: dict[str, float]
     """A finite value for each column of the feature set."""
+    windows: "dict[str, list[np.ndarray]]"
+    """By the feature sets' `windows_column`, a row for each window: finite values in the order of that set's columns.
+    Sets that say nothing over time are left out."""
 
     @property
     def length(self) -> int:
@@ -81,6 +85,8 @@ def clip_features(data: bytes, *, file_suffix: str, feature_set: AnyFeatureSet, 
         With the reason, if the bytes are no audio that is read, or give features that are not finite, be it those of
         one of several sets.
     """
+    import numpy as np
+
     from genres.audio.decode import decode_at
 
     header = gate.inspect(data, suffix=file_suffix, max_clip_s=max_clip_s)
@@ -94,20 +100,27 @@ def clip_features(data: bytes, *, file_suffix: str, feature_set: AnyFeatureSet, 
                 needed=part.min_samples,
                 needed_s=part.min_samples / part.sample_rate,
             )
-    contained = {inner.name for part in feature_set.parts for inner in part.contains}
-    values: dict[str, float] = {}
+    containing = {inner.name: part.name for part in feature_set.parts for inner in part.contains}
+    measured = {
+        part.name: part.kernel(samples[part.sample_rate]) for part in feature_set.parts if part.name not in containing
+    }
+    values = {column: value for found in measured.values() for column, value in found.clip.items()}
+    windows = {}
     for part in feature_set.parts:
-        if part.name not in contained:
-            values |= part.kernel(samples[part.sample_rate])
+        if over_time := measured[containing.get(part.name, part.name)].windows:
+            windows[part.windows_column] = [
+                np.array([window[column] for column in part.columns], np.float32) for window in over_time
+            ]
     not_finite = [column for column, value in values.items() if not math.isfinite(value)]
+    not_finite += [name for name, rows in windows.items() if not np.isfinite(rows).all()]
     if not_finite:
         raise RejectedAudio(Reason.FEATURES_NOT_FINITE, columns=", ".join(not_finite[:3]))
     lengths = {column: len(samples[sample_rate]) for sample_rate, column in feature_set.length_columns.items()}
-    return ClipFeatures(lengths, hashlib.sha256(data).hexdigest(), values)
+    return ClipFeatures(lengths, hashlib.sha256(data).hexdigest(), values, windows)
 
 
 def clip_row(clip: Clip, *, feature_set: AnyFeatureSet, max_clip_s: float) -> dict[str, Any]:
-    """Return a clip's columns that do not come from its source: length and features, or the reason why not.
+    """Return a clip's columns that do not come from its source: length, features and windows, or the reason why not.
 
     Parameters
     ----------
@@ -138,7 +151,7 @@ def clip_row(clip: Clip, *, feature_set: AnyFeatureSet, max_clip_s: float) -> di
             "reason": f"computing its features failed: {type(error).__name__}: {error}"[:500],
         }
     else:
-        verdict = {**found.lengths, **found.values, "sha256": found.sha256, "reason": None}
+        verdict = {**found.lengths, **found.values, **found.windows, "sha256": found.sha256, "reason": None}
     return verdict | {"feature_version": feature_set.feature_version}
 
 
@@ -163,8 +176,8 @@ def features_of_files(
     ------
     dict
         A row for each file, in their order and as soon as it is there: ``filename, track_id, genre, length``,
-        the features, ``sha256``, ``feature_version`` and ``reason``. A file that is rejected or cannot be read
-        has a reason and no length and features.
+        the features and windows, ``sha256``, ``feature_version`` and ``reason``. A file that is rejected or cannot
+        be read has a reason and no length and features.
     """
     row_of = functools.partial(_file_row, feature_set=feature_set, max_clip_s=max_clip_s)
     workers = min(workers or usable_cores(), len(paths))

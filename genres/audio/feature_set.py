@@ -4,9 +4,9 @@ What a feature *is* stands in the set's own package; `genres.audio.feature_sets`
 the command line speak of columns and versions by these without loading an audio library.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     import numpy as np
@@ -14,6 +14,29 @@ if TYPE_CHECKING:
 
 JOINT = "+"
 """Stands between the names, and the versions, of sets that are joined."""
+
+
+WINDOW_S = 187 * 256 / 16_000
+"""Length of the windows in which a clip is followed over time, in seconds: 2.992, a patch of ``musicnn``."""
+
+
+def window_starts(samples: int, sample_rate: float) -> list[float]:
+    """Return where the whole windows of a clip begin, and after them where the last one ends, in samples.
+
+    Windows follow each other from the clip's first sample on; what is left at the end is in none of them.
+    """
+    step = WINDOW_S * sample_rate
+    return [number * step for number in range(int(samples / step) + 1)]
+
+
+class Measured(NamedTuple):
+    """What a kernel measures: a value for each column of its set."""
+
+    clip: dict[str, float]
+    """Of the clip as a whole."""
+    windows: Sequence[dict[str, float]] = ()
+    """Of each window (see `window_starts`), of a clip that is shorter than one the clip's own; none if the set says
+    nothing over time."""
 
 
 def _always() -> bool:
@@ -35,8 +58,8 @@ class FeatureSet:
     """The library release whose numerical definitions the kernel relies on."""
     columns: tuple[str, ...]
     """Column names, in the order of every table."""
-    kernel: "Callable[[np.ndarray], dict[str, float]]"
-    """From mono float32 samples at `sample_rate` to a value for each column."""
+    kernel: "Callable[[np.ndarray], Measured]"
+    """From mono float32 samples at `sample_rate` to a value for each column, of the clip and over time."""
     sample_rate: int
     """Samples per second that the kernel takes, in Hz: clips are decoded to this rate."""
     min_samples: int
@@ -47,6 +70,9 @@ class FeatureSet:
     """Whether the kernel's first call starts no compiler."""
     contains: "tuple[FeatureSet, ...]" = ()
     """Sets whose columns are among these, with the same values; where both are wanted, this kernel computes them."""
+    measures_sound: bool = True
+    """Whether what is no music has values unlike music's, so that distances tell the two apart. What a network that
+    was trained on music alone makes of noise or speech is among what it makes of music."""
     missing: Callable[[], str | None] = _nothing
     """What the kernel lacks on this machine, and what to do about it, in one line; None where it can be called."""
 
@@ -54,6 +80,16 @@ class FeatureSet:
     def parts(self) -> "tuple[FeatureSet, ...]":
         """The sets that it is joined of: itself."""
         return (self,)
+
+    @property
+    def windows_column(self) -> str:
+        """The column of a clip's windows: of each a list of the set's columns."""
+        return f"windows_{self.name}"
+
+    @property
+    def windows_columns(self) -> tuple[str, ...]:
+        """The columns of a clip's windows, one a set."""
+        return (self.windows_column,)
 
     @property
     def length_columns(self) -> dict[int, str]:
@@ -86,6 +122,11 @@ class JoinedFeatureSets:
     def columns(self) -> tuple[str, ...]:
         """The sets' columns; what two of them share, once."""
         return tuple(dict.fromkeys(column for part in self.parts for column in part.columns))
+
+    @property
+    def windows_columns(self) -> tuple[str, ...]:
+        """The columns of a clip's windows, one a set."""
+        return tuple(part.windows_column for part in self.parts)
 
     @property
     def shown(self) -> tuple[str, ...]:

@@ -25,6 +25,11 @@ def every_column() -> tuple[str, ...]:
     return tuple(dict.fromkeys(column for feature_set in FEATURE_SETS.values() for column in feature_set.columns))
 
 
+def every_windows_column() -> tuple[str, ...]:
+    """Return the columns of all feature sets' windows."""
+    return tuple(feature_set.windows_column for feature_set in FEATURE_SETS.values())
+
+
 def every_version() -> str:
     """Return the versions of all feature sets in one word, for Dagster to compare."""
     return JOINT.join(feature_set.feature_version for feature_set in FEATURE_SETS.values())

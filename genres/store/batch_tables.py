@@ -81,7 +81,7 @@ class BatchTables:
         Parameters
         ----------
         columns
-            Columns wanted of each set besides ``track_id``, ``genre`` and ``sha256``; None for all.
+            Columns wanted of each set besides ``track_id``, ``genre`` and ``sha256``; None for all but the windows.
 
         Raises
         ------
@@ -96,7 +96,7 @@ class BatchTables:
             paths = self.feature_paths(version)
             if not paths:
                 return accepted.iloc[:0]
-            stored = self.lake.read_table(paths, columns=wanted).to_pandas().drop_duplicates(key)
+            stored = self.lake.read_table(paths, columns=wanted, lists=False).to_pandas().drop_duplicates(key)
             # What two sets share has the same values in both, or is about the one that stands first.
             there = joined.columns.difference(key)
             joined = stored.drop(columns=there, errors="ignore").merge(joined, on=key)

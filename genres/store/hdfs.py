@@ -5,12 +5,13 @@ Only the transport is here; which paths there are and how they are committed is 
 
 from collections.abc import Callable
 from typing import Any, TypeVar
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import SplitResult, parse_qs, unquote, urlsplit
 
 import requests
 from fsspec.implementations.webhdfs import WebHDFile, WebHDFS
 
 from genres.errors import GenresError
+from genres.file_names import display_name
 from genres.retrying import retried
 
 _CONNECT_TIMEOUT_S = 5
@@ -27,6 +28,8 @@ _NO_ROOM = "could only be written to 0"
 _PASSING_MESSAGES = (_NO_ROOM, "Failed to find datanode")
 # Of a quota of space or of names. It passes as well, but not by waiting for seconds.
 _FULL = "QuotaExceededException"
+_DENIED = {"AccessControlException", "SecurityException"}
+_SAFE_MODE = "safe mode"
 _NO_ANSWER = (requests.ConnectionError, requests.Timeout, requests.exceptions.ChunkedEncodingError)
 
 _Answer = TypeVar("_Answer")
@@ -38,6 +41,10 @@ class HdfsUnavailableError(Exception):
 
 class HdfsFullError(GenresError):
     """A quota of HDFS is used up."""
+
+
+class HdfsDeniedError(GenresError):
+    """HDFS does not let the user do that."""
 
 
 class Hdfs(WebHDFS):
@@ -83,8 +90,8 @@ class Hdfs(WebHDFS):
         adapter = requests.adapters.HTTPAdapter(pool_maxsize=64)
         self.session.mount("http://", adapter)
         self.session.mount("https://", adapter)
-        # fsspec hands on an answer's message, but not the exception's name.
-        self.session.hooks["response"].append(_raise_if_passing)
+        # fsspec hands on an answer's message, but not the exception's name; and of what a DataNode answers, nothing.
+        self.session.hooks["response"].append(self._raise_if_known)
         send = self.session.request
 
         def request(*arguments: Any, **options: Any) -> requests.Response:
@@ -99,24 +106,47 @@ class Hdfs(WebHDFS):
         """Close the connections that are kept alive; the next call opens new ones."""
         self.session.close()
 
+    def _raise_if_known(self, answer: requests.Response, *_: Any, **__: Any) -> None:
+        """Raise an error that says what to do: for a refusal, a quota, and what ends when the daemons are up again."""
+        if answer.ok:
+            return
+        name, message = _remote_exception(answer)
+        url = urlsplit(answer.url)
+        what = f"{display_name(unquote(url.path).rpartition('/webhdfs/v1')[2])} for user '{self.user}'"
+        if not name:  # not WebHDFS's answer: the web server's, or a proxy's before it
+            if answer.status_code >= 500:
+                raise HdfsUnavailableError(f"{answer.status_code} {answer.reason}")
+        elif name in _DENIED:
+            op = parse_qs(url.query).get("op", ["that"])[0]
+            raise HdfsDeniedError(
+                f"HDFS at {self.address} refuses {op} of {what} ({message}): give the user that right "
+                "(hdfs dfs -chown, -chmod), or fix GENRES_HDFS_USER or GENRES_LAKE_PATH"
+            )
+        elif name.endswith(_FULL):
+            raise HdfsFullError(
+                f"HDFS at {self.address} is full ({message}), so that it does not take {what}: make room, or raise the "
+                "quota (hdfs dfsadmin -setSpaceQuota, -setQuota), and what waits goes on"
+            )
+        elif name in _PASSING or any(sign in message for sign in _PASSING_MESSAGES):
+            raise HdfsUnavailableError(f"{message} ({what})")
+
     def _call(self, op: str, method: str = "get", path: str | None = None, **kwargs: Any) -> requests.Response:
         return self.patiently(lambda: self._call_once(op, method, path, **kwargs))
 
     def _call_once(self, op: str, method: str, path: str | None, **kwargs: Any) -> requests.Response:
-        try:
-            return super()._call(op, method, path, **kwargs)
-        except PermissionError as error:
-            raise GenresError(
-                f"HDFS at {self.address}: {str(error).splitlines()[0]}: give the user that right, or fix "
-                "GENRES_HDFS_USER or GENRES_LAKE_PATH"
-            ) from error
+        # For nested functions too, in which super() says nothing.
+        return super()._call(op, method, path, **kwargs)
 
     def patiently(self, attempt: Callable[[], _Answer]) -> _Answer:
         """Return the result of `attempt`, which is repeated while it fails in ways that pass."""
         try:
             return retried(attempt, on=(*_NO_ANSWER, HdfsUnavailableError), patience_s=self.patience_s)
         except HdfsUnavailableError as error:
-            hint = "its DataNodes are full or away, " if _NO_ROOM in str(error) else ""
+            hint = ""
+            if _NO_ROOM in str(error):
+                hint = "its DataNodes are full or away, "
+            elif _SAFE_MODE in str(error).lower():
+                hint = "it ends when enough DataNodes have reported, or by hdfs dfsadmin -safemode leave; "
             raise GenresError(f"HDFS at {self.address} is not ready: {error}; {hint}see `genres status`") from error
         except _NO_ANSWER as error:
             raise GenresError(
@@ -227,24 +257,15 @@ def _port(address: SplitResult) -> int | None:
 
 def _raise_unless_ok(answer: requests.Response, path: str) -> None:
     if not answer.ok:
-        raise OSError(f"{path}: HDFS answered {answer.status_code}: {answer.text[:200]}")
+        name, message = _remote_exception(answer)
+        why = f"{name}: {message}" if name else " ".join(answer.text[:200].split())
+        raise OSError(f"{path}: HDFS answered {answer.status_code} ({why})")
 
 
-def _raise_if_passing(answer: requests.Response, *_: Any, **__: Any) -> None:
-    """Raise `HdfsUnavailableError` for what changes when the daemons are up again, `HdfsFullError` for a quota."""
-    if answer.ok:
-        return
+def _remote_exception(answer: requests.Response) -> tuple[str, str]:
+    """Return the name and the first line of the exception that WebHDFS answers with; empty texts if it is no such."""
     try:
         remote = answer.json()["RemoteException"]
-        name, message = str(remote["exception"]), str(remote["message"])
-    except (ValueError, KeyError, TypeError):  # not WebHDFS's answer: the web server's, or a proxy's before it
-        if answer.status_code >= 500:
-            raise HdfsUnavailableError(f"{answer.status_code} {answer.reason}") from None
-        return
-    if name in _PASSING or any(sign in message for sign in _PASSING_MESSAGES):
-        raise HdfsUnavailableError(message.splitlines()[0])
-    if name.endswith(_FULL):
-        where = "{0.scheme}://{0.netloc}".format(urlsplit(answer.url))
-        raise HdfsFullError(
-            f"HDFS at {where} is full ({message.splitlines()[0]}): make room or raise the quota, and what waits goes on"
-        )
+        return str(remote["exception"]), (str(remote["message"]).splitlines() or [""])[0]
+    except (ValueError, KeyError, TypeError):
+        return "", ""

@@ -163,9 +163,23 @@ class Lake:
         return path
 
     def read_table(
-        self, paths: Sequence[str], *, columns: list[str] | None = None, filter: "pc.Expression | None" = None
+        self,
+        paths: Sequence[str],
+        *,
+        columns: list[str] | None = None,
+        filter: "pc.Expression | None" = None,
+        lists: bool = True,
     ) -> "pa.Table":
         """Read published Parquet files and folders (Hive-partitioned by genre) into one table.
+
+        Parameters
+        ----------
+        columns
+            Columns wanted; None for all.
+        filter
+            Which rows are wanted; None for all.
+        lists
+            Whether columns of lists are among all.
 
         Raises
         ------
@@ -181,11 +195,11 @@ class Lake:
         for path in paths:
             source = self.files.find(path) if self.files.isdir(path) else [path]
             files = [name for name in source if not posixpath.basename(name).startswith(("_", "."))]
-            parts.append(
-                ds.dataset(files, filesystem=self.files, format="parquet", partitioning=by_genre).to_table(
-                    columns=columns, filter=filter
-                )
-            )
+            dataset = ds.dataset(files, filesystem=self.files, format="parquet", partitioning=by_genre)
+            wanted = columns
+            if columns is None and not lists:
+                wanted = [field.name for field in dataset.schema if not pa.types.is_nested(field.type)]
+            parts.append(dataset.to_table(columns=wanted, filter=filter))
         return pa.concat_tables(parts, promote_options="permissive")
 
 

@@ -25,7 +25,11 @@ class ModelFacts(BaseModel):
     feature_version: str
     """Of the features that it reads."""
     is_calibrated: bool
-    """Whether its probabilities are the classifier's own, not the softmax of raw scores."""
+    """Whether its probabilities are calibrated or at least the classifier's own, not the softmax of raw scores."""
+    calibration: str = ""
+    """How its probabilities were calibrated, for people; empty for versions of before that."""
+    certain_from: float | None = None
+    """The probability from which an answer is certain; infinite if none is, None for versions of before that."""
     fingerprint: str
     """Fingerprint of the features and the split that it was trained and judged on."""
     valid_macro_f1: float

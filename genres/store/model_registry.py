@@ -18,6 +18,11 @@ if TYPE_CHECKING:
     from mlflow.entities import Run
     from mlflow.entities.model_registry import ModelVersion
 
+CANDIDATE = "candidate"
+"""The stage of a candidate's run."""
+CALIBRATED = "calibrated_classifier"
+"""The stage of the run in which the best candidate is calibrated: a child of its training's, as the candidates are."""
+
 _PATIENCE_S = 30.0
 LONGEST_DESCRIPTION = 5000
 """Characters that MLflow's own tables have for the description of a version or of a registered model."""
@@ -143,14 +148,37 @@ class ModelRegistry:
                 return found
 
     def child_runs(self, parent: "Run") -> "list[Run]":
-        """List the finished children of a run, the best validation macro-F1 first; of equals, the least log-loss."""
+        """List a training's finished candidates, the best validation macro-F1 first; of equals, the least log-loss."""
         return list(
             self.client.search_runs(
                 [parent.info.experiment_id],
-                f"attributes.status = 'FINISHED' and tags.mlflow.parentRunId = '{parent.info.run_id}'",
+                f"attributes.status = 'FINISHED' and tags.mlflow.parentRunId = '{parent.info.run_id}' "
+                f"and tags.stage = '{CANDIDATE}'",
                 order_by=["metrics.valid_macro_f1 DESC", "metrics.valid_log_loss ASC", "attributes.run_name ASC"],
             )
         )
+
+    def calibrated_run(self, parent: "Run") -> "Run":
+        """Find the newest calibration of a training's best candidate.
+
+        Raises
+        ------
+        GenresError
+            If it was not calibrated yet.
+        """
+        found = self.client.search_runs(
+            [parent.info.experiment_id],
+            f"attributes.status = 'FINISHED' and tags.mlflow.parentRunId = '{parent.info.run_id}' "
+            f"and tags.stage = '{CALIBRATED}'",
+            order_by=["attributes.start_time DESC"],
+            max_results=1,
+        )
+        if not found:
+            raise GenresError(
+                f"the newest candidates of dataset '{parent.data.tags.get('dataset', '')}' are not calibrated yet: "
+                f"materialize {CALIBRATED} first"
+            )
+        return found[0]
 
     def log_spark_model(self, directory: Path, *, columns: Sequence[str]) -> None:
         """Log a native Spark directory as the open run's model, with its input signature.

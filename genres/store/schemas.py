@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Literal
 if TYPE_CHECKING:
     import pyarrow as pa
 
-Kind = Literal["string", "smallint", "int", "bigint", "double", "boolean", "timestamp", "json"]
-"""Spark SQL's names of types. A timestamp is in UTC; ``json`` is of SQL tables only."""
+Kind = Literal["string", "smallint", "int", "bigint", "double", "boolean", "timestamp", "json", "array<array<float>>"]
+"""Spark SQL's names of types. A timestamp is in UTC; ``json`` is of SQL tables only, and arrays of the others."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +63,7 @@ def arrow_schema(columns: Iterable[Column]) -> "pa.Schema":
         "double": pa.float64(),
         "boolean": pa.bool_(),
         "timestamp": pa.timestamp("us", tz="UTC"),
+        "array<array<float>>": pa.list_(pa.list_(pa.float32())),
     }
     return pa.schema([(column.name, types[column.kind]) for column in columns])
 
@@ -87,7 +88,41 @@ _ANSWER = (
     Column("predicted_genre", "string", "The champion's answer."),
     Column("probability", "double", "Of the predicted genre."),
     Column("probabilities", "json", "Of each genre."),
-    Column("is_calibrated", "boolean", "False where probabilities are the softmax of raw scores."),
+    Column(
+        "over_time",
+        "json",
+        "Of each window of the clip the probability of each genre, with window_s and hop_s, start_s of the first, and "
+        "genres; a clip shorter than a window is one. Empty where only the whole clip was scored.",
+        nullable=True,
+    ),
+    Column(
+        "is_calibrated",
+        "boolean",
+        "Whether probabilities say how often they are right: by a temperature fitted to answers about clips that were "
+        "not learnt from, or, of models older than that, as the classifier has them. False for the softmax of raw "
+        "scores.",
+    ),
+    Column(
+        "is_uncertain",
+        "boolean",
+        "Whether the probability is below the one from which the model is right as often as was asked for; empty for "
+        "models that have none.",
+        nullable=True,
+    ),
+    Column(
+        "distance",
+        "double",
+        "How far the sound is from all that the model learnt from, in units of its threshold; empty for models that "
+        "have none.",
+        nullable=True,
+    ),
+    Column(
+        "is_unlike",
+        "boolean",
+        "Whether the distance is above 1: unlike anything learnt, such as noise, silence or speech, so that the genre "
+        "means nothing.",
+        nullable=True,
+    ),
     _IS_SYNTHETIC,
     _FEATURE_VERSION,
 )
@@ -145,7 +180,15 @@ def feature_columns(names: Iterable[str]) -> tuple[Column, ...]:
     return tuple(Column(name, "double", "As the feature set defines it.") for name in names)
 
 
-def extracted(features: Iterable[str], lengths: Iterable[str] = ("length",)) -> tuple[Column, ...]:
+def window_columns(names: Iterable[str]) -> tuple[Column, ...]:
+    """Return the columns of windows, one a feature set; rows older than they are have none."""
+    kind: Kind = "array<array<float>>"
+    return tuple(Column(name, kind, "Of each window the set's columns, in order.", nullable=True) for name in names)
+
+
+def extracted(
+    features: Iterable[str], lengths: Iterable[str] = ("length",), windows: Iterable[str] = ()
+) -> tuple[Column, ...]:
     """Return what extraction adds to a clip's own columns; a refused clip has a reason, and no length and features.
 
     Parameters
@@ -154,32 +197,43 @@ def extracted(features: Iterable[str], lengths: Iterable[str] = ("length",)) -> 
         Names of the feature set's columns.
     lengths
         Names of the columns of the clip's length; several if sets of several sample rates are joined.
+    windows
+        Names of the columns of the clip's windows.
     """
-    computed = (*(replace(_LENGTH, name=name) for name in lengths), *feature_columns(features))
+    computed = (
+        *(replace(_LENGTH, name=name) for name in lengths),
+        *feature_columns(features),
+        *window_columns(windows),
+    )
     return (*(column.as_nullable() for column in computed), _SHA256, _FEATURE_VERSION, _REFUSED)
 
 
-def audio_features(features: Iterable[str]) -> Table:
+def audio_features(features: Iterable[str], windows: Iterable[str] = ()) -> Table:
     """Describe the features of a dataset's clips; the refused ones are in ``quarantine`` instead.
 
     Parameters
     ----------
     features
         Names of the feature set's columns.
+    windows
+        Names of the columns of the clips' windows.
     """
-    columns = (*TRACK, _LENGTH, *feature_columns(features), _FEATURE_VERSION)
+    columns = (*TRACK, _LENGTH, *feature_columns(features), *window_columns(windows), _FEATURE_VERSION)
     return Table("audio_features", "Features of a dataset's accepted clips.", columns)
 
 
-def stream_features(features: Iterable[str]) -> Table:
+def stream_features(features: Iterable[str], windows: Iterable[str] = ()) -> Table:
     """Describe the features of an offset range's clips, refused ones among them.
 
     Parameters
     ----------
     features
         Names of the feature set's columns.
+    windows
+        Names of the columns of the clips' windows.
     """
-    return Table("stream_features", "Features of an offset range's clips.", (*STREAM_CLIP, *extracted(features)))
+    columns = (*STREAM_CLIP, *extracted(features, windows=windows))
+    return Table("stream_features", "Features of an offset range's clips.", columns)
 
 
 DATASETS = Table(

@@ -35,7 +35,8 @@ _TYPES: dict[schemas.Kind, sa.types.TypeEngine[Any]] = {
     "double": sa.Float(),
     "boolean": sa.Boolean(),
     "timestamp": UtcDateTime(),
-    "json": sa.JSON(),
+    # None is no value, and not JSON's null.
+    "json": sa.JSON(none_as_null=True),
 }
 
 
@@ -72,7 +73,7 @@ PRODUCERS = _table(schemas.PRODUCERS)
 STREAM_RANGES = _table(
     schemas.STREAM_RANGES,
     sa.Index("ix_stream_ranges_position", "topic", "topic_id", "kafka_partition", "end_offset"),
-    sa.Index("ix_stream_ranges_topic_state", "topic", "state"),
+    sa.Index("ix_stream_ranges_newest", "topic", "state", "planned_at", "kafka_partition", "start_offset"),
 )
 STREAM_LEASES = _table(schemas.STREAM_LEASES)
 STREAM_PREDICTIONS = _table(

@@ -6,10 +6,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from genres.kafka_client import KafkaAccess, open_client
 from genres.settings import Settings
 from streaming_sensors.envelope import ClipMessage, encode
 from streaming_sensors.folder_producer.folder import Stamp
-from streaming_sensors.topic import KafkaUnreachableError, TopicState, max_message_bytes, topic_state
+from streaming_sensors.topic import TopicState, max_message_bytes, topic_state
 
 IN_FLIGHT_BYTES = 32 * 2**20
 """How many bytes of clips may wait for the broker's confirmation."""
@@ -82,17 +83,9 @@ class Outlet:
     def connect(self, timeout_s: float) -> TopicState:
         """Make a producer and return how the topic is, which has to be there."""
         from kafka import KafkaProducer
-        from kafka.errors import KafkaError
 
         state = topic_state(self._settings, self._topic, timeout_s=timeout_s)
-        try:
-            self._producer = KafkaProducer(
-                bootstrap_servers=self._settings.bootstrap_servers, **producer_config(self._settings)
-            )
-        except KafkaError as error:
-            raise KafkaUnreachableError(
-                f"Kafka at {self._settings.bootstrap_servers} does not answer ({type(error).__name__})"
-            ) from error
+        self._producer = open_client(KafkaProducer, KafkaAccess.of(self._settings), **producer_config(self._settings))
         return state
 
     def send(self, clip: ClipInFlight, message: ClipMessage) -> None:
@@ -141,7 +134,7 @@ class Outlet:
 
 
 def producer_config(settings: Settings) -> dict[str, Any]:
-    """Return the Kafka producer's settings, addresses aside: nothing that delivery rests on is left to defaults."""
+    """Return the producer's options but its way to the brokers: nothing that delivery rests on is left to defaults."""
     return {
         "client_id": "genres-folder-producer",
         "acks": "all",

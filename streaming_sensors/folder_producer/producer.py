@@ -26,6 +26,7 @@ from genres.audio import gate
 from genres.audio.gate import RejectedAudio, check_size, inspect, max_clip_bytes
 from genres.errors import GenresError
 from genres.file_names import display_path, unicode_name
+from genres.kafka_client import KafkaUnreachableError
 from genres.settings import Settings
 from genres.store.database import Database
 from genres.store.stream_ledger import sent_files
@@ -51,7 +52,7 @@ from streaming_sensors.folder_producer.folder import (
     writers_below,
 )
 from streaming_sensors.folder_producer.outlet import CONNECT_S, ClipInFlight, Delivery, Outlet
-from streaming_sensors.topic import KafkaUnreachableError, TopicState, topic_state
+from streaming_sensors.topic import TopicState, topic_state
 
 _RESCAN_S = 3.0
 _COMPRESSED = {".flac", ".mp3", ".ogg", ".oga", ".opus"}

@@ -69,6 +69,7 @@ def test_killed_services_between_assets_lose_nothing(
         ("datanode", "audio_features"),
         ("namenode", "track_split"),
         ("spark-connect", "genre_classifiers"),
+        ("spark-connect", "calibrated_classifier"),
         ("namenode", "champion_model"),
         ("spark-connect", "batch_predictions"),
     ):
@@ -112,6 +113,7 @@ def test_a_training_whose_engine_dies_ends_and_is_repaired_by_the_next(
     with pytest.raises(GenresError, match="no finished genre_classifiers run"):
         ModelRegistry(stack.tracking_uri).latest_run("untrained", stage="genre_classifiers")
     assert start_materializing("genre_classifiers", "untrained").wait(600) == 0
+    assert start_materializing("calibrated_classifier", "untrained").wait(300) == 0
     assert start_materializing("champion_model", "untrained").wait(300) == 0
     registry = ModelRegistry(stack.tracking_uri)
     parent = registry.latest_run("untrained", stage="genre_classifiers")

@@ -35,6 +35,7 @@ from genres.store.stream_ledger import results
 from genres_dagster.launch import open_instance
 from local_stack.java import java_home
 from spark.classifiers import CANDIDATES
+from tests.sounds import SR, coloured_noise, speech, tone
 
 GENRES = ("blues", "metal", "disco")
 CLIPS = 8
@@ -192,7 +193,7 @@ def test_mlflow_opens_on_what_there_is_to_see(stack: Settings, tables: BatchTabl
     for figure in ("valid_macro_f1", "test_macro_f1", "test_accuracy"):
         assert parent.data.metrics[figure] == best.data.metrics[figure]
     assert parent.data.tags["best_classifier"] == best.info.run_name
-    for run in (parent, best):
+    for run in (parent, best, registry.calibrated_run(parent)):
         (used,) = run.inputs.dataset_inputs
         split = tables.split()
         assert used.dataset.name == tables.dataset
@@ -240,6 +241,40 @@ def test_somebodys_classic_session_loads_the_champion_from_mlflow(
     answers = json.loads((tmp_path / "answers.json").read_text())
     stored = predictions.batch_predictions(tables.database, tables.dataset, model_version=champion.version)
     assert answers == {row["track_id"]: row["predicted_genre"] for row in stored}
+
+
+def test_the_champion_is_calibrated_and_says_how(stack: Settings, tables: BatchTables) -> None:
+    registry = ModelRegistry(stack.tracking_uri)
+    parent = registry.latest_run(tables.dataset, stage="genre_classifiers")
+    run = registry.calibrated_run(parent)
+    assert run.info.run_id not in {child.info.run_id for child in registry.child_runs(parent)}
+    best = registry.child_runs(parent)[0]
+    metrics, train = run.data.metrics, int((tables.split()["part"] == "train").sum())
+    assert metrics["valid_macro_f1"] == best.data.metrics["valid_macro_f1"]
+    assert 0 < metrics["calibration_rows"] <= train
+    shown = {artifact.path for artifact in registry.client.list_artifacts(run.info.run_id)}
+    assert {"reliability.png", "coverage.png", "distances.png"} <= shown
+    champion = registry.champion(tables.dataset)
+    said = f"temperature {metrics['temperature']:.3g} from {metrics['calibration_rows']:.0f} out-of-fold answers"
+    assert (champion.is_calibrated, champion.calibration) == (True, said)
+    assert champion.certain_from == pytest.approx(metrics.get("certain_from", float("inf")))
+    rows = predictions.batch_predictions(tables.database, tables.dataset, model_version=champion.version)
+    for row in rows:
+        assert list(row["probabilities"]) == sorted(GENRES)
+        assert row["is_uncertain"] is (row["probability"] < champion.certain_from)
+        assert row["is_unlike"] is (row["distance"] > 1)
+    of_training = [row["is_unlike"] for row in rows if row["part"] == "train"]
+    assert of_training and not any(of_training), "of few tracks, no one is unlike the others"
+
+
+def test_what_is_no_music_is_marked(tables: BatchTables, genres: Genres, tmp_path: Path) -> None:
+    sounds = {"noise": coloured_noise(3, 0), "silence": np.zeros(66_150), "tone": tone(440, 3), "speech": speech(3)}
+    for name, samples in sounds.items():
+        soundfile.write(tmp_path / f"{name}.wav", samples, SR)
+    found = json.loads(genres("predict", str(tmp_path), "--dataset", tables.dataset, "--json").stdout)
+    assert {Path(row["file_name"]).stem: row["is_unlike"] for row in found} == dict.fromkeys(sounds, True)
+    shown = genres("predict", str(tmp_path / "tone.wav"), "--dataset", tables.dataset).stdout
+    assert "unlike anything learnt" in shown
 
 
 def test_a_champion_that_somebody_registered_by_hand_is_one_clear_error(

@@ -36,7 +36,7 @@ for candidate in CANDIDATES:
     if candidate.name.endswith("LogisticRegression"):
         model = fit_pipeline(candidate, indexed, columns=columns, genres=genres)
         model.write().overwrite().save(f"file://{folder}/{candidate.name}")
-        names, answers = collect_answers(
+        names, answers, _ = collect_answers(
             model.transform(indexed), gives_probability=True, n_genres=len(genres), keep="filename"
         )
         said = dict(zip(names, answers.probabilities.tolist(), strict=True))

@@ -196,7 +196,7 @@ def test_stored_features_are_those_of_the_clips(stream: Stream, flow: Flow) -> N
     parts = []
     for found in committed:
         stored = stream.lake.read_table([found.feature_path])
-        assert stored.schema.names == list(schemas.stream_features(GTZAN57.columns).names)
+        assert stored.schema.names == list(schemas.stream_features(GTZAN57.columns, GTZAN57.windows_columns).names)
         part = stored.to_pandas()
         assert sorted(part["kafka_offset"]) == list(range(found.key.start_offset, found.key.end_offset))
         assert set(part["kafka_partition"]) == {found.key.kafka_partition}

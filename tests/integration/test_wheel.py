@@ -150,7 +150,7 @@ def test_features_of_a_clip(installed: Path, home: Path, tmp_path: Path) -> None
         (row,) = csv.DictReader(file)
     values = {name: float(row[name]) for name in GTZAN57.columns}
     samples, _ = soundfile.read(clip, dtype="float32")
-    assert values == pytest.approx(GTZAN57.kernel(samples), rel=1e-9)
+    assert values == pytest.approx(GTZAN57.kernel(samples).clip, rel=1e-9)
 
 
 def test_status_of_a_stack_that_was_never_started(installed: Path, home: Path) -> None:

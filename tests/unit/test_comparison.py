@@ -7,8 +7,10 @@ import pandas as pd
 import pytest
 
 from genre_assets.genre_classifiers import ties
+from spark.calibration import tempered
 from spark.classifiers import Scale
-from spark.comparison import Judged, Trial, foreign_scales, ranked
+from spark.comparison import Judged, Trial, _add_calibrated, _Round, foreign_scales, ranked
+from spark.evaluation import Answers
 
 
 def trial(parts: list[str | None]) -> Trial:
@@ -104,3 +106,21 @@ def test_scales_of_other_rows_than_those_learnt_from_are_a_leak(values: Any) -> 
     assert not foreign_scales(scales_of(learnt), learnt, COLUMNS)
     assert foreign_scales(scales_of(values), learnt, COLUMNS), "fitted with the rows that are judged"
     assert foreign_scales(scales_of(values[:39]), learnt, COLUMNS)
+
+
+def test_candidates_are_judged_by_calibrated_probabilities() -> None:
+    random = np.random.default_rng(0)
+    logits = random.normal(scale=2, size=(900, 4))
+    true = np.array([random.choice(4, p=share) for share in tempered(logits, 1.0)])
+    scores, places = 5 * logits, np.arange(900)
+    known = places < 600
+    folds = [_Round(0, f"fold {n + 1}", known & (places % 3 != n), known & (places % 3 == n)) for n in range(3)]
+    rounds = [*folds, _Round(0, "test", known, ~known)]
+    one = Judged("A", is_baseline=False, has_probabilities=True)
+    _add_calibrated(one, [(each, scores[each.held_out]) for each in rounds], true, places)
+    assert one.temperatures == [pytest.approx(5, rel=0.15)]
+    figures = one.figures("test")
+    raw = Answers(true[600:], tempered(scores[600:], 1.0))
+    assert figures["test_accuracy"] == raw.accuracy
+    assert figures["test_ece"] < 0.05 < 0.1 < raw.calibration_error()
+    assert one.figures("cv")["cv_n"] == 600

@@ -28,7 +28,8 @@ UPSTREAM = {
     "track_split": {"audio_features"},
     "hyperparameter_search": {"audio_features", "track_split"},
     "genre_classifiers": {"audio_features", "track_split", "hyperparameter_search"},
-    "champion_model": {"genre_classifiers"},
+    "calibrated_classifier": {"genre_classifiers"},
+    "champion_model": {"calibrated_classifier"},
     "batch_predictions": {"audio_features", "track_split", "champion_model"},
     "evaluation_figures": {"genre_classifiers"},
 }

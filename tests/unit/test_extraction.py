@@ -30,7 +30,7 @@ from spark.clip_source import WebHdfsClips
 from spark.extraction import feature_batches
 
 LIMITS = {"feature_set": FEATURES, "max_clip_s": 5.0}
-COLUMNS = ["track_id", "genre", "length", *FEATURES.columns, "sha256", "feature_version", "reason"]
+COLUMNS = ["track_id", "genre", "length", *FEATURES.columns, "windows_gtzan57", "sha256", "feature_version", "reason"]
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,8 @@ def test_each_clip_is_a_row_with_features_or_a_reason(blues: Path) -> None:
     batches = [pa.RecordBatch.from_pydict({"folder": folders}) for folders in ([str(blues)], [])]
     found, empty = feature_batches(batches, source=FolderClips(), **LIMITS)
     assert found.schema.names == COLUMNS
-    assert set(found.schema.names) - {"reason"} == set(audio_features(FEATURES.columns).names)
+    stored = audio_features(FEATURES.columns, FEATURES.windows_columns)
+    assert set(found.schema.names) - {"reason"} == set(stored.names)
     assert found.schema == empty.schema
     assert empty.num_rows == 0
 
@@ -80,7 +81,7 @@ def test_each_clip_is_a_row_with_features_or_a_reason(blues: Path) -> None:
     assert good["reason"].isna().all()
     assert good["length"].tolist() == [22_050, 15_000]
     assert np.isfinite(good[list(FEATURES.columns)]).all(axis=None)
-    assert bad[["length", *FEATURES.columns]].isna().all(axis=None)
+    assert bad[["length", *FEATURES.columns, "windows_gtzan57"]].isna().all(axis=None)
     for reason, part in zip(bad["reason"], ["not a WAV file", "features need 0.093 s", "at most 5 s"], strict=True):
         assert part in reason
 

@@ -12,7 +12,7 @@ import soundfile
 from genres.audio import decode, feature_sets
 from genres.audio.clip_features import clip_features, clip_row
 from genres.audio.decode import decode_at
-from genres.audio.feature_set import JOINT, FeatureSet, JoinedFeatureSets
+from genres.audio.feature_set import JOINT, FeatureSet, JoinedFeatureSets, Measured
 from genres.audio.feature_sets import (
     FEATURE_SETS,
     chosen_sets,
@@ -93,7 +93,7 @@ def test_each_rate_is_what_it_is_alone(rate: int) -> None:
 
 
 def test_a_contained_set_is_not_computed_again() -> None:
-    def fails(_: np.ndarray) -> dict[str, float]:
+    def fails(_: np.ndarray) -> Measured:
         raise AssertionError("its columns are there")
 
     inner = replace(GTZAN57, kernel=fails)
@@ -118,7 +118,8 @@ def test_rows_have_the_columns_of_all_sets() -> None:
     rows = pa.RecordBatch.from_pylist([{"track_id": "known good"}])
     (found,) = feature_batches([rows], source=KnownGoodClips(), feature_set=joined, max_clip_s=10)
     assert found.schema == feature_schema(KnownGoodClips(), joined)
-    expected = ["track_id", "length", "length_44100", *joined.columns, "sha256", "feature_version", "reason"]
+    windows = ["windows_gtzan57", "windows_librosa96", "windows_tiny"]
+    expected = ["track_id", "length", "length_44100", *joined.columns, *windows, "sha256", "feature_version", "reason"]
     assert sorted(found.schema.names) == sorted(expected)
     (row,) = found.to_pylist()
     assert row["reason"] is None

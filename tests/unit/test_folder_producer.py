@@ -12,13 +12,14 @@ from rich.console import Console
 
 from genres.errors import GenresError
 from genres.file_names import display_path, unicode_name
+from genres.kafka_client import KafkaUnreachableError
 from genres.settings import Settings
 from genres.store.database import Database
 from streaming_sensors.folder_producer import producer
 from streaming_sensors.folder_producer.folder import find_stamp, is_clip, ledger_key, list_folder, move_aside
 from streaming_sensors.folder_producer.outlet import producer_config
 from streaming_sensors.folder_producer.producer import WatchReport, stop_on_signals, watch
-from streaming_sensors.topic import KafkaUnreachableError, max_message_bytes, topic_state
+from streaming_sensors.topic import max_message_bytes, topic_state
 
 
 @pytest.fixture

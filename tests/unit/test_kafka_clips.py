@@ -39,7 +39,7 @@ def test_workers_get_the_same_source_and_no_settings() -> None:
 
 def test_source_follows_the_settings() -> None:
     source = KafkaClips.of(SETTINGS)
-    assert (source.bootstrap_servers, source.webhdfs_url) == ("broker:9092", "http://namenode:9870")
+    assert (source.kafka.bootstrap_servers, source.webhdfs_url) == ("broker:9092", "http://namenode:9870")
 
 
 def test_columns_are_those_of_every_clip() -> None:

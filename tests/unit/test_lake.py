@@ -121,6 +121,37 @@ def test_a_refused_user_is_told_which_settings_to_mend(server: FakeWebHdfs, hdfs
     assert server.operations == ["CREATE", "GETFILESTATUS", "GETFILESTATUS"], "a refusal is not worth a second try"
 
 
+@pytest.mark.parametrize(
+    ("fault", "words"),
+    [
+        ("denied", ("refuses CREATE of /genres/_tmp/", "access=WRITE", "GENRES_HDFS_USER or GENRES_LAKE_PATH")),
+        ("no space", ("is full (The DiskSpace quota of /genres is exceeded", "/genres/_tmp/", "-setSpaceQuota")),
+        (
+            "no names",
+            ("is full (The NameSpace quota", "of directory /genres is exceeded", "/genres/_tmp/", "-setQuota"),
+        ),
+        ("safe mode", ("is not ready: Cannot create file", "/genres/_tmp/", "-safemode leave")),
+    ],
+)
+def test_an_upload_that_is_refused_is_one_line(
+    server: FakeWebHdfs, impatient: Hdfs, fault: str, words: tuple[str, ...]
+) -> None:
+    server.datanode_faults = [fault] * 20
+    with pytest.raises(GenresError) as said:
+        Lake(impatient, hdfs="hdfs://namenode:8020", root="/genres").put_clip("/genres/mine/a.wav", b"data")
+    line = str(said.value)
+    assert line.startswith(f"HDFS at {server.url} ") and "for user 'me'" in line
+    assert all(word in line for word in words), line
+    assert "\n" not in line and "{" not in line and "org.apache" not in line
+    assert not server.files
+
+
+def test_whatever_else_a_datanode_says_is_no_json(server: FakeWebHdfs, hdfs: Hdfs) -> None:
+    server.datanode_faults = ["odd"]
+    with pytest.raises(OSError, match=r"^/a: HDFS answered 403 \(IllegalStateException: Something else is wrong\)$"):
+        hdfs.pipe_file("/a", b"data")
+
+
 @pytest.mark.parametrize("fault", ["truncated", "broken", "gone"])
 def test_a_datanode_that_dies_in_the_middle_is_asked_again(server: FakeWebHdfs, hdfs: Hdfs, fault: str) -> None:
     server.files["/a"] = bytes(range(200))

@@ -70,7 +70,7 @@ def test_a_file_larger_than_any_clip_is_not_read(music: Path, tmp_path: Path) ->
     with (music / "huge.wav").open("wb") as file:
         file.truncate(2**42)  # no machine's memory holds as much
     said = io.StringIO()
-    write_features(Console(file=said, width=1000), [music], tmp_path / "out.csv", Settings())
+    write_features(Console(file=said, width=1000), [music], tmp_path / "out.csv", Settings(max_clip_s=600))
     assert "refused huge.wav: 4,398,046,511,104 bytes; 600 s of audio may have" in said.getvalue()
 
 

@@ -1,5 +1,7 @@
 """A model card says how many tracks its figures are of, names the worst mistakes, and fits where it is shown."""
 
+import math
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -42,7 +44,23 @@ def rows(part: str, mistakes: dict[tuple[str, str], int], right: int) -> list[di
 MISTAKES = {("jazz", "rock"): 6, ("rock", "metal"): 2, ("metal", "jazz"): 1}
 
 
-def card(*, is_synthetic: bool = False, facts: ModelFacts = FACTS, right: int = 20) -> str:
+METRICS = {
+    **{"calibration_rows": 120.0, "calibration_ece": 0.031, "calibration_ece_before": 0.094, "temperature": 1.31},
+    **{"certain_share": 0.4, "certain_accuracy": 0.8125, "valid_rows": 15.0, "valid_unlike_share": 0.02},
+    "distance_threshold": 12.5,
+}
+CALIBRATED = FACTS.model_copy(
+    update={"calibration": "temperature 1.31 from 120 out-of-fold answers", "certain_from": 0.62}
+)
+
+
+def card(
+    *,
+    is_synthetic: bool = False,
+    facts: ModelFacts = FACTS,
+    right: int = 20,
+    metrics: Mapping[str, float] = METRICS,
+) -> str:
     judged = pd.DataFrame([*rows("valid", {}, 5), *rows("test", MISTAKES, right)])
     split = pd.concat([judged, judged.assign(part="train"), judged.assign(part="train")])
     return model_card(
@@ -54,6 +72,7 @@ def card(*, is_synthetic: bool = False, facts: ModelFacts = FACTS, right: int = 
         judged=judged,
         genres=GENRES,
         verdict=judge(valid_macro_f1=0.75, baseline=0.1, comparison=None, tracks=15, no_rival="the first one"),
+        metrics=metrics,
     )
 
 
@@ -95,6 +114,27 @@ def test_what_it_must_not_be_used_for_depends_on_what_it_is() -> None:
     assert "calibrated to nothing" in card(facts=FACTS.model_copy(update={"is_calibrated": False}))
     assert "tested on 12 tracks" in card(right=1) and "it was tested on" not in card()
     assert "not one of jazz, metal, rock" in card()
+
+
+def test_the_calibration_stands_with_its_answers_and_what_is_left_out() -> None:
+    text = card(facts=CALIBRATED)
+    assert "temperature 1.31 from 120 out-of-fold answers" in text
+    assert "error is 0.031; without, it would be 0.094" in text
+    assert "from a probability of 0.62 on: 40% of the 120 answers" in text and "0.812 are right" in text
+    assert "2.0% of the 15 valid tracks" in text
+    none = card(facts=CALIBRATED.model_copy(update={"certain_from": math.inf}), metrics={**METRICS, "certain_share": 0})
+    assert "Every answer is marked as uncertain" in none
+    assert "too few training tracks" in card(metrics={})
+
+
+def test_what_it_says_of_noise_depends_on_whether_it_can_tell() -> None:
+    deaf = {name: value for name, value in METRICS.items() if name != "distance_threshold"}
+    for metrics, told in ((METRICS, "is marked by `is_unlike`"), (deaf, "speech, noise and silence too")):
+        text = card(facts=CALIBRATED, metrics=metrics)
+        assert [phrase in text for phrase in ("is marked by `is_unlike`", "speech, noise and silence too")] == [
+            phrase == told for phrase in ("is marked by `is_unlike`", "speech, noise and silence too")
+        ]
+    assert "cannot tell what is unlike" in card(facts=CALIBRATED, metrics=deaf)
 
 
 def test_a_long_card_is_cut_at_a_line_and_says_where_the_rest_is() -> None:

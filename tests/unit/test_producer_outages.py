@@ -22,6 +22,7 @@ from pydantic import SecretStr
 from rich.console import Console
 
 from genres.errors import GenresError
+from genres.kafka_client import KafkaUnreachableError
 from genres.settings import Settings
 from genres.store import database as database_module
 from genres.store.database import Database
@@ -33,7 +34,7 @@ from streaming_sensors.envelope import ClipMessage
 from streaming_sensors.folder_producer import changes, folder, producer
 from streaming_sensors.folder_producer.outlet import ClipInFlight, Delivery
 from streaming_sensors.folder_producer.producer import WatchReport, watch
-from streaming_sensors.topic import KafkaUnreachableError, TopicState
+from streaming_sensors.topic import TopicState
 from tests.stream_rig import wait_until, wav
 from tests.unit.conftest import SmallDisk
 

@@ -10,7 +10,14 @@ from rich.console import Console
 
 from genres.settings import StreamSettings
 from genres.store.stream_ledger.producers import SILENT_S, Producer
-from genres_cli.report import predictions_table, producer_lines, producer_rows, quarantine_table, status_table
+from genres_cli.report import (
+    over_time_lines,
+    predictions_table,
+    producer_lines,
+    producer_rows,
+    quarantine_table,
+    status_table,
+)
 from local_stack.stack import ServiceStatus
 
 
@@ -47,6 +54,61 @@ def test_synthetic_rows_say_so() -> None:
 def test_raw_scores_say_so() -> None:
     assert "0.750 (uncalibrated)" in printed(predictions_table([row(is_calibrated=False)], name="track_id"))
     assert "uncalibrated" not in printed(predictions_table([row()], name="track_id"))
+
+
+def curve(*probabilities: list[float], genres: tuple[str, ...] = ("blues", "metal", "pop")) -> dict[str, Any]:
+    about = {"window_s": 2.992, "hop_s": 2.992, "start_s": 0.0, "genres": list(genres)}
+    return about | {"probabilities": list(probabilities)}
+
+
+def test_genre_over_time_is_a_line_of_digits_for_each_genre_that_leads() -> None:
+    windows = [[0.95, 0.03, 0.02], [0.62, 0.3, 0.08], [0.2, 0.71, 0.09], [0.0, 1.0, 0.0]]
+    assert over_time_lines(row(file_name="mix.mp3", over_time=curve(*windows))) == [
+        "mix.mp3: probability in tenths, 3 s a digit",
+        "  blues            962",
+        "  metal             379",
+        "                   0:00 0:11",
+    ]
+
+
+def test_ten_minutes_fit_in_eighty_columns() -> None:
+    windows = [[0.9, 0.05, 0.05]] * 100 + [[0.1, 0.2, 0.7]] * 100
+    first, *lines, axis = over_time_lines(row(file_name="mix.mp3", over_time=curve(*windows)))
+    assert first == "mix.mp3: probability in tenths, 12 s a digit"
+    assert lines == [f"  blues            {'9' * 25}{'1' * 25}", f"  pop              {' ' * 25}{'7' * 25}"]
+    assert axis.split() == ["0:00", "9:58"]
+    assert len(axis) == len(lines[0]) < 80
+    # The last digit may stand for fewer windows than the others.
+    odd = over_time_lines(row(file_name="mix.mp3", over_time=curve(*windows, [0.0, 0.0, 1.0])))
+    assert odd[2].endswith("79")
+
+
+def test_a_name_that_is_long_or_odd_keeps_its_line() -> None:
+    genres = ("progressive death metal", "b")
+    lines = over_time_lines(row(file_name="a\n\x1b[2Jb.wav", over_time=curve([0.6, 0.4], genres=genres)))
+    assert lines[0].startswith(r"'a\n\x1b[2Jb.wav'")
+    assert lines[1] == "  progressive deat 6"
+
+
+def test_features_of_before_say_nothing_over_time() -> None:
+    assert over_time_lines(row(file_name="a.wav", over_time=None)) == ["a.wav: its features say nothing over time"]
+
+
+def test_answers_that_are_not_to_be_believed_say_so() -> None:
+    shown = printed(
+        predictions_table(
+            [
+                row(is_uncertain=False, is_unlike=False, distance=0.5),
+                row(track_id="unsure", is_uncertain=True, is_unlike=False, distance=0.5),
+                row(track_id="noise", is_uncertain=False, is_unlike=True, distance=2.34),
+            ],
+            name="track_id",
+        )
+    )
+    found = {name: line for line in shown.splitlines() for name in ("blues.00001", "unsure", "noise") if name in line}
+    assert "uncertain" in found["unsure"] and "unlike anything learnt (distance 2.3)" in found["noise"]
+    assert "un" not in found["blues.00001"].replace("blues", "")
+    assert "note" not in printed(predictions_table([row(is_uncertain=None, is_unlike=None)], name="track_id"))
 
 
 def test_no_rows_are_a_table_too() -> None:

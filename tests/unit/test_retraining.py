@@ -24,7 +24,10 @@ from genres_dagster.partitions import DATASETS
 from streaming_sensors.stream import Stream
 
 NOW = datetime(2026, 1, 5, 3, tzinfo=UTC)
-CHAIN = {"audio_features", "track_split", "genre_classifiers", "champion_model", "batch_predictions"}
+CHAIN = {
+    *("audio_features", "track_split", "genre_classifiers", "calibrated_classifier", "champion_model"),
+    "batch_predictions",
+}
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
 """The stream's ledger on a real SQLite file: what is written once, what is refused, what writers do to each other."""
 
 import itertools
+import multiprocessing
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -11,12 +12,13 @@ import pytest
 import sqlalchemy as sa
 
 from genres.errors import GenresError
+from genres.store import tables
 from genres.store.database import Database
 from genres.store.stream_ledger import commits, leases, producers, ranges, results, sent_files
 from genres.store.stream_ledger.commits import CommitResult, QuarantinedClip, RangeCheck, RangeResult
 from genres.store.stream_ledger.leases import FencedError
 from genres.store.stream_ledger.producers import SILENT_S, Producer
-from genres.store.stream_ledger.ranges import RangeCount
+from genres.store.stream_ledger.ranges import Progress
 from genres.store.stream_ledger.sent_files import SentFile
 from genres.store.stream_ledger.values import Attempt, Lost, PartitionKey, Plan, Split
 from genres.store.tables import SENT_FILES
@@ -54,6 +56,9 @@ def prediction(sha256: str, offset: int = 0, model_version: int = 1, **other: An
         "probability": 0.75,
         "probabilities": {"jazz": 0.75, "rock": 0.25},
         "is_calibrated": True,
+        "is_uncertain": False,
+        "distance": 0.5,
+        "is_unlike": False,
         "is_synthetic": False,
         "feature_version": "gtzan57-1",
         "kafka_offset": offset,
@@ -108,11 +113,7 @@ def test_the_same_plan_twice_gives_the_same_rows(database: Database) -> None:
         (key(12, 15), "lost", 0, None),
         (key(15, 20), "planned", 1, None),
     }
-    assert ranges.counts(database, TOPIC) == {
-        "planned": RangeCount(3, 11),
-        "split": RangeCount(1, 4),
-        "lost": RangeCount(3, 9),
-    }
+    assert ranges.progress(database, TOPIC, "A") == {0: Progress(0, 9)}
 
 
 def test_of_two_planners_the_first_wins_and_nothing_overlaps(database: Database) -> None:
@@ -643,6 +644,53 @@ def test_two_producers_that_remember_the_same_file_wait_for_each_other(database:
     assert set(sizes.values()) <= {1, -1}
 
 
+def remember_again_and_again(url: str, host: str, topic_id: str, step: int, both_begin: Any) -> None:
+    """Be a producer that remembers the same paths as another one, in another order."""
+    database = Database(url)
+    database.check_migrated()
+    both_begin.wait(60)
+    for offset in range(20):
+        rows = [
+            SentFile(host, f"/drop/{n}.wav", 5, 6, 7, 8, "a" * 64, TOPIC, topic_id, 0, offset, NOW) for n in range(20)
+        ]
+        sent_files.remember(database, rows[::step])
+    database.engine.dispose()
+
+
+@pytest.mark.parametrize("hosts", [("here", "here"), ("here", "there")], ids=["one host", "two hosts"])
+def test_producers_in_two_processes_remember_the_same_paths(database: Database, hosts: tuple[str, str]) -> None:
+    """The ledger has rows of an older version for all of them; one producer knows the topic by the id it had before."""
+    old = [
+        SentFile("", f"/drop/{n}.wav", 5, 6, None, None, "a" * 64, TOPIC, None, 0, 1, NOW)._asdict() for n in range(20)
+    ]
+    with database.writing() as connection:
+        database.upsert(connection, SENT_FILES, old)
+    url = database.url.render_as_string(hide_password=False)
+    spawn = multiprocessing.get_context("spawn")
+    both_begin = spawn.Barrier(2)
+    at_work = [
+        spawn.Process(target=remember_again_and_again, args=(url, host, topic_id, step, both_begin))
+        for host, topic_id, step in zip(hosts, "AB", (1, -1), strict=True)
+    ]
+    for process in at_work:
+        process.start()
+    for process in at_work:
+        process.join()
+    assert [process.exitcode for process in at_work] == [0, 0]
+    for number in range(20):
+        rows = sent_files.sent_from(database, f"/drop/{number}.wav", host="here")
+        assert {row.host for row in rows} == set(hosts)
+        assert len(rows) == len(set(hosts))
+        assert {(row.topic_id, row.kafka_offset) for row in rows} <= {("A", 19), ("B", 19)}
+    lost = {(row.host, row.path) for row in sent_files.lost(database, TOPIC, "B", {0: 0})}
+    assert lost == {
+        (row.host, row.path)
+        for number in range(20)
+        for row in sent_files.sent_from(database, f"/drop/{number}.wav", host="here")
+        if row.topic_id == "A"
+    }
+
+
 def test_a_producer_is_alive_as_long_as_it_says_so(database: Database) -> None:
     producer = Producer(TOPIC, "here", "/drop", 5, NOW, NOW, None, None, 3, 1, 2)
     assert producers.newest(database, TOPIC) is None
@@ -714,3 +762,67 @@ def test_the_newest_ranges_are_those_planned_last_in_their_order(database: Datab
     plan_new(database, key(4, 8), key(0, 2, partition=1), now=LATER)
     assert [row.key for row in ranges.history(database, TOPIC, newest=2)] == [key(4, 8), key(0, 2, partition=1)]
     assert len(ranges.history(database, TOPIC)) == 3
+
+
+# ------------------------------------------------------------------------------------------------------ long history
+
+
+def test_progress_counts_what_is_done_whatever_was_split_or_lost(database: Database) -> None:
+    plan_new(database, key(5, 9), key(9, 13), key(0, 7, partition=2), key(0, 50, topic_id="B"))
+    assert ranges.progress(database, TOPIC, "A") == {0: Progress(5, 0), 2: Progress(0, 0)}
+    commits.commit_range(database, RangeResult(key(5, 9), "r"))
+    split = Split(key(9, 13), planned=(key(10, 13),), lost=Lost(key(9, 10), "gone"))
+    ranges.record_plan(database, Plan(split=(split,), lost=(Lost(key(13, 20), "gone"),)), now=LATER)
+    assert ranges.progress(database, TOPIC, "A") == {0: Progress(5, 12), 2: Progress(0, 0)}
+    commits.commit_range(database, RangeResult(key(10, 13), "r"))
+    assert ranges.progress(database, TOPIC, "A")[0] == Progress(5, 15)
+    assert ranges.progress(database, TOPIC, "unknown") == {}
+    assert ranges.progress(database, "other_topic", "A") == {}
+
+
+def test_finished_ranges_are_found_in_the_order_of_the_keys(database: Database) -> None:
+    plan_new(database, *(key(number, number + 1) for number in range(0, 1200)))
+    done = [key(number, number + 1) for number in (3, 700, 701, 1100)]
+    for one in done:
+        commits.commit_range(database, RangeResult(one, "r"))
+    keys = [str(key(number, number + 1)) for number in range(1200)]
+    assert ranges.finished(database, keys, most=10) == [str(one) for one in done]
+    assert ranges.finished(database, keys, most=2) == [str(one) for one in done[:2]]
+    assert ranges.finished(database, [*keys[:3], "nobody:knows:0:1-2"], most=2) == []
+
+
+def test_what_a_tick_asks_takes_no_more_of_a_longer_history(database: Database) -> None:
+    if database.engine.dialect.name != "sqlite":
+        pytest.skip("Postgres does not count its steps; benchmarks/ledger.py times it")
+    steps = 0
+
+    def count() -> int:
+        nonlocal steps
+        steps += 1
+        return 0
+
+    def watch(connection: Any, *_: Any) -> None:
+        connection.set_progress_handler(count, 100)
+
+    def steps_of_a_tick() -> int:
+        nonlocal steps
+        steps = 0
+        ranges.known(database, TOPIC)
+        ranges.progress(database, TOPIC, "A")
+        ranges.history(database, TOPIC, states={"committed"}, newest=5)
+        ranges.history(database, TOPIC, states={"lost"})
+        ranges.finished(database, [str(key(number, number + 1)) for number in range(50)], most=10)
+        return steps
+
+    def commit(*offsets: int) -> None:
+        for partition in (0, 1):
+            plan_new(database, *(key(number, number + 1, partition) for number in offsets))
+        planned = tables.STREAM_RANGES.update().values(state="committed")
+        with database.writing() as connection:
+            connection.execute(planned)
+
+    sa.event.listen(database.engine, "checkout", watch)
+    commit(*range(100))
+    of_some = steps_of_a_tick()
+    commit(*range(100, 3000))
+    assert 10 < of_some <= steps_of_a_tick() < 2 * of_some

@@ -35,6 +35,8 @@ def rows(**changes: Any) -> pd.DataFrame:
         "probability": [0.9, 0.6, 0.5, 0.7],
         "latency_s": [1.0, 2.0, 3.0, 5.0],
         "is_calibrated": [True] * 4,
+        "is_uncertain": [False, True, None, True],
+        "is_unlike": [False, False, None, True],
         **changes,
     }
     return pd.DataFrame(table)
@@ -70,6 +72,11 @@ def test_uncalibrated_probabilities_are_called_so() -> None:
     assert "(uncalibrated)" in axes["probability"].get_title()
     _, axes = drawn(rows())
     assert "(uncalibrated)" not in axes["probability"].get_title()
+
+
+def test_uncertain_and_unlike_answers_are_counted() -> None:
+    _, axes = drawn(rows())
+    assert axes["probability"].get_title().endswith(": 2 uncertain, 1 unlike anything learnt")
 
 
 def test_one_prediction_of_unknown_genre_is_drawn() -> None:

@@ -56,7 +56,7 @@ def test_the_split_of_a_training_is_found_after_another_was_published(tables: Ba
     for table in (old, new):
         found = find_split(tables, fingerprint=dataset_fingerprint(table, "f1"), feature_version="f1")
         assert found is not None
-        assert list(found["part"]) == list(table["part"])
+        assert list(found.table["part"]) == list(table["part"])
     assert find_split(tables, fingerprint=dataset_fingerprint(old, "f2"), feature_version="f1") is None
 
 

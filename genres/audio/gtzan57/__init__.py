@@ -5,14 +5,14 @@
 
 from typing import TYPE_CHECKING
 
-from genres.audio.feature_set import FeatureSet
+from genres.audio.feature_set import FeatureSet, Measured
 from genres.audio.spectral import is_compiled
 
 if TYPE_CHECKING:
     import numpy as np
 
 
-def _kernel(samples: "np.ndarray") -> dict[str, float]:
+def _kernel(samples: "np.ndarray") -> Measured:
     from genres.audio.gtzan57.kernel import gtzan57
 
     return gtzan57(samples)

@@ -6,7 +6,7 @@ neither.
 
 from typing import TYPE_CHECKING
 
-from genres.audio.feature_set import FeatureSet
+from genres.audio.feature_set import FeatureSet, Measured
 from genres.audio.gtzan57 import GTZAN57
 from genres.audio.spectral import is_compiled
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import numpy as np
 
 
-def _kernel(samples: "np.ndarray") -> dict[str, float]:
+def _kernel(samples: "np.ndarray") -> Measured:
     from genres.audio.librosa96.kernel import librosa96
 
     return librosa96(samples)

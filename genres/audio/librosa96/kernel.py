@@ -45,12 +45,14 @@ References
 .. [4] P. Grosche, M. Müller, F. Kurth, "Cyclic tempogram", ICASSP 2010.
 """
 
+import math
 from typing import cast
 
 import numpy as np
 
+from genres.audio.feature_set import Measured
 from genres.audio.gtzan57 import kernel as gtzan57_kernel
-from genres.audio.spectral.analysis import Analysis, Textures, analyse, power_decibels
+from genres.audio.spectral.analysis import Analysis, Textures, analyse, windows
 from genres.audio.spectral.loops import HOP
 
 SLOWEST_BEAT, FASTEST_BEAT = 40, 200
@@ -61,8 +63,8 @@ STILL = 1e-3
 """Values whose standard deviation is less than this share of their mean, or this in dB, have no shape but rounding."""
 
 
-def librosa96(samples: np.ndarray, sr: float = 22_050) -> dict[str, float]:
-    """Compute the 57 features of `gtzan57`, to the bit, and the 39 others.
+def librosa96(samples: np.ndarray, sr: float = 22_050) -> Measured:
+    """Compute the 57 features of `gtzan57`, to the bit, and the 39 others, of a clip and of its windows.
 
     Parameters
     ----------
@@ -73,19 +75,21 @@ def librosa96(samples: np.ndarray, sr: float = 22_050) -> dict[str, float]:
 
     Returns
     -------
-    dict[str, float]
-        The values; finite for finite samples of audible size, and for silence.
+    Measured
+        The values; finite for finite samples of audible size, and for silence. Windows are those of
+        `genres.audio.spectral.analysis.windows`.
     """
     analysis = analyse(samples, sr, textures=True)
-    return gtzan57_kernel.features_of(analysis) | _features_of(analysis, cast("Textures", analysis.textures))
+    return Measured(features_of(analysis), [features_of(window) for window in windows(analysis)])
 
 
-def _features_of(analysis: Analysis, textures: Textures) -> dict[str, float]:
-    contrast = power_decibels(textures.peaks) - power_decibels(textures.valleys)
-    features = {}
-    for band, values in enumerate(contrast, start=1):
-        features[f"spectral_contrast{band}_mean"] = float(np.mean(values, dtype=np.float64))
-        features[f"spectral_contrast{band}_std"] = float(np.std(values, dtype=np.float64))
+def features_of(analysis: Analysis) -> dict[str, float]:
+    """Return the 96 features of a clip that was analysed with its textures, or of a window of it."""
+    features = gtzan57_kernel.features_of(analysis)
+    textures = cast("Textures", analysis.textures)
+    for band, values in enumerate(textures.contrast, start=1):
+        mean, variance = gtzan57_kernel.mean_and_variance(values)
+        features |= {f"spectral_contrast{band}_mean": mean, f"spectral_contrast{band}_std": math.sqrt(variance)}
     for name, values, still in (
         ("onset_strength", textures.onset_strength, STILL),
         ("spectral_flatness", textures.flatness, STILL * textures.flatness.mean()),

@@ -9,29 +9,34 @@ import numpy as np
 import scipy.stats
 from librosa.onset import onset_strength
 
-from genres.audio.gtzan57.reference import reference_gtzan57
+from genres.audio.gtzan57.reference import reference_gtzan57, tempogram_of
 
 
-def reference_librosa96(samples: np.ndarray, sr: float = 22_050) -> dict[str, float]:
-    """Compute the 96 features; parameters and result are those of the kernel."""
+def reference_librosa96(samples: np.ndarray, sr: float = 22_050, window: slice | None = None) -> dict[str, float]:
+    """Compute the 96 features; parameters and result are those of the kernel, and of `reference_gtzan57`."""
+    frames = slice(0, None) if window is None else window
+    # Of what is measured between two frames, the window's is that which ends in it.
+    changes = slice(0, None) if window is None else slice(max(window.start - 1, 0), window.stop - 1)
     magnitude = np.abs(librosa.stft(samples, pad_mode="reflect"))
     decibels = librosa.power_to_db(librosa.feature.melspectrogram(S=magnitude**2, sr=sr))
-    values = reference_gtzan57(samples, sr)
+    values = reference_gtzan57(samples, sr, window)
 
-    for band, contrast in enumerate(librosa.feature.spectral_contrast(S=magnitude, sr=sr), start=1):
+    contrasts = librosa.feature.spectral_contrast(S=magnitude, sr=sr)[:, frames]
+    for band, contrast in enumerate(contrasts, start=1):
         values |= {f"spectral_contrast{band}_mean": contrast.mean(), f"spectral_contrast{band}_std": contrast.std()}
-    onsets = onset_strength(S=decibels.astype(np.float64), sr=sr, center=False)[1:]
-    flatness = librosa.feature.spectral_flatness(S=magnitude.astype(np.float64))[0]
+    onsets = onset_strength(S=decibels.astype(np.float64), sr=sr, center=False)[1:][changes]
+    flatness = librosa.feature.spectral_flatness(S=magnitude.astype(np.float64))[0][frames]
     values |= _shape("onset_strength", onsets, still=1e-3)
     values |= _shape("spectral_flatness", flatness, still=1e-3 * flatness.mean())
 
-    rms = librosa.feature.rms(y=samples, pad_mode="reflect")[0].astype(np.float64)
+    rms = librosa.feature.rms(y=samples, pad_mode="reflect")[0][frames].astype(np.float64)
     values["low_energy_rate"] = np.count_nonzero(rms < 0.9999 * rms.mean()) / len(rms)
     unit = librosa.util.normalize(magnitude.astype(np.float64), norm=2, axis=0, threshold=1e-300)
-    flux = np.sum(np.diff(unit, axis=1) ** 2, axis=0)
+    flux = np.sum(np.diff(unit, axis=1) ** 2, axis=0)[changes]
     values |= {"spectral_flux_mean": flux.mean(), "spectral_flux_std": flux.std()}
-    values |= _beat(decibels, sr)
-    values |= _chroma(librosa.feature.chroma_stft(y=samples, sr=sr, pad_mode="reflect").mean(axis=1, dtype=np.float64))
+    values |= _beat(decibels, sr, window)
+    chroma = librosa.feature.chroma_stft(y=samples, sr=sr, pad_mode="reflect")[:, frames]
+    values |= _chroma(chroma.mean(axis=1, dtype=np.float64))
     return {name: float(value) for name, value in values.items()}
 
 
@@ -47,12 +52,11 @@ def _shape(name: str, values: np.ndarray, *, still: float) -> dict[str, float]:
     }
 
 
-def _beat(decibels: np.ndarray, sr: float) -> dict[str, float]:
+def _beat(decibels: np.ndarray, sr: float, window: slice | None) -> dict[str, float]:
     onsets = onset_strength(S=decibels, sr=sr, aggregate=np.median)
-    window = int(librosa.time_to_frames(8.0, sr=sr))
-    histogram = librosa.feature.tempogram(onset_envelope=onsets, sr=sr, win_length=window).mean(axis=1)
-    tempi = librosa.tempo_frequencies(window, sr=sr)
-    lags = [lag for lag in range(1, window) if 40 <= tempi[lag] <= 200]
+    histogram = tempogram_of(onsets, sr, window).mean(axis=1)
+    tempi = librosa.tempo_frequencies(len(histogram), sr=sr)
+    lags = [lag for lag in range(1, len(histogram)) if 40 <= tempi[lag] <= 200]
     maxima = [lag for lag in lags if histogram[lag] > max(histogram[lag - 1], histogram[lag + 1]) + 1e-5]
     ordered = sorted(maxima, key=lambda lag: -histogram[lag])
     heights = [*(histogram[lag] for lag in ordered), 0.0, 0.0]

@@ -11,7 +11,7 @@ import importlib.util
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from genres.audio.feature_set import FeatureSet
+from genres.audio.feature_set import FeatureSet, Measured
 from genres.errors import GenresError
 from genres.settings import Settings
 
@@ -52,7 +52,7 @@ def _read(path: Path) -> bytes:
 _INSTALL = "`python -m genres.audio.musicnn.install`, which fetches its weights"
 
 
-def _kernel(samples: "np.ndarray") -> dict[str, float]:
+def _kernel(samples: "np.ndarray") -> Measured:
     from genres.audio.musicnn.kernel import musicnn
 
     return musicnn(samples)
@@ -95,5 +95,6 @@ MUSICNN = FeatureSet(
     sample_rate=16_000,
     min_samples=2_048,
     shown=("tag_rock", "tag_metal", "tag_jazz", "tag_blues", "tag_country", "tag_hip_hop"),
+    measures_sound=False,
     missing=_missing,
 )

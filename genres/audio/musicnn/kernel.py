@@ -27,6 +27,7 @@ import numpy as np
 import scipy.fft
 from numpy.lib.stride_tricks import sliding_window_view
 
+from genres.audio.feature_set import Measured, window_starts
 from genres.audio.filter_banks import hann_window, mel_filter_bank
 from genres.audio.musicnn import MUSICNN, installed_network
 
@@ -38,8 +39,8 @@ FRAMES = 187
 """Of a patch."""
 
 
-def musicnn(samples: np.ndarray) -> dict[str, float]:
-    """Compute the mean taggram and the mean penultimate layer of a clip.
+def musicnn(samples: np.ndarray) -> Measured:
+    """Compute the mean taggram and the mean penultimate layer of a clip, and those of its patches, the windows.
 
     Parameters
     ----------
@@ -48,7 +49,7 @@ def musicnn(samples: np.ndarray) -> dict[str, float]:
 
     Returns
     -------
-    dict[str, float]
+    Measured
         The probabilities of 50 tags, each by itself, and 200 activations.
 
     Raises
@@ -57,18 +58,21 @@ def musicnn(samples: np.ndarray) -> dict[str, float]:
         If the network is not installed.
     """
     session = _session()
+    whole_windows = max(1, len(window_starts(len(samples), MUSICNN.sample_rate)) - 1)
     shortest = (FRAMES - 1) * HOP
     if len(samples) < shortest:
         samples = np.resize(samples, shortest)
     padded = np.pad(samples.astype(np.float32, copy=False), N_FFT // 2)
     frames = sliding_window_view(padded, N_FFT)[::HOP]
-    patches = len(frames) // FRAMES
-    sums = np.zeros(len(MUSICNN.columns))
-    for patch in range(patches):
+    answers = []
+    for patch in range(len(frames) // FRAMES):
         bands = log_mel(frames[patch * FRAMES : (patch + 1) * FRAMES])
         tags, penultimate = session.run(None, {"mel": bands[np.newaxis, np.newaxis]})
-        sums += np.concatenate([tags[0], penultimate[0]])
-    return dict(zip(MUSICNN.columns, (sums / patches).tolist(), strict=True))
+        answers.append(np.concatenate([tags[0], penultimate[0]]))
+    means = np.asarray(np.mean(answers, axis=0, dtype=np.float64))
+    clip, *patches = (dict(zip(MUSICNN.columns, answer.tolist(), strict=True)) for answer in (means, *answers))
+    # The last frame of a patch is centred before the patch's end: there may be one more than whole windows.
+    return Measured(clip, patches[:whole_windows])
 
 
 def log_mel(frames: np.ndarray) -> np.ndarray:

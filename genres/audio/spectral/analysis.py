@@ -15,21 +15,25 @@ a clip takes the memory of its magnitudes, 180 kB a second, and a fixed amount b
 import functools
 import itertools
 import threading
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
 import scipy.fft
 from numpy.lib.stride_tricks import sliding_window_view
 
+from genres.audio.feature_set import window_starts
 from genres.audio.filter_banks import chroma_filter_bank, hann_window, mel_filter_bank
 from genres.audio.spectral import loops
 from genres.audio.spectral.loops import BINS, HOP, LANES, LINES, N_FFT, REACH
 
 BLOCK = LANES
 """Frames that are worked on together."""
-MEL_BANDS = 128
+MEL_BANDS, MFCCS = 128, 20
 TEMPOGRAM_S = 8.0
 """Longest period that the tempogram looks for, in seconds."""
+TEMPOGRAM_STEP = 8
+"""Of so many frames of the tempogram one counts for a window: .2 s of 8 s go by from one to the next."""
 CONTRAST_BANDS = 7
 KEPT_FRAMES = 4_096
 """A thread keeps the buffers of its last clip if it had no more frames: 95 s, 19 MB."""
@@ -50,11 +54,11 @@ class Analysis(NamedTuple):
     rolloff: np.ndarray
     zero_crossing_rate: np.ndarray
     """Crossings a sample."""
-    harmonic_sums: np.ndarray
-    """Sum of the samples of the harmonic waveform, and of their squares."""
-    percussive_sums: np.ndarray
-    decibels: np.ndarray
-    """A row for each of the 128 mel bands."""
+    hop_sums: np.ndarray
+    """A row for each whole hop: sum of the samples of the harmonic waveform, of their squares, and the same of the
+    percussive one."""
+    mfcc: np.ndarray
+    """A row for each of the first 20 coefficients."""
     onsets: np.ndarray
     """How much the median mel band rises, in dB, at the place that librosa puts it."""
     tempogram_sum: np.ndarray
@@ -65,10 +69,9 @@ class Analysis(NamedTuple):
 class Textures(NamedTuple):
     """What a pass measures only if it is asked for."""
 
-    peaks: np.ndarray
-    """A row for each octave band (see `octave_bands`): mean of its largest magnitudes, a fiftieth of them."""
-    valleys: np.ndarray
-    """The same, of the smallest ones."""
+    contrast: np.ndarray
+    """A row for each octave band (see `octave_bands`): how far the mean of its largest magnitudes, a fiftieth of them,
+    is above that of its smallest ones, in dB."""
     flatness: np.ndarray
     """Geometric mean of the power spectrum, relative to its arithmetic mean."""
     flux: np.ndarray
@@ -95,14 +98,14 @@ def analyse(samples: np.ndarray, sr: float, *, textures: bool = False) -> Analys
     n_frames = 1 + len(samples) // HOP
     buffers = _buffers(n_frames)
 
-    peaks, sums = [], np.zeros(4)
+    peaks, hop_sums = [], np.zeros((n_frames - 1, 4))
     for first in range(0, n_frames + BLOCK, BLOCK):
         if first < n_frames:
             peaks.append(_analyse(padded, first, n_frames, buffers, filters, sr))
             if textures:
                 _measure_textures(first, n_frames, buffers, octave_bands(sr))
         if first > 0:
-            _separate(padded, first - BLOCK, n_frames, buffers, filters, sums)
+            _separate(padded, first - BLOCK, n_frames, buffers, filters, hop_sums)
 
     decibels = power_decibels(buffers.mel[:, :n_frames])
     rms, zero_crossing_rate = loops.level_and_crossings(padded, n_frames)
@@ -119,13 +122,56 @@ def analyse(samples: np.ndarray, sr: float, *, textures: bool = False) -> Analys
         bandwidth=bandwidth,
         rolloff=rolloff,
         zero_crossing_rate=zero_crossing_rate,
-        harmonic_sums=sums[:2],
-        percussive_sums=sums[2:],
-        decibels=decibels,
+        hop_sums=hop_sums,
+        mfcc=scipy.fft.dct(decibels, axis=0, norm="ortho")[:MFCCS],
         onsets=onsets,
         tempogram_sum=_tempogram_sum(onsets, sr),
         textures=_textures(buffers, rises, n_frames) if textures else None,
     )
+
+
+def windows(analysis: Analysis) -> Iterator[Analysis]:
+    """Cut what was measured of a clip into windows, one after the other.
+
+    Nothing is measured again, so a window is not what the same samples would be as a clip of their own. Its frames see
+    the samples beyond its ends, by half a frame; the medians of the separation see 15 frames, flux and onsets one.
+    Tuning and loudest decibel are the clip's. The tempogram's frames see the onsets of 4 s on either side, and their
+    sum is that of every `TEMPOGRAM_STEP`-th, times `TEMPOGRAM_STEP`.
+
+    Yields
+    ------
+    Analysis
+        Of each window of `genres.audio.feature_set.window_starts`; of a clip that is shorter than a window, the clip's.
+    """
+    starts = window_starts(analysis.n_samples, analysis.sr)
+    if len(starts) < 2:
+        yield analysis
+        return
+    spectra = _tempogram_spectra(analysis.onsets, analysis.sr)
+    for first, end in itertools.pairwise(int(start) // HOP for start in starts):
+        frames, changes = slice(first, end), slice(max(first - 1, 0), end - 1)
+        seen = slice(-(-first // TEMPOGRAM_STEP), -(-end // TEMPOGRAM_STEP))
+        yield analysis._replace(
+            n_samples=(end - first) * HOP,
+            n_frames=end - first,
+            chroma=analysis.chroma[frames],
+            rms=analysis.rms[frames],
+            centroid=analysis.centroid[frames],
+            bandwidth=analysis.bandwidth[frames],
+            rolloff=analysis.rolloff[frames],
+            zero_crossing_rate=analysis.zero_crossing_rate[frames],
+            hop_sums=analysis.hop_sums[frames],
+            mfcc=analysis.mfcc[:, frames],
+            onsets=analysis.onsets[frames],
+            tempogram_sum=_mean_autocorrelation(spectra[seen], len(analysis.tempogram_sum)) * (end - first),
+            textures=analysis.textures
+            and Textures(
+                contrast=analysis.textures.contrast[:, frames],
+                flatness=analysis.textures.flatness[frames],
+                flux=analysis.textures.flux[changes],
+                onset_strength=analysis.textures.onset_strength[changes],
+            ),
+        )
 
 
 class _Filters(NamedTuple):
@@ -259,7 +305,8 @@ def _measure_textures(first: int, n_frames: int, buffers: _Buffers, bands: np.nd
 def _textures(buffers: _Buffers, rises: np.ndarray, n_frames: int) -> Textures:
     flatness, flux = buffers.textures[:, :n_frames]
     peaks, valleys = buffers.extremes[:, :, :n_frames]
-    return Textures(peaks, valleys, flatness, flux[1:], rises.mean(axis=1, dtype=np.float64))
+    contrast = power_decibels(peaks) - power_decibels(valleys)
+    return Textures(contrast, flatness, flux[1:], rises.mean(axis=1, dtype=np.float64))
 
 
 def _reflect(magnitude: np.ndarray, frames: range, n_frames: int) -> None:
@@ -270,16 +317,16 @@ def _reflect(magnitude: np.ndarray, frames: range, n_frames: int) -> None:
 
 
 def _separate(
-    padded: np.ndarray, first: int, n_frames: int, buffers: _Buffers, filters: _Filters, sums: np.ndarray
+    padded: np.ndarray, first: int, n_frames: int, buffers: _Buffers, filters: _Filters, hop_sums: np.ndarray
 ) -> None:
-    """Invert the harmonic part of the block that begins at frame `first`, and add its waveform's sums to `sums`."""
+    """Invert the harmonic part of the block that begins at frame `first`, and write its waveform's `hop_sums`."""
     count = min(BLOCK, n_frames - first)
     odd = first // BLOCK % 2
     rows = buffers.magnitude[first : first + BLOCK + 2 * REACH]
     spectra, harmonic = buffers.spectra[odd].view(np.float32), buffers.harmonic.view(np.float32)
     loops.keep_harmonic(rows, buffers.percussive[odd], spectra, harmonic)
     waves = scipy.fft.irfft(buffers.harmonic[:count], n=N_FFT, axis=1, overwrite_x=True)
-    loops.add_overlaps(buffers.waves[1 - odd], waves, filters.overlap_windows, padded, first, n_frames, sums)
+    loops.add_overlaps(buffers.waves[1 - odd], waves, filters.overlap_windows, padded, first, n_frames, hop_sums)
     buffers.waves[odd] = waves
 
 
@@ -344,14 +391,36 @@ def _tempogram_sum(onsets: np.ndarray, sr: float) -> np.ndarray:
     n, width = len(onsets), int(TEMPOGRAM_S * sr / HOP)
     if not onsets.any():
         return np.zeros(width, np.float32)
-    window = hann_window(width).astype(np.float32)
-    padded = np.pad(onsets, width // 2, mode="linear_ramp")
     gram = np.zeros((width + 1, 2 * width), np.float32)
     for first in range(0, n, 1_024):
-        frames = sliding_window_view(padded, width)[first : min(first + 1_024, n)] * window
-        norms = np.sqrt(np.einsum("ij,ij->i", frames, frames))
-        frames /= np.where(norms > 0, norms, 1)[:, np.newaxis]
+        frames = _onset_frames(onsets, range(first, min(first + 1_024, n)), width)
         gram[:width, :width] += frames.T @ frames
     # Read as rows that are one longer, each begins one further on: diagonals become columns.
     shifted = gram.reshape(-1)[: width * (2 * width + 1)].reshape(width, 2 * width + 1)
     return np.asarray(shifted[:, :width].sum(axis=0))
+
+
+def _tempogram_spectra(onsets: np.ndarray, sr: float) -> np.ndarray:
+    """Return the power spectra of every `TEMPOGRAM_STEP`-th frame of onsets: their inverse transform is the tempogram.
+
+    For that, the frames are padded to twice their length.
+    """
+    width = int(TEMPOGRAM_S * sr / HOP)
+    frames = _onset_frames(onsets, range(0, len(onsets), TEMPOGRAM_STEP), width)
+    spectra = scipy.fft.rfft(frames, n=scipy.fft.next_fast_len(2 * width, real=True), axis=1)
+    return np.asarray(spectra.real**2 + spectra.imag**2)
+
+
+def _mean_autocorrelation(spectra: np.ndarray, width: int) -> np.ndarray:
+    """Return the mean of tempogram frames by lag, from their `_tempogram_spectra`."""
+    return np.asarray(scipy.fft.irfft(spectra.mean(axis=0))[:width])
+
+
+def _onset_frames(onsets: np.ndarray, centres: range, width: int) -> np.ndarray:
+    """Cut the frames of a tempogram, windowed and of unit length, or nothing if they are."""
+    padded = np.pad(onsets, width // 2, mode="linear_ramp")
+    views = sliding_window_view(padded, width)[centres.start : centres.stop : centres.step]
+    frames = views * hann_window(width).astype(np.float32)
+    norms = np.sqrt(np.einsum("ij,ij->i", frames, frames))
+    frames /= np.where(norms > 0, norms, 1)[:, np.newaxis]
+    return np.asarray(frames)

@@ -314,7 +314,7 @@ def add_overlaps(
     n_frames: int,
     sums: np.ndarray,
 ) -> None:
-    """Add up the harmonic waveform where this block completes it, and sum it, its squares, and those of the rest.
+    """Add up the harmonic waveform where this block completes it, and sum each hop, its squares, and those of the rest.
 
     Only the sums are wanted, so the waveform is never stored. The percussive waveform is what the harmonic one
     leaves of the samples: the two masks add up to one, and the inverse transform is linear.
@@ -330,8 +330,9 @@ def add_overlaps(
         The clip, with half a frame before and after it.
     first_frame, n_frames : int
         First frame of this block, and frames of the clip.
-    sums : np.ndarray [shape=(4,)]
-        Is added to: harmonic, its squares, percussive, its squares.
+    sums : np.ndarray [shape=(n_frames - 1, 4)]
+        A row for each whole hop of the clip: harmonic, its squares, percussive, its squares. Those of the hops that
+        this block completes are overwritten.
     """
     wave = np.empty(HOP)
     end = first_frame + len(waves)
@@ -355,10 +356,10 @@ def add_overlaps(
             harmonic_squares += wave[i] * wave[i]
             percussive += rest
             percussive_squares += rest * rest
-        sums[0] += harmonic
-        sums[1] += harmonic_squares
-        sums[2] += percussive
-        sums[3] += percussive_squares
+        sums[hop - 2, 0] = harmonic
+        sums[hop - 2, 1] = harmonic_squares
+        sums[hop - 2, 2] = percussive
+        sums[hop - 2, 3] = percussive_squares
 
 
 @_compiled_sums

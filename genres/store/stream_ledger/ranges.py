@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections import Counter
+from collections.abc import Collection, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
@@ -13,12 +14,8 @@ from genres.store.stream_ledger import leases
 from genres.store.stream_ledger.transaction import RANGE, read_range, read_ranges, writing
 from genres.store.stream_ledger.values import Attempt, PartitionKey, Plan, RangeState, Split, StreamRange
 
-
-class RangeCount(NamedTuple):
-    """Ranges in one state."""
-
-    ranges: int
-    offsets: int
+_KEYS_AT_ONCE = 500
+"""Of a statement: databases take only so many values."""
 
 
 class Progress(NamedTuple):
@@ -46,19 +43,47 @@ def known(database: Database, topic: str) -> list[StreamRange]:
     Of every topic id, since uncommitted ranges of a topic that was recreated have to be given up. The rest of the
     ledger's history, which only grows, is left out.
     """
-    partition = (RANGE.topic_id, RANGE.kafka_partition)
-    ends = sa.select(*partition, sa.func.max(RANGE.end_offset)).where(RANGE.topic == topic).group_by(*partition)
     with database.reading() as connection:
         # Each condition whole, so that each is found by its index; the history only grows.
         last = [
             (RANGE.topic == topic)
             & (RANGE.topic_id == topic_id)
-            & (RANGE.kafka_partition == number)
-            & (RANGE.end_offset == end)
-            for topic_id, number, end in connection.execute(ends)
+            & (RANGE.kafka_partition == position.kafka_partition)
+            & (RANGE.end_offset == position.end_offset)
+            for topic_id in list(connection.scalars(_distinct(RANGE.topic_id, RANGE.topic == topic)))
+            for position in _positions(connection, topic, topic_id)
         ]
         planned = (RANGE.topic == topic) & (RANGE.state == "planned")
         return read_ranges(connection, sa.or_(planned, *last))
+
+
+class _Position(NamedTuple):
+    """Where the ranges of a Kafka partition begin and end; they leave no hole."""
+
+    kafka_partition: int
+    first_offset: int
+    end_offset: int
+
+
+def _positions(connection: sa.Connection, topic: str, topic_id: str) -> list[_Position]:
+    """Look up each Kafka partition's position by its index, however long the history is."""
+    of_topic = (RANGE.topic == topic, RANGE.topic_id == topic_id)
+    found = _distinct(RANGE.kafka_partition, *of_topic).subquery()
+    own = sa.select(tables.STREAM_RANGES).where(*of_topic, RANGE.kafka_partition == found.c.value)
+    # The range that ends first is the one that begins first: parts of a split one end before it does.
+    first, last = (
+        own.with_only_columns(column).order_by(order).limit(1).scalar_subquery()
+        for column, order in ((RANGE.start_offset, RANGE.end_offset), (RANGE.end_offset, RANGE.end_offset.desc()))
+    )
+    return [_Position(*row) for row in connection.execute(sa.select(found.c.value, first, last))]
+
+
+def _distinct(column: sa.ColumnElement[Any], *chosen: sa.ColumnElement[bool]) -> sa.Select[Any]:
+    """Select the different values of an index's next column, one look-up each; ``DISTINCT`` reads every row."""
+    found = sa.select(sa.func.min(column).label("value")).where(*chosen).cte("found", recursive=True)
+    following = sa.select(sa.func.min(column)).where(*chosen, column > found.c.value).scalar_subquery()
+    found = found.union_all(sa.select(following).where(found.c.value.is_not(None)))
+    return sa.select(found.c.value).where(found.c.value.is_not(None))
 
 
 def topics_with_planned(database: Database) -> list[str]:
@@ -92,9 +117,12 @@ def history(
     newest
         Only so many of those planned last; None for all.
     """
-    chosen = sa.true() if states is None else RANGE.state.in_(states)
+    chosen = [RANGE.topic == topic]
+    if states is not None:
+        # Of one state, the index has them in their order.
+        chosen.append(RANGE.state == next(iter(states)) if len(states) == 1 else RANGE.state.in_(states))
     with database.reading() as connection:
-        return read_ranges(connection, RANGE.topic == topic, chosen, newest=newest)
+        return read_ranges(connection, *chosen, newest=newest)
 
 
 def waiting(found: Collection[StreamRange]) -> list[Waiting]:
@@ -106,24 +134,40 @@ def waiting(found: Collection[StreamRange]) -> list[Waiting]:
     return sorted((Waiting(count, reason) for reason, count in clips.items()), reverse=True)
 
 
-def counts(database: Database, topic: str) -> dict[RangeState, RangeCount]:
-    """Count the topic's ranges and their offsets by state."""
-    offsets = sa.func.sum(RANGE.end_offset - RANGE.start_offset)
-    query = sa.select(RANGE.state, sa.func.count(), offsets).where(RANGE.topic == topic).group_by(RANGE.state)
-    with database.reading() as connection:
-        return {state: RangeCount(count, int(total)) for state, count, total in connection.execute(query)}
-
-
 def progress(database: Database, topic: str, topic_id: str) -> dict[int, Progress]:
     """Return, for each Kafka partition that has ranges, where the first begins and how many offsets are done."""
-    done = sa.case((RANGE.state.in_(("committed", "lost")), RANGE.end_offset - RANGE.start_offset), else_=0)
-    query = (
-        sa.select(RANGE.kafka_partition, sa.func.min(RANGE.start_offset), sa.func.sum(done))
-        .where(RANGE.topic == topic, RANGE.topic_id == topic_id)
-        .group_by(RANGE.kafka_partition)
+    # Summed up here: to group them, SQLite would read all that there ever was in the groups' order.
+    planned = sa.select(RANGE.topic_id, RANGE.kafka_partition, RANGE.end_offset - RANGE.start_offset).where(
+        RANGE.topic == topic, RANGE.state == "planned"
     )
+    waiting: Counter[tuple[str, int]] = Counter()
     with database.reading() as connection:
-        return {partition: Progress(first, int(total)) for partition, first, total in connection.execute(query)}
+        for found_id, number, offsets in connection.execute(planned):
+            waiting[found_id, number] += offsets
+        return {
+            number: Progress(first, end - first - waiting[topic_id, number])
+            for number, first, end in _positions(connection, topic, topic_id)
+        }
+
+
+def finished(database: Database, keys: Sequence[str], *, most: int) -> list[str]:
+    """Return the first of some ranges' keys that are committed, lost or split, as many as are wanted.
+
+    Parameters
+    ----------
+    keys
+        Of ranges of any topic, as texts.
+    """
+    found: list[str] = []
+    with database.reading() as connection:
+        for begin in range(0, len(keys), _KEYS_AT_ONCE):
+            some = keys[begin : begin + _KEYS_AT_ONCE]
+            query = sa.select(RANGE.partition_key).where(RANGE.partition_key.in_(some), RANGE.state != "planned")
+            done = set(connection.scalars(query))
+            found += [key for key in some if key in done]
+            if len(found) >= most:
+                break
+    return found[:most]
 
 
 def record_plan(

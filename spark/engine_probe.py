@@ -1,0 +1,177 @@
+"""Whether somebody else's engine can do this project's work: one job of one row, in which a worker says what it has.
+
+Run as a program it asks the engine whose address comes on the standard input. A Connect session leaves its mark on the
+environment of its process, which a command's children inherit.
+"""
+
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from genres.errors import GenresError, last_words
+
+ANSWER_S = 60.0
+"""How long a job of one row may wait for a worker, in seconds."""
+
+_MODULES = ("spark.extraction", "streaming_sensors.kafka_clips")
+"""What the workers unpickle, and with it all that they run of the project."""
+_REQUIREMENTS = (
+    *("crc32c", "fsspec", "kafka-python", "numba", "numpy", "pandas", "psutil", "pyarrow", "pydantic-settings"),
+    *("requests", "scipy", "soundfile", "soxr", "tenacity"),
+)
+"""What that code imports in a worker."""
+
+
+class WorkerReport(NamedTuple):
+    """What a worker has."""
+
+    host: str
+    interpreter: str
+    code: str
+    """Version of gate and feature sets; why it cannot be imported, if it cannot."""
+    is_importable: bool
+    versions: Mapping[str, str | None]
+    """Of each requirement; None if it is not installed."""
+
+
+def require_able_engine(remote: str) -> None:
+    """Ask a worker of an engine what it has.
+
+    Parameters
+    ----------
+    remote
+        ``sc://host:port`` of the Connect server.
+
+    Raises
+    ------
+    GenresError
+        Names what its workers lack, or why they do not answer.
+    """
+    from genres.settings import Settings
+    from spark.isolation import OutOfTimeError, interrupted_when_stuck
+    from spark.session import open_session, session_config
+
+    config = session_config(Settings(), app_name="genres probe") | {"spark.remote": remote}
+    place = f"the workers of Spark at {remote.split('/;')[0]}"
+    spark = open_session(config)
+    try:
+        with interrupted_when_stuck(spark, limit_s=ANSWER_S):
+            report = _asked(spark)
+    except OutOfTimeError as error:
+        raise GenresError(
+            f"{place} do not begin a job of one row within {ANSWER_S:g} s: there are none, or others hold all cores; "
+            "look at Spark's web UI"
+        ) from error
+    except Exception as error:  # what a worker of another kind makes of it is anybody's guess
+        raise GenresError(f"{place} cannot do a job of one row: {last_words(error)}") from error
+    finally:
+        spark.stop()
+    if lacks := lacking(report, _needed()):
+        raise GenresError(
+            f"{place} lack what this project needs ({report.interpreter} on {report.host}): {'; '.join(lacks)}"
+        )
+
+
+def lacking(report: WorkerReport, needed: Sequence[str]) -> list[str]:
+    """Return what a worker lacks, in a few words each.
+
+    Parameters
+    ----------
+    needed
+        Requirements with their ranges, such as ``numpy>=2``.
+    """
+    from packaging.requirements import Requirement
+
+    lacks, here = [], code_version()
+    absent = [text for text in needed if report.versions.get(Requirement(text).name) is None]
+    if absent:
+        lacks.append(f"not installed: {', '.join(absent)}")
+    for text in needed:
+        requirement, found = Requirement(text), report.versions.get(Requirement(text).name)
+        if found is not None and not requirement.specifier.contains(found, prereleases=True):
+            lacks.append(f"{requirement.name} is {found}, {requirement.specifier} is needed")
+    if not report.is_importable:
+        lacks.append(f"the project's code ({report.code}): install its wheel there")
+    elif report.code != here:
+        lacks.append(f"the project's code is of another version ({report.code}; here it is {here}): install this one")
+    return lacks
+
+
+def code_version() -> str:
+    """Name the version of what is computed: the gate's and that of all feature sets."""
+    from genres.audio import gate
+    from genres.audio.feature_sets import every_version
+
+    return f"{gate.VERSION} {every_version()}"
+
+
+def _needed() -> list[str]:
+    """Return the project's requirements that a worker has to meet, as its metadata says."""
+    from importlib.metadata import requires
+
+    from packaging.requirements import Requirement
+
+    from genres.audio.feature_sets import installed_sets
+
+    names = {*_REQUIREMENTS, "pyspark"} | ({"onnxruntime"} if "musicnn" in installed_sets() else set())
+    found = [Requirement(text) for text in requires("genres") or () if "extra ==" not in text]
+    return sorted(f"{requirement.name}{requirement.specifier}" for requirement in found if requirement.name in names)
+
+
+def _asked(spark: Any) -> WorkerReport:
+    import json
+
+    from packaging.requirements import Requirement
+    from pyspark.sql import functions as sf
+
+    names = [Requirement(text).name for text in _needed()]
+    # Without Arrow: what it needs may be what is missing.
+    ask = sf.udf(_questions(names, _MODULES), "string", useArrow=False)
+    (row,) = spark.range(1).select(ask("id").alias("answer")).collect()
+    return WorkerReport(**json.loads(row["answer"]))
+
+
+def _questions(names: Sequence[str], modules: Sequence[str]) -> Callable[[int], str]:
+    """Return the function that the worker runs.
+
+    It is nested, so that it is pickled whole: one that a worker would have to import from here needs the project there.
+    """
+
+    def answer(_: int) -> str:
+        import importlib
+        import json
+        import socket
+        import sys
+        from importlib import metadata
+
+        versions: dict[str, str | None] = {}
+        for name in names:
+            try:
+                versions[name] = metadata.version(name)
+            except metadata.PackageNotFoundError:
+                versions[name] = None
+        try:
+            for module in modules:
+                importlib.import_module(module)
+            code, is_importable = importlib.import_module("spark.engine_probe").code_version(), True
+        except Exception as error:
+            code, is_importable = f"{type(error).__name__}: {error}", False
+        return json.dumps(
+            {
+                "host": socket.gethostname(),
+                "interpreter": sys.executable,
+                "code": code,
+                "is_importable": is_importable,
+                "versions": versions,
+            }
+        )
+
+    return answer
+
+
+if __name__ == "__main__":
+    try:
+        require_able_engine(sys.stdin.read().strip())
+    except GenresError as error:
+        print(error)  # noqa: T201 - to the process that started this one
+        sys.exit(1)

@@ -1,0 +1,135 @@
+"""An engine that somebody else runs: what its workers lack is said before any work, and so is that it has no cores."""
+
+import os
+import stat
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from genres.audio.gtzan57 import GTZAN57
+from genres.errors import last_words
+from genres.settings import Settings
+from local_stack import spark_server
+from local_stack import stack as local
+from local_stack.program import Program
+from local_stack.stack import down, up
+from spark.clip_source import WebHdfsClips
+from spark.extraction import extract_features
+from spark.session import open_session, session_config
+from spark.starvation import starvation_told
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+RunGenres = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture(scope="module")
+def bare(
+    stack: Settings, free_port_base: Callable[[], int], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Settings]:
+    """Run a Connect server whose workers have nothing but Python's own library and what Spark brings along."""
+    folder = tmp_path_factory.mktemp("bare")
+    python = folder / "python"
+    python.write_text(f'#!/bin/sh\nexec {sys.executable} -S "$@"\n')
+    python.chmod(python.stat().st_mode | stat.S_IXUSR)
+    own = Settings(
+        state_dir=folder / "engine",
+        port_base=free_port_base(),
+        hdfs_url=stack.hdfs,
+        webhdfs_url=stack.webhdfs,
+        kafka_bootstrap_servers=stack.bootstrap_servers,
+        mlflow_tracking_uri=stack.tracking_uri,
+    )
+    programs, conf = spark_server.spark_programs, spark_server.connect_conf
+
+    def bare_programs(settings: Settings, java_home: Path) -> list[Program]:
+        less = {"PYSPARK_PYTHON": str(python), "PYTHONPATH": ""}
+        return [replace(program, environment=program.environment | less) for program in programs(settings, java_home)]
+
+    def bare_conf(settings: Settings) -> dict[str, str]:
+        return {name: value for name, value in conf(settings).items() if name != "spark.python.daemon.module"}
+
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.setattr(spark_server, "connect_conf", bare_conf)
+        monkeypatch.setattr(local, "spark_programs", bare_programs)
+        up(own, on_progress=lambda line: sys.stderr.write(f"{line}\n"))
+    yield own
+    down(own)
+
+
+def test_what_the_workers_lack_is_one_line(bare: Settings, run_genres: RunGenres) -> None:
+    done = run_genres("up", GENRES_SPARK_REMOTE=bare.remote)
+    assert done.returncode == 1
+    (line,) = [line for line in done.stderr.splitlines() if line.startswith("genres: ")]
+    assert line.startswith(f"genres: the workers of Spark at {bare.remote} lack what this project needs (")
+    assert "not installed: " in line and "numpy>=" in line and "kafka-python>=" in line
+    assert "the project's code (ModuleNotFoundError: No module named 'spark" in line
+    assert "install its wheel there" in line
+
+
+def test_a_workers_own_error_is_what_a_person_reads(bare: Settings) -> None:
+    spark = open_session(session_config(bare, app_name="workers without the project"))
+    try:
+        named = "track_id string, genre string, path string, sha256 string"
+        rows = spark.createDataFrame([("a", "blues", "/a.wav", "0")], named)
+        features = extract_features(
+            rows, source=WebHdfsClips(bare.webhdfs, "me"), feature_set=GTZAN57, max_clip_s=10, tasks=1
+        )
+        with pytest.raises(Exception) as failed:
+            features.collect()
+    finally:
+        spark.stop()
+    assert "No module named" in last_words(failed.value), str(failed.value)
+
+
+def test_an_able_engine_is_asked_and_passes(stack: Settings, bare: Settings) -> None:
+    lines: list[str] = []
+    foreign = Settings(
+        state_dir=bare.state_dir / "nothing of its own",
+        hdfs_url=stack.hdfs,
+        webhdfs_url=stack.webhdfs,
+        kafka_bootstrap_servers=stack.bootstrap_servers,
+        spark_remote=stack.remote,
+        mlflow_tracking_uri=stack.tracking_uri,
+    )
+    up(foreign, on_progress=lines.append)
+    (line,) = lines
+    assert line.startswith(f"Spark at {stack.remote} did a job of one row in ")
+
+
+def test_a_job_that_gets_no_cores_is_said(stack: Settings, tmp_path: Path) -> None:
+    """Somebody else's tasks hold every core of the engine."""
+    flag, told = tmp_path / "enough", list[str]()
+
+    def hold(batches: "Iterable[pa.RecordBatch]") -> "Iterator[pa.RecordBatch]":
+        deadline = time.monotonic() + 120
+        while not flag.exists() and time.monotonic() < deadline:
+            time.sleep(0.2)
+        yield from batches
+
+    tasks = 2 * (os.cpu_count() or 1)
+    holder = open_session(session_config(stack, app_name="holds all cores"))
+    try:
+        with ThreadPoolExecutor(2) as pool:
+            held = pool.submit(holder.range(0, tasks, 1, tasks).mapInArrow(hold, "id long").collect)
+            time.sleep(3)
+            waiting = pool.submit(holder.range(0, 1, 1, 1).mapInArrow(hold, "id long").collect)
+            try:
+                with starvation_told(holder, engine=stack.remote, tell=told.append, after_s=5):
+                    deadline = time.monotonic() + 60
+                    while not told and time.monotonic() < deadline:
+                        time.sleep(0.2)
+            finally:
+                flag.touch()
+            assert len(held.result(120)) == tasks and len(waiting.result(120)) == 1
+    finally:
+        holder.stop()
+    assert stack.remote in told[0] and "no free cores" in told[0]

@@ -1,0 +1,64 @@
+"""What a worker of somebody else's engine lacks is named; the question itself needs nothing of the project there."""
+
+import json
+import pickletools
+import subprocess
+import sys
+from pathlib import Path
+
+import pyspark
+import pytest
+from pyspark import cloudpickle
+
+from spark.engine_probe import WorkerReport, _needed, _questions, code_version, lacking
+
+NEEDED = ("numpy>=2", "pyarrow>=20", "pyspark==4.2.0")
+ABLE = WorkerReport(
+    "worker1", "/usr/bin/python3", code_version(), True, {"numpy": "2.3.1", "pyarrow": "21.0", "pyspark": "4.2.0"}
+)
+
+
+def test_an_able_worker_lacks_nothing() -> None:
+    assert lacking(ABLE, NEEDED) == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "line"),
+    [
+        ({"versions": {"numpy": "2.3.1"}}, "not installed: pyarrow>=20, pyspark==4.2.0"),
+        ({"versions": {**ABLE.versions, "numpy": "1.26.4"}}, "numpy is 1.26.4, >=2 is needed"),
+        (
+            {"code": "ModuleNotFoundError: No module named 'spark.extraction'", "is_importable": False},
+            "the project's code (ModuleNotFoundError: No module named 'spark.extraction'): install its wheel there",
+        ),
+        ({"code": "gate0 old"}, f"of another version (gate0 old; here it is {code_version()}): install this one"),
+    ],
+    ids=["missing", "too old", "no code", "other code"],
+)
+def test_what_is_lacking_is_named(changes: dict[str, object], line: str) -> None:
+    (said,) = lacking(ABLE._replace(**changes), NEEDED)
+    assert line in said
+
+
+def test_the_requirements_are_those_of_the_metadata() -> None:
+    needed = _needed()
+    assert "pyspark==4.2.0" in needed
+    assert any(text.startswith("numpy>=") for text in needed)
+    assert not any(text.startswith("dagster") for text in needed), "a worker has no business with it"
+
+
+def test_a_bare_interpreter_can_answer(tmp_path: Path) -> None:
+    """Without site-packages and without this project, as on a cluster that was never prepared."""
+    ask = cloudpickle.dumps(_questions(["numpy"], ["spark.extraction"]))
+    assert not any(op.name == "GLOBAL" and "engine_probe" in str(arg) for op, arg, _ in pickletools.genops(ask))
+    (tmp_path / "question").write_bytes(ask)
+    # What Spark itself puts on a worker's path.
+    zips = [str(path) for path in Path(pyspark.__file__).parent.glob("python/lib/*.zip")]
+    program = f"import sys; sys.path += {zips}; import pickle; print(pickle.load(open('question', 'rb'))(0))"
+    done = subprocess.run(
+        [sys.executable, "-I", "-S", "-c", program], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    report = WorkerReport(**json.loads(done.stdout))
+    assert (report.is_importable, report.versions) == (False, {"numpy": None})
+    assert report.code.startswith("ModuleNotFoundError: No module named 'spark")
