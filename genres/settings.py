@@ -437,6 +437,15 @@ class Settings(BaseSettings):
         return self
 
     @model_validator(mode="after")
+    def _a_clip_ends_before_its_range(self) -> Self:
+        if self.clip_limit_s >= self.range_limit_s:
+            raise ValueError(
+                f"GENRES_CLIP_LIMIT_S={self.clip_limit_s:g} is not below GENRES_RANGE_LIMIT_S={self.range_limit_s:g}: "
+                "a clip that hangs has to be ended before its whole batch is; raise the second or lower the first"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _hdfs_addresses_come_together(self) -> Self:
         if bool(self.hdfs_url) != bool(self.webhdfs_url):
             raise ValueError(

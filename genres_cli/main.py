@@ -355,6 +355,35 @@ def _refused(
     return rows
 
 
+@app.command()
+@click.option("--stream", "name", default="", help="Stream that is looked at; the default one unless named.")
+@click.option("--acknowledge", is_flag=True, help="Say that these are known and cannot be made good.")
+def losses(name: str, acknowledge: bool) -> None:
+    """Show clips that a stream lost unread and that did not come again; what is made good is not shown.
+
+    A clip is made good when it is dropped, or sent, again and has its row. The check nothing_lost counts what is shown
+    here, until it is acknowledged.
+    """
+    from genres.settings import Settings
+    from genres.store.database import Database
+    from genres.store.stream_ledger import losses as ledger
+    from streaming_sensors.topic import topic_state
+
+    settings = Settings()
+    database = Database(settings.database)
+    database.check_migrated()
+    topic = settings.stream(name).topic
+    state = topic_state(settings, topic)
+    found = ledger.of_topic(database, topic, state.topic_id, state.beginnings)
+    for line in (*(loss.describe() for loss in found.ranges), *(f"{path}: drop it again" for path in found.paths)):
+        # A partition key has a topic's id between colons, as an emoji's name stands.
+        _console().print(line, markup=False, highlight=False, emoji=False, soft_wrap=True)
+    if acknowledge:
+        ledger.acknowledge(database, found)
+    counts = f"{len(found.ranges)} lost ranges, {len(found.paths)} known files without a row"
+    _console().print(f"{counts}{'; acknowledged' if acknowledge else ''}", highlight=False)
+
+
 _why = click.option("--why", default="", help="Why, for the record.")
 
 

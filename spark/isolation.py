@@ -1,8 +1,10 @@
 """Finding the clip that kills its worker: each clip alone, and a known-good one beside it.
 
 A Python worker that died, or ran out of time, has not said at which clip. Nobody is blamed for that: the clips are
-computed again one by one. Only a clip that does it again, alone, twice, while a known-good clip passes on the same
-engine after each, is a culprit; if the known-good clip fails as well, the engine is at fault.
+computed again one by one. Only a clip that kills it again, alone, twice, while a known-good clip passes on the same
+engine after each, is a culprit; if the known-good clip fails as well, the engine is at fault. A clip that hangs has its
+worker end itself (`spark.extraction`); a job that is interrupted because nothing came of it says nothing of its clip,
+whose bytes it may have waited for.
 """
 
 import threading
@@ -83,6 +85,8 @@ def isolated(
     ------
     Exception
         What `compute` raises that is no worker's death, and what `check_engine` raises: an outage.
+    GenresError
+        If a clip's job was interrupted and the clip has not killed its worker each time: an outage as well.
     """
     for unit in units:
         yield unit, _alone(unit, compute, check_engine)
@@ -90,6 +94,7 @@ def isolated(
 
 
 def _alone(unit: _Unit, compute: Callable[[_Unit], "pa.Table"], check_engine: Callable[[], None]) -> "pa.Table | str":
+    interrupted = None
     for _ in range(_TRIES):
         try:
             return compute(unit)
@@ -97,8 +102,14 @@ def _alone(unit: _Unit, compute: Callable[[_Unit], "pa.Table"], check_engine: Ca
             if not is_workers_death(error):
                 raise
             check_engine()
-            what = "took too long" if isinstance(error, OutOfTimeError) else "killed its worker"
-    return f"{what} {_TRIES} times, alone, while a known-good clip passed"
+            if isinstance(error, OutOfTimeError):
+                interrupted = error
+    if interrupted is not None:
+        raise GenresError(
+            f"{interrupted}, with one clip alone, whose worker did not end itself: it waited for something else, "
+            "such as Kafka, HDFS or memory; see `genres status` and the engine's log; the clips wait"
+        ) from interrupted
+    return f"killed its worker {_TRIES} times, alone, while a known-good clip passed"
 
 
 @contextmanager

@@ -22,6 +22,8 @@ from genres.store import ledger
 from genres.store.database import Database
 from genres.store.hdfs import Hdfs
 from genres.store.lake import Lake
+from genres.store.stream_ledger import sent_files
+from genres.store.stream_ledger.sent_files import ConfirmedMessage
 from streaming_sensors.envelope import ClipMessage, encode
 from streaming_sensors.folder_producer.claim_check import checked_in
 from streaming_sensors.folder_producer.folder import ERROR_FOLDER
@@ -82,8 +84,9 @@ def send_again(settings: Settings, rows: Sequence[dict[str, Any]]) -> Retried:
     files = Hdfs(settings.webhdfs, user=settings.hdfs_user, patience_s=CONNECT_S)
     lake = Lake(files, hdfs=settings.hdfs, root=settings.lake_path)
     aside = {stream.topic: stream.watch_folder / ERROR_FOLDER for stream in settings.streams}
+    database = Database(settings.database)
     sent, left = 0, []
-    producer = None
+    producer, topic_ids = None, dict[str, str]()
     with ExitStack() as opened:
         for row in rows:
             name = f"{display_name(row['file_name'])} ({row['sha256'][:12]})"
@@ -97,21 +100,24 @@ def send_again(settings: Settings, rows: Sequence[dict[str, Any]]) -> Retried:
                 left.append(f"{name}: its bytes are not {where}: drop the file again")
                 continue
             if producer is None:  # there is something to send
-                producer = opened.enter_context(_kafka(settings, {row["topic"] for row in rows} & aside.keys()))
+                topics = {row["topic"] for row in rows} & aside.keys()
+                topic_ids = {topic: topic_state(settings, topic).topic_id for topic in sorted(topics)}
+                producer = opened.enter_context(_kafka(settings))
             key, value, headers = encode(_message(row, data, lake, settings))
-            producer.send(row["topic"], key=key, value=value, headers=headers).get(timeout=30)
+            confirmed = producer.send(row["topic"], key=key, value=value, headers=headers).get(timeout=30)
+            place = (row["topic"], topic_ids[row["topic"]], confirmed.partition, confirmed.offset)
+            # Should Kafka lose it: which clip it was.
+            sent_files.remember_message(database, ConfirmedMessage(*place, row["sha256"], row["file_name"]))
             sent += 1
     return Retried(sent, left)
 
 
 @contextmanager
-def _kafka(settings: Settings, topics: set[str]) -> "Iterator[KafkaProducer]":
-    """Open a producer for topics that are there; turn what goes wrong with it into one line."""
+def _kafka(settings: Settings) -> "Iterator[KafkaProducer]":
+    """Open a producer; turn what goes wrong with it into one line."""
     from kafka import KafkaProducer
     from kafka.errors import KafkaError
 
-    for topic in sorted(topics):
-        topic_state(settings, topic)
     try:
         producer = open_client(KafkaProducer, KafkaAccess.of(settings), **producer_config(settings))
         try:

@@ -15,7 +15,7 @@ import dagster as dg
 from genres.errors import GenresError
 from genres.settings import Settings
 from genres.store.database import Database
-from genres.store.stream_ledger import producers, ranges, results, sent_files
+from genres.store.stream_ledger import losses, producers, ranges, results, sent_files
 from streaming_sensors.offset_plan import plan
 from streaming_sensors.sensors import lag, lag_observation
 from streaming_sensors.stream import Stream
@@ -83,8 +83,8 @@ def stream_checks(stream: Stream) -> tuple[StreamCheck, ...]:
         StreamCheck(
             "nothing_lost",
             stream.clips,
-            "Retention and recreated topics took no clip that nobody had read: by the ledger, by Kafka's offsets now, "
-            "and by the files that the broker had confirmed.",
+            "Retention and recreated topics took no clip that nobody had read and that has not come again: by the "
+            "ledger, by Kafka's offsets now, and by the files that the broker had confirmed.",
             nothing_lost,
         ),
         StreamCheck(
@@ -115,18 +115,23 @@ def stream_checks(stream: Stream) -> tuple[StreamCheck, ...]:
 
 
 def nothing_lost(now: Observed) -> Finding:
-    """Look for clips that can never be read: noted as lost, gone from Kafka unread, or confirmed in a topic before."""
+    """Look for clips that can never be read, and came in no other way: noted as lost, gone unread, or confirmed before.
+
+    What was lost and is made good, because all of its clips have their rows by now, counts no longer; nor does what a
+    person has acknowledged.
+    """
     topic, state = now.stream.topic, now.topic
-    noted = [(found.key, found.reason or "") for found in ranges.history(now.database, topic, states={"lost"})]
+    noted = losses.of_topic(now.database, topic, state.topic_id, state.beginnings)
     # What nobody has noted yet: the sensors may be off, and a draining run notes no losses.
     found = plan(ranges.known(now.database, topic), state, limits(now.settings), now=datetime.now(UTC))
     unnoted = [*found.lost, *(split.lost for split in found.split if split.lost)]
-    gone = [*noted, *((entry.key, entry.reason) for entry in unnoted)]
-    files = sent_files.lost(now.database, topic, state.topic_id, state.beginnings)
-    said = [f"{sum(len(key) for key, _ in gone)} clips by their offsets"]
-    said += [f"{key}: {reason}" for key, reason in gone[-_SHOWN:]]
-    said += [f"{len(files)} confirmed files without a row", *(file.path for file in files[:_SHOWN])]
-    return Finding(not gone and not files, f"lost: {'; '.join(said)}", dg.AssetCheckSeverity.ERROR)
+    gone = [loss.describe() for loss in noted.ranges] + [f"{entry.key}: {entry.reason}" for entry in unnoted]
+    clips = sum(len(loss.key) - loss.made_good for loss in noted.ranges) + sum(len(entry.key) for entry in unnoted)
+    said = [f"{clips} clips by their offsets", *gone[-_SHOWN:]]
+    said += [f"{len(noted.paths)} confirmed files without a row", *noted.paths[:_SHOWN]]
+    if is_lost := bool(gone or noted.paths):
+        said.append("drop them again; `genres losses` lists them, and --acknowledge says that the rest is known")
+    return Finding(not is_lost, f"lost: {'; '.join(said)}", dg.AssetCheckSeverity.ERROR)
 
 
 def producer_alive(now: Observed) -> Finding:

@@ -24,7 +24,7 @@ from genres.datasets.synthetic import SAMPLE_RATE, synthesise
 from genres.settings import PROJECT_DIR, Settings
 from genres.store.database import Database
 from genres.store.lake import Lake
-from genres.store.ledger import Dataset
+from genres.store.ledger import Dataset, registered_datasets
 from genres.store.model_registry import ModelRegistry
 from genres.store.stream_ledger import ranges, results
 from genres_dagster.launch import WORKSPACE, open_instance, register
@@ -158,6 +158,7 @@ def prepared_stream(stack: Settings, folder: Path, topic: str, **variables: str)
         stream = Stream(settings)
         stream.database.migrate()
         create_topic(settings, settings.topic)
+        _ensure_dataset(stream)
         _ensure_models_without_champion(settings)
         folder.mkdir(exist_ok=True)
         yield stream
@@ -216,6 +217,20 @@ def wait_until(condition: Callable[[], object], *, patience_s: float = 240) -> N
         time.sleep(0.25)
 
 
+def _ensure_dataset(stream: Stream) -> None:
+    """Make the models' dataset known to the stream's database, which may be a test's own."""
+    import pandas as pd
+
+    from genres.store.batch_tables import BatchTables
+    from genres.store.schemas import RAW_AUDIO
+
+    if DATASET not in {entry.dataset for entry in registered_datasets(stream.database)}:
+        dataset = Dataset(DATASET, stream.folder, is_synthetic=True, feature_sets=("gtzan57",))
+        register(stream.settings, stream.instance, dataset)
+        tables = BatchTables(stream.lake, stream.database, DATASET)
+        tables.publish_manifest(pd.DataFrame(columns=list(RAW_AUDIO.names)), run_id="tests")
+
+
 def _ensure_models_without_champion(settings: Settings) -> None:
     registry = ModelRegistry(settings.tracking_uri)
     name = registry.name_for(DATASET)
@@ -234,17 +249,12 @@ def _train() -> None:
     from genres.audio.gtzan57 import GTZAN57
     from genres.store.batch_tables import BatchTables
     from genres.store.model_facts import ModelFacts
-    from genres.store.schemas import RAW_AUDIO
     from spark.classifiers import choose, fit_pipeline, index_genres
     from spark.session import open_session, session_config
 
     settings = Settings()
     stream = Stream(settings)
-    register(
-        settings, stream.instance, Dataset(DATASET, settings.watch_folder, is_synthetic=True, feature_sets=("gtzan57",))
-    )
     tables = BatchTables(stream.lake, stream.database, DATASET)
-    tables.publish_manifest(pd.DataFrame(columns=list(RAW_AUDIO.names)), run_id="tests")
     feature_set = GTZAN57
     rows = []
     for name, data in short_clips(3 * _PIECES, seed=1).items():

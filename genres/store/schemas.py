@@ -336,6 +336,20 @@ SENT_FILES = Table(
     ),
 )
 
+CONFIRMED_MESSAGES = Table(
+    "confirmed_messages",
+    "Messages that the broker confirmed and that no row of sent_files stands for: of a file that was sent again, or "
+    "changed, since, and of clips sent again from the quarantine. They say which clip a lost offset held.",
+    (
+        _TOPIC.as_key(),
+        Column("topic_id", "string", "Kafka's id of the topic.", max_length=64, key=True),
+        _KAFKA_PARTITION.as_key(),
+        _KAFKA_OFFSET.as_key(),
+        _SHA256,
+        Column("path", "string", "Of the file; its name alone where it came from the quarantine."),
+    ),
+)
+
 PRODUCERS = Table(
     "producers",
     "The folder producers and their last signs of life.",
@@ -381,6 +395,7 @@ STREAM_RANGES = Table(
         Column("quarantined_count", "int", "Those that it refused.", nullable=True),
         Column("duplicate_count", "int", "Those that had a row already.", nullable=True),
         Column("reason", "string", "What is out of the ordinary.", nullable=True),
+        Column("acknowledged_at", "timestamp", "When a person acknowledged its loss, UTC.", nullable=True),
     ),
 )
 

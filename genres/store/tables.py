@@ -68,6 +68,7 @@ SENT_FILES = _table(
     sa.Index("ix_sent_files_path", "path"),
     sa.Index("ix_sent_files_position", "topic", "topic_id", "kafka_partition", "kafka_offset"),
 )
+CONFIRMED_MESSAGES = _table(schemas.CONFIRMED_MESSAGES)
 PRODUCERS = _table(schemas.PRODUCERS)
 STREAM_RANGES = _table(
     schemas.STREAM_RANGES,

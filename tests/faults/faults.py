@@ -242,7 +242,7 @@ def namenode_killed(system: System) -> Iterator[None]:
     yield
 
 
-@fault("NameNode in safe mode", lasts_s=15, in_every_run=True)
+@fault("NameNode in safe mode", lasts_s=8, in_every_run=True)
 def namenode_in_safe_mode(system: System) -> Iterator[None]:
     _dfsadmin(system, "-safemode", "enter")
     try:
@@ -268,7 +268,7 @@ def datanode_killed_mid_write(system: System) -> Iterator[None]:
         system.hooks.disarm()
 
 
-@fault("lake full", lasts_s=15, in_every_run=True)
+@fault("lake full", lasts_s=8, in_every_run=True)
 def lake_full(system: System) -> Iterator[None]:
     _set_space_quota(system, 1)
     try:
@@ -346,7 +346,7 @@ def python_workers_out_of_memory(system: System) -> Iterator[None]:
 # The database.
 
 
-@fault("database full", lasts_s=15, in_every_run=True)
+@fault("database full", lasts_s=8, in_every_run=True)
 def database_full(system: System) -> Iterator[None]:
     system.hooks.fill_database(True)
     try:

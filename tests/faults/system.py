@@ -153,10 +153,10 @@ def running_system(
     """Run a stream with a champion meanwhile, and end all of it."""
     hooks = Hooks(folder / "hooks")
     (folder / "hooks").mkdir(parents=True)
-    # A worker that hangs is ended sooner than by default, but never while it waits for a broker or HDFS: that takes up
-    # to a minute and a quarter, and must not look like its clip's fault.
+    # A worker that hangs is ended sooner than by default. One that waits for a broker or HDFS, for up to a minute and a
+    # quarter, may be as well: that is an outage.
     # Runs end sooner, too, so that others are launched although clips never cease to come.
-    limits = {"RANGE_LIMIT_S": "150", "CLIP_LIMIT_S": "20", "MAX_RUN_S": "30", **variables}
+    limits = {"RANGE_LIMIT_S": "60", "CLIP_LIMIT_S": "20", "MAX_RUN_S": "30", **variables}
     with prepared_stream(stack, folder / "drop", topic, **limits) as stream:
         set_champion(stream.settings, 1)
         logs = stream.settings.state_dir / "logs"

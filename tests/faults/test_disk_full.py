@@ -15,12 +15,10 @@ from pathlib import Path
 import pytest
 
 from genres.settings import Settings
-from genres.store.database import Database
-from genres.store.ledger import Dataset, register_dataset
 from tests.faults.oracle import examine, stored_counts
 from tests.faults.system import System, running_system
 from tests.faults.tables import Case, fault_table, publish
-from tests.stream_rig import DATASET, wait_until
+from tests.stream_rig import wait_until
 
 FULL_S = 20.0
 PATIENCE_S = 400.0
@@ -66,9 +64,6 @@ def test_a_full_disk_under_the_database(stack: Settings, tmp_path_factory: pytes
     folder = tmp_path_factory.mktemp("database on a small disk")
     with small_disk(folder / "disk", 48) as disk:
         address = f"sqlite:///{disk / 'genres.db'}"
-        database = Database(address)
-        database.migrate()
-        register_dataset(database, Dataset(DATASET, folder / "drop", is_synthetic=True, feature_sets=("gtzan57",)))
         with running_system(stack, folder, "test_full_database", seed=1, DATABASE_URL=address) as system:
             all_recovers(system, "disk full under the database", disk)
 

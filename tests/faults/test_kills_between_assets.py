@@ -48,11 +48,17 @@ def loaded(stack: Settings, run_genres: Callable[..., Any], folder: Path) -> Loa
 
 
 @pytest.fixture(scope="module")
-def undisturbed(loaded: Loaded, start_materializing: Callable[..., Any]) -> pd.DataFrame:
+def untrained(loaded: Loaded, start_materializing: Callable[..., Any]) -> BatchTables:
+    """A dataset with features and a split, by a run that nothing happened to."""
+    tables = loaded("untrained")
+    assert start_materializing("audio_features,track_split", "untrained").wait(300) == 0
+    return tables
+
+
+@pytest.fixture(scope="module")
+def undisturbed(untrained: BatchTables) -> pd.DataFrame:
     """The features of a run that nothing happened to."""
-    tables = loaded("undisturbed")
-    assert start_materializing("audio_features", "undisturbed").wait(300) == 0
-    return tables.features(GTZAN57.feature_version)
+    return untrained.features(GTZAN57.feature_version)
 
 
 def test_killed_services_between_assets_lose_nothing(
@@ -96,11 +102,9 @@ def test_a_step_killed_while_it_computes_is_repaired_by_the_next(
 
 
 def test_a_training_whose_engine_dies_ends_and_is_repaired_by_the_next(
-    stack: Settings, loaded: Loaded, start_materializing: Callable[..., Any]
+    stack: Settings, untrained: BatchTables, start_materializing: Callable[..., Any]
 ) -> None:
-    tables = loaded("untrained")
-    for asset in ("audio_features", "track_split"):
-        assert start_materializing(asset, "untrained").wait(300) == 0
+    tables = untrained
     before = spark_jobs(stack)
     run = start_materializing("genre_classifiers", "untrained")
     wait_until(lambda: spark_jobs(stack) > before + 20)

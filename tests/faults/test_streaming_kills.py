@@ -17,7 +17,7 @@ from tests.faults.processes import alive, kill_worker_at_work, pid_of
 from tests.stream_rig import Stream, kill_tree, running_stream, set_champion, short_clips, wait_until
 
 TOPIC = "test_streaming_kills"
-CLIPS = 100
+CLIPS = 50
 
 
 @pytest.fixture(scope="module")

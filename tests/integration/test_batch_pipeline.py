@@ -361,8 +361,8 @@ def test_replaced_audio_is_predicted_again(
     (before,) = rows_of(tables, "disco.disco_3")
     # Of another seed, as no clip of the folder is.
     soundfile.write(folder / "disco" / "disco_3.wav", synthesise("disco", 3, clip_s=3.0, seed=8), SAMPLE_RATE)
-    for asset in ("raw_audio", "audio_features", "track_split", "batch_predictions"):
-        assert start_materializing(asset, tables.dataset).wait(300) == 0, asset
+    changed = "raw_audio,audio_features,track_split,batch_predictions"
+    assert start_materializing(changed, tables.dataset).wait(300) == 0
     now = hashlib.sha256((folder / "disco" / "disco_3.wav").read_bytes()).hexdigest()
     assert {row["sha256"]: row["run_id"] for row in rows_of(tables, "disco.disco_3")}.keys() == {before["sha256"], now}
     assert len(rows_of(tables, "disco.disco_4")) == 1
@@ -400,8 +400,7 @@ def test_a_dataset_that_grew_is_trained_on_with_the_launchpads_hyperparameters(
         soundfile.write(folder / genre / f"{genre}_{CLIPS}.wav", samples, SAMPLE_RATE, subtype="PCM_16")
     loaded = genres("load", str(folder), "--dataset", tables.dataset)
     assert loaded.returncode == 0, loaded.stdout + loaded.stderr
-    for asset in ("audio_features", "track_split"):
-        assert start_materializing(asset, tables.dataset).wait(300) == 0
+    assert start_materializing("audio_features,track_split", tables.dataset).wait(300) == 0
     assert len(tables.feature_paths(GTZAN57.feature_version)) > 1, "the clip that came later is a part of its own"
 
     config = {"classifiers": ["LogisticRegression"], "hyperparameters": {"LogisticRegression": {"maxIter": 3}}}

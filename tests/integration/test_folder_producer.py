@@ -32,6 +32,7 @@ from genres.store.stream_ledger.sent_files import SentFile
 from genres_cli.stream_demo import producers_running
 from local_stack.stack import start_service, stop_service
 from streaming_sensors.envelope import ClipMessage, decode
+from streaming_sensors.folder_producer import producer as producer_loop
 from streaming_sensors.folder_producer.producer import WatchReport, watch
 from streaming_sensors.kafka_clips import KafkaClips
 from streaming_sensors.topic import create_topic, max_message_bytes, topic_state, wait_for_data
@@ -142,7 +143,7 @@ def test_growing_file_is_sent_once_and_whole(settings: Settings, tmp_path: Path)
 
 
 def test_refused_while_watching_only_after_its_time(settings: Settings, tmp_path: Path) -> None:
-    with watching(settings, tmp_path):
+    with watching(settings.model_copy(update={"settle_s": 0.1}), tmp_path):
         (tmp_path / "bad.wav").write_bytes(os.urandom(64))
         wait_until(lambda: (tmp_path / "error" / "bad.wav").exists())
         # The same bytes once more: moved again, under another name, and still one row.
@@ -263,7 +264,10 @@ def test_waiting_ends_with_the_first_message(settings: Settings, tmp_path: Path)
     assert wait_for_data(settings, settings.topic, {**topic_state(settings, settings.topic).ends, 0: 100}, 60)
 
 
-def test_a_recreated_topic_gets_the_clips_that_have_no_row_again(settings: Settings, tmp_path: Path) -> None:
+def test_a_recreated_topic_gets_the_clips_that_have_no_row_again(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(producer_loop, "_ASK_TOPIC_S", 2.0)
     folder = tmp_path / "drop"
     for number in range(6):
         write_clip(folder / f"{number}.wav", 200 + number, clip_s=1.0)

@@ -35,7 +35,7 @@ from tests.stream_rig import (
 )
 
 TOPIC = "test_streaming"
-CLIPS = 200
+CLIPS = 120
 FOREIGN = b"no envelope"
 
 

@@ -59,6 +59,30 @@ def test_nobody_is_blamed_on_an_engine_that_fails_a_known_good_clip() -> None:
         Engine(killers={"a": 9}, is_broken=True).run("a")
 
 
+@pytest.mark.parametrize("first", [DEATH, OutOfTimeError("no task ended for 9 s")])
+def test_nobody_is_blamed_for_a_job_that_was_interrupted(first: Exception) -> None:
+    """A clip that hangs has its worker end itself; this one may have waited for its bytes."""
+    tries = iter([first, OutOfTimeError("no task ended for 9 s")])
+
+    def compute(clip: str) -> pa.Table:
+        raise next(tries)
+
+    with pytest.raises(GenresError, match=r"^no task .* with one clip alone"):
+        list(isolated("a", compute=compute, check_engine=lambda: None))
+
+
+def test_a_clip_whose_job_was_interrupted_once_may_have_its_rows() -> None:
+    tries = iter([OutOfTimeError("no task ended for 9 s"), None])
+
+    def compute(clip: str) -> pa.Table:
+        if error := next(tries):
+            raise error
+        return pa.table({"clip": [clip]})
+
+    ((_, rows),) = isolated("a", compute=compute, check_engine=lambda: None)
+    assert isinstance(rows, pa.Table)
+
+
 def test_an_outage_meanwhile_is_an_outage() -> None:
     def away(clip: str) -> pa.Table:
         raise ConnectionError("StatusCode.UNAVAILABLE")

@@ -56,3 +56,21 @@ def test_the_environment_is_rebuilt_only_for_another_python_that_was_asked_for(c
     assert REBUILD not in make(checkout, "-n", "install").stdout
     assert REBUILD not in make(checkout, "-n", "install", f"PYTHON={sys.executable}").stdout
     assert REBUILD in make(checkout, "-n", "install", f"PYTHON={other}").stdout
+
+
+@pytest.mark.parametrize("failing", ["", "tests/unit", "tests/integration"])
+def test_all_tests_run_and_any_failure_counts(checkout: Path, failing: str) -> None:
+    """Those with and those without daemons run side by side."""
+    programs = checkout / ".venv" / "bin"
+    programs.mkdir(parents=True)
+    said = f'#!/bin/sh\necho "ran $*"\ncase "$*" in *{failing or "nothing"}*) exit 1;; esac\n'
+    for name in ("python", "ruff", "mypy", "lint-imports"):
+        (programs / name).write_text(said)
+        (programs / name).chmod(0o755)
+    (programs.parent / "installed").touch()
+    for name in ("requirements.txt", "pyproject.toml"):
+        os.utime(checkout / name, (0, 0))
+    done = make(checkout, "test")
+    assert (done.returncode != 0) is bool(failing), done.stdout + done.stderr
+    for what in ("tests/unit", "tests/faults tests/integration"):
+        assert f"ran -m pytest {what}\n" in done.stdout

@@ -577,7 +577,7 @@ def has_row(settings: Settings, predicted: str, refused: str) -> None:
     database = Database(settings.database)
     key = PartitionKey("audio_clips", "A" * 22, 0, 0, 2)
     ranges.record_plan(database, Plan(new=(Attempt(key),)))
-    row = {column.name: "x" for column in STREAM_PREDICTIONS.columns} | {
+    row = {column.name: "x" for column in STREAM_PREDICTIONS.columns if not column.nullable} | {
         **{"sha256": predicted, "model_version": 1, "probability": 1.0, "probabilities": {}, "is_calibrated": True},
         **{"is_synthetic": True, "kafka_offset": 0, "event_time": datetime.now(UTC)},
     }

@@ -18,12 +18,14 @@ from genres.errors import GenresError
 from genres.settings import Settings
 from genres.store.database import Database
 from genres.store.ledger import Dataset, register_dataset
-from genres.store.stream_ledger import results
+from genres.store.stream_ledger import losses, ranges, results
 from genres.store.stream_ledger.commits import QuarantinedClip, quarantine_clip
+from genres.store.stream_ledger.values import Lost, PartitionKey, Plan
 from genres_cli.main import main
 from streaming_sensors import quarantine_retry
 from streaming_sensors.envelope import ClipMessage, decode
 from streaming_sensors.quarantine_retry import judged_by_older, send_again
+from streaming_sensors.topic import TopicState
 from tests.stream_rig import sha256_of, wav
 
 NOW = datetime(2026, 1, 2, tzinfo=UTC)
@@ -41,10 +43,11 @@ class Topics:
         return self
 
     def send(self, topic: str, *, key: bytes, value: bytes, headers: Any) -> Any:
-        def get(timeout: float) -> None:
+        def get(timeout: float) -> Any:
             if self.error:
                 raise self.error
             self.sent.append((topic, decode(key, value, headers)))
+            return SimpleNamespace(partition=0, offset=len(self.sent))
 
         return SimpleNamespace(get=get)
 
@@ -56,7 +59,7 @@ class Topics:
 def topics(monkeypatch: pytest.MonkeyPatch) -> Topics:
     topics = Topics()
     monkeypatch.setattr(kafka, "KafkaProducer", topics.producer)
-    monkeypatch.setattr(quarantine_retry, "topic_state", lambda *_: None)
+    monkeypatch.setattr(quarantine_retry, "topic_state", lambda _, topic: TopicState(topic, "A", {0: 0}, {0: 1}))
     return topics
 
 
@@ -126,6 +129,17 @@ def test_what_the_producer_set_aside_goes_to_its_own_topic_with_its_genre(settin
     for _, message in topics.sent:
         assert (message.data, message.suffix, message.file_name, message.genre) == (CLIP, ".mp3", "x.mp3", "rock")
     assert len(open_rows(settings)) == 2, "the stream closes them, not the sending"
+
+
+def test_what_is_sent_again_is_known_if_kafka_loses_it(settings: Settings, topics: Topics) -> None:
+    refuse(settings, CLIP, "x.wav")
+    set_aside(settings.watch_folder, "x.wav", CLIP)
+    assert send_again(settings, open_rows(settings)).sent == 1
+    database, lost = Database(settings.database), PartitionKey(settings.topic, "A", 0, 1, 3)
+    ranges.record_plan(database, Plan(lost=(Lost(lost, "retention took it"),)))
+    (loss,) = losses.of_topic(database, settings.topic, "A", {0: 3}).ranges
+    # Its refusal stands all the while.
+    assert (loss.made_good, loss.lacking) == (1, ())
 
 
 def test_what_cannot_be_sent_is_a_line_each(

@@ -155,3 +155,10 @@ def test_the_older_name_of_feature_sets_is_understood(monkeypatch: pytest.Monkey
     assert Settings(state_dir=tmp_path).feature_sets == "librosa96,gtzan57"
     with pytest.raises(ValidationError, match="feature_sets"):
         Settings(state_dir=tmp_path, feature_sets="gtzan57, librosa96")
+
+
+def test_a_clip_ends_before_its_range() -> None:
+    said = r"GENRES_CLIP_LIMIT_S=60 is not below GENRES_RANGE_LIMIT_S=45: .* raise the second or lower the first"
+    with pytest.raises(ValidationError, match=said):
+        Settings(range_limit_s=45)
+    assert Settings(range_limit_s=45, clip_limit_s=40).range_limit_s == 45

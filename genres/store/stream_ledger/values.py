@@ -98,6 +98,8 @@ class StreamRange:
     quarantined_count: int | None = None
     duplicate_count: int | None = None
     reason: str | None = None
+    acknowledged_at: datetime | None = None
+    """When a person acknowledged its loss."""
 
 
 @dataclass(frozen=True)
