@@ -57,6 +57,7 @@ def prediction(sha256: str, offset: int = 0, model_version: int = 1, **other: An
         "probabilities": {"jazz": 0.75, "rock": 0.25},
         "is_calibrated": True,
         "is_uncertain": False,
+        "over_time": None,
         "distance": 0.5,
         "is_unlike": False,
         "is_synthetic": False,
