@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple, cast
 import dagster as dg
 
 from genre_assets.calibration_figures import coverage_figure, distance_figure, reliability_figure
-from genre_assets.training_rows import song_folds, training_rows
+from genre_assets.training_rows import folds_of_any_genre, song_folds, training_rows
 from genre_assets.training_tracks import split_of_training
 from genres.audio.feature_set import AnyFeatureSet
 from genres.audio.feature_sets import feature_set_of, feature_sets_named
@@ -111,7 +111,9 @@ def calibrated_classifier(
         dict(zip(tracks["track_id"], folds, strict=True)),
         accuracy=settings.certain_accuracy,
     )
-    distances = _distances(tracks, validation.select(*sounds).toPandas(), sounds, folds)
+    # What music sounds like is learnt without regard to its genre: of each, one track is enough.
+    apart = folds if len(set(folds)) > 1 else folds_of_any_genre(tracks)
+    distances = _distances(tracks, validation.select(*sounds).toPandas(), sounds, apart)
     said = "" if calibration is None else describe(calibration)
     certain_from = math.inf if calibration is None else calibration.certain_from
     context.log.info(f"{best.info.run_name}: {said or 'too few training tracks to calibrate it'}")

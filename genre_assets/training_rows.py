@@ -49,9 +49,24 @@ def song_folds(tracks: "pd.DataFrame") -> "list[int]":
     """
     from genres.datasets.table_split import assign_folds
 
-    of_songs = tracks["track_id"].map(songs_of(tracks))
-    # A song's name is its own within its genre alone.
-    groups = tracks.groupby(["genre", of_songs]).ngroup().tolist()
+    groups = _songs(tracks)
     if tracks["genre"].value_counts().max() < 2 or len(set(groups)) < 2:
         return [0] * len(tracks)
     return assign_folds(tracks["genre"], groups, n=_FOLDS_OF_FEW if len(tracks) < _FEW_TRACKS else _FOLDS, seed=0)
+
+
+def folds_of_any_genre(tracks: "pd.DataFrame") -> "list[int]":
+    """Return the fold of each track where a genre may be in one fold alone; a song's parts are in one.
+
+    Parameters
+    ----------
+    tracks
+        Columns ``track_id`` and ``genre``.
+    """
+    return [song % _FOLDS_OF_FEW for song in _songs(tracks)]
+
+
+def _songs(tracks: "pd.DataFrame") -> "list[int]":
+    """Number the songs; a song's name is its own within its genre alone."""
+    of_songs = tracks["track_id"].map(songs_of(tracks))
+    return tracks.groupby(["genre", of_songs]).ngroup().tolist()

@@ -15,7 +15,7 @@ from hypothesis.extra.numpy import arrays
 from sklearn.metrics import log_loss
 
 from genre_assets.calibrated_classifier import sets_to_read, sound_columns
-from genre_assets.training_rows import song_folds
+from genre_assets.training_rows import folds_of_any_genre, song_folds
 from genres.audio.feature_set import JoinedFeatureSets
 from genres.audio.feature_sets import FEATURE_SETS
 from genres.audio.gtzan57 import GTZAN57
@@ -150,6 +150,7 @@ def test_many_tracks_have_five_folds_and_single_ones_none() -> None:
     assert len(set(song_folds(many))) == 5
     single = pd.DataFrame({"track_id": ["a", "b", "c"], "genre": ["blues", "jazz", "rock"]})
     assert song_folds(single) == [0, 0, 0]
+    assert sorted(folds_of_any_genre(single)) == [0, 1, 2], "sounds need no second track of a genre"
 
 
 def test_a_candidate_is_rebuilt_from_its_runs_parameters() -> None:
