@@ -13,7 +13,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import dagster as dg
@@ -206,7 +206,8 @@ def kill_tree(pid: int) -> None:
     """End a process and all that it started, the hard way."""
     root = psutil.Process(pid)
     for process in (root, *root.children(recursive=True)):
-        process.kill()
+        with suppress(psutil.NoSuchProcess):  # it ended by itself just now
+            process.kill()
     psutil.wait_procs([root], timeout=30)
 
 

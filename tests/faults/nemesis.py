@@ -7,6 +7,8 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 
+import psutil
+
 from genres.errors import GenresError
 from tests.faults.faults import FAULTS
 from tests.faults.oracle import stored_counts
@@ -103,8 +105,9 @@ class Nemesis:
                 for one in chosen:
                     injected.enter_context(one.inject(self._system))
                     time.sleep(one.lasts_s * lasts)
-        # No run was at work, nobody came by, or what the second one asks is what the first one holds.
-        except (AssertionError, GenresError) as error:
+        # No run was at work, nobody came by, who was to be struck ended just before, or what the second one asks is what
+        # the first one holds.
+        except (AssertionError, psutil.NoSuchProcess, GenresError) as error:
             strike.missed = str(error).splitlines()[0]
             self._tell(f"{what}: not injected ({strike.missed})")
         with self._lock:
