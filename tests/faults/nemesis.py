@@ -105,8 +105,8 @@ class Nemesis:
                 for one in chosen:
                     injected.enter_context(one.inject(self._system))
                     time.sleep(one.lasts_s * lasts)
-        # No run was at work, nobody came by, who was to be struck ended just before, or what the second one asks is what
-        # the first one holds.
+        # No run was at work, nobody came by, who was to be struck ended just before, or what the second one asks is
+        # what the first one holds.
         except (AssertionError, psutil.NoSuchProcess, GenresError) as error:
             strike.missed = str(error).splitlines()[0]
             self._tell(f"{what}: not injected ({strike.missed})")
