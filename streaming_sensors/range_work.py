@@ -246,7 +246,9 @@ class RangeWork:
 
         if not len(good):
             return []
-        frame = spark.createDataFrame(window_rows(good, scorer.feature_set, keep=["kafka_offset"]))
+        rows = window_rows(good, scorer.feature_set, keep=["kafka_offset"])
+        # In a plan of local rows alone the optimiser evaluates the whole model itself, interpreting it row by row.
+        frame = spark.createDataFrame(rows).coalesce(1)
         scored = {row["kafka_offset"]: row for row in scorer.rows(frame, keep=["kafka_offset"])}
         about = good.select(["kafka_offset", "sha256", "file_name", "genre", "created_at"]).to_pylist()
         return [
