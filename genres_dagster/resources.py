@@ -20,7 +20,7 @@ from genres.settings import Settings
 from genres.store.database import Database
 from genres.store.lake import Lake
 from genres.store.model_registry import MODEL_TRAINING, ModelRegistry
-from spark.session import open_session, session_config
+from spark.session import open_session, session_config, stop_session
 from spark.starvation import starvation_told
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ class SparkResource(LazyPySparkResource):
         if self._spark_session is None:
             self._spark_session = open_session(self.spark_config, shared_as=self.shared_as)
             engine = self.spark_config["spark.remote"].split("/;")[0]
-            self._opened.callback(self._spark_session.stop)
+            self._opened.callback(stop_session, self._spark_session, remote=self.spark_config["spark.remote"])
             self._opened.enter_context(starvation_told(self._spark_session, engine=engine, tell=self._log.warning))
 
     @contextmanager

@@ -16,6 +16,8 @@ from genres.settings import Settings
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
+_PORT = 15002
+"""Of a Connect server whose address names none."""
 _PATIENCE_S = 30.0
 _GENERATIONS = 50
 """Sessions of one name and day that may be closed before a person should look."""
@@ -98,6 +100,24 @@ def _open_shared(config: dict[str, str], name: str) -> "SparkSession":
     )
 
 
+def stop_session(session: "SparkSession", *, remote: str) -> None:
+    """Stop a session. A server that is gone is not asked to forget it: the client would ask for a quarter of an hour.
+
+    Parameters
+    ----------
+    remote
+        The server's address, as the session was opened with it.
+    """
+    import socket
+
+    address = urlsplit(remote)
+    try:
+        socket.create_connection((address.hostname or "", address.port or _PORT), timeout=5).close()
+    except OSError:
+        session.release_session_on_close = False  # type: ignore[attr-defined]
+    session.stop()
+
+
 def _wait_for_server(remote: str) -> None:
     # Left to itself the Connect client retries for minutes without a word.
     import socket
@@ -105,11 +125,11 @@ def _wait_for_server(remote: str) -> None:
     address = urlsplit(remote)
     if address.scheme != "sc" or not address.hostname:
         raise GenresError(f"'{remote}' is no Spark Connect address: set GENRES_SPARK_REMOTE to sc://<host>:<port>")
-    server = (address.hostname, address.port or 15002)
+    server = (address.hostname, address.port or _PORT)
     try:
         retried(lambda: socket.create_connection(server, timeout=5), on=OSError, patience_s=_PATIENCE_S).close()
     except OSError as error:
         raise GenresError(
-            f"Spark Connect does not answer at {address.hostname}:{address.port or 15002}: start the stack with "
+            f"Spark Connect does not answer at {address.hostname}:{address.port or _PORT}: start the stack with "
             "`genres up`, or fix GENRES_SPARK_REMOTE"
         ) from error

@@ -1,5 +1,6 @@
 """Opening a Connect session that processes share: a closed id is passed over, and any other error is told."""
 
+import socket
 from typing import Any
 
 import pytest
@@ -65,3 +66,20 @@ def test_a_server_that_closes_everything_is_named_without_its_token(monkeypatch:
     with pytest.raises(GenresError, match="sc://host:1 closed 50 sessions of 'stream' today") as said:
         session.open_session({"spark.remote": "sc://host:1/;token=secret"}, shared_as="stream")
     assert "secret" not in str(said.value)
+
+
+@pytest.mark.parametrize("is_there", [True, False])
+def test_a_server_that_is_gone_is_not_asked_to_forget_a_session(is_there: bool) -> None:
+    class Stopped(Opened):
+        asked: bool | None = None
+
+        def stop(self) -> None:
+            self.asked = self.release_session_on_close
+
+    opened: Any = Stopped()
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        if not is_there:
+            server.close()
+        session.stop_session(opened, remote=f"sc://127.0.0.1:{port}")
+    assert opened.asked is is_there
