@@ -19,6 +19,6 @@ def test_help_loads_next_to_nothing() -> None:
     assert done.stderr.strip() == "[]"
     commands = done.stdout.split("Commands:\n")[1].splitlines()
     names = ["up", "down", "status", "demo", "load", "features", "predict", "evaluate", "predictions"]
-    names += ["watch", "quarantine", "models", "ui"]
+    names += ["watch", "quarantine", "losses", "models", "ui"]
     assert [line.split()[0] for line in commands] == names
     assert not [line for line in commands if line.endswith("...")], "a sentence is cut short"
