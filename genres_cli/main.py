@@ -359,7 +359,7 @@ def _refused(
 @click.option("--stream", "name", default="", help="Stream that is looked at; the default one unless named.")
 @click.option("--acknowledge", is_flag=True, help="Say that these are known and cannot be made good.")
 def losses(name: str, acknowledge: bool) -> None:
-    """Show clips that a stream lost unread and that did not come again; what is made good is not shown.
+    """Show the clips that a stream lost and that never came again.
 
     A clip is made good when it is dropped, or sent, again and has its row. The check nothing_lost counts what is shown
     here, until it is acknowledged.
