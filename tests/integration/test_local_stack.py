@@ -18,6 +18,7 @@ from kafka.admin import NewTopic
 
 from genres.errors import GenresError
 from genres.settings import Settings
+from local_stack import stack as stack_module
 from local_stack.program import Program
 from local_stack.stack import ServiceStatus, down, restart_service, start_service, status, stop_service, up
 from local_stack.supervision import ProcessState, Supervisor
@@ -160,7 +161,9 @@ def test_service_that_ends_is_named_with_the_tail_of_its_log(state_dir: Path, on
     assert row_of(only_kafka, "kafka").state == "stopped"
 
 
-def test_service_that_misses_its_deadline_is_named(only_kafka: Settings) -> None:
+def test_service_that_misses_its_deadline_is_named(only_kafka: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    # An engine of somebody else's is asked first, and has as little time.
+    monkeypatch.setattr(stack_module, "_require_able_engine", lambda *_: None)
     # No JVM has a broker up after a twentieth of a second.
     hurried = only_kafka.model_copy(update={"start_timeout_s": 0.05})
     with pytest.raises(GenresError, match=r"kafka was not healthy after 0\.05 s \(nothing answers at 127"):
