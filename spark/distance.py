@@ -48,7 +48,7 @@ class LearntClips:
 
     @classmethod
     def of(cls, values: npt.NDArray[np.float64], columns: Sequence[str]) -> Self | None:
-        """Learn from some clips; None if they are all alike.
+        """Learn from some clips; None if they are all alike, or too few to say how they vary.
 
         The covariance is shrunk towards a multiple of the identity by the amount of Ledoit and Wolf [1]_, so that it
         can be inverted however few clips there are.
@@ -69,7 +69,11 @@ class LearntClips:
         standardised = _standardised(values, scales)
         if not standardised.any():
             return None
-        return cls(tuple(columns), scales, LedoitWolf().fit(standardised).covariance_)
+        covariance = LedoitWolf().fit(standardised).covariance_
+        axes = np.linalg.eigvalsh(covariance)
+        if axes[0] <= NEGLIGIBLE * axes[-1]:  # of two clips, say, which lie on a line
+            return None
+        return cls(tuple(columns), scales, covariance)
 
     def distances(self, values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
         """Return the distance of each clip, shape (n,), to the mean, in units of the threshold."""

@@ -5,7 +5,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import psutil
@@ -26,15 +26,17 @@ with ended_in_order(), stream_running(settings, open_instance(settings)):
     time.sleep(600)
 """
 DEMO = ["-m", "genres_cli", "demo"]
-_END_S = 90.0
+_PARTS = ("dagster._daemon", "genres_cli watch")
+_END_S = 240.0
+"""Producer, daemon and run are each given a minute to end in order."""
 
 
 def test_the_streaming_half_ends_with_its_daemon_and_its_producer(stack: Settings, tmp_path: Path) -> None:
     with started(["-c", STREAMING], tmp_path) as process:
         assert process.stdout is not None and process.stdout.readline() == b"ready\n"
-        children = {child: " ".join(child.cmdline()) for child in psutil.Process(process.pid).children(recursive=True)}
-        for part in ("dagster._daemon", "genres_cli watch"):
-            assert any(part in command for command in children.values())
+        # The producer is started beside.
+        wait_until(lambda: all(any(part in line for line in below(process.pid).values()) for part in _PARTS))
+        children = below(process.pid)
         process.send_signal(signal.SIGTERM)
         assert process.wait(_END_S) == 128 + signal.SIGTERM
         assert [command for child, command in children.items() if is_at_work(child)] == []
@@ -74,6 +76,15 @@ def started(arguments: list[str], folder: Path, **variables: str) -> "Iterator[s
         finally:
             if process.poll() is None:
                 kill_tree(process.pid)
+
+
+def below(pid: int) -> dict[psutil.Process, str]:
+    """Return the processes that one has started, with their command lines."""
+    found = {}
+    for child in psutil.Process(pid).children(recursive=True):
+        with suppress(psutil.Error):  # it ended just now
+            found[child] = " ".join(child.cmdline())
+    return found
 
 
 def is_at_work(process: psutil.Process) -> bool:

@@ -78,6 +78,16 @@ def test_there_may_be_fewer_clips_than_columns() -> None:
     assert np.isfinite(learnt.distances(values)).all()
 
 
+@pytest.mark.parametrize("n", [1, 2, 3, 4])
+def test_a_handful_of_clips_says_nothing_or_gives_numbers(n: int) -> None:
+    values = np.random.default_rng(n).normal(size=(n, 96))
+    columns = [f"feature_{number}" for number in range(96)]
+    learnt = LearntClips.of(values, columns)
+    assert learnt is None or np.isfinite(learnt.distances(values)).all()
+    assert np.isfinite(held_out_distances(values, columns, np.arange(n) % 3)).all()
+    assert LearntClips.of(values[:2], columns) is None
+
+
 def test_a_clip_is_compared_with_the_other_folds_alone() -> None:
     values, folds = clips(30), np.arange(30) % 3
     values[4] = [1000, 1e9, 1000, 5.0]
