@@ -240,7 +240,9 @@ def _drift_outcomes(instance: dg.DagsterInstance, stream: StreamSettings) -> lis
 
 def _evaluation(record: Any) -> dg.AssetCheckEvaluation | None:
     event = record.event and record.event.dagster_event
-    return event.asset_check_evaluation_data if event else None
+    # While a run is at work, its record holds that the check is planned.
+    is_evaluated = event and event.event_type == dg.DagsterEventType.ASSET_CHECK_EVALUATION
+    return event.asset_check_evaluation_data if is_evaluated else None
 
 
 def _standing(asked: dict[str, str]) -> str:

@@ -68,7 +68,7 @@ def started(arguments: list[str], folder: Path, **variables: str) -> "Iterator[s
         env={**os.environ, **variables},
         stdout=subprocess.PIPE,
         start_new_session=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_IGN),
+        preexec_fn=as_a_background_job,
     )
     with process:
         try:
@@ -76,6 +76,12 @@ def started(arguments: list[str], folder: Path, **variables: str) -> "Iterator[s
         finally:
             if process.poll() is None:
                 kill_tree(process.pid)
+
+
+def as_a_background_job() -> None:
+    """Be deaf to SIGINT; and not to SIGTERM, whatever the libraries in the tests' own process made of it."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def below(pid: int) -> dict[psutil.Process, str]:
