@@ -59,7 +59,7 @@ def evaluate_table(
     from local_stack.stack import up_engine
     from spark.classifiers import choose
     from spark.comparison import compare
-    from spark.session import open_session, session_config
+    from spark.session import open_session, session_config, stop_session
 
     settings = Settings()
     require_addresses(settings)
@@ -91,7 +91,7 @@ def evaluate_table(
             on_progress=lambda line: console.print(f"  {escape(line)}"),
         )
     finally:
-        spark.stop()
+        stop_session(spark, remote=settings.remote)
     return comparison.rows, [*notices, *comparison.notices]
 
 

@@ -85,7 +85,7 @@ def predict_files(console: Console, paths: Sequence[Path], settings: Settings, d
     from genres.store.schemas import Column, arrow_schema, feature_columns, window_columns
     from spark.over_time import window_rows
     from spark.scoring import Scorer
-    from spark.session import open_session, session_config
+    from spark.session import open_session, session_config, stop_session
 
     files = _audio_files(console, paths)
     database = Database(settings.database)
@@ -109,7 +109,7 @@ def predict_files(console: Console, paths: Sequence[Path], settings: Settings, d
             frame = spark.createDataFrame(window_rows(table, feature_set, keep=["row"]))
             rows = {row.pop("row"): row for row in scorer.rows(frame, keep=["row"])}
     finally:
-        spark.stop()
+        stop_session(spark, remote=settings.remote)
     return [{"file_name": name, **rows[number]} for number, name in good["filename"].items()]
 
 

@@ -49,7 +49,7 @@ def require_able_engine(remote: str) -> None:
     """
     from genres.settings import Settings
     from spark.isolation import OutOfTimeError, interrupted_when_stuck
-    from spark.session import open_session, session_config
+    from spark.session import open_session, session_config, stop_session
 
     config = session_config(Settings(), app_name="genres probe") | {"spark.remote": remote}
     place = f"the workers of Spark at {remote.split('/;')[0]}"
@@ -65,7 +65,7 @@ def require_able_engine(remote: str) -> None:
     except Exception as error:  # what a worker of another kind makes of it is anybody's guess
         raise GenresError(f"{place} cannot do a job of one row: {last_words(error)}") from error
     finally:
-        spark.stop()
+        stop_session(spark, remote=remote)
     if lacks := lacking(report, _needed()):
         raise GenresError(
             f"{place} lack what this project needs ({report.interpreter} on {report.host}): {'; '.join(lacks)}"

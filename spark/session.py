@@ -110,9 +110,8 @@ def stop_session(session: "SparkSession", *, remote: str) -> None:
     """
     import socket
 
-    address = urlsplit(remote)
     try:
-        socket.create_connection((address.hostname or "", address.port or _PORT), timeout=5).close()
+        socket.create_connection(_server(remote), timeout=5).close()
     except OSError:
         session.release_session_on_close = False  # type: ignore[attr-defined]
     session.stop()
@@ -122,14 +121,18 @@ def _wait_for_server(remote: str) -> None:
     # Left to itself the Connect client retries for minutes without a word.
     import socket
 
-    address = urlsplit(remote)
-    if address.scheme != "sc" or not address.hostname:
-        raise GenresError(f"'{remote}' is no Spark Connect address: set GENRES_SPARK_REMOTE to sc://<host>:<port>")
-    server = (address.hostname, address.port or _PORT)
+    server = _server(remote)
     try:
         retried(lambda: socket.create_connection(server, timeout=5), on=OSError, patience_s=_PATIENCE_S).close()
     except OSError as error:
         raise GenresError(
-            f"Spark Connect does not answer at {address.hostname}:{address.port or _PORT}: start the stack with "
-            "`genres up`, or fix GENRES_SPARK_REMOTE"
+            f"Spark Connect does not answer at {server[0]}:{server[1]}: start the stack with `genres up`, or fix "
+            "GENRES_SPARK_REMOTE"
         ) from error
+
+
+def _server(remote: str) -> tuple[str, int]:
+    address = urlsplit(remote)
+    if address.scheme != "sc" or not address.hostname:
+        raise GenresError(f"'{remote}' is no Spark Connect address: set GENRES_SPARK_REMOTE to sc://<host>:<port>")
+    return address.hostname, address.port or _PORT
