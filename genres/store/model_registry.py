@@ -129,34 +129,22 @@ class ModelRegistry:
 
     def runs_on(self, dataset: str, *, stage: str, fingerprint: str) -> "list[Run]":
         """List the finished runs of a stage that are tagged with a dataset's fingerprint, the oldest first."""
-        experiment = self.client.get_experiment_by_name(self.name_for(dataset))
-        if experiment is None:
-            return []
-        wanted = f"tags.stage = '{stage}' and tags.dataset_fingerprint = '{fingerprint}'"
-        found: list[Run] = []
-        token = None
-        while True:
-            page = self.client.search_runs(
-                [experiment.experiment_id],
-                f"attributes.status = 'FINISHED' and {wanted}",
-                order_by=["attributes.start_time ASC"],
-                page_token=token,
-            )
-            found += page
-            token = page.token
-            if not token:
-                return found
+        import mlflow
+
+        mlflow.set_tracking_uri(self.tracking_uri)
+        found: list[Run] = mlflow.search_runs(
+            experiment_names=[self.name_for(dataset)],
+            filter_string=f"attributes.status = 'FINISHED' and tags.stage = '{stage}' "
+            f"and tags.dataset_fingerprint = '{fingerprint}'",
+            order_by=["attributes.start_time ASC"],
+            output_format="list",
+        )
+        return found
 
     def child_runs(self, parent: "Run") -> "list[Run]":
         """List a training's finished candidates, the best validation macro-F1 first; of equals, the least log-loss."""
-        return list(
-            self.client.search_runs(
-                [parent.info.experiment_id],
-                f"attributes.status = 'FINISHED' and tags.mlflow.parentRunId = '{parent.info.run_id}' "
-                f"and tags.stage = '{CANDIDATE}'",
-                order_by=["metrics.valid_macro_f1 DESC", "metrics.valid_log_loss ASC", "attributes.run_name ASC"],
-            )
-        )
+        best_first = ["metrics.valid_macro_f1 DESC", "metrics.valid_log_loss ASC", "attributes.run_name ASC"]
+        return self._children(parent, stage=CANDIDATE, order_by=best_first)
 
     def calibrated_run(self, parent: "Run") -> "Run":
         """Find the newest calibration of a training's best candidate.
@@ -166,19 +154,20 @@ class ModelRegistry:
         GenresError
             If it was not calibrated yet.
         """
-        found = self.client.search_runs(
-            [parent.info.experiment_id],
-            f"attributes.status = 'FINISHED' and tags.mlflow.parentRunId = '{parent.info.run_id}' "
-            f"and tags.stage = '{CALIBRATED}'",
-            order_by=["attributes.start_time DESC"],
-            max_results=1,
-        )
+        found = self._children(parent, stage=CALIBRATED, order_by=["attributes.start_time DESC"])
         if not found:
             raise GenresError(
                 f"the newest candidates of dataset '{parent.data.tags.get('dataset', '')}' are not calibrated yet: "
                 f"materialize {CALIBRATED} first"
             )
         return found[0]
+
+    def _children(self, parent: "Run", *, stage: str, order_by: list[str]) -> "list[Run]":
+        chosen = (
+            f"attributes.status = 'FINISHED' and tags.mlflow.parentRunId = '{parent.info.run_id}' "
+            f"and tags.stage = '{stage}'"
+        )
+        return list(self.client.search_runs([parent.info.experiment_id], chosen, order_by=order_by))
 
     def log_spark_model(self, directory: Path, *, columns: Sequence[str]) -> None:
         """Log a native Spark directory as the open run's model, with its input signature.
