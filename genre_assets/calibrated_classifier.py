@@ -1,13 +1,12 @@
 """``calibrated_classifier``: the best candidate with probabilities that hold, and a distance to what it learnt from."""
 
 import math
-import tempfile
-from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, cast
 
 import dagster as dg
 
 from genre_assets.calibration_figures import coverage_figure, distance_figure, reliability_figure
+from genre_assets.candidate_directory import save_candidate
 from genre_assets.training_rows import folds_of_any_genre, song_folds, training_rows
 from genre_assets.training_tracks import split_of_training
 from genres.audio.feature_set import AnyFeatureSet
@@ -116,7 +115,8 @@ def calibrated_classifier(
     distances = _distances(tracks, validation.select(*sounds).toPandas(), sounds, apart)
     said = "" if calibration is None else describe(calibration)
     certain_from = math.inf if calibration is None else calibration.certain_from
-    context.log.info(f"{best.info.run_name}: {said or 'too few training tracks to calibrate it'}")
+    told = said or "too few training tracks to calibrate it"
+    context.log.info(f"{best.info.run_name}: {told}")
     tags = {
         **{name: best.data.tags[name] for name in ("data", "dataset_fingerprint", "gives_probability")},
         "feature_version": reads.feature_version,
@@ -130,14 +130,8 @@ def calibrated_classifier(
         dataset.dataset, run_name=f"{best.info.run_name}, calibrated", stage=CALIBRATED, tags=tags, parent=parent
     ) as run:
         model = _calibrated(candidate_model, genres, calibration, distances, training)
-        attempt = tables.candidate_attempt()
-        model.write().save(tables.lake.uri(attempt))
         path = tables.candidate_path(parent.info.run_id, run.info.run_id)
-        tables.lake.files.rename(attempt, path)
-        with tempfile.TemporaryDirectory() as scratch:
-            directory = Path(scratch, "model")
-            tables.lake.fetch_directory(path, directory)
-            registry.log_spark_model(directory, columns=reads.columns)
+        save_candidate(model, path, tables=tables, registry=registry, columns=reads.columns)
         metrics = _metrics(calibration, distances) | _judged(model, rows, genres, certain_from)
         figures = _figures(calibration, distances, settings.certain_accuracy, data=data)
         if best.inputs is not None:
@@ -147,7 +141,7 @@ def calibrated_classifier(
         metadata={
             "data": data,
             "classifier": best.info.run_name,
-            "calibration": said or "too few training tracks to calibrate it",
+            "calibration": told,
             "features": reads.feature_version,
             **({"certain_from": "no probability is enough"} if math.isinf(certain_from) else {}),
             **dict(sorted(metrics.items())),

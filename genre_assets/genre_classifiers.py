@@ -1,13 +1,12 @@
 """``genre_classifiers``: the candidate models, trained, judged and logged, each its own MLflow run under one parent."""
 
-import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import dagster as dg
 
+from genre_assets.candidate_directory import save_candidate
 from genre_assets.hyperparameter_search import FOUND
 from genre_assets.run_page import GENRE_TABLE, genre_table, headline
 from genre_assets.training_config import TrainingConfig, with_found
@@ -217,13 +216,7 @@ def _train(
         mlflow.log_figure(_confusion_figure(candidate.name, part, confusion, data.genres), f"confusion_{part}.png")
     mlflow.log_metrics(headline(scores))
     mlflow.log_table(genre_table(confusions, data.genres), GENRE_TABLE)
-    attempt = tables.candidate_attempt()
-    model.write().save(tables.lake.uri(attempt))
-    tables.lake.files.rename(attempt, path)
-    with tempfile.TemporaryDirectory() as scratch:
-        directory = Path(scratch, "model")
-        tables.lake.fetch_directory(path, directory)
-        registry.log_spark_model(directory, columns=data.feature_set.columns)
+    save_candidate(model, path, tables=tables, registry=registry, columns=data.feature_set.columns)
     return scores
 
 

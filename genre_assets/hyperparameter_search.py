@@ -82,10 +82,14 @@ class Trial:
         return sum(self.losses.values()) / max(len(self.losses), 1)
 
     @property
+    def values(self) -> dict[str, float]:
+        """The grid's hyperparameters, as they are tried."""
+        return {name: getattr(self.candidate, name) for name in self.candidate.grid}
+
+    @property
     def point(self) -> str:
-        """The values that are tried, as text."""
-        values = self.candidate.model_dump()
-        return ", ".join(f"{name} {values[name]:g}" for name in self.candidate.grid)
+        """The values as text."""
+        return ", ".join(f"{name} {value:g}" for name, value in self.values.items())
 
     @property
     def params(self) -> dict[str, str]:
@@ -221,9 +225,7 @@ def choose_points(trials: Sequence[Trial], songs: Mapping[str, str]) -> dict[str
         best = best_of(_rivals(default, trials))
         if best is None or not is_better(best, default, songs):
             continue
-        values = best.candidate.model_dump()
-        point = {name: values[name] for name in best.candidate.grid}
-        found.setdefault(default.feature_version, {})[default.candidate.name] = point
+        found.setdefault(default.feature_version, {})[default.candidate.name] = best.values
     return found
 
 
