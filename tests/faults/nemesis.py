@@ -141,7 +141,9 @@ class Nemesis:
                             clips = len(strike.awaited)
                             self._tell(f"{strike.what}: {clips} clips, recovered in {strike.recovery_s:.1f} s")
                 dropped = {sha256 for strike in self.strikes for sha256 in strike.hashes}
-            if self._done.is_set() and (dropped <= there or now > give_up_at):
+                # Rows may be there before the last strike's recovery is looked at.
+                all_there = dropped <= there and not self.waiting()
+            if self._done.is_set() and (all_there or now > give_up_at):
                 return
             time.sleep(0.5)
 
