@@ -44,40 +44,52 @@ def warm_up() -> None:
     gc.freeze()
 
 
-def end_stopped_workers(*, limit_s: float = 10.0) -> None:
-    """End, from now on, every worker that stays stopped (SIGSTOP).
+def watch_workers(*, stopped_limit_s: float = 10.0, idle_limit_s: float = 1800.0) -> None:
+    """From now on, end every worker that stays stopped (SIGSTOP), and this daemon once it has no workers any more.
 
     Nothing in a stopped process looks at a clock, and it acts on no signal but SIGKILL: its task would wait for it,
     and every task that it was given after that. Ended, it is a worker that died, which Spark sees at once.
 
+    Spark starts a daemon for each session and ends it with the application only: of a server that runs for weeks, each
+    training would leave one behind. Should the session want workers again, Spark starts another daemon.
+
     Parameters
     ----------
-    limit_s
+    stopped_limit_s
         How long a worker may be stopped, in seconds. A profiler that stops it for an instant is none of our business;
         what a debugger holds (a tracing stop) is not either.
+    idle_limit_s
+        How long the daemon stays without workers, in seconds; Spark ends those that had nothing to do for a minute.
     """
     import psutil
 
     daemon, since = psutil.Process(), dict[psutil.Process, float]()
+    busy_at = time.monotonic()
 
     def look(*_: object) -> None:
-        nonlocal since
+        nonlocal since, busy_at
         with suppress(psutil.Error, OSError):  # one that ends meanwhile: the next look is soon
             now = time.monotonic()
-            stopped = [worker for worker in daemon.children() if worker.status() == psutil.STATUS_STOPPED]
+            workers = daemon.children()
+            stopped = [worker for worker in workers if worker.status() == psutil.STATUS_STOPPED]
             since = {worker: since.get(worker, now) for worker in stopped}
             for worker, began in since.items():
-                if now - began >= limit_s:
+                if now - began >= stopped_limit_s:
                     worker.kill()
+            if workers:
+                busy_at = now
+            elif now - busy_at >= idle_limit_s:
+                daemon.terminate()  # pyspark's handler removes the socket first
 
     # The daemon's only thread waits for Spark most of the time. Forks inherit the handler, but no timer.
     signal.signal(signal.SIGALRM, look)
-    signal.setitimer(signal.ITIMER_REAL, limit_s / 4, limit_s / 4)
+    every_s = min(stopped_limit_s, idle_limit_s) / 4
+    signal.setitimer(signal.ITIMER_REAL, every_s, every_s)
 
 
 if __name__ == "__main__":
     warm_up()
-    end_stopped_workers()
+    watch_workers()
 
     from pyspark.daemon import manager
 

@@ -101,7 +101,7 @@ def read_feature_table(path: Path) -> FeatureTable:
     of_song = {
         track: song
         for genre, tracks in rows.groupby("genre")["track_id"]
-        for track, song in songs_of(tracks, str(genre)).items()
+        for track, song in songs_in_genre(tracks, str(genre)).items()
     }
     rows.insert(2, "song", rows["track_id"].map(of_song))
     return FeatureTable(rows, tuple(values.columns), tuple(notices))
@@ -122,7 +122,7 @@ def track_id_of(name: str) -> str:
     return track if not genre or track.startswith(f"{genre}.") else f"{genre}.{track}"
 
 
-def songs_of(tracks: Iterable[str], genre: str) -> dict[str, str]:
+def songs_in_genre(tracks: Iterable[str], genre: str) -> dict[str, str]:
     """Return the song of each of a genre's tracks; a track that is no part of one is its own.
 
     Beside `genres.datasets.split.songs`, which needs to see several parts, a part of a GTZAN track is known by its

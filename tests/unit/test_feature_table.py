@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from genres.datasets.feature_table import FeatureTable, read_feature_table, songs_of, track_id_of
+from genres.datasets.feature_table import FeatureTable, read_feature_table, songs_in_genre, track_id_of
 from genres.datasets.leaks import find_leaks
 from genres.datasets.table_split import (
     LISTS,
@@ -61,9 +61,9 @@ def test_file_names_mean_tracks() -> None:
         assert track_id_of(name) == "blues.00012"
     assert track_id_of("blues.00012.3.wav") == "blues.00012.3"
     assert track_id_of("jazz/take.five.mp3") == "jazz.take.five"
-    assert songs_of(["blues.00012.3"], "blues") == {"blues.00012.3": "blues.00012"}
-    assert songs_of(["blues.00012"], "blues") == {"blues.00012": "blues.00012"}
-    assert songs_of(["a.x_1", "a.x_2", "a.y_1", "a.y_2", "a.z_1", "a.z_2"], "a")["a.y_2"] == "a.y"
+    assert songs_in_genre(["blues.00012.3"], "blues") == {"blues.00012.3": "blues.00012"}
+    assert songs_in_genre(["blues.00012"], "blues") == {"blues.00012": "blues.00012"}
+    assert songs_in_genre(["a.x_1", "a.x_2", "a.y_1", "a.y_2", "a.z_1", "a.z_2"], "a")["a.y_2"] == "a.y"
 
 
 def test_what_is_no_feature_is_left_out_and_named(tmp_path: Path) -> None:

@@ -46,10 +46,10 @@ def test_a_worker_imports_nothing_to_fetch_a_clip_and_inherits_no_thread(webhdfs
 
 WITH_FORKS = """
 import os, signal, sys, time
-from spark.worker_daemon import end_stopped_workers
+from spark.worker_daemon import watch_workers
 
 signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # as pyspark's daemon does
-end_stopped_workers(limit_s=2)
+watch_workers(stopped_limit_s=2)
 
 def forked(work):
     pid = os.fork()
@@ -84,3 +84,30 @@ for pid in (busy, stopped, for_a_moment):
 def test_a_worker_that_stays_stopped_is_ended_and_no_other() -> None:
     done = subprocess.run([sys.executable, "-c", WITH_FORKS], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["True", "False", "True"]
+
+
+IDLE = """
+import os, signal, sys, time
+from spark.worker_daemon import watch_workers
+
+def shutdown(*_):
+    print(f"ended after {time.monotonic() - began:.1f} s", flush=True)
+    sys.exit(1)
+
+signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+signal.signal(signal.SIGTERM, shutdown)  # as pyspark's daemon does
+began = time.monotonic()
+watch_workers(idle_limit_s=1)
+if not os.fork():
+    time.sleep(3)
+    os._exit(0)
+while time.monotonic() < began + 30:
+    time.sleep(0.1)
+"""
+
+
+def test_the_daemon_ends_when_it_has_had_no_workers_for_long() -> None:
+    done = subprocess.run([sys.executable, "-c", IDLE], capture_output=True, text=True, check=False)
+    assert done.returncode == 1, done.stderr
+    # Not while its worker, which sleeps for three seconds, was there.
+    assert 3.5 < float(done.stdout.split()[2]) < 20
