@@ -22,7 +22,7 @@ OTHER_PYTHON := other-python
 endif
 endif
 
-.PHONY: other-python help install demo up ui down status test daemon-tests unit-tests unit test-faults nemesis soak lint lock clean-state
+.PHONY: other-python help install demo up ui down status test integration-tests other-tests unit test-faults nemesis soak lint lock clean-state
 help: ## say what there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/make \1\t\2/' | expand -t 20
 
@@ -59,12 +59,13 @@ lint: install ## ruff, mypy and the import rules
 unit: lint ## lint, types and the tests that need no daemons
 	@$(BIN)/python -m pytest tests/unit
 test: lint ## lint, types, and every test, on daemons of its own
-	@# The tests with daemons mostly wait for them; those without use that time.
-	@$(MAKE) --no-print-directory -j 2 daemon-tests unit-tests
-daemon-tests:
-	@$(BIN)/python -m pytest tests/faults tests/integration
-unit-tests: # shown whole when all have ended
-	@shown=$$($(BIN)/python -m pytest tests/unit 2>&1); code=$$?; echo "$$shown"; exit $$code
+	@# Both halves wait for daemons much of the time, each for its own; the second is shown whole when it has ended.
+	@$(MAKE) --no-print-directory -j 2 integration-tests other-tests
+integration-tests:
+	@$(BIN)/python -m pytest tests/integration
+other-tests:
+	@shown=$$(code=0; for tests in tests/unit tests/faults; do $(BIN)/python -m pytest $$tests 2>&1 || code=1; done; exit $$code); \
+		code=$$?; echo "$$shown"; exit $$code
 test-faults: install ## every fault of the table, the slow ones too
 	@FAULT_TABLES=docs/fault-tables.md $(BIN)/python -m pytest -m '' \
 		tests/faults/test_fault_table.py tests/faults/test_disk_full.py tests/faults/test_poison_positions.py
