@@ -22,7 +22,7 @@ OTHER_PYTHON := other-python
 endif
 endif
 
-.PHONY: other-python help install demo up ui down status test integration-tests other-tests unit test-faults nemesis soak lint lock clean-state
+.PHONY: other-python help install demo up ui down status test integration-tests other-tests unit test-faults nemesis soak lint docs lock clean-state
 help: ## say what there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/make \1\t\2/' | expand -t 20
 
@@ -56,9 +56,11 @@ down: ## stop the stack; its data stays
 
 lint: install ## ruff, mypy and the import rules
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports --no-cache --no-logo
+docs: install ## build the documentation into build/docs, warnings as errors
+	@$(BIN)/python -m sphinx -q -E -W --keep-going docs build/docs && echo "genres: open build/docs/index.html"
 unit: lint ## lint, types and the tests that need no daemons
 	@$(BIN)/python -m pytest tests/unit
-test: lint ## lint, types, and every test, on daemons of its own
+test: lint docs ## lint, types, documentation and every test, on daemons of its own
 	@# Both halves wait for daemons much of the time, each for its own; the second is shown whole when it has ended.
 	@$(MAKE) --no-print-directory -j 2 integration-tests other-tests
 integration-tests:
