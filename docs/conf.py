@@ -25,7 +25,7 @@ extensions = [
 html_theme = "furo"
 html_title = "genres"
 # Of files that lie outside this folder nothing is copied: links to code lead into the checkout.
-exclude_patterns = ["pictures"]
+exclude_patterns = ["pictures", "notebooks"]
 
 myst_enable_extensions = ["colon_fence"]
 myst_heading_anchors = 3

@@ -106,6 +106,20 @@ def test_demo_says_what_it_found(demo: subprocess.CompletedProcess[str]) -> None
     assert "synthetic" not in demo.stdout
 
 
+def test_the_notebook_reads_what_the_demo_stored(
+    stack: Settings, demo: subprocess.CompletedProcess[str], tmp_path: Path
+) -> None:
+    import nbformat
+    from nbclient import NotebookClient
+
+    notebook = nbformat.read("docs/notebooks/read_the_lake.ipynb", as_version=4)
+    assert all(not cell.get("outputs") for cell in notebook.cells), "stored with what somebody's lake said"
+    NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(tmp_path)}}).execute()
+    said = "".join(str(cell.get("outputs", "")) for cell in notebook.cells)
+    for part in ("own_music0", "quarantined", "predicted_genre", "test tracks", "image/png", "latency_s"):
+        assert part in said
+
+
 def test_manifest_accounts_for_every_file(tables: BatchTables, folder: Path) -> None:
     manifest = tables.manifest().set_index("file_name")
     assert len(manifest) == len(list(folder.rglob("*.wav"))) == len(GENRES) * CLIPS + 2
