@@ -19,6 +19,7 @@ from genre_assets.retraining import (
 )
 from genre_assets.track_split import track_split
 from genres.settings import Settings
+from genres_dagster.alerts import build_alert_sensors
 from genres_dagster.partitions import DATASETS
 from genres_dagster.resources import resources
 
@@ -71,6 +72,7 @@ def build_defs(*, settings: Settings) -> dg.Definitions:
         ],
         schedules=[build_weekly_schedule(whole)],
         sensors=[
+            *build_alert_sensors(settings),
             build_retraining_sensor(),
             build_drift_sensor(whole),
             dg.AutomationConditionSensorDefinition(

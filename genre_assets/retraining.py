@@ -7,7 +7,7 @@ import json
 import warnings
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import dagster as dg
 
@@ -17,6 +17,7 @@ from genres.store import ledger
 from genres.store.database import Database
 from genres.store.lake import Lake
 from genres.store.model_registry import ModelRegistry
+from genres_dagster.checks import outcome_of
 from genres_dagster.partitions import DATASETS
 
 if TYPE_CHECKING:
@@ -230,19 +231,12 @@ def _trained_datasets(instance: dg.DagsterInstance) -> list[str]:
 def _drift_outcomes(instance: dg.DagsterInstance, stream: StreamSettings) -> list[tuple[datetime, bool]]:
     """Read when the drift check compared something, and whether it passed, the newest first."""
     history = instance.event_log_storage.get_asset_check_execution_history(drift_check(stream), limit=_LOOKED_AT)
-    found = [(record, _evaluation(record)) for record in history]
+    found = [(record, outcome_of(record)) for record in history]
     return [
         (datetime.fromtimestamp(record.create_timestamp, UTC), evaluation.passed)
         for record, evaluation in found
         if evaluation is not None and "drifted_share" in evaluation.metadata
     ]
-
-
-def _evaluation(record: Any) -> dg.AssetCheckEvaluation | None:
-    event = record.event and record.event.dagster_event
-    # While a run is at work, its record holds that the check is planned.
-    is_evaluated = event and event.event_type == dg.DagsterEventType.ASSET_CHECK_EVALUATION
-    return event.asset_check_evaluation_data if is_evaluated else None
 
 
 def _standing(asked: dict[str, str]) -> str:

@@ -250,6 +250,11 @@ class Settings(BaseSettings):
         description="Whose champion scores the default stream; empty: that of dataset, else of audio, else of the one "
         "loaded last.",
     )
+    alert_urls: SecretStr = Field(
+        SecretStr(""),
+        description="Where people are told of failed runs and checks: Apprise's addresses (mailto://…, slack://…, "
+        "json://…), separated by commas; empty: nowhere.",
+    )
     more_streams: tuple[StreamSettings, ...] = Field(
         (),
         description="Streams beside the default one, as JSON: "

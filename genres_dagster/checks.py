@@ -5,9 +5,12 @@ with which.
 """
 
 from collections.abc import Collection
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
+
+if TYPE_CHECKING:
+    from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecord
 
 
 def check_spec(asset: dg.AssetKey | str, name: str, description: str, *, blocking: bool = False) -> dg.AssetCheckSpec:
@@ -39,6 +42,13 @@ def check(
         severity=dg.AssetCheckSeverity.WARN if warn else dg.AssetCheckSeverity.ERROR,
         metadata={"expected": expected, "actual": actual, **metadata},
     )
+
+
+def outcome_of(record: "AssetCheckExecutionRecord | None") -> dg.AssetCheckEvaluation | None:
+    """Return what a check found; None if it never ran, or if the run that is to evaluate it is still at work."""
+    # Of one that is only planned, Dagster returns the plan.
+    evaluation: object = record.evaluation if record else None
+    return evaluation if isinstance(evaluation, dg.AssetCheckEvaluation) else None
 
 
 def check_label_set(

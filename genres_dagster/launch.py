@@ -262,14 +262,14 @@ def _take_in(entry: Any, summary: BatchRun, on_event: Callable[[str, str, str], 
     elif event.event_type == dg.DagsterEventType.ASSET_CHECK_EVALUATION:
         evaluation = event.asset_check_evaluation_data
         if evaluation.blocking and not evaluation.passed and evaluation.severity == dg.AssetCheckSeverity.ERROR:
-            summary.failed_checks.setdefault(step, []).append(_failed_check(evaluation))
+            summary.failed_checks.setdefault(step, []).append(failed_check(evaluation))
     elif event.event_type == dg.DagsterEventType.STEP_FAILURE:
         error = event.event_specific_data.error
         checks = summary.failed_checks.get(step, []) if error.cls_name == _CHECK_FAILED else []
-        summary.failures[step] = "; ".join(checks) or _reason(error)
+        summary.failures[step] = "; ".join(checks) or failure_reason(error)
         on_event(step, "failed", summary.failures[step])
     elif event.event_type == dg.DagsterEventType.STEP_UP_FOR_RETRY:
-        on_event(step, "log", f"tried again: {_reason(event.event_specific_data.error)}")
+        on_event(step, "log", f"tried again: {failure_reason(event.event_specific_data.error)}")
     elif event.event_type == dg.DagsterEventType.STEP_SKIPPED:
         summary.skipped.append(step)
         on_event(step, "skipped", "")
@@ -278,8 +278,8 @@ def _take_in(entry: Any, summary: BatchRun, on_event: Callable[[str, str, str], 
 _CHECK_FAILED = "DagsterAssetCheckFailedError"
 
 
-def _failed_check(evaluation: Any) -> str:
-    """One line that says which check failed and why."""
+def failed_check(evaluation: Any) -> str:
+    """Return a line that says which check failed and why."""
     said = {
         name: str(evaluation.metadata[name].value) for name in ("expected", "actual") if name in evaluation.metadata
     }
@@ -287,7 +287,7 @@ def _failed_check(evaluation: Any) -> str:
     return f"check {evaluation.check_name} failed: {why}"
 
 
-def _reason(error: Any) -> str:
-    """One line that says why a step failed."""
+def failure_reason(error: Any) -> str:
+    """Return a line that says why a step failed."""
     # The checks' names stand in the lines after the first.
     return " ".join(error.message.split()) if error.cls_name == _CHECK_FAILED else last_words(error)

@@ -3,6 +3,7 @@
 import dagster as dg
 
 from genres.settings import Settings, StreamSettings
+from genres_dagster.alerts import build_alert_sensors
 from genres_dagster.resources import SparkResource, resources
 from spark.session import session_config
 from streaming_sensors.maintenance import build_maintenance_job, build_maintenance_schedule, maintenance
@@ -56,6 +57,7 @@ def build_defs(*, settings: Settings) -> dg.Definitions:
         assets=[maintenance],
         jobs=[sweeping],
         schedules=[build_maintenance_schedule(sweeping)],
+        sensors=build_alert_sensors(settings),
         resources={
             **{name: common[name] for name in ("settings", "lake", "database", "mlflow")},
             "spark_stream": SparkResource(spark_config=stream_session, shared_as=f"stream of {settings.state_dir}"),

@@ -15,6 +15,7 @@ from genres.store.database import Database
 from genres.store.stream_ledger import leases, producers, ranges
 from genres.store.stream_ledger.producers import Producer
 from genres.store.stream_ledger.values import Attempt, Plan, StreamRange
+from genres_dagster.checks import outcome_of
 from genres_dagster.resources import MlflowResource
 from streaming_sensors.offset_plan import plan
 from streaming_sensors.run_tags import ATTEMPT_TAG, DRAIN_TAG
@@ -177,10 +178,9 @@ def _producer_news(
 ) -> list[dg.AssetCheckEvaluation]:
     """Evaluate the check `producer_alive`, if its outcome is another than the last time."""
     key = dg.AssetCheckKey(stream.clips, "producer_alive")
-    last = instance.get_latest_asset_check_evaluation_record(key)
-    before = last.evaluation.passed if last and last.evaluation else None
+    before = outcome_of(instance.get_latest_asset_check_evaluation_record(key))
     is_alive = producer is not None and producer.is_alive()
-    if before == is_alive:
+    if before is not None and before.passed == is_alive:
         return []
     return [
         dg.AssetCheckEvaluation(

@@ -16,6 +16,7 @@ from genres.errors import GenresError
 from genres.settings import Settings
 from genres.store.database import Database
 from genres.store.stream_ledger import losses, producers, ranges, results, sent_files
+from genres_dagster.checks import outcome_of
 from streaming_sensors.offset_plan import plan
 from streaming_sensors.sensors import lag, lag_observation
 from streaming_sensors.stream import Stream
@@ -213,8 +214,9 @@ def _news(instance: dg.DagsterInstance, now: Observed) -> Iterator[dg.AssetCheck
             found = check.evaluate(now)
         except GenresError as error:
             found = Finding(False, f"it cannot be told: {error}")
-        last = instance.get_latest_asset_check_evaluation_record(dg.AssetCheckKey(check.asset, check.name))
-        before = last.evaluation if last else None
+        key = dg.AssetCheckKey(check.asset, check.name)
+        last = instance.get_latest_asset_check_evaluation_record(key)
+        before = outcome_of(last)
         is_old = last is None or time.time() - last.create_timestamp > _SAY_AGAIN_S
         if is_old or before is None or (before.passed, before.description) != (found.passed, found.said):
             yield dg.AssetCheckEvaluation(

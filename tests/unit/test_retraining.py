@@ -13,7 +13,7 @@ from fsspec.implementations.local import LocalFileSystem
 
 from genre_assets import retraining
 from genre_assets.definitions import build_defs
-from genre_assets.retraining import _evaluation, changed_share, changed_since_training, drift_check, stays_red
+from genre_assets.retraining import changed_share, changed_since_training, drift_check, stays_red
 from genres.settings import Settings, StreamSettings
 from genres.store.batch_tables import BatchTables
 from genres.store.database import Database
@@ -266,9 +266,3 @@ def test_a_dataset_that_was_never_trained_on_is_not_trained_on_for_drift(
         evaluated(instance, settings.streams[0], passed=False)
     context = dg.build_sensor_context(instance, resources={"settings": settings, "database": database})
     assert not sensor.evaluate_tick(context).run_requests
-
-
-def test_a_check_that_is_only_planned_has_no_outcome_yet() -> None:
-    event = SimpleNamespace(event_type=dg.DagsterEventType.ASSET_CHECK_EVALUATION_PLANNED)
-    assert _evaluation(SimpleNamespace(event=SimpleNamespace(dagster_event=event))) is None
-    assert _evaluation(SimpleNamespace(event=None)) is None
