@@ -1,4 +1,4 @@
-"""Sphinx directives for what the code knows better than any page: settings, columns of tables and of feature sets."""
+"""Sphinx directives for what the code knows better than any page: settings, columns, metrics."""
 
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -56,6 +56,16 @@ def feature_columns() -> Iterable[str]:
         yield ", ".join(f"`{column}`" for column in found.columns)
 
 
+def stream_metrics() -> Iterable[str]:
+    """Return the lines of a Markdown table of what Prometheus is answered."""
+    from streaming_sensors.metrics import SERVICE_METRIC, STREAM_METRICS
+
+    yield from ("| metric | labels | what it is |", "|---|---|---|")
+    yield f"| `{SERVICE_METRIC}` | service | 1 if the service is healthy. |"
+    for name, family in STREAM_METRICS.items():
+        yield f"| `{name}` | {', '.join(('topic', *family.labels))} | {family.description} |"
+
+
 class _Generated(SphinxDirective):
     """A directive that stands for the Markdown lines of a function."""
 
@@ -68,6 +78,7 @@ class _Generated(SphinxDirective):
 
 def setup(app: "Sphinx") -> dict[str, bool]:
     """Register a directive for each kind of table."""
-    for name, lines in (("settings", settings), ("stored-tables", stored_tables), ("feature-columns", feature_columns)):
+    for lines in (settings, stored_tables, feature_columns, stream_metrics):
+        name = lines.__name__.replace("_", "-")
         app.add_directive(name, type(name, (_Generated,), {"lines": staticmethod(lines)}))
     return {"parallel_read_safe": True}

@@ -439,6 +439,26 @@ def _change_champion(dataset: str, action: str, version: int | None, why: str) -
 
 
 @app.command()
+@click.option("--port", default=9464, show_default=True, help="Port on 127.0.0.1.")
+def metrics(port: int) -> None:
+    """Answer Prometheus about streams and services; Ctrl-C ends it."""
+    from genres.settings import Settings
+    from genres.store.database import Database
+    from local_stack.stack import status as ask
+    from streaming_sensors.metrics import Metrics, serve
+
+    settings = Settings()
+    database = Database(settings.database)
+    database.check_migrated()
+
+    def services() -> dict[str, bool]:
+        return {row.service: row.state in ("healthy", "external") for row in ask(settings)}
+
+    _console(stderr=True).print(f"http://127.0.0.1:{port}/metrics", markup=False, highlight=False)
+    serve(Metrics(settings, database, services), port)
+
+
+@app.command()
 def ui() -> None:
     """Open Dagster on the stack; Ctrl-C closes it, the stack stays."""
     from genres_cli.demo import open_dagster

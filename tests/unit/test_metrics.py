@@ -1,0 +1,82 @@
+"""The metrics as Prometheus reads them, and the dashboard that shows them."""
+
+import json
+import re
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.parser import text_string_to_metric_families
+
+from genres.errors import GenresError
+from genres.settings import Settings
+from genres.store.database import Database
+from genres.store.stream_ledger import commits, producers, ranges
+from genres.store.stream_ledger.commits import RangeResult
+from genres.store.stream_ledger.producers import Producer
+from genres.store.stream_ledger.values import Attempt, PartitionKey, Plan
+from streaming_sensors import metrics
+from streaming_sensors.metrics import SERVICE_METRIC, STREAM_METRICS, Metrics
+from streaming_sensors.topic import TopicState
+from tests.unit.test_stream_ledger import prediction
+
+DASHBOARD = Path(__file__).resolve().parents[2] / "deploy" / "grafana" / "genres.json"
+
+
+def scraped(settings: Settings, database: Database) -> dict[tuple[str, ...], float]:
+    """Return what a scrape reads: values by name and labels."""
+    registry = CollectorRegistry()
+    registry.register(Metrics(settings, database, lambda: {"kafka": True, "mlflow": False}))
+    families = text_string_to_metric_families(generate_latest(registry).decode())
+    return {(one.name, *one.labels.values()): one.value for family in families for one in family.samples}
+
+
+@pytest.fixture
+def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    state = TopicState("audio_clips", "A", {0: 0, 1: 0}, {0: 5, 1: 2})
+    monkeypatch.setattr(metrics, "topic_state", lambda *_: state)
+    return Settings(state_dir=tmp_path)
+
+
+def test_a_scrape_says_what_waits_what_was_refused_and_how_long_it_took(settings: Settings, database: Database) -> None:
+    key = PartitionKey("audio_clips", "A", 0, 0, 3)
+    ranges.record_plan(database, Plan(new=(Attempt(key),)))
+    rows = [prediction("ab"[offset] * 64, offset) for offset in range(2)]
+    refused = commits.QuarantinedClip("c" * 64, "c.wav", "stream", "no", ".wav", "1", kafka_offset=2)
+    commits.commit_range(database, RangeResult(key, "run", predictions=rows, quarantine=[refused]))
+    now = datetime.now(UTC)
+    producers.beat(database, Producer("audio_clips", "here", "/drop", 7, now, now, None, None, 4, 1, 2))
+    found = scraped(settings, database)
+    assert found["genres_service_up", "kafka"] == 1
+    assert found["genres_service_up", "mlflow"] == 0
+    assert found["genres_stream_readable", "audio_clips"] == 1
+    assert found["genres_stream_lag_clips", "audio_clips"] == 4  # of seven, three are done
+    assert found["genres_stream_end_offset", "1", "audio_clips"] == 2
+    assert found["genres_stream_refused_ratio", "audio_clips"] == pytest.approx(1 / 3)
+    assert found["genres_stream_latency_seconds", "0.5", "audio_clips"] > 0
+    assert found["genres_producer_up", "audio_clips"] == 1
+    assert found["genres_producer_waiting_files", "audio_clips"] == 2
+
+
+def test_what_cannot_be_asked_is_said_and_has_no_value(
+    settings: Settings, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away(*_: object) -> TopicState:
+        raise GenresError("Kafka does not answer")
+
+    now = datetime.now(UTC)
+    producers.beat(
+        database, Producer("audio_clips", "here", "/drop", 7, now, now - timedelta(hours=1), None, None, 4, 1, 2)
+    )
+    monkeypatch.setattr(metrics, "topic_state", away)
+    found = scraped(settings, database)
+    assert found["genres_stream_readable", "audio_clips"] == 0
+    assert ("genres_stream_lag_clips", "audio_clips") not in found
+    assert found["genres_producer_up", "audio_clips"] == 0
+
+
+def test_the_dashboard_shows_what_there_is() -> None:
+    targets = [target for panel in json.loads(DASHBOARD.read_text())["panels"] for target in panel["targets"]]
+    shown = {name for target in targets for name in re.findall(r"genres_\w+", target["expr"])}
+    assert shown == {SERVICE_METRIC, *STREAM_METRICS}
