@@ -3,7 +3,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 VENV := .venv
 BIN := $(VENV)/bin
-PACKAGES := genres genres_cli genres_dagster spark genre_assets streaming_sensors local_stack
+PACKAGES := genres genres_cli genres_page genres_dagster spark genre_assets streaming_sensors local_stack
 PYTHON ?= $(shell for found in python3.13 python3.12 python3.11 python3; do \
 	$$found -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null && echo $$found && break; done)
 

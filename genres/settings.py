@@ -49,6 +49,7 @@ class Ports(NamedTuple):
     spark_ui: int
     mlflow: int
     dagster: int
+    page: int
 
     @classmethod
     def from_base(cls, base: int) -> Self:
@@ -65,6 +66,7 @@ class Ports(NamedTuple):
             spark_ui=base + 40,
             mlflow=base + 50,
             dagster=base + 30,
+            page=base + 60,
         )
 
 

@@ -23,7 +23,7 @@ from genres.addresses import require_addresses
 from genres.errors import GenresError
 from genres.file_names import display_name
 from genres.settings import Settings
-from genres_cli.stream_demo import producers_running, require_own_stream, run_stream_demo, ui_runs
+from genres_cli.stream_demo import kept_running, producers_running, require_own_stream, run_stream_demo, ui_runs
 
 if TYPE_CHECKING:
     import dagster as dg
@@ -156,7 +156,7 @@ def load_folder(console: Console, folder: Path, dataset_id: str, *, replaces: bo
 
 
 def open_dagster(console: Console) -> None:
-    """Run Dagster and the folder producers on the stack until Ctrl-C.
+    """Run Dagster, the folder producers and the page on the stack until Ctrl-C.
 
     Raises
     ------
@@ -179,7 +179,8 @@ def open_dagster(console: Console) -> None:
     folders = ", ".join(escape(str(stream.watch_folder)) for stream in settings.streams)
     console.print(f"drop .wav files in {folders}; Ctrl-C closes Dagster, the stack stays")
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    with producers_running(settings):
+    page = kept_running([sys.executable, "-m", "genres_cli", "page"], settings.state_dir / "logs" / "page.log")
+    with producers_running(settings), page:
         # Not in the user's folder, which may hold another project of Dagster's.
         dagster = subprocess.Popen([*command, *address], cwd=settings.dagster_home)
         # A shell starts background jobs deaf to SIGINT, which children inherit; Dagster ends in order by it alone.
@@ -189,6 +190,47 @@ def open_dagster(console: Console) -> None:
             with contextlib.suppress(KeyboardInterrupt):
                 dagster.wait()
                 break
+
+
+def write_report(console: Console, dataset: str, output: Path) -> None:
+    """Write a dataset's report.
+
+    Parameters
+    ----------
+    dataset
+        Its id; empty for the one the settings mean.
+    output
+        The file, which is replaced when it is there.
+
+    Raises
+    ------
+    GenresError
+        If there is no such dataset, or the file cannot be written.
+    """
+    import dagster as dg
+
+    from genres.store.database import Database
+    from genres.store.ledger import dataset_meant, registered_dataset
+    from genres_dagster.dataset_report import dataset_report
+    from genres_dagster.launch import open_instance
+    from genres_dagster.partitions import provenance
+
+    settings = Settings()
+    database = Database(settings.database)
+    database.check_migrated()
+    meant = dataset or dataset_meant(database, dataset=settings.dataset, folder=settings.audio)
+    entry = registered_dataset(database, meant)
+    scored = [
+        dg.AssetKey([*filter(None, [stream.name]), "streaming_results"])
+        for stream in settings.streams
+        if dataset_meant(database, **settings.scored_by(stream)) == meant
+    ]
+    text = dataset_report(open_instance(settings), meant, results=scored, about=provenance(entry))
+    try:
+        output.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise GenresError(f"{output} cannot be written: {error.strerror or error}") from error
+    console.print(f"{output}: {len(text) / 1e6:.1f} MB", markup=False, highlight=False, soft_wrap=True)
 
 
 def _migrated(settings: Settings) -> "Database":
@@ -311,6 +353,7 @@ def _print_addresses(console: Console, settings: Settings, dataset: str = "") ->
 
     ports = settings.ports
     addresses = {
+        "a page to listen on (after `make ui`)": f"http://127.0.0.1:{ports.page}",
         "Dagster (after `make ui`)": settings.dagster_url,
         "MLflow": ModelRegistry(settings.tracking_uri).page(dataset) if dataset else settings.tracking_uri,
         "Spark UI": f"http://127.0.0.1:{ports.spark_ui}" if "spark" in settings.embedded else settings.remote,

@@ -76,15 +76,11 @@ def predict_files(console: Console, paths: Sequence[Path], settings: Settings, d
         ``file_name, predicted_genre, probability, probabilities, over_time, is_calibrated, is_uncertain, distance,
         is_unlike, model_name, model_version, dataset, is_synthetic, feature_version`` of each file that is audio.
     """
-    import pyarrow as pa
-
     from genres.store.database import Database
     from genres.store.lake import Lake
     from genres.store.ledger import dataset_meant, registered_dataset
     from genres.store.model_registry import ModelRegistry
-    from genres.store.schemas import Column, arrow_schema, feature_columns, window_columns
-    from spark.over_time import window_rows
-    from spark.scoring import Scorer
+    from spark.scoring import Scorer, score_clips
     from spark.session import open_session, session_config, stop_session
 
     files = _audio_files(console, paths)
@@ -99,15 +95,9 @@ def predict_files(console: Console, paths: Sequence[Path], settings: Settings, d
     spark = open_session(session_config(settings, app_name="genres predict"))
     try:
         with Scorer(champion, trained_on=entry, lake=Lake.of(settings)) as scorer:
-            # Two folders may hold the same file name; the row's number tells them apart.
-            columns = (
-                Column("row", "bigint", "Of the table of files."),
-                *feature_columns(feature_set.columns),
-                *window_columns(feature_set.windows_columns),
-            )
-            table = pa.Table.from_pylist(good.assign(row=good.index).to_dict("records"), schema=arrow_schema(columns))
-            frame = spark.createDataFrame(window_rows(table, feature_set, keep=["row"]))
-            rows = {row.pop("row"): row for row in scorer.rows(frame, keep=["row"])}
+            # Two folders may hold the same file name; their places tell them apart.
+            scored = score_clips(scorer, good.to_dict("records"), spark=spark)
+            rows = {number: scored[place] for place, number in enumerate(good.index)}
     finally:
         stop_session(spark, remote=settings.remote)
     return [{"file_name": name, **rows[number]} for number, name in good["filename"].items()]

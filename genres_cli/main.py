@@ -439,6 +439,29 @@ def _change_champion(dataset: str, action: str, version: int | None, why: str) -
 
 
 @app.command()
+@click.option("--port", type=int, help="Port on 127.0.0.1; by default one of the stack's block.")
+def page(port: int | None) -> None:
+    """Open a page to listen on; Ctrl-C closes it."""
+    from genres.settings import Settings
+    from genres_page.server import serve
+
+    settings = Settings()
+    port = port or settings.ports.page
+    _console(stderr=True).print(f"http://127.0.0.1:{port}", markup=False, highlight=False)
+    serve(settings, port)
+
+
+@app.command()
+@_dataset
+@click.option("-o", "--output", type=_PATH, required=True, help="HTML file; replaced when it is there.")
+def report(dataset: str, output: Path) -> None:
+    """Write what is known of a dataset into one HTML file."""
+    from genres_cli.demo import write_report
+
+    write_report(_console(), dataset, output)
+
+
+@app.command()
 @click.option("--port", default=9464, show_default=True, help="Port on 127.0.0.1.")
 def metrics(port: int) -> None:
     """Answer Prometheus about streams and services; Ctrl-C ends it."""
@@ -460,7 +483,7 @@ def metrics(port: int) -> None:
 
 @app.command()
 def ui() -> None:
-    """Open Dagster on the stack; Ctrl-C closes it, the stack stays."""
+    """Open Dagster and the page; Ctrl-C closes them, not the stack."""
     from genres_cli.demo import open_dagster
 
     open_dagster(_console())

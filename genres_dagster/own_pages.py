@@ -1,4 +1,4 @@
-"""The guard before Dagster's pages: only this machine's own names, and only what pages of the same address ask for.
+"""The guard before our pages: only this machine's own names, and only what pages of the same address ask for.
 
 Dagster runs a mutation that comes by a plain GET, from a page of any origin and under any host name, so that every
 page in the browser could launch runs as long as Dagster is open.
@@ -47,10 +47,10 @@ class OwnPagesOnly:
         headers = {name.lower(): value.decode("latin-1") for name, value in scope["headers"]}
         host = _host_name(f"//{headers.get(b'host', '')}")
         if host not in self._hosts:
-            return f"Dagster is not at home under the name {host!r}: open http://127.0.0.1:<port>"
+            return f"nothing is at home under the name {host!r}: open http://127.0.0.1:<port>"
         origin = headers.get(b"origin")
         if origin is not None and _host_name(origin) not in self._hosts:
-            return f"a page of {origin} asked for this: Dagster answers its own pages only"
+            return f"a page of {origin} asked for this: only pages of the same address are answered"
         if scope["type"] == "http" and "query" in parse_qs(scope["query_string"].decode("latin-1")):
             return "a GraphQL query in an address is not answered: send it with POST"
         return ""

@@ -1,6 +1,6 @@
 """Scoring: a registered model and a table of its features give predicted genres with probabilities, as rows."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, cast
 
@@ -9,15 +9,16 @@ from genres.store.lake import Lake
 from genres.store.ledger import Dataset
 from genres.store.model_directory import require_intact
 from genres.store.model_facts import RegisteredModel
+from genres.store.schemas import Column, arrow_schema, feature_columns, window_columns
 from spark.calibration import CALIBRATED
 from spark.classifiers import probabilities, softmax
 from spark.distance import DISTANCES, distance
-from spark.over_time import WINDOW, over_time
+from spark.over_time import WINDOW, over_time, window_rows
 
 if TYPE_CHECKING:
     from pyspark.ml import PipelineModel
     from pyspark.ml.feature import IndexToString
-    from pyspark.sql import DataFrame
+    from pyspark.sql import DataFrame, SparkSession
 
 
 class Scorer:
@@ -130,6 +131,36 @@ class Scorer:
             for row in scored
             if row[WINDOW] is None
         ]
+
+
+def score_clips(
+    scorer: Scorer, clips: Sequence[Mapping[Any, Any]], *, spark: "SparkSession"
+) -> dict[int, dict[str, Any]]:
+    """Predict the genre of clips whose features are in this process.
+
+    Parameters
+    ----------
+    clips
+        Values by the columns of the scorer's feature set, and windows by its `windows_columns`.
+    spark
+        The session that the scorer was loaded into.
+
+    Returns
+    -------
+    dict
+        What `Scorer.rows` has of each, by its place in `clips`.
+    """
+    import pyarrow as pa
+
+    columns = (
+        Column("clip", "bigint", "Its place among the clips."),
+        *feature_columns(scorer.feature_set.columns),
+        *window_columns(scorer.feature_set.windows_columns),
+    )
+    numbered = [{**values, "clip": number} for number, values in enumerate(clips)]
+    table = pa.Table.from_pylist(numbered, schema=arrow_schema(columns))
+    frame = spark.createDataFrame(window_rows(table, scorer.feature_set, keep=["clip"]))
+    return {row.pop("clip"): row for row in scorer.rows(frame, keep=["clip"])}
 
 
 def answers_of(pipeline: "PipelineModel", features: "DataFrame") -> "DataFrame":

@@ -11,6 +11,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Generator, Iterable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 import soundfile
@@ -21,6 +22,9 @@ from genres.datasets.synthetic import SAMPLE_RATE, synthesise
 from genres.settings import PORT_BLOCK, PROJECT_DIR, Settings
 from local_stack.ports import is_free_block
 from local_stack.stack import down, up
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
 
 # A slow machine is not a failure: no test is timed.
 hypothesis_settings.register_profile("genres", deadline=None)
@@ -192,3 +196,18 @@ def start_materializing(stack: Settings) -> StartMaterializing:
             )
 
     return start
+
+
+@pytest.fixture
+def browser() -> "Iterator[Browser]":
+    """Open the machine's own Chromium, without a window."""
+    from playwright.sync_api import sync_playwright
+
+    program = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if program is None:
+        pytest.skip("no Chromium here (apt install chromium)")
+    with sync_playwright() as playwright:
+        # As root it has no sandbox; it opens the tests' own pages only.
+        opened = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
+        yield opened
+        opened.close()

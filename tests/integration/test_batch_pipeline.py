@@ -8,7 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 import numpy as np
@@ -24,6 +24,7 @@ from genre_assets.training_tracks import dataset_fingerprint
 from genres.audio.gtzan57 import GTZAN57
 from genres.datasets.synthetic import SAMPLE_RATE, synthesise
 from genres.errors import GenresError
+from genres.retrying import retried
 from genres.settings import Settings
 from genres.store import champions, ledger, predictions, quarantine
 from genres.store.batch_tables import BatchTables
@@ -32,10 +33,14 @@ from genres.store.lake import Lake
 from genres.store.model_directory import directory_digest
 from genres.store.model_registry import ModelRegistry
 from genres.store.stream_ledger import results
+from genres_cli.stream_demo import kept_running
 from genres_dagster.launch import open_instance
 from local_stack.java import java_home
 from spark.classifiers import CANDIDATES
 from tests.sounds import SR, coloured_noise, speech, tone
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
 
 GENRES = ("blues", "metal", "disco")
 CLIPS = 8
@@ -104,6 +109,49 @@ def test_demo_says_what_it_found(demo: subprocess.CompletedProcess[str]) -> None
     ):
         assert said in demo.stdout
     assert "synthetic" not in demo.stdout
+
+
+def test_a_browser_hears_and_sees_what_the_page_has(
+    stack: Settings, folder: Path, tables: BatchTables, browser: "Browser"
+) -> None:
+    command = [sys.executable, "-m", "genres_cli", "page"]
+    with kept_running(command, stack.state_dir / "logs" / "page.log"):
+        address = f"http://127.0.0.1:{stack.ports.page}"
+        retried(lambda: requests.get(address, timeout=5), on=requests.ConnectionError, patience_s=120)
+        clip = folder / "disco" / "disco_3.wav"
+        with clip.open("rb") as file:
+            answered = requests.post(
+                f"{address}/answer", files={"file": file}, params={"dataset": "own_music0"}, timeout=300
+            )
+        assert answered.status_code == 200, answered.text
+        answer = answered.json()
+        (row,) = [
+            row
+            for row in predictions.batch_predictions(tables.database, "own_music0")
+            if row["track_id"] == "disco.disco_3"
+        ]
+        assert answer["predicted_genre"] == row["predicted_genre"]
+        assert answer["probabilities"] == pytest.approx(row["probabilities"], abs=1e-6)
+
+        page = browser.new_page(viewport={"width": 390, "height": 844})
+        complaints: list[str] = []
+        page.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
+        page.on("request", lambda request: complaints.append(request.url) if _leads_out(request.url) else None)
+        page.set_default_timeout(60_000)
+        page.goto(address)
+        page.locator("input[type=file]").first.set_input_files(clip)
+        said = page.get_by_label("Answer")
+        page.wait_for_function("box => box.value.includes('genres-own_music0 version')", arg=said.element_handle())
+        assert said.input_value().startswith(answer["predicted_genre"])
+        assert page.evaluate("document.documentElement.scrollWidth") <= 390  # nothing sticks out of a phone
+        page.get_by_role("tab", name="Library").click()
+        page.get_by_text("disco.disco_3").first.click()
+        page.get_by_text("0:03").first.wait_for()  # the player has the clip of three seconds
+        assert complaints == []
+
+
+def _leads_out(url: str) -> bool:
+    return not url.startswith(("data:", "blob:", "http://127.0.0.1:"))
 
 
 def test_the_notebook_reads_what_the_demo_stored(

@@ -1,0 +1,140 @@
+"""Answers to single clips: a champion that stays loaded, and the session that it lives in."""
+
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from genres.settings import Settings
+from genres.store.champions import newest_change
+from genres.store.database import Database
+from genres.store.lake import Lake
+from genres.store.ledger import dataset_meant, registered_dataset
+from genres.store.model_registry import ModelRegistry
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+    from spark.scoring import Scorer
+
+_T = TypeVar("_T")
+
+
+class Answerer:
+    """Answers clips, one at a time, with the champion of a dataset.
+
+    A champion is loaded when it is first asked and again when it has changed. Everything of Spark's happens in one
+    thread, since Connect's MLlib finds its session by the thread that opened it.
+
+    Parameters
+    ----------
+    settings
+        Addresses, limits, and the dataset that is meant where none is named.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._database = Database(settings.database)
+        self._lake = Lake.of(settings)
+        self._spark: SparkSession | None = None
+        self._loaded: dict[str, tuple[int, Scorer]] = {}
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="answers")
+
+    def warm_up(self) -> "Future[None]":
+        """Load the champion that is meant, so that the first clip need not wait for it."""
+
+        def load() -> None:
+            self._scorer("")
+
+        return self._thread.submit(load)
+
+    def answer(self, data: bytes, *, file_name: str, dataset: str = "") -> dict[str, Any]:
+        """Answer one clip.
+
+        Parameters
+        ----------
+        data
+            The whole file.
+        file_name
+            Its name: its suffix says what it should hold, and it stands in the answer.
+        dataset
+            Whose champion answers; empty for the dataset that is meant.
+
+        Returns
+        -------
+        dict
+            What a prediction table's row has, with ``file_name``, and ``tags``: the ten likeliest of musicnn's, if the
+            model reads them.
+
+        Raises
+        ------
+        RejectedAudio
+            If it is no audio that is read.
+        GenresError
+            If there is no champion, or a part of the stack does not answer.
+        """
+        return self._run(lambda: self._answer(data, file_name, dataset))
+
+    def close(self) -> None:
+        """Let go of models and session."""
+        from spark.session import stop_session
+
+        def end() -> None:
+            for _, scorer in self._loaded.values():
+                scorer.close()
+            self._loaded.clear()
+            if self._spark is not None:
+                stop_session(self._spark, remote=self._settings.remote)
+                self._spark = None
+
+        self._run(end)
+        self._thread.shutdown()
+
+    def _run(self, work: Callable[[], _T]) -> _T:
+        return self._thread.submit(work).result()
+
+    def _answer(self, data: bytes, file_name: str, dataset: str) -> dict[str, Any]:
+        from genres.audio.clip_features import clip_features
+        from spark.scoring import score_clips
+
+        scorer = self._scorer(dataset)
+        clip = clip_features(
+            data,
+            file_suffix=Path(file_name).suffix,
+            feature_set=scorer.feature_set,
+            max_clip_s=self._settings.max_clip_s,
+        )
+        assert self._spark is not None  # noqa: S101 - the scorer lives in it
+        (answer,) = score_clips(scorer, [{**clip.values, **clip.windows}], spark=self._spark).values()
+        return {"file_name": file_name, **answer, "tags": _tags(clip.values)}
+
+    def _scorer(self, dataset: str) -> "Scorer":
+        from spark.scoring import Scorer
+        from spark.session import open_session, session_config
+
+        self._database.check_migrated()
+        settings = self._settings
+        meant = dataset or dataset_meant(self._database, dataset=settings.dataset, folder=settings.audio)
+        change = newest_change(self._database, meant)
+        known = self._loaded.get(meant)
+        if known is not None and known[0] == change and self._is_open():
+            return known[1]
+        entry = registered_dataset(self._database, meant)
+        champion = ModelRegistry(settings.tracking_uri).champion(meant)
+        if not self._is_open():
+            self._loaded.clear()
+            self._spark = open_session(session_config(settings, app_name="genres page"))
+        if known is not None:
+            known[1].close()
+        scorer = Scorer(champion, trained_on=entry, lake=self._lake)
+        self._loaded[meant] = (change, scorer)
+        return scorer
+
+    def _is_open(self) -> bool:
+        return self._spark is not None and not self._spark.is_stopped  # type: ignore[attr-defined]
+
+
+def _tags(values: dict[str, float]) -> dict[str, float]:
+    """Return the likeliest of the tags that musicnn heard, by name; none if it did not listen."""
+    heard = {name.removeprefix("tag_").replace("_", " "): value for name, value in values.items() if name[:4] == "tag_"}
+    return dict(sorted(heard.items(), key=lambda found: -found[1])[:10])

@@ -1,0 +1,76 @@
+"""The page's server: Gradio and the plain HTTP answer behind one guard, on 127.0.0.1."""
+
+from typing import TYPE_CHECKING, Any
+
+from genres.audio.gate import max_clip_bytes
+from genres.audio.rejections import RejectedAudio
+from genres.errors import GenresError
+from genres.settings import Settings
+from genres_dagster.own_pages import OwnPagesOnly
+from genres_page import views
+from genres_page.answers import Answerer
+from genres_page.page import Page
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
+
+
+def build_app(settings: Settings, answerer: Answerer) -> "FastAPI":
+    """Build the application: the page at ``/``, and ``POST /answer`` with a clip as the form's ``file``."""
+    import gradio as gr
+    from fastapi import FastAPI, UploadFile
+    from fastapi.responses import JSONResponse
+
+    app = FastAPI(title="genres", docs_url=None, redoc_url=None, openapi_url=None)
+    app.add_middleware(OwnPagesOnly)
+
+    # FastAPI reads the annotations where the function is; the names of this one's are local.
+    async def answer(file: Any, dataset: str = "") -> JSONResponse:
+        from starlette.concurrency import run_in_threadpool
+
+        data = await file.read()
+        try:
+            found = await run_in_threadpool(answerer.answer, data, file_name=file.filename or "", dataset=dataset)
+        except RejectedAudio as error:
+            return JSONResponse({"error": str(error)}, status_code=422)
+        except GenresError as error:
+            return JSONResponse({"error": str(error)}, status_code=503)
+        return JSONResponse(found)
+
+    answer.__annotations__["file"] = UploadFile
+    app.post("/answer")(answer)
+    return gr.mount_gradio_app(
+        app,
+        views.build(Page(settings, answerer)),
+        path="/",
+        max_file_size=max_clip_bytes(settings.max_clip_s),
+        theme=views.theme(),
+        show_error=True,
+        footer_links=["api"],
+    )
+
+
+def serve(settings: Settings, port: int) -> None:
+    """Serve until interrupted.
+
+    Raises
+    ------
+    GenresError
+        If the port is taken.
+    """
+    import socket
+
+    import uvicorn
+
+    listener = socket.socket()
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind(("127.0.0.1", port))
+    except OSError as error:
+        raise GenresError(f"port {port} cannot be had ({error.strerror}): name another one by --port") from error
+    answerer = Answerer(settings)
+    answerer.warm_up()
+    try:
+        uvicorn.Server(uvicorn.Config(build_app(settings, answerer), log_level="warning")).run(sockets=[listener])
+    finally:
+        answerer.close()

@@ -1,0 +1,219 @@
+"""The page's four views in Gradio: what stands where, and which of `Page`'s methods each touch calls.
+
+A view is filled when the page is opened and when its tab is chosen, so that what was loaded since is there.
+"""
+
+import contextlib
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from genres.errors import GenresError
+from genres_page.page import ANY, Page
+
+if TYPE_CHECKING:
+    import gradio as gr
+
+_EVERY_S = 2.0
+"""How often the stream is looked at, in seconds."""
+# The system's own: others would be fetched from elsewhere.
+_FONTS = ("system-ui", "sans-serif")
+
+
+def build(page: Page) -> "gr.Blocks":
+    """Build the page.
+
+    Parameters
+    ----------
+    page
+        What stands behind it.
+    """
+    import gradio as gr
+
+    # What a clip is played from lies in the cache for an hour.
+    with gr.Blocks(title="genres", analytics_enabled=False, delete_cache=(600, 3600)) as blocks:
+        gr.Markdown("# genres")
+        for name, view in (("Try it", _try_it), ("Stream", _stream), ("Library", _library), ("Models", _models)):
+            with gr.Tab(name) as tab:
+                view(page, blocks, tab)
+    return blocks
+
+
+def theme() -> "gr.themes.Base":
+    """Return how it looks; nothing is fetched from elsewhere."""
+    import gradio as gr
+
+    return gr.themes.Default(font=list(_FONTS), font_mono=["ui-monospace", "monospace"])
+
+
+def _try_it(page: Page, blocks: "gr.Blocks", _: "gr.Tab") -> None:
+    import gradio as gr
+
+    gr.Markdown("Drop a clip, or record one: the champion says what it hears.")
+    with gr.Row():
+        with gr.Column():
+            clip = gr.Audio(label="Clip", sources=["upload", "microphone"], type="filepath", format="wav")
+            track = gr.Dropdown([], label="Or a track of the library")
+        with gr.Column():
+            said = gr.Textbox(label="Answer", interactive=False)
+            likely = gr.Label(label="Probability", num_top_classes=5)
+    gr.Markdown("### Genre over time")
+    curve = gr.Plot(show_label=False)
+    gr.Markdown("### Mel spectrogram")
+    picture = gr.Plot(show_label=False)
+    tags = gr.Label(label="Tags heard", num_top_classes=10, visible=False)
+
+    def answer(path: str | None) -> tuple[Any, ...]:
+        with _said():
+            *shown, heard = page.answer(path)
+            return *shown, gr.Label(value=heard, visible=bool(heard))
+
+    def play(chosen: str | None) -> str | None:
+        dataset, _, name = (chosen or "").partition(": ")
+        with _said():
+            return page.play_track(dataset, name) if name else None
+
+    clip.change(answer, clip, [likely, said, curve, picture, tags], api_name="answer", show_progress="minimal")
+    track.input(play, track, clip, api_visibility="private")
+    blocks.load(lambda: gr.Dropdown(page.track_names()), None, track, api_visibility="private")
+
+
+def _stream(page: Page, blocks: "gr.Blocks", tab: "gr.Tab") -> None:
+    import gradio as gr
+
+    now = gr.Textbox(label="Now", interactive=False)
+    with gr.Row():
+        genre = gr.Dropdown([ANY], value=ANY, label="Predicted genre")
+        uncertain = gr.Checkbox(label="uncertain or unlike anything learnt")
+        wrong = gr.Checkbox(label="other than the folder's name says")
+    player = gr.Audio(label="Player", interactive=False, autoplay=True)
+    rows = gr.Dataframe(interactive=False, wrap=True, label="Newest clips; choose one to play it")
+
+    def look(genre: str, uncertain: bool, wrong: bool) -> tuple[str, Any]:
+        with _said():
+            return page.stream_now(), page.streamed(genre, uncertain=uncertain, wrong=wrong)
+
+    def play(table: Any, chosen: gr.SelectData) -> str:
+        row = table.iloc[chosen.index[0]]
+        with _said():
+            return page.play_streamed(str(row["range"]), int(row["offset"]))
+
+    filters = [genre, uncertain, wrong]
+    for looked in (gr.Timer(_EVERY_S).tick, tab.select, *(part.change for part in filters)):
+        looked(look, filters, [now, rows], api_visibility="private", show_progress="hidden")
+    rows.select(play, rows, player, api_visibility="private")
+    blocks.load(lambda: gr.Dropdown([ANY, *page.genres("")]), None, genre, api_visibility="private")
+
+
+def _library(page: Page, blocks: "gr.Blocks", tab: "gr.Tab") -> None:
+    import gradio as gr
+
+    with gr.Row():
+        dataset = gr.Dropdown([], label="Dataset")
+        genre = gr.Dropdown([ANY], value=ANY, label="Genre")
+        uncertain = gr.Checkbox(label="uncertain or unlike anything learnt")
+        wrong = gr.Checkbox(label="predicted wrongly")
+    player = gr.Audio(label="Player", interactive=False, autoplay=True)
+    confusion = gr.Plot(show_label=False)
+    rows = gr.Dataframe(interactive=False, wrap=True, label="Tracks; choose one to play it")
+    refused = gr.Dataframe(interactive=False, wrap=True, label="Refused")
+
+    def look(dataset: str | None, genre: str, uncertain: bool, wrong: bool) -> tuple[Any, ...]:
+        with _said():
+            found = page.tracks(_required(dataset), genre, uncertain=uncertain, wrong=wrong)
+            return found, page.confusion(_required(dataset)), page.refused(_required(dataset))
+
+    def play(dataset: str, table: Any, chosen: gr.SelectData) -> str:
+        with _said():
+            return page.play_track(dataset, str(table.iloc[chosen.index[0]]["track"]))
+
+    filters = [dataset, genre, uncertain, wrong]
+    for looked in (tab.select, *(part.input for part in filters)):
+        looked(look, filters, [rows, confusion, refused], api_visibility="private")
+    rows.select(play, [dataset, rows], player, api_visibility="private")
+    _offer_datasets(page, blocks, dataset)
+    dataset.change(
+        lambda chosen: gr.Dropdown([ANY, *page.genres(chosen or "")], value=ANY),
+        dataset,
+        genre,
+        api_visibility="private",
+    )
+
+
+def _models(page: Page, blocks: "gr.Blocks", tab: "gr.Tab") -> None:
+    import gradio as gr
+
+    dataset = gr.Dropdown([], label="Dataset")
+    rows = gr.Dataframe(
+        interactive=False,
+        wrap=True,
+        label="Versions; choose one to read its card",
+        column_widths=["5em", "7em", "14em", "8em", "8em", "20em"],
+    )
+    with gr.Row():
+        version = gr.Number(label="Version", precision=0, value=None)
+        why = gr.Textbox(label="Why", placeholder="is kept with the change")
+        sure = gr.Checkbox(label="I mean it: streams score with it from their next range on")
+    with gr.Row():
+        promote = gr.Button("Make this version the champion")
+        rollback = gr.Button("Back to the champion before")
+    done = gr.Textbox(label="Done", interactive=False)
+    card = gr.Markdown()
+
+    def look(dataset: str | None) -> Any:
+        with _said():
+            return page.versions(_required(dataset))
+
+    def choose(dataset: str, table: Any, chosen: gr.SelectData) -> tuple[int, str]:
+        number = int(table.iloc[chosen.index[0]]["version"])
+        with _said():
+            return number, page.card(dataset, number)
+
+    def promoted(dataset: str | None, version: float | None, why: str, sure: bool) -> tuple[str, Any, bool]:
+        with _said():
+            _require_reason(why, sure=sure)
+            said = page.promote(_required(dataset), int(version or 0), why)
+            return said, page.versions(_required(dataset)), False
+
+    def rolled_back(dataset: str | None, why: str, sure: bool) -> tuple[str, Any, bool]:
+        with _said():
+            _require_reason(why, sure=sure)
+            return page.rollback(_required(dataset), why), page.versions(_required(dataset)), False
+
+    for looked in (tab.select, dataset.input):
+        looked(look, dataset, rows, api_visibility="private")
+    rows.select(choose, [dataset, rows], [version, card], api_visibility="private")
+    promote.click(promoted, [dataset, version, why, sure], [done, rows, sure], api_visibility="private")
+    rollback.click(rolled_back, [dataset, why, sure], [done, rows, sure], api_visibility="private")
+    _offer_datasets(page, blocks, dataset)
+
+
+def _offer_datasets(page: Page, blocks: "gr.Blocks", dataset: "gr.Dropdown") -> None:
+    import gradio as gr
+
+    def offered() -> Any:
+        names = page.datasets()
+        return gr.Dropdown(names, value=names[0] if names else None)
+
+    blocks.load(offered, None, dataset, api_visibility="private")
+
+
+def _required(dataset: str | None) -> str:
+    if not dataset:
+        raise GenresError("no dataset is loaded yet: `genres demo`, or `genres load FOLDER`")
+    return dataset
+
+
+def _require_reason(why: str, *, sure: bool) -> None:
+    if not sure or not why.strip():
+        raise GenresError("say why, and tick that you mean it")
+
+
+@contextlib.contextmanager
+def _said() -> Iterator[None]:
+    """Show what a person can fix on the page, in one line."""
+    import gradio as gr
+
+    try:
+        yield
+    except GenresError as error:
+        raise gr.Error(str(error), print_exception=False) from error

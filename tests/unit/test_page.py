@@ -1,0 +1,127 @@
+"""The page's server: the plain HTTP answer, the guard before it, and what the views are filled with."""
+
+import io
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import pytest
+import soundfile
+from starlette.testclient import TestClient
+
+from genres.audio.rejections import Reason, RejectedAudio
+from genres.errors import GenresError
+from genres.settings import Settings
+from genres.store.database import Database
+from genres_page import views
+from genres_page.answers import Answerer
+from genres_page.page import Page, in_words
+from genres_page.server import build_app
+
+ANSWER: dict[str, Any] = {
+    "file_name": "a.wav",
+    "predicted_genre": "blues",
+    "probability": 0.8,
+    "probabilities": {"blues": 0.8, "metal": 0.2},
+    "over_time": {
+        "window_s": 3.0,
+        "hop_s": 3.0,
+        "start_s": 0.0,
+        "genres": ["blues", "metal"],
+        "probabilities": [[0.7, 0.3], [0.9, 0.1]],
+    },
+    "is_uncertain": False,
+    "is_unlike": False,
+    "is_synthetic": True,
+    "model_name": "genres-mine",
+    "model_version": 3,
+    "dataset": "mine",
+    "tags": {},
+}
+
+
+class Answers:
+    """Stands for an `Answerer`."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[int, str, str]] = []
+        self.error: Exception | None = None
+
+    def answer(self, data: bytes, *, file_name: str, dataset: str = "") -> dict[str, Any]:
+        if self.error is not None:
+            raise self.error
+        self.asked.append((len(data), file_name, dataset))
+        return {**ANSWER, "file_name": file_name}
+
+
+@pytest.fixture
+def answers() -> Answers:
+    return Answers()
+
+
+@pytest.fixture
+def settings(tmp_path: Path, database: Database) -> Settings:
+    return Settings(state_dir=tmp_path)
+
+
+@pytest.fixture
+def client(settings: Settings, answers: Answers) -> Iterator[TestClient]:
+    with TestClient(build_app(settings, cast("Answerer", answers)), base_url="http://127.0.0.1") as client:
+        yield client
+
+
+def wav() -> bytes:
+    written = io.BytesIO()
+    soundfile.write(written, np.zeros(22_050, np.float32), 22_050, format="WAV")
+    return written.getvalue()
+
+
+def test_a_posted_clip_is_answered_in_json(client: TestClient, answers: Answers) -> None:
+    response = client.post("/answer?dataset=mine", files={"file": ("a.wav", b"1234")})
+    assert response.status_code == 200
+    assert response.json()["probabilities"] == {"blues": 0.8, "metal": 0.2}
+    assert answers.asked == [(4, "a.wav", "mine")]
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [(RejectedAudio(Reason.EMPTY_FILE), 422), (GenresError("no champion yet: run `genres demo`"), 503)],
+)
+def test_what_is_refused_is_one_line(client: TestClient, answers: Answers, error: Exception, status: int) -> None:
+    answers.error = error
+    response = client.post("/answer", files={"file": ("a.wav", b"")})
+    assert (response.status_code, response.json()) == (status, {"error": str(error)})
+
+
+def test_another_sites_page_is_refused(client: TestClient, answers: Answers) -> None:
+    for headers in ({"Host": "evil.example"}, {"Origin": "http://evil.example"}):
+        assert client.post("/answer", files={"file": ("a.wav", b"1")}, headers=headers).status_code == 403
+        assert client.get("/", headers=headers).status_code == 403
+    assert answers.asked == []
+    page = client.get("/")
+    assert page.status_code == 200
+    assert "fonts.googleapis" not in page.text  # nothing is fetched from elsewhere
+
+
+def test_a_dropped_clip_fills_the_view(settings: Settings, answers: Answers, tmp_path: Path) -> None:
+    (tmp_path / "a.wav").write_bytes(wav())
+    page = Page(settings, cast("Answerer", answers))
+    likely, said, curve, picture, tags = page.answer(str(tmp_path / "a.wav"))
+    assert likely == ANSWER["probabilities"]
+    assert said == "blues (0.80); genres-mine version 3; trained on synthetic sound, which says nothing about music"
+    assert [axes.get_xlabel() for figure in (curve, picture) for axes in figure.axes[:1]] == ["s", "s"]
+    assert tags == {}
+    assert page.answer(None)[0] == {}
+
+
+def test_no_music_is_said_before_anything_else_is() -> None:
+    assert "may be no music" in in_words({**ANSWER, "is_unlike": True, "is_uncertain": True})
+    assert "uncertain" in in_words({**ANSWER, "is_uncertain": True})
+
+
+def test_a_fresh_page_says_that_nothing_is_loaded(settings: Settings, answers: Answers) -> None:
+    page = Page(settings, cast("Answerer", answers))
+    assert page.datasets() == []
+    assert list(page.streamed("all", uncertain=False, wrong=False).columns)[:2] == ["time", "file"]
+    views.build(page)
