@@ -121,11 +121,12 @@ def _figures(part: str, rows: "pd.DataFrame", genres: Sequence[str]) -> str:
     truth, answers = list(rows["genre"]), answers_of(rows, genres)
     weights = np.vstack([np.ones(len(truth)), resamples(len(truth))])
     hits = np.array([true == answer for true, answer in zip(truth, answers.predicted, strict=True)], dtype=float)
+    labels = sorted(set(truth))
+    f1 = f1_by_genre(truth, answers.predicted, labels, weights)
+    # Of the genres that were drawn: in a small part some never are, and would count as never found.
+    drawn = weights @ (np.array(truth)[:, np.newaxis] == np.array(labels)) > 0
     told = []
-    for values in (
-        weights @ hits / len(truth),
-        f1_by_genre(truth, answers.predicted, sorted(set(truth)), weights).mean(axis=1),
-    ):
+    for values in (weights @ hits / len(truth), np.mean(f1, axis=1, where=drawn)):
         low, high = np.quantile(values[1:], [0.025, 0.975])
         told.append(f"{values[0]:.3f} ({low:.2f} to {high:.2f})")
     few = ", little" if len(truth) < FEW else ""

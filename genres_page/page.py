@@ -42,7 +42,7 @@ STREAM_COLUMNS = (
     "genre",
     "predicted",
     "probability",
-    "latency s",
+    "seconds",
     "uncertain",
     "unlike",
     "range",
@@ -105,7 +105,7 @@ class Page:
             {
                 "time": f"{row['predicted_at'].astimezone():%H:%M:%S}",
                 "file": display_name(row["file_name"]),
-                "latency s": round(row["latency_s"], 2),
+                "seconds": round(row["latency_s"], 2),
                 "range": row["partition_key"],
                 "offset": row["kafka_offset"],
                 **_answer_cells(row),

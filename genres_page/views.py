@@ -86,7 +86,11 @@ def _stream(page: Page, blocks: "gr.Blocks", tab: "gr.Tab") -> None:
         uncertain = gr.Checkbox(label="uncertain or unlike anything learnt")
         wrong = gr.Checkbox(label="other than the folder's name says")
     player = gr.Audio(label="Player", interactive=False, autoplay=True)
-    rows = gr.Dataframe(interactive=False, wrap=True, label="Newest clips; choose one to play it")
+    rows = gr.Dataframe(
+        interactive=False,
+        label="Newest clips; choose one to play it",
+        column_widths=["6em", "12em", "7em", "7em", "7em", "7em", "7em", "5em", "20em", "5em"],
+    )
 
     def look(genre: str, uncertain: bool, wrong: bool) -> tuple[str, Any]:
         with _said():
@@ -114,7 +118,11 @@ def _library(page: Page, blocks: "gr.Blocks", tab: "gr.Tab") -> None:
         wrong = gr.Checkbox(label="predicted wrongly")
     player = gr.Audio(label="Player", interactive=False, autoplay=True)
     confusion = gr.Plot(show_label=False)
-    rows = gr.Dataframe(interactive=False, wrap=True, label="Tracks; choose one to play it")
+    rows = gr.Dataframe(
+        interactive=False,
+        label="Tracks; choose one to play it",
+        column_widths=["14em", "8em", "8em", "8em", "5em", "7em", "5em"],
+    )
     refused = gr.Dataframe(interactive=False, wrap=True, label="Refused")
 
     def look(dataset: str | None, genre: str, uncertain: bool, wrong: bool) -> tuple[Any, ...]:
