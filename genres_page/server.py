@@ -71,6 +71,8 @@ def serve(settings: Settings, port: int) -> None:
     answerer = Answerer(settings)
     answerer.warm_up()
     try:
-        uvicorn.Server(uvicorn.Config(build_app(settings, answerer), log_level="warning")).run(sockets=[listener])
+        # A page that is open somewhere asks for news without end.
+        config = uvicorn.Config(build_app(settings, answerer), log_level="warning", timeout_graceful_shutdown=2)
+        uvicorn.Server(config).run(sockets=[listener])
     finally:
         answerer.close()
