@@ -1,5 +1,7 @@
 """The offset planner: from what the ledger knows and what Kafka holds to the ranges to run, as pure functions.
 
+A topic may be drained in shards, each of them some of its Kafka partitions: then each function plans for some shards.
+
 The sensors and the draining run call it; asking Kafka, writing the ledger and launching runs is theirs to do.
 
 What it keeps, for each Kafka partition and topic id: live ranges (planned, committed, lost; the children of a split
@@ -11,7 +13,7 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import islice
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple, Self
 
 from genres.store.stream_ledger.values import Attempt, Lost, PartitionKey, Plan, Split, StreamRange
 
@@ -21,6 +23,40 @@ if TYPE_CHECKING:
 
 _MOST_DOUBLINGS = 4
 """How often the wait between two attempts is doubled: sixteen times the grace time is the longest."""
+
+
+class Shard(NamedTuple):
+    """What one run drains: of every `of` Kafka partitions the one with this number. By default the whole topic."""
+
+    number: int = 0
+    of: int = 1
+
+    @classmethod
+    def all(cls, of: int) -> list[Self]:
+        """Return so many shards, which have every Kafka partition between them."""
+        return [cls(number, of) for number in range(of)]
+
+    @classmethod
+    def holding(cls, kafka_partition: int, of: int) -> Self:
+        """Return the shard, of so many, that has a Kafka partition."""
+        return cls(kafka_partition % of, of)
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Read what `str` of a shard is."""
+        number, of = map(int, text.split("/"))
+        return cls(number, of)
+
+    def __str__(self) -> str:
+        return f"{self.number}/{self.of}"
+
+    def has(self, kafka_partition: int) -> bool:
+        """Return whether a Kafka partition belongs to it."""
+        return kafka_partition % self.of == self.number
+
+
+WHOLE_TOPIC = (Shard(),)
+"""The shards of a topic that is drained by one run at a time."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +69,8 @@ class Limits:
     """Seconds without a sign of life after which a planned range is tried again: twice as many after each outage that
     ended an attempt at it, but for the first, and at most sixteen times as many."""
     max_in_flight: int = 1
-    """Most new ranges in flight, and as many retried ones beside them: a bad range never keeps new ones waiting."""
+    """Most new ranges of a shard in flight, and as many retried ones beside them: a bad range never keeps new ones
+    waiting."""
 
 
 def plan(
@@ -43,8 +80,9 @@ def plan(
     *,
     now: datetime,
     held: Collection[str] = frozenset(),
+    shards: Collection[Shard] = WHOLE_TOPIC,
 ) -> Plan:
-    """Decide what to do with the topic's offsets.
+    """Decide what to do with the offsets of some shards of a topic.
 
     Parameters
     ----------
@@ -58,6 +96,8 @@ def plan(
     held
         Partition keys whose run Dagster has but has not started yet (queued, starting). A started run shows its
         life by heartbeats only: to Dagster a killed worker looks alive.
+    shards
+        Which to plan for; what is in flight in one keeps none of another waiting.
 
     Returns
     -------
@@ -67,6 +107,19 @@ def plan(
         earlier topic of the same name left uncommitted. Where the end offset is behind what is planned already, the
         partition waits and `Plan.reason` says so.
     """
+    plans = [_plan_shard(*_part_of(shard, known, state), limits, now, held) for shard in shards]
+    return Plan(
+        new=tuple(attempt for made in plans for attempt in made.new),
+        retry=tuple(attempt for made in plans for attempt in made.retry),
+        split=tuple(split for made in plans for split in made.split),
+        lost=tuple(lost for made in plans for lost in made.lost),
+        reason="; ".join(dict.fromkeys(made.reason for made in plans if made.reason)),
+    )
+
+
+def _plan_shard(
+    known: Collection[StreamRange], state: "TopicState", limits: Limits, now: datetime, held: Collection[str]
+) -> Plan:
     planned = [known_range for known_range in known if known_range.state == "planned"]
     due = [offset_range for offset_range in planned if _is_due(offset_range, limits, now, held)]
     in_flight = [offset_range for offset_range in planned if offset_range not in due]
@@ -108,15 +161,29 @@ def plan(
     return Plan(tuple(new), tuple(retry), tuple(split), tuple(lost), "; ".join(notes))
 
 
-def next_range(known: Collection[StreamRange], state: "TopicState", limits: Limits) -> PartitionKey | None:
+def next_range(
+    known: Collection[StreamRange], state: "TopicState", limits: Limits, shard: Shard = WHOLE_TOPIC[0]
+) -> PartitionKey | None:
     """Return the range that a draining run takes next, from the Kafka partition whose turn it is; None: all is planned.
 
     Record it with ``record_plan(database, Plan(new=(Attempt(key),)), token=…)`` before working on it: another planner
     may have been first. A partition that lost offsets to retention waits until `plan` has said which.
     """
+    known, state = _part_of(shard, known, state)
     positions = _positions(known, state)
     whole = {number: position for number, position in positions.items() if position >= state.beginnings[number]}
     return next(_new_ranges(whole, state, limits), None)
+
+
+def _part_of(
+    shard: Shard, known: Collection[StreamRange], state: "TopicState"
+) -> tuple[list[StreamRange], "TopicState"]:
+    beginnings, ends = (
+        {number: offset for number, offset in offsets.items() if shard.has(number)}
+        for offsets in (state.beginnings, state.ends)
+    )
+    own = [offset_range for offset_range in known if shard.has(offset_range.key.kafka_partition)]
+    return own, state._replace(beginnings=beginnings, ends=ends)
 
 
 def _positions(known: Iterable[StreamRange], state: "TopicState") -> dict[int, int]:

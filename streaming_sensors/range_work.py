@@ -123,6 +123,7 @@ class RangeWork:
         spark: "SparkSession",
         run_id: str,
         token: int | None,
+        shard: int = 0,
     ) -> CommitResult:
         """Score a range's stored features and commit predictions, refused clips and the range in one transaction.
 
@@ -130,6 +131,8 @@ class RangeWork:
         ----------
         token
             Fencing token of a draining run; None for a run that does exactly its range.
+        shard
+            The one that the token is of.
 
         Raises
         ------
@@ -169,6 +172,7 @@ class RangeWork:
                 model_version=scorer.model.version,
             ),
             token=token,
+            shard=shard,
         )
 
     def _extract(

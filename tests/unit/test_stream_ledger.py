@@ -22,6 +22,8 @@ from genres.store.stream_ledger.ranges import Progress
 from genres.store.stream_ledger.sent_files import SentFile
 from genres.store.stream_ledger.values import Attempt, Lost, PartitionKey, Plan, Split
 from genres.store.tables import SENT_FILES
+from streaming_sensors.offset_plan import Limits, Shard, next_range
+from streaming_sensors.topic import TopicState
 
 TOPIC = "audio_clips"
 NOW = datetime(2026, 1, 2, 3, 4, 5, 678901, tzinfo=UTC)
@@ -226,6 +228,71 @@ def test_a_lease_has_one_holder_and_its_token_grows(database: Database) -> None:
     leases.release(database, TOPIC, 2, now=NOW + timedelta(seconds=109))
     assert acquire("b", 109) == 3, "who comes back after a release is a new holder"
     assert leases.acquire(database, "other_topic", "a", 30, now=NOW) == 1
+
+
+def test_each_shard_has_a_lease_and_tokens_of_its_own(database: Database) -> None:
+    def acquire(holder: str, shard: int, seconds: float = 0) -> int | None:
+        return leases.acquire(database, TOPIC, holder, 30, shard=shard, now=NOW + timedelta(seconds=seconds))
+
+    assert [acquire(holder, shard) for shard, holder in enumerate("abc")] == [1, 1, 1]
+    assert [acquire("d", shard) for shard in range(3)] == [None] * 3
+    assert acquire("d", 1, seconds=30) == 2, "it expired"
+    leases.renew(database, TOPIC, 1, 30, shard=0, now=NOW + timedelta(seconds=20))
+    leases.release(database, TOPIC, 1, shard=2, now=NOW)
+    now = NOW + timedelta(seconds=40)
+    assert leases.held_shards(database, TOPIC, 30, now=now) == {0, 1}
+    assert leases.is_held(database, TOPIC, 30, now=now)
+    assert leases.held_shards(database, "other_topic", 30, now=now) == set()
+    with pytest.raises(FencedError, match=r"shard 1 .*token 1, now 2"):
+        leases.renew(database, TOPIC, 1, 30, shard=1)
+    plan_new(database, key(0, 4))
+    with pytest.raises(FencedError):
+        ranges.record_plan(database, Plan(new=(Attempt(key(4, 8)),)), token=1, shard=1)
+    with pytest.raises(FencedError):
+        commits.commit_range(database, RangeResult(key(0, 4), "b"), token=1, shard=1)
+    assert commits.commit_range(database, RangeResult(key(0, 4), "a"), token=1, shard=0)[:3] == (0, 0, 0)
+    assert ranges.record_plan(database, Plan(new=(Attempt(key(4, 8)),)), token=2, shard=1) == (Attempt(key(4, 8)),)
+
+
+def test_runs_whose_shards_overlap_do_each_range_once(database: Database) -> None:
+    """The number of shards was changed while the run that drains all of the topic is at work."""
+    state = TopicState(TOPIC, "A", dict.fromkeys(range(3), 0), dict.fromkeys(range(3), 40))
+    # Runs of before and of now hold the same lease one after the other; beside each other they have other numbers.
+    runs = {shard: (shard.number + 10 * shard.of, f"run {shard}") for shard in (Shard(), *Shard.all(3))}
+    tokens = {
+        shard: leases.acquire(database, TOPIC, run, 30, shard=number, now=NOW) for shard, (number, run) in runs.items()
+    }
+    done: list[tuple[Shard, PartitionKey]] = []
+    order = list(runs)
+    while True:
+        # All look at the ledger before the first of them plans.
+        known, taken = ranges.known(database, TOPIC), []
+        order.append(order.pop(0))
+        for shard in order:
+            key = next_range(known, state, Limits(4 + shard.of, 60), shard)
+            if key is not None:
+                fence: Any = {"token": tokens[shard], "shard": runs[shard][0]}
+                taken += [(shard, found.key, fence) for found in ranges.record_plan(database, new(key), **fence)]
+        if not taken:
+            break
+        for shard, key, fence in taken:
+            rows = [prediction(f"{key.kafka_partition}-{place}") for place in range(key.start_offset, key.end_offset)]
+            added = commits.commit_range(database, RangeResult(key, runs[shard][1], rows), **fence)
+            assert added.new_predictions == len(key)
+            done.append((shard, key))
+    assert {shard for shard, _ in done} == set(runs), "each found work"
+    for number in range(3):
+        keys = sorted(key for _, key in done if key.kafka_partition == number)
+        assert (keys[0].start_offset, keys[-1].end_offset) == (0, 40)
+        assert all(a.end_offset == b.start_offset for a, b in itertools.pairwise(keys))
+    assert sorted(row.key for row in ranges.history(database, TOPIC, states={"committed"})) == sorted(
+        key for _, key in done
+    )
+    assert len(predicted(database)) == 120
+
+
+def new(key: PartitionKey) -> Plan:
+    return Plan(new=(Attempt(key),))
 
 
 def test_a_lease_from_before_the_clock_went_back_is_free_unless_its_holder_renews_it(database: Database) -> None:

@@ -26,7 +26,7 @@ from genres.store.stream_ledger.leases import FencedError
 from genres.store.stream_ledger.values import Attempt, PartitionKey, Plan
 from spark import scoring
 from streaming_sensors import stream_run
-from streaming_sensors.offset_plan import next_range
+from streaming_sensors.offset_plan import Shard, next_range
 from streaming_sensors.range_work import RangeWork, StoredFeatures
 from streaming_sensors.stream import Stream
 from streaming_sensors.stream_run import StreamRun
@@ -65,7 +65,7 @@ class Run:
         self.open_scorers = 0
         for place, name, stand_in in (
             (stream_run, "topic_state", lambda settings, topic: self.topic()),
-            (stream_run, "wait_for_data", lambda settings, topic, ends, timeout_s: False),
+            (stream_run, "wait_for_data", lambda settings, topic, ends, timeout_s, concerns: False),
             (ledger, "registered_dataset", lambda database, dataset: Scorer.trained_on),
             (scoring, "Scorer", self._load),
             (RangeWork, "store_features", lambda _, key, feature_set, spark, on_progress: self._features(key)),
@@ -109,7 +109,7 @@ class Run:
         spark: Any = SimpleNamespace(spark_session=None)
         stream = Stream(self.settings.streams[0])
         run = StreamRun(context, stream, self.settings, lake, self.database, mlflow, spark)
-        with run.lease(drains=True), closing(run):
+        with run.lease(drains=Shard()), closing(run):
             for output in run.work(FIRST, {stream.features, stream.predictions}, 1):
                 yield output.key, output.asset.to_user_string()
 

@@ -78,7 +78,7 @@ class CommitResult(NamedTuple):
 
 
 def commit_range(
-    database: Database, result: RangeResult, *, token: int | None = None, now: datetime | None = None
+    database: Database, result: RangeResult, *, token: int | None = None, shard: int = 0, now: datetime | None = None
 ) -> CommitResult:
     """Store a range's results and commit it, in one transaction.
 
@@ -86,6 +86,8 @@ def commit_range(
     ----------
     token
         The draining run's fencing token; None for a run that does exactly its range and holds no lease.
+    shard
+        The one that the token is of.
 
     Returns
     -------
@@ -108,7 +110,7 @@ def commit_range(
         # Within the lock: rows that are stored later are also predicted later, so readers can follow by time.
         now = now or datetime.now(UTC)
         if token is not None:
-            leases.check_fence(connection, key.topic, token)
+            leases.check_fence(connection, key.topic, token, shard=shard)
         current = read_range(connection, key)
         predicted = _add_predictions(
             database,

@@ -171,7 +171,7 @@ def finished(database: Database, keys: Sequence[str], *, most: int) -> list[str]
 
 
 def record_plan(
-    database: Database, plan: Plan, *, token: int | None = None, now: datetime | None = None
+    database: Database, plan: Plan, *, token: int | None = None, shard: int = 0, now: datetime | None = None
 ) -> tuple[Attempt, ...]:
     """Write a plan down; what another planner wrote first stands.
 
@@ -183,6 +183,8 @@ def record_plan(
     ----------
     token
         Fencing token of a draining run that plans its next range; None for the sensors, which hold no lease.
+    shard
+        The one that the token is of.
 
     Returns
     -------
@@ -199,7 +201,7 @@ def record_plan(
     with writing(database) as connection:
         if token is not None:
             for attempt in (*plan.new, *plan.retry):
-                leases.check_fence(connection, attempt.key.topic, token)
+                leases.check_fence(connection, attempt.key.topic, token, shard=shard)
         for entry in plan.lost:
             if not _change_planned(connection, entry.key, state="lost", reason=entry.reason):
                 _insert_at_position(connection, entry.key, state="lost", reason=entry.reason, planned_at=now)
