@@ -123,7 +123,7 @@ class StreamRun:
                     continue
                 # A lost lease shows at the next commit, a locked database at the next beat.
                 with contextlib.suppress(GenresError):
-                    ranges.heartbeat(self.database, run_id)
+                    ranges.heartbeat(self.database, topic, run_id)
                     if self.token is not None:
                         leases.renew(self.database, topic, self.token, lease_s, shard=self.shard.number)
 

@@ -388,7 +388,7 @@ class SqlLedger:
         ranges.end_attempt(self.database, key, str(key), reason="outage", is_outage=True, now=now)
 
     def beat(self, key: PartitionKey, now: datetime) -> None:
-        ranges.heartbeat(self.database, str(key), now=now)
+        ranges.heartbeat(self.database, TOPIC, str(key), now=now)
 
     def commit(self, key: PartitionKey) -> None:
         commits.commit_range(self.database, RangeResult(key, str(key)))

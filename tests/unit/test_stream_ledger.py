@@ -2,6 +2,7 @@
 
 import itertools
 import multiprocessing
+import random
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -20,10 +21,12 @@ from genres.store.stream_ledger.leases import FencedError
 from genres.store.stream_ledger.producers import SILENT_S, Producer
 from genres.store.stream_ledger.ranges import Progress
 from genres.store.stream_ledger.sent_files import SentFile
+from genres.store.stream_ledger.transaction import writing
 from genres.store.stream_ledger.values import Attempt, Lost, PartitionKey, Plan, Split
 from genres.store.tables import SENT_FILES
 from streaming_sensors.offset_plan import Limits, Shard, next_range
 from streaming_sensors.topic import TopicState
+from tests.stream_rig import wait_until
 
 TOPIC = "audio_clips"
 NOW = datetime(2026, 1, 2, 3, 4, 5, 678901, tzinfo=UTC)
@@ -178,7 +181,7 @@ def test_a_heartbeat_reaches_the_ranges_of_its_run_only(database: Database) -> N
     plan_new(database, key(0, 4), key(4, 8))
     ranges.begin_attempt(database, key(0, 4), "run-1", now=NOW)
     ranges.begin_attempt(database, key(4, 8), "run-2", now=NOW)
-    ranges.heartbeat(database, "run-1", now=LATER)
+    ranges.heartbeat(database, TOPIC, "run-1", now=LATER)
     assert ranges.find(database, key(0, 4)).heartbeat_at == LATER
     assert ranges.find(database, key(4, 8)).heartbeat_at == NOW
 
@@ -483,6 +486,87 @@ def test_a_verdict_is_about_bytes_under_a_suffix_by_a_version(database: Database
     assert [row["judged_by"] for row in results.quarantine(database)] == ["gate2"]
     history = results.quarantine(database, history=True)
     assert {row["judged_by"]: row["closed_at"] for row in history} == {"gate1": LATER, "gate2": None}
+
+
+def test_verdicts_that_come_together_leave_what_they_leave_one_by_one(database: Database) -> None:
+    """Of few clips, under few suffixes: the same verdict twice, several on one clip, some that are there already."""
+    chosen = random.Random(7)
+
+    def verdict(number: int) -> QuarantinedClip:
+        clip = refused(f"clip-{chosen.randrange(60)}", f"reason {number}")
+        return clip._replace(suffix=chosen.choice([".wav", ".mp3"]), judged_by=chosen.choice(["gate1", "gate2"]))
+
+    def commit(range_key: PartitionKey, clips: list[QuarantinedClip], at: datetime) -> int:
+        plan_new(database, range_key)
+        scored = [prediction(f"clip-{number}") for number in range(5)]
+        rows = scored if range_key.start_offset == 0 else []
+        result = RangeResult(range_key, "r", rows, clips, model_name="genres-gtzan")
+        return commits.commit_range(database, result, now=at).new_quarantine
+
+    def left(topic: str) -> list[Any]:
+        query = sa.select(tables.STREAM_QUARANTINE).where(tables.STREAM_QUARANTINE.c.topic == topic)
+        with database.reading() as connection:
+            rows = [row._asdict() for row in connection.execute(query.order_by("sha256", "suffix", "judged_by"))]
+        return [{**row, "topic": "", "partition_key": "", "kafka_offset": 0} for row in rows]
+
+    before, together = [verdict(number) for number in range(80)], [verdict(number) for number in range(200)]
+    commit(key(0, 1), before, NOW)
+    added = commit(key(1, 2), together, LATER)
+    # The same in another topic, a commit for each verdict.
+    others = [PartitionKey("others", "A", 0, number, number + 1) for number in range(1 + len(together))]
+    with database.writing() as connection:  # what is predicted there is the other topic's
+        for row in results.predictions(database):
+            own = {**row, "topic": "others", "model_name": "genres-others"}
+            connection.execute(sa.insert(tables.STREAM_PREDICTIONS).values(own))
+    for_others: dict[str, Any] = {"model_name": "genres-others"}
+    ranges.record_plan(database, Plan(new=tuple(map(Attempt, others))), now=NOW)
+    commits.commit_range(database, RangeResult(others[0], "r", [], before, **for_others), now=NOW)
+    one_by_one = sum(
+        commits.commit_range(database, RangeResult(of, "r", [], [clip], **for_others), now=LATER).new_quarantine
+        for of, clip in zip(others[1:], together, strict=True)
+    )
+    assert added == one_by_one > 30
+    assert left(TOPIC) == left("others")
+    open_ones = [row["sha256"] for row in left(TOPIC) if row["closed_at"] is None]
+    assert len(open_ones) == len(set(open_ones)) > 30
+    assert not set(open_ones) & {f"clip-{number}" for number in range(5)}
+
+
+def test_many_refused_clips_take_few_statements(database: Database) -> None:
+    statements: list[str] = []
+    sa.event.listen(database.engine, "before_cursor_execute", lambda *given: statements.append(given[2]))
+
+    def statements_of(clips: int, range_key: PartitionKey) -> int:
+        plan_new(database, range_key)
+        rows = [refused(f"{range_key} {number}") for number in range(clips)]
+        statements.clear()
+        assert commits.commit_range(database, RangeResult(range_key, "r", quarantine=rows)).new_quarantine == clips
+        return len(statements)
+
+    few, many = statements_of(2, key(0, 1)), statements_of(1000, key(1, 2))
+    assert many <= few + 6, "one more for each five hundred clips and kind of statement"
+
+
+@pytest.mark.parametrize(("topic", "waits"), [("radio", False), (TOPIC, True), ("", True)])
+def test_writers_of_another_topic_do_not_wait(database: Database, topic: str, waits: bool) -> None:
+    if database.engine.dialect.name == "sqlite":
+        pytest.skip("SQLite lets one writer in at a time")
+    done = threading.Event()
+
+    def write() -> None:
+        with writing(database, topic):
+            done.set()
+
+    def is_waiting() -> bool:
+        with database.reading() as connection:
+            return bool(connection.scalar(sa.text("SELECT count(*) FROM pg_locks WHERE NOT granted")))
+
+    with ThreadPoolExecutor(1) as pool:
+        with writing(database, TOPIC):
+            other = pool.submit(write)
+            wait_until(lambda: done.is_set() or is_waiting(), patience_s=60)
+            assert done.is_set() is not waits
+        other.result(60)
 
 
 def test_each_stream_has_its_own_refusals(database: Database) -> None:

@@ -35,7 +35,7 @@ def acquire(
         The fencing token, larger with every new holder; None if another one holds the lease.
     """
     now = now or datetime.now(UTC)
-    with writing(database) as connection:
+    with writing(database, topic) as connection:
         lease = connection.execute(sa.select(tables.STREAM_LEASES).where(_of(topic, shard))).one_or_none()
         if lease is not None and lease.holder != holder and _runs(lease.expires_at, now, lease_s):
             return None
@@ -76,7 +76,7 @@ def renew(
         If another holder has taken it over. One that only expired is still good.
     """
     now = now or datetime.now(UTC)
-    with writing(database) as connection:
+    with writing(database, topic) as connection:
         check_fence(connection, topic, token, shard=shard)
         until = now + timedelta(seconds=lease_s)
         connection.execute(sa.update(tables.STREAM_LEASES).where(_of(topic, shard)).values(expires_at=until))
@@ -85,7 +85,7 @@ def renew(
 def release(database: Database, topic: str, token: int, *, shard: int = 0, now: datetime | None = None) -> None:
     """Let the next holder in at once; nothing happens if there is one already."""
     mine = _of(topic, shard) & (_LEASE.token == token)
-    with writing(database) as connection:
+    with writing(database, topic) as connection:
         # Without a holder, the same run coming back is a new one too and gets a new token.
         connection.execute(
             sa.update(tables.STREAM_LEASES).where(mine).values(holder="", expires_at=now or datetime.now(UTC))
