@@ -225,7 +225,10 @@ class Settings(BaseSettings):
     )
     settle_s: float = Field(0.3, gt=0, description="How long a dropped file must be unchanged, in seconds.")
 
-    max_clips_per_batch: int = Field(128, ge=1, description="Most clips of one streaming batch.")
+    max_clips_per_batch: int = Field(2048, ge=1, le=10_000, description="Most clips of one streaming batch.")
+    batch_s: float = Field(
+        2.0, gt=0, description="How long a streaming batch is meant to take, in seconds, where as many clips wait."
+    )
     drains: int = Field(
         1, ge=1, description="Streaming runs that drain a topic at the same time, each its share of the partitions."
     )

@@ -1,5 +1,6 @@
 """The offset planner: from what the ledger knows and what Kafka holds to the ranges to run, as pure functions.
 
+How many offsets a range has is up to the caller; `Pace` says how many a draining run takes.
 A topic may be drained in shards, each of them some of its Kafka partitions: then each function plans for some shards.
 
 The sensors and the draining run call it; asking Kafka, writing the ledger and launching runs is theirs to do.
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
     from streaming_sensors.topic import TopicState
 
 
+FEWEST_CLIPS = 128
+"""How many clips a range takes, if so many wait, before anything is known of the rate, and at least."""
+_LAST_RANGES = 3
 _MOST_DOUBLINGS = 4
 """How often the wait between two attempts is doubled: sixteen times the grace time is the longest."""
 
@@ -71,6 +75,33 @@ class Limits:
     max_in_flight: int = 1
     """Most new ranges of a shard in flight, and as many retried ones beside them: a bad range never keeps new ones
     waiting."""
+
+
+class Pace:
+    """How many clips a draining run takes at a time: as many as it worked on, of late, in the time that is wanted.
+
+    Parameters
+    ----------
+    batch_s
+        How long a range is meant to take, in seconds.
+    most
+        Most clips of a range; the fewest, where so many wait, are `FEWEST_CLIPS` or this.
+    """
+
+    def __init__(self, batch_s: float, most: int) -> None:
+        self._batch_s, self._most = batch_s, most
+        self._last: deque[tuple[int, float]] = deque(maxlen=_LAST_RANGES)
+
+    def note(self, clips: int, seconds: float) -> None:
+        """Take note of how long a range took in the slower one of its stages, which work beside each other."""
+        self._last.append((clips, seconds))
+
+    @property
+    def clips(self) -> int:
+        """Most clips of the next range."""
+        seconds = sum(took for _, took in self._last)
+        wanted = int(self._batch_s * sum(clips for clips, _ in self._last) / seconds) if seconds else 0
+        return min(max(wanted, FEWEST_CLIPS), self._most)
 
 
 def plan(

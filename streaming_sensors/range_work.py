@@ -2,8 +2,9 @@
 
 The features of a range lie on HDFS as one Parquet file that says everything about the range: a row for each
 offset, with the features or with the reason why the clip was refused. Predicting needs only that table, so that
-stored features can be scored again by a later champion. A range's table is small (at most 128 rows at the defaults):
-this process writes it and hands it to Spark, which saves the jobs of writing, checking and reading it there.
+stored features can be scored again by a later champion. A range's table is small (two seconds' work, and at most 2,048
+rows at the defaults): this process writes it and hands it to Spark, which saves the jobs of writing, checking and
+reading it there.
 """
 
 import hashlib
@@ -72,7 +73,7 @@ class RangeWork:
     ) -> StoredFeatures:
         """Compute the features of a range's clips in Spark and commit them to HDFS with one rename.
 
-        If a worker dies or runs out of time, the clips are computed again one by one; see `spark.isolation`.
+        If a worker dies or runs out of time, the clips are computed again in parts; see `spark.isolation`.
 
         Parameters
         ----------
@@ -91,9 +92,7 @@ class RangeWork:
         """
         started = time.monotonic()
         try:
-            # Two clips are done at the same time, a few on two cores.
-            step = min(_OFFSETS_PER_TASK, -(-len(key) // 2))
-            table = self._extract(key, feature_set, spark, step=step, on_progress=on_progress)
+            table = self._extract(key, feature_set, spark, on_progress=on_progress)
         except Exception as error:
             if not is_workers_death(error):
                 raise
@@ -181,10 +180,9 @@ class RangeWork:
         feature_set: AnyFeatureSet,
         spark: "SparkSession",
         *,
-        step: int = 1,
         on_progress: Callable[[], None] = lambda: None,
     ) -> "pa.Table":
-        """Compute a range's features in one Spark job, a task for each `step` offsets.
+        """Compute a range's features in one Spark job of many small tasks.
 
         Raises
         ------
@@ -195,6 +193,8 @@ class RangeWork:
 
         from spark.extraction import extract_features
 
+        # Two clips are done at the same time, a few on two cores.
+        step = min(_OFFSETS_PER_TASK, -(-len(key) // 2))
         rows = pd.DataFrame(
             [
                 (key.topic, key.kafka_partition, start, min(start + step, key.end_offset))
@@ -215,18 +215,18 @@ class RangeWork:
     def _isolated(
         self, key: PartitionKey, feature_set: AnyFeatureSet, spark: "SparkSession", on_progress: Callable[[], None]
     ) -> "pa.Table":
-        """Compute a range's clips one by one, and refuse those that kill their worker."""
+        """Compute a range's clips in parts, and refuse those that kill their worker alone."""
         import pyarrow as pa
 
-        alone = [key.between(offset, offset + 1) for offset in range(key.start_offset, key.end_offset)]
         outcomes = isolated(
-            alone,
-            compute=lambda one: self._extract(one, feature_set, spark),
+            range(key.start_offset, key.end_offset),
+            compute=lambda part: self._extract(key.between(part[0], part[-1] + 1), feature_set, spark),
             check_engine=lambda: check_engine(spark, feature_set),
             on_progress=on_progress,
         )
         return pa.concat_tables(
-            self._refused(one, feature_set, given) if isinstance(given, str) else given for one, given in outcomes
+            self._refused(key.between(part[0], part[0] + 1), feature_set, given) if isinstance(given, str) else given
+            for part, given in outcomes
         )
 
     def _refused(self, one: PartitionKey, feature_set: AnyFeatureSet, reason: str) -> "pa.Table":

@@ -26,7 +26,7 @@ from genres.store.stream_ledger.leases import FencedError
 from genres.store.stream_ledger.values import Attempt, PartitionKey, Plan
 from genres_dagster.partitions import provenance
 from genres_dagster.resources import MlflowResource, SparkResource
-from streaming_sensors.offset_plan import WHOLE_TOPIC, Limits, Shard, next_range, plan
+from streaming_sensors.offset_plan import FEWEST_CLIPS, WHOLE_TOPIC, Limits, Pace, Shard, next_range, plan
 from streaming_sensors.range_work import RangeWork, StoredFeatures
 from streaming_sensors.stream import Stream
 from streaming_sensors.topic import TopicState, topic_state, wait_for_data
@@ -101,6 +101,7 @@ class StreamRun:
         self._champion_change = 0
         self._scorer: Scorer | None = None
         self._work = RangeWork(settings, lake, database)
+        self._pace = Pace(settings.batch_s, settings.max_clips_per_batch)
         # The model stays in the run's thread: Connect's MLlib knows the session by the thread that opened it.
         self._other = ThreadPoolExecutor(1)
         self._started = self._progress_at = time.monotonic()
@@ -220,8 +221,9 @@ class StreamRun:
             known = ranges.known(self.database, self.stream.topic)
             # What outages and kills left comes first: the reconciler asks for one range in each of its ticks.
             now = datetime.now(UTC)
-            waiting = plan(known, state, limits(self.settings), now=now, shards=[self.shard]).retry[:1]
-            key = waiting[0].key if waiting else next_range(known, state, limits(self.settings), self.shard)
+            allowed = limits(self.settings, clips=self._pace.clips)
+            waiting = plan(known, state, allowed, now=now, shards=[self.shard]).retry[:1]
+            key = waiting[0].key if waiting else next_range(known, state, allowed, self.shard)
             if key is None:
                 return None
             wanted = Plan(retry=waiting) if waiting else Plan(new=(Attempt(key),))
@@ -315,6 +317,8 @@ class StreamRun:
             token=self.token,
             shard=self.shard.number,
         )
+        seconds = time.monotonic() - started
+        self._pace.note(len(key), max(features.seconds, seconds))
         champion = scorer.model
         self.context.log.info(
             f"{key}: {result.new_predictions} predicted, {result.new_quarantine} quarantined, "
@@ -326,7 +330,7 @@ class StreamRun:
             "clips_quarantined": result.new_quarantine,
             "clips_known_already": result.duplicates,
             "model": f"{champion.name} version {champion.version}",
-            "seconds": time.monotonic() - started,
+            "seconds": seconds,
         }
         return Output(key, self.stream.predictions, metadata, f"{key}-{champion.name}-{champion.version}")
 
@@ -375,6 +379,12 @@ class StreamRun:
         return ledger.registered_dataset(self.database, self._dataset_id)
 
 
-def limits(settings: Settings, *, max_in_flight: int = 1) -> Limits:
-    """Build the planner's limits from the settings."""
-    return Limits(settings.max_clips_per_batch, settings.range_grace_s, max_in_flight)
+def limits(settings: Settings, *, clips: int = FEWEST_CLIPS) -> Limits:
+    """Build the planner's limits from the settings.
+
+    Parameters
+    ----------
+    clips
+        Most clips of a new range, by the run's `Pace`; by default those of a run that has not begun.
+    """
+    return Limits(min(clips, settings.max_clips_per_batch), settings.range_grace_s)

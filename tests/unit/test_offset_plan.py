@@ -18,7 +18,7 @@ from genres.store.database import Database
 from genres.store.stream_ledger import commits, ranges
 from genres.store.stream_ledger.commits import RangeResult
 from genres.store.stream_ledger.values import Attempt, Lost, PartitionKey, Plan, RangeState, Split, StreamRange
-from streaming_sensors.offset_plan import Limits, Shard, next_range, plan
+from streaming_sensors.offset_plan import Limits, Pace, Shard, next_range, plan
 from streaming_sensors.topic import TopicState
 
 TOPIC = "audio_clips"
@@ -164,6 +164,34 @@ def test_nothing_new_is_said() -> None:
 def test_a_partition_added_later_is_read_from_its_beginning() -> None:
     made = plan([known(0, 5, "committed")], kafka((0, 5), (2, 6)), LIMITS, now=NOW)
     assert made == Plan(new=(Attempt(key(2, 6, partition=1)),))
+
+
+# ----------------------------------------------------------------------------------------------------------- pace
+
+
+def test_a_run_takes_as_many_clips_as_it_does_in_the_time_that_is_wanted() -> None:
+    pace = Pace(batch_s=2.0, most=2048)
+    assert pace.clips == 128, "nothing is known yet"
+    pace.note(128, 0.5)
+    assert pace.clips == 512
+    for _ in range(3):
+        pace.note(1, 0.25)
+    assert pace.clips == 128, "idle ranges say little of the rate, and no range has to be smaller"
+    for _ in range(3):
+        pace.note(512, 0.25)
+    assert pace.clips == 2048
+    pace.note(512, 2.0)
+    assert pace.clips == 2 * 3 * 512 / 2.5 // 1, "it falls with the rate"
+    assert Pace(batch_s=2.0, most=16).clips == 16
+
+
+def test_ranges_settle_where_they_take_the_time_that_is_wanted() -> None:
+    """Each has a fixed cost, which says less the more clips there are; twenty cores at 10 ms a clip."""
+    pace = Pace(batch_s=2.0, most=10_000)
+    for _ in range(20):
+        clips = pace.clips
+        pace.note(clips, 0.4 + clips * 0.01 / 20)
+    assert 0.4 + pace.clips * 0.01 / 20 == pytest.approx(2.0, rel=0.05)
 
 
 # --------------------------------------------------------------------------------------------------------- shards
