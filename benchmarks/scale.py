@@ -223,7 +223,7 @@ def drain(row: Row, shard: Shard, key: PartitionKey) -> Drained:
 
 
 def stub_engine(row: Row, times: "Times") -> None:
-    """Put stand-ins in the place of Kafka's answers, of extraction and of scoring, in a process of the benchmark's own."""
+    """Put stand-ins in the place of Kafka's answers, of extraction and of scoring, in a process of its own."""
     made = features_of_before(row)
     share = row.cores / row.drains
 
