@@ -35,6 +35,10 @@ if TYPE_CHECKING:
     from spark.scoring import Scorer
 
 _OFFSETS_PER_TASK = 8
+_SCORED_BYTES = 16 * 2**20
+"""Of features, as they are stored, that are scored in one job: what goes to Spark is twice as large and has to fit into
+a message and, here as there, into memory. A range of the longest clips takes several jobs."""
+_SCORED_ROWS_PER_TASK = 8192
 
 
 class StoredFeatures(NamedTuple):
@@ -204,7 +208,9 @@ class RangeWork:
         )
         with interrupted_when_stuck(spark, limit_s=self._settings.range_limit_s, on_progress=on_progress):
             return extract_features(
-                spark.createDataFrame(rows),
+                # From one partition they are dealt out one by one; from several, each begins somewhere, and some tasks
+                # would get two rows and others none.
+                spark.createDataFrame(rows).coalesce(1),
                 source=KafkaClips.of(self._settings),
                 feature_set=feature_set,
                 max_clip_s=self._settings.max_clip_s,
@@ -250,10 +256,14 @@ class RangeWork:
 
         if not len(good):
             return []
-        rows = window_rows(good, scorer.feature_set, keep=["kafka_offset"])
-        # In a plan of local rows alone the optimiser evaluates the whole model itself, interpreting it row by row.
-        frame = spark.createDataFrame(rows).coalesce(1)
-        scored = {row["kafka_offset"]: row for row in scorer.rows(frame, keep=["kafka_offset"])}
+        scored: dict[int, dict[str, Any]] = {}
+        clips_at_once = max(1, len(good) * _SCORED_BYTES // max(good.nbytes, _SCORED_BYTES))
+        for begin in range(0, len(good), clips_at_once):
+            some = good.slice(begin, clips_at_once)
+            rows = window_rows(some, scorer.feature_set, keep=["kafka_offset"])
+            # In a plan of local rows alone the optimiser evaluates the whole model itself, interpreting it row by row.
+            frame = spark.createDataFrame(rows).coalesce(-(-len(rows) // _SCORED_ROWS_PER_TASK))
+            scored |= {row["kafka_offset"]: row for row in scorer.rows(frame, keep=["kafka_offset"])}
         about = good.select(["kafka_offset", "sha256", "file_name", "genre", "created_at"]).to_pylist()
         return [
             {"event_time": clip.pop("created_at").astimezone(UTC), **clip, **scored[clip["kafka_offset"]]}
