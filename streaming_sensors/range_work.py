@@ -168,7 +168,7 @@ class RangeWork:
                 run_id,
                 predictions=predictions,
                 quarantine=quarantine,
-                checks=[self._complete(key, clips["sha256"].to_pylist())],
+                checks=[self._complete(key, set(clips["sha256"].to_pylist()))],
                 feature_path=features.path,
                 feature_version=scorer.model.feature_version,
                 model_name=scorer.model.name,
