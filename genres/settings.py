@@ -232,7 +232,9 @@ class Settings(BaseSettings):
     drains: int = Field(
         1, ge=1, description="Streaming runs that drain a topic at the same time, each its share of the partitions."
     )
-    drain_quiet_s: float = Field(5.0, ge=0, description="A streaming run ends when the topic was quiet for so long.")
+    drain_quiet_s: float = Field(
+        5.0, ge=0, description="A streaming run ends when nothing came for so long, in seconds."
+    )
     max_run_s: float = Field(600.0, gt=0, description="A streaming run takes no next batch when it is this old.")
     range_grace_s: float = Field(
         60.0, gt=0, description="A planned batch without a sign of life for so long is tried again."

@@ -59,8 +59,8 @@ class Shard(NamedTuple):
         return kafka_partition % self.of == self.number
 
 
-WHOLE_TOPIC = (Shard(),)
-"""The shards of a topic that is drained by one run at a time."""
+WHOLE_TOPIC = Shard()
+"""The shard of a topic that is drained by one run at a time."""
 
 
 @dataclass(frozen=True)
@@ -111,7 +111,7 @@ def plan(
     *,
     now: datetime,
     held: Collection[str] = frozenset(),
-    shards: Collection[Shard] = WHOLE_TOPIC,
+    shards: Collection[Shard] = (WHOLE_TOPIC,),
 ) -> Plan:
     """Decide what to do with the offsets of some shards of a topic.
 
@@ -193,7 +193,7 @@ def _plan_shard(
 
 
 def next_range(
-    known: Collection[StreamRange], state: "TopicState", limits: Limits, shard: Shard = WHOLE_TOPIC[0]
+    known: Collection[StreamRange], state: "TopicState", limits: Limits, shard: Shard = WHOLE_TOPIC
 ) -> PartitionKey | None:
     """Return the range that a draining run takes next, from the Kafka partition whose turn it is; None: all is planned.
 

@@ -103,7 +103,7 @@ def build_stream_batch(stream: Stream) -> dg.AssetsDefinition:
         opened = lake.open()
         run = StreamRun(context, stream, settings, opened, database, mlflow, spark_stream)
         attempt = int(tags.get(ATTEMPT_TAG, 0)) or None
-        shard = Shard.parse(tags[SHARD_TAG]) if SHARD_TAG in tags else WHOLE_TOPIC[0]
+        shard = Shard.parse(tags[SHARD_TAG]) if SHARD_TAG in tags else WHOLE_TOPIC
         with run.lease(drains=shard if tags.get(DRAIN_TAG) == "true" else None), contextlib.closing(run):
             for key in keys:
                 for output in run.work(key, context.selected_asset_keys, attempt):

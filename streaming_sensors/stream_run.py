@@ -94,7 +94,7 @@ class StreamRun:
         self.lake = lake
         self.database = database
         self.token: int | None = None
-        (self.shard,) = WHOLE_TOPIC
+        self.shard = WHOLE_TOPIC
         self._mlflow = mlflow
         self._spark = spark_stream
         self._champion: RegisteredModel | None = None
