@@ -532,6 +532,39 @@ def test_verdicts_that_come_together_leave_what_they_leave_one_by_one(database: 
     assert not set(open_ones) & {f"clip-{number}" for number in range(5)}
 
 
+def test_streams_that_share_a_model_commit_the_same_clips_at_the_same_time(database: Database) -> None:
+    """Neither waits for the other, and the first row of a clip stands, in whatever order they come."""
+    topics = ("left", "right")
+    for topic in topics:
+        ranges.record_plan(
+            database, Plan(new=tuple(Attempt(PartitionKey(topic, "A", 0, n, n + 1)) for n in range(20))), now=NOW
+        )
+    start = threading.Barrier(2)
+
+    def commit_all(topic: str) -> int:
+        own = Database(database.url.render_as_string(hide_password=False))
+        chosen, added = random.Random(topic), 0
+        start.wait()
+        for number in range(20):
+            clips = [f"clip-{number * 10 + n}" for n in range(40)]
+            chosen.shuffle(clips)
+            bad = list(map(refused, clips[:4]))
+            rows = [prediction(clip, model_name="shared") for clip in clips[4:]]
+            key = PartitionKey(topic, "A", 0, number, number + 1)
+            result = RangeResult(key, topic, rows, bad, model_name="shared")
+            added += commits.commit_range(own, result).new_predictions
+        own.engine.dispose()
+        return added
+
+    with ThreadPoolExecutor(2) as pool:
+        added = sum(pool.map(commit_all, topics))
+    stored = [row["sha256"] for row in results.predictions(database)]
+    assert len(stored) == len(set(stored)) == added
+    for topic in topics:
+        own = {row["sha256"] for row in results.predictions(database, topic=topic)}
+        assert not own & {row["sha256"] for row in results.quarantine(database, topic=topic)}
+
+
 def test_many_refused_clips_take_few_statements(database: Database) -> None:
     statements: list[str] = []
     sa.event.listen(database.engine, "before_cursor_execute", lambda *given: statements.append(given[2]))
