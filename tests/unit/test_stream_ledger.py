@@ -546,7 +546,7 @@ def test_streams_that_share_a_model_commit_the_same_clips_at_the_same_time(datab
         chosen, added = random.Random(topic), 0
         start.wait()
         for number in range(20):
-            clips = [f"clip-{number * 10 + n}" for n in range(40)]
+            clips = [f"clip-{number * 300 + n}" for n in range(400)]
             chosen.shuffle(clips)
             bad = list(map(refused, clips[:4]))
             rows = [prediction(clip, model_name="shared") for clip in clips[4:]]
