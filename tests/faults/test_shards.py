@@ -15,7 +15,7 @@ from tests.faults.system import System, running_system
 from tests.stream_rig import wait_until
 
 DRAINS = 3
-CLIPS = 150
+CLIPS_AFTER = 40
 
 
 @pytest.fixture
@@ -27,14 +27,22 @@ def system(stack: Settings, tmp_path_factory: pytest.TempPathFactory) -> Iterato
 
 def test_one_of_three_drains_is_killed(system: System) -> None:
     stream, topic = system.stream, system.settings.topic
-    dropper = threading.Thread(target=lambda: system.traffic.flow("kill", clips=CLIPS, every_s=0.2))
-    dropper.start()
     killed: list[tuple[PartitionKey, str]] = []
+    over = threading.Event()
+
+    def drop() -> None:
+        while not over.wait(0.2):
+            system.traffic.drop("kill")
+        system.traffic.flow("kill", clips=CLIPS_AFTER, every_s=0.1)
+
+    dropper = threading.Thread(target=drop)
+    dropper.start()
     try:
         wait_until(lambda: {run.tags[SHARD_TAG] for run in alive(stream)} == {"0/3", "1/3", "2/3"})
         wait_until(lambda: len(leases.held_shards(stream.database, topic, system.settings.lease_s)) == DRAINS)
         wait_until(lambda: kill_worker_at_work(stream, killed))
     finally:
+        over.set()
         dropper.join()
     ((key, run_id),) = killed
     system.wait_until_planned_out(300)
