@@ -45,8 +45,9 @@ def test_one_of_three_drains_is_killed(system: System) -> None:
         over.set()
         dropper.join()
     ((key, run_id),) = killed
-    system.wait_until_planned_out(300)
     good, bad = system.traffic.of("kill")
+    wait_until(lambda: good | bad <= system.settled(), patience_s=300)
+    system.wait_until_planned_out(300)
     counts, problems = examine(system.settings, good=good, bad=bad)
     assert problems == []
     assert (counts.predicted, counts.refused) == (len(good), len(bad))
