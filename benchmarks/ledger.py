@@ -10,7 +10,7 @@ import argparse
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -19,14 +19,15 @@ import sqlalchemy as sa
 
 from genres.store.database import Database
 from genres.store.stream_ledger import ranges
-from genres.store.stream_ledger.commits import RangeResult, commit_range
+from genres.store.stream_ledger.commits import QuarantinedClip, RangeResult, commit_range
 from genres.store.stream_ledger.values import Attempt, PartitionKey, Plan
 from genres.store.tables import STREAM_RANGES
 
 TOPIC, TOPIC_ID, PARTITIONS, CLIPS = "bench", "id", 3, 16
 ROUNDS = 7
 AT_ONCE = 20_000
-COMMITTED_CLIPS = (16, 128, 1024, 4096)
+COMMITTED_CLIPS = (16, 128, 1024, 2048, 4096)
+REFUSED_CLIPS = (16, 128, 1000)
 BEGAN = datetime(2026, 1, 1, tzinfo=UTC)
 
 
@@ -41,7 +42,8 @@ def main() -> None:
         database.migrate()
         print(f"### {database.engine.dialect.name}\n")
         print_ticks(database, sorted(wanted.ranges))
-        print_commits(database)
+        print_commits(database, "clips of a range", COMMITTED_CLIPS, refused=False)
+        print_commits(database, "refused clips of a range", REFUSED_CLIPS, refused=True)
 
 
 def print_ticks(database: Database, sizes: list[int]) -> None:
@@ -72,22 +74,26 @@ def parts(database: Database) -> dict[str, Callable[[], object]]:
     }
 
 
-def print_commits(database: Database) -> None:
+def print_commits(database: Database, title: str, sizes: Sequence[int], *, refused: bool) -> None:
     """Print what it takes to plan a range and to commit its clips, by their number."""
-    print("\n| clips of a range | plan and commit | a clip |\n|--:|--:|--:|")
+    print(f"\n| {title} | plan and commit | a clip |\n|--:|--:|--:|")
     place = iter(range(10**9))
-    for clips in COMMITTED_CLIPS:
+    for clips in sizes:
         took = []
         for _ in range(ROUNDS):
             start = 10**9 + next(place) * 10_000
             key = PartitionKey(f"{TOPIC}_{clips}_{start}", TOPIC_ID, 0, 0, clips)
-            rows = [prediction(f"{start}-{number}", number) for number in range(clips)]
+            names = [f"{title} {start}-{number}" for number in range(clips)]
+            rows = [prediction(name, number) for number, name in enumerate(names) if not refused]
+            bad = [
+                QuarantinedClip(name, "clip.wav", "stream", "not audio", ".wav", "gate") for name in names if refused
+            ]
             began = time.perf_counter()
             ranges.record_plan(database, Plan(new=(Attempt(key, 1),)))
-            done = commit_range(database, RangeResult(key, "run", predictions=rows))
+            done = commit_range(database, RangeResult(key, "run", predictions=rows, quarantine=bad))
             took.append(time.perf_counter() - began)
-            if done.new_predictions != clips:
-                raise SystemExit(f"{done.new_predictions} of {clips} clips were committed")
+            if done.new_predictions + done.new_quarantine != clips:
+                raise SystemExit(f"not all of {clips} clips were committed: {done}")
         middle = statistics.median(took)
         print(f"| {clips:,} | {1000 * middle:.1f} ms | {1000 * middle / clips:.3f} ms |", flush=True)
 

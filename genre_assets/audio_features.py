@@ -1,6 +1,6 @@
 """``audio_features``: features computed in Spark, as Parquet on HDFS: a table a feature set, a row an accepted clip."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -133,7 +133,7 @@ def compute_features(
 ) -> list[quarantine.RefusedClip]:
     """Compute the features of some clips in Spark and commit them as one part of each set's table.
 
-    If a worker dies at a clip, the clips are computed one by one to find out at which; see `spark.isolation`.
+    If a worker dies at a clip, the clips are computed again in parts to find out at which; see `spark.isolation`.
 
     Parameters
     ----------
@@ -153,7 +153,7 @@ def compute_features(
     except Exception as error:
         if not is_workers_death(error):
             raise
-        context.log.warning(f"a worker died or hung; its {len(clips)} clips are computed one by one to find out why")
+        context.log.warning(f"a worker died or hung; its {len(clips)} clips are computed in parts to find out why")
         bad = _killers(clips, spark, feature_set, settings)
         rest = clips[~clips["track_id"].isin([track_id for track_id, _, _ in bad])]
         if len(rest):
@@ -211,20 +211,17 @@ def _killers(
     clips: "pd.DataFrame", spark: "SparkSession", feature_set: AnyFeatureSet, settings: Settings
 ) -> list[tuple[str, str, str]]:
     """Find the clips that kill their worker alone; return track id, sha256 and reason of each."""
+    from spark.extraction import tasks_for
     from spark.isolation import check_engine, interrupted_when_stuck, isolated
 
-    def compute(clip: "pd.DataFrame") -> "pa.Table":
+    def compute(places: Sequence[int]) -> "pa.Table":
+        part = clips.iloc[list(places)]
         with interrupted_when_stuck(spark, limit_s=settings.range_limit_s):
-            return _extracted(clip, spark, feature_set, settings, tasks=1).toArrow()
+            return _extracted(part, spark, feature_set, settings, tasks=tasks_for(len(part))).toArrow()
 
-    found = isolated(
-        [clips.iloc[[place]] for place in range(len(clips))],
-        compute=compute,
-        check_engine=lambda: check_engine(spark, feature_set),
-    )
-    return [
-        (clip["track_id"].iloc[0], clip["sha256"].iloc[0], given) for clip, given in found if isinstance(given, str)
-    ]
+    found = isolated(range(len(clips)), compute=compute, check_engine=lambda: check_engine(spark, feature_set))
+    refused = [(clips.iloc[places[0]], given) for places, given in found if isinstance(given, str)]
+    return [(clip["track_id"], clip["sha256"], given) for clip, given in refused]
 
 
 def _can_be_partition(genre: str) -> bool:

@@ -227,8 +227,16 @@ class Settings(BaseSettings):
     )
     settle_s: float = Field(0.3, gt=0, description="How long a dropped file must be unchanged, in seconds.")
 
-    max_clips_per_batch: int = Field(128, ge=1, description="Most clips of one streaming batch.")
-    drain_quiet_s: float = Field(5.0, ge=0, description="A streaming run ends when the topic was quiet for so long.")
+    max_clips_per_batch: int = Field(2048, ge=1, le=10_000, description="Most clips of one streaming batch.")
+    batch_s: float = Field(
+        2.0, gt=0, description="How long a streaming batch is meant to take, in seconds, where as many clips wait."
+    )
+    drains: int = Field(
+        1, ge=1, description="Streaming runs that drain a topic at the same time, each its share of the partitions."
+    )
+    drain_quiet_s: float = Field(
+        5.0, ge=0, description="A streaming run ends when nothing came for so long, in seconds."
+    )
     max_run_s: float = Field(600.0, gt=0, description="A streaming run takes no next batch when it is this old.")
     range_grace_s: float = Field(
         60.0, gt=0, description="A planned batch without a sign of life for so long is tried again."
@@ -245,7 +253,7 @@ class Settings(BaseSettings):
     sweep_grace_h: float = Field(
         24.0, ge=1, description="Nothing that is younger is swept, in hours: longer than any run works on one thing."
     )
-    lease_s: float = Field(30.0, gt=0, description="How long a draining run holds the topic without renewing.")
+    lease_s: float = Field(30.0, gt=0, description="How long a draining run holds its partitions without renewing.")
     stream_dataset: str = Field(
         "",
         pattern=_ID,

@@ -1,10 +1,10 @@
-"""Finding the clip that kills its worker: each clip alone, and a known-good one beside it.
+"""Finding the clip that kills its worker: ever fewer clips at a time, each suspect alone, a known-good one beside it.
 
 A Python worker that died, or ran out of time, has not said at which clip. Nobody is blamed for that: the clips are
-computed again one by one. Only a clip that kills it again, alone, twice, while a known-good clip passes on the same
-engine after each, is a culprit; if the known-good clip fails as well, the engine is at fault. A clip that hangs has its
-worker end itself (`spark.extraction`); a job that is interrupted because nothing came of it says nothing of its clip,
-whose bytes it may have waited for.
+computed again in parts, and those of a part whose worker dies in parts of it, down to single clips. Only a clip that
+kills it again, alone, twice, while a known-good clip passes on the same engine after each, is a culprit; if the
+known-good clip fails as well, the engine is at fault. A clip that hangs has its worker end itself (`spark.extraction`);
+a job that is interrupted because nothing came of it says nothing of its clip, whose bytes it may have waited for.
 """
 
 import threading
@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from pyspark.sql import SparkSession
 
+_PARTS = 16
+"""How many parts are computed where all together killed a worker. With fewer, a clip that hangs would use up its time
+limit more often before it stands alone; with more, there are more jobs."""
 _TRIES = 2
 """How often a clip has to kill its worker, alone."""
 # What Spark says of a worker that is gone: it died, or was killed because nothing had come from it for too long.
@@ -57,29 +60,29 @@ def is_workers_death(error: BaseException) -> bool:
 def isolated(
     units: Sequence[_Unit],
     *,
-    compute: Callable[[_Unit], "pa.Table"],
+    compute: Callable[[Sequence[_Unit]], "pa.Table"],
     check_engine: Callable[[], None],
     on_progress: Callable[[], None] = lambda: None,
-) -> Iterator[tuple[_Unit, "pa.Table | str"]]:
-    """Compute clips one by one after a job over all of them killed a worker.
+) -> Iterator[tuple[Sequence[_Unit], "pa.Table | str"]]:
+    """Compute clips in parts after a job over all of them killed a worker.
 
     Parameters
     ----------
     units
         What names one clip each.
     compute
-        Computes one clip in a job of its own.
+        Computes some clips that follow each other in a job of its own.
     check_engine
         Computes the known-good clip; raises if that fails.
     on_progress
-        Called after each clip.
+        Called after each part.
 
     Yields
     ------
-    unit
-        In their order.
+    units
+        Some that follow each other; all come, in their order.
     table or str
-        The clip's rows, or the reason why it is refused.
+        The clips' rows; or, of one clip, the reason why it is refused.
 
     Raises
     ------
@@ -88,16 +91,31 @@ def isolated(
     GenresError
         If a clip's job was interrupted and the clip has not killed its worker each time: an outage as well.
     """
-    for unit in units:
-        yield unit, _alone(unit, compute, check_engine)
+    size = -(-len(units) // _PARTS)
+    for start in range(0, len(units), size):
+        part = units[start : start + size]
+        if len(part) == 1:
+            yield part, _alone(part, compute, check_engine)
+        else:
+            try:
+                table = compute(part)
+            except Exception as error:
+                if not is_workers_death(error):
+                    raise
+                check_engine()
+                yield from isolated(part, compute=compute, check_engine=check_engine, on_progress=on_progress)
+            else:
+                yield part, table
         on_progress()
 
 
-def _alone(unit: _Unit, compute: Callable[[_Unit], "pa.Table"], check_engine: Callable[[], None]) -> "pa.Table | str":
+def _alone(
+    one: Sequence[_Unit], compute: Callable[[Sequence[_Unit]], "pa.Table"], check_engine: Callable[[], None]
+) -> "pa.Table | str":
     interrupted = None
     for _ in range(_TRIES):
         try:
-            return compute(unit)
+            return compute(one)
         except Exception as error:
             if not is_workers_death(error):
                 raise

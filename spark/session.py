@@ -38,6 +38,9 @@ def session_config(settings: Settings, *, app_name: str) -> dict[str, str]:
         "spark.sql.session.timeZone": "UTC",
         # Genre names such as "1980" are text.
         "spark.sql.sources.partitionColumnTypeInference.enabled": "false",
+        # A larger table that is handed over is kept by the server until the session closes, which a stream's does
+        # after a day; the default is one megabyte, and a message may have twice this.
+        "spark.sql.session.localRelationCacheThreshold": str(64 * 2**20),
         "spark.remote": settings.remote,
     }
 

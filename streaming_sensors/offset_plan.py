@@ -1,5 +1,8 @@
 """The offset planner: from what the ledger knows and what Kafka holds to the ranges to run, as pure functions.
 
+How many offsets a range has is up to the caller; `Pace` says how many a draining run takes.
+A topic may be drained in shards, each of them some of its Kafka partitions: then each function plans for some shards.
+
 The sensors and the draining run call it; asking Kafka, writing the ledger and launching runs is theirs to do.
 
 What it keeps, for each Kafka partition and topic id: live ranges (planned, committed, lost; the children of a split
@@ -11,7 +14,7 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import islice
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple, Self
 
 from genres.store.stream_ledger.values import Attempt, Lost, PartitionKey, Plan, Split, StreamRange
 
@@ -19,8 +22,45 @@ if TYPE_CHECKING:
     from streaming_sensors.topic import TopicState
 
 
+FEWEST_CLIPS = 128
+"""How many clips a range takes, if so many wait, before anything is known of the rate, and at least."""
+_LAST_RANGES = 3
 _MOST_DOUBLINGS = 4
 """How often the wait between two attempts is doubled: sixteen times the grace time is the longest."""
+
+
+class Shard(NamedTuple):
+    """What one run drains: of every `of` Kafka partitions the one with this number. By default the whole topic."""
+
+    number: int = 0
+    of: int = 1
+
+    @classmethod
+    def all(cls, of: int) -> list[Self]:
+        """Return so many shards, which have every Kafka partition between them."""
+        return [cls(number, of) for number in range(of)]
+
+    @classmethod
+    def holding(cls, kafka_partition: int, of: int) -> Self:
+        """Return the shard, of so many, that has a Kafka partition."""
+        return cls(kafka_partition % of, of)
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Read what `str` of a shard is."""
+        number, of = map(int, text.split("/"))
+        return cls(number, of)
+
+    def __str__(self) -> str:
+        return f"{self.number}/{self.of}"
+
+    def has(self, kafka_partition: int) -> bool:
+        """Return whether a Kafka partition belongs to it."""
+        return kafka_partition % self.of == self.number
+
+
+WHOLE_TOPIC = Shard()
+"""The shard of a topic that is drained by one run at a time."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +73,35 @@ class Limits:
     """Seconds without a sign of life after which a planned range is tried again: twice as many after each outage that
     ended an attempt at it, but for the first, and at most sixteen times as many."""
     max_in_flight: int = 1
-    """Most new ranges in flight, and as many retried ones beside them: a bad range never keeps new ones waiting."""
+    """Most new ranges of a shard in flight, and as many retried ones beside them: a bad range never keeps new ones
+    waiting."""
+
+
+class Pace:
+    """How many clips a draining run takes at a time: as many as it worked on, of late, in the time that is wanted.
+
+    Parameters
+    ----------
+    batch_s
+        How long a range is meant to take, in seconds.
+    most
+        Most clips of a range; the fewest, where so many wait, are `FEWEST_CLIPS` or this.
+    """
+
+    def __init__(self, batch_s: float, most: int) -> None:
+        self._batch_s, self._most = batch_s, most
+        self._last: deque[tuple[int, float]] = deque(maxlen=_LAST_RANGES)
+
+    def note(self, clips: int, seconds: float) -> None:
+        """Take note of how long a range took in the slower one of its stages, which work beside each other."""
+        self._last.append((clips, seconds))
+
+    @property
+    def clips(self) -> int:
+        """Most clips of the next range."""
+        seconds = sum(took for _, took in self._last)
+        wanted = int(self._batch_s * sum(clips for clips, _ in self._last) / seconds) if seconds else 0
+        return min(max(wanted, FEWEST_CLIPS), self._most)
 
 
 def plan(
@@ -43,8 +111,9 @@ def plan(
     *,
     now: datetime,
     held: Collection[str] = frozenset(),
+    shards: Collection[Shard] = (WHOLE_TOPIC,),
 ) -> Plan:
-    """Decide what to do with the topic's offsets.
+    """Decide what to do with the offsets of some shards of a topic.
 
     Parameters
     ----------
@@ -58,6 +127,8 @@ def plan(
     held
         Partition keys whose run Dagster has but has not started yet (queued, starting). A started run shows its
         life by heartbeats only: to Dagster a killed worker looks alive.
+    shards
+        Which to plan for; what is in flight in one keeps none of another waiting.
 
     Returns
     -------
@@ -67,6 +138,19 @@ def plan(
         earlier topic of the same name left uncommitted. Where the end offset is behind what is planned already, the
         partition waits and `Plan.reason` says so.
     """
+    plans = [_plan_shard(*_part_of(shard, known, state), limits, now, held) for shard in shards]
+    return Plan(
+        new=tuple(attempt for made in plans for attempt in made.new),
+        retry=tuple(attempt for made in plans for attempt in made.retry),
+        split=tuple(split for made in plans for split in made.split),
+        lost=tuple(lost for made in plans for lost in made.lost),
+        reason="; ".join(dict.fromkeys(made.reason for made in plans if made.reason)),
+    )
+
+
+def _plan_shard(
+    known: Collection[StreamRange], state: "TopicState", limits: Limits, now: datetime, held: Collection[str]
+) -> Plan:
     planned = [known_range for known_range in known if known_range.state == "planned"]
     due = [offset_range for offset_range in planned if _is_due(offset_range, limits, now, held)]
     in_flight = [offset_range for offset_range in planned if offset_range not in due]
@@ -108,15 +192,29 @@ def plan(
     return Plan(tuple(new), tuple(retry), tuple(split), tuple(lost), "; ".join(notes))
 
 
-def next_range(known: Collection[StreamRange], state: "TopicState", limits: Limits) -> PartitionKey | None:
+def next_range(
+    known: Collection[StreamRange], state: "TopicState", limits: Limits, shard: Shard = WHOLE_TOPIC
+) -> PartitionKey | None:
     """Return the range that a draining run takes next, from the Kafka partition whose turn it is; None: all is planned.
 
     Record it with ``record_plan(database, Plan(new=(Attempt(key),)), token=…)`` before working on it: another planner
     may have been first. A partition that lost offsets to retention waits until `plan` has said which.
     """
+    known, state = _part_of(shard, known, state)
     positions = _positions(known, state)
     whole = {number: position for number, position in positions.items() if position >= state.beginnings[number]}
     return next(_new_ranges(whole, state, limits), None)
+
+
+def _part_of(
+    shard: Shard, known: Collection[StreamRange], state: "TopicState"
+) -> tuple[list[StreamRange], "TopicState"]:
+    beginnings, ends = (
+        {number: offset for number, offset in offsets.items() if shard.has(number)}
+        for offsets in (state.beginnings, state.ends)
+    )
+    own = [offset_range for offset_range in known if shard.has(offset_range.key.kafka_partition)]
+    return own, state._replace(beginnings=beginnings, ends=ends)
 
 
 def _positions(known: Iterable[StreamRange], state: "TopicState") -> dict[int, int]:

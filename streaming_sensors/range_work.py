@@ -2,8 +2,9 @@
 
 The features of a range lie on HDFS as one Parquet file that says everything about the range: a row for each
 offset, with the features or with the reason why the clip was refused. Predicting needs only that table, so that
-stored features can be scored again by a later champion. A range's table is small (at most 128 rows at the defaults):
-this process writes it and hands it to Spark, which saves the jobs of writing, checking and reading it there.
+stored features can be scored again by a later champion. A range's table is small (two seconds' work, and at most 2,048
+rows at the defaults): this process writes it and hands it to Spark, which saves the jobs of writing, checking and
+reading it there.
 """
 
 import hashlib
@@ -34,6 +35,10 @@ if TYPE_CHECKING:
     from spark.scoring import Scorer
 
 _OFFSETS_PER_TASK = 8
+_SCORED_BYTES = 16 * 2**20
+"""Of features, as they are stored, that are scored in one job: what goes to Spark is twice as large and has to fit into
+a message and, here as there, into memory. A range of the longest clips takes several jobs."""
+_SCORED_ROWS_PER_TASK = 8192
 
 
 class StoredFeatures(NamedTuple):
@@ -72,7 +77,7 @@ class RangeWork:
     ) -> StoredFeatures:
         """Compute the features of a range's clips in Spark and commit them to HDFS with one rename.
 
-        If a worker dies or runs out of time, the clips are computed again one by one; see `spark.isolation`.
+        If a worker dies or runs out of time, the clips are computed again in parts; see `spark.isolation`.
 
         Parameters
         ----------
@@ -91,9 +96,7 @@ class RangeWork:
         """
         started = time.monotonic()
         try:
-            # Two clips are done at the same time, a few on two cores.
-            step = min(_OFFSETS_PER_TASK, -(-len(key) // 2))
-            table = self._extract(key, feature_set, spark, step=step, on_progress=on_progress)
+            table = self._extract(key, feature_set, spark, on_progress=on_progress)
         except Exception as error:
             if not is_workers_death(error):
                 raise
@@ -123,6 +126,7 @@ class RangeWork:
         spark: "SparkSession",
         run_id: str,
         token: int | None,
+        shard: int = 0,
     ) -> CommitResult:
         """Score a range's stored features and commit predictions, refused clips and the range in one transaction.
 
@@ -130,6 +134,8 @@ class RangeWork:
         ----------
         token
             Fencing token of a draining run; None for a run that does exactly its range.
+        shard
+            The one that the token is of.
 
         Raises
         ------
@@ -162,13 +168,14 @@ class RangeWork:
                 run_id,
                 predictions=predictions,
                 quarantine=quarantine,
-                checks=[self._complete(key, clips["sha256"].to_pylist())],
+                checks=[self._complete(key, set(clips["sha256"].to_pylist()))],
                 feature_path=features.path,
                 feature_version=scorer.model.feature_version,
                 model_name=scorer.model.name,
                 model_version=scorer.model.version,
             ),
             token=token,
+            shard=shard,
         )
 
     def _extract(
@@ -177,10 +184,9 @@ class RangeWork:
         feature_set: AnyFeatureSet,
         spark: "SparkSession",
         *,
-        step: int = 1,
         on_progress: Callable[[], None] = lambda: None,
     ) -> "pa.Table":
-        """Compute a range's features in one Spark job, a task for each `step` offsets.
+        """Compute a range's features in one Spark job of many small tasks.
 
         Raises
         ------
@@ -191,6 +197,8 @@ class RangeWork:
 
         from spark.extraction import extract_features
 
+        # Two clips are done at the same time, a few on two cores.
+        step = min(_OFFSETS_PER_TASK, -(-len(key) // 2))
         rows = pd.DataFrame(
             [
                 (key.topic, key.kafka_partition, start, min(start + step, key.end_offset))
@@ -200,7 +208,9 @@ class RangeWork:
         )
         with interrupted_when_stuck(spark, limit_s=self._settings.range_limit_s, on_progress=on_progress):
             return extract_features(
-                spark.createDataFrame(rows),
+                # From one partition they are dealt out one by one; from several, each begins somewhere, and some tasks
+                # would get two rows and others none.
+                spark.createDataFrame(rows).coalesce(1),
                 source=KafkaClips.of(self._settings),
                 feature_set=feature_set,
                 max_clip_s=self._settings.max_clip_s,
@@ -211,18 +221,18 @@ class RangeWork:
     def _isolated(
         self, key: PartitionKey, feature_set: AnyFeatureSet, spark: "SparkSession", on_progress: Callable[[], None]
     ) -> "pa.Table":
-        """Compute a range's clips one by one, and refuse those that kill their worker."""
+        """Compute a range's clips in parts, and refuse those that kill their worker alone."""
         import pyarrow as pa
 
-        alone = [key.between(offset, offset + 1) for offset in range(key.start_offset, key.end_offset)]
         outcomes = isolated(
-            alone,
-            compute=lambda one: self._extract(one, feature_set, spark),
+            range(key.start_offset, key.end_offset),
+            compute=lambda part: self._extract(key.between(part[0], part[-1] + 1), feature_set, spark),
             check_engine=lambda: check_engine(spark, feature_set),
             on_progress=on_progress,
         )
         return pa.concat_tables(
-            self._refused(one, feature_set, given) if isinstance(given, str) else given for one, given in outcomes
+            self._refused(key.between(part[0], part[0] + 1), feature_set, given) if isinstance(given, str) else given
+            for part, given in outcomes
         )
 
     def _refused(self, one: PartitionKey, feature_set: AnyFeatureSet, reason: str) -> "pa.Table":
@@ -246,10 +256,14 @@ class RangeWork:
 
         if not len(good):
             return []
-        rows = window_rows(good, scorer.feature_set, keep=["kafka_offset"])
-        # In a plan of local rows alone the optimiser evaluates the whole model itself, interpreting it row by row.
-        frame = spark.createDataFrame(rows).coalesce(1)
-        scored = {row["kafka_offset"]: row for row in scorer.rows(frame, keep=["kafka_offset"])}
+        scored: dict[int, dict[str, Any]] = {}
+        clips_at_once = max(1, len(good) * _SCORED_BYTES // max(good.nbytes, _SCORED_BYTES))
+        for begin in range(0, len(good), clips_at_once):
+            some = good.slice(begin, clips_at_once)
+            rows = window_rows(some, scorer.feature_set, keep=["kafka_offset"])
+            # In a plan of local rows alone the optimiser evaluates the whole model itself, interpreting it row by row.
+            frame = spark.createDataFrame(rows).coalesce(-(-len(rows) // _SCORED_ROWS_PER_TASK))
+            scored |= {row["kafka_offset"]: row for row in scorer.rows(frame, keep=["kafka_offset"])}
         about = good.select(["kafka_offset", "sha256", "file_name", "genre", "created_at"]).to_pylist()
         return [
             {"event_time": clip.pop("created_at").astimezone(UTC), **clip, **scored[clip["kafka_offset"]]}

@@ -17,8 +17,8 @@ from genres.store.stream_ledger.producers import Producer
 from genres.store.stream_ledger.values import Attempt, Plan, StreamRange
 from genres_dagster.checks import outcome_of
 from genres_dagster.resources import MlflowResource
-from streaming_sensors.offset_plan import plan
-from streaming_sensors.run_tags import ATTEMPT_TAG, DRAIN_TAG
+from streaming_sensors.offset_plan import Shard, plan
+from streaming_sensors.run_tags import ATTEMPT_TAG, DRAIN_TAG, SHARD_TAG
 from streaming_sensors.stream import Stream
 from streaming_sensors.stream_run import NO_CHAMPION, limits
 from streaming_sensors.topic import TopicState, topic_state, wait_for_data
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 _LONG_POLL_S = 25.0
 """How long a tick waits for clips: long beside the 5 s that may pass before the daemon begins the next one, in which
 nobody waits; below its limit of 60 s for a tick; and no longer than a person waits for Dagster to close."""
+_SHORT_POLL_S = 4.0
+"""The same while runs drain other partitions: one of them may end meanwhile, and what it had is not waited for."""
 _START_S = 60.0
 """How long a run may take to start before its range counts as abandoned."""
 JOB = "stream_batch_job"
@@ -55,7 +57,7 @@ def build_audio_clips_sensor(stream: Stream) -> dg.SensorDefinition:
         job_name=stream.named(JOB),
         minimum_interval_seconds=1,
         default_status=dg.DefaultSensorStatus.RUNNING,
-        description=f"Turns new offsets of topic {stream.topic} into streaming partitions and launches a draining run.",
+        description=f"Turns new offsets of topic {stream.topic} into streaming partitions and launches draining runs.",
     )
     def audio_clips_sensor(
         context: dg.SensorEvaluationContext, settings: dg.ResourceParam[Settings], database: dg.ResourceParam[Database]
@@ -68,21 +70,31 @@ def build_audio_clips_sensor(stream: Stream) -> dg.SensorDefinition:
         news = _producer_news(context.instance, stream, producer)
         try:
             state = topic_state(settings, stream.topic)
-            if leases.is_held(database, stream.topic, settings.lease_s):
-                # The run that holds it takes what arrives.
-                why = _and_why(f"a run is draining {stream.topic}", ranges.known(database, stream.topic))
-                return _skip(why, stream, producer, news)
-            planned = _plan_new(context, stream, settings, database, state)
-            if not (planned.new or planned.lost) and wait_for_data(settings, stream.topic, state.ends, _LONG_POLL_S):
+            held = leases.held_shards(database, stream.topic, settings.lease_s)
+            with_partitions = [shard for shard in Shard.all(settings.drains) if any(map(shard.has, state.ends))]
+            # The runs that hold the others take what arrives there.
+            shards = [shard for shard in with_partitions if shard.number not in held]
+            if not shards:
+                draining = "a run is" if len(with_partitions) == 1 else f"{len(with_partitions)} runs are"
+                why = f"{draining} draining {stream.topic}{_idle_drains(settings, state)}"
+                return _skip(_and_why(why, ranges.known(database, stream.topic)), stream, producer, news)
+            planned = _plan_new(context, stream, settings, database, state, shards)
+            if not (planned.new or planned.lost) and wait_for_data(
+                settings,
+                stream.topic,
+                state.ends,
+                _SHORT_POLL_S if held else _LONG_POLL_S,
+                concerns=lambda partition: any(shard.has(partition) for shard in shards),
+            ):
                 state = topic_state(settings, stream.topic)
-                planned = _plan_new(context, stream, settings, database, state)
+                planned = _plan_new(context, stream, settings, database, state, shards)
             attempts = ranges.record_plan(database, planned)
             if not attempts and not planned.lost:
-                why = _and_why(planned.reason or "nothing new", ranges.known(database, stream.topic))
-                return _skip(why, stream, producer, news)
+                why = f"{planned.reason or 'nothing new'}{_idle_drains(settings, state)}"
+                return _skip(_and_why(why, ranges.known(database, stream.topic)), stream, producer, news)
         except GenresError as error:
             return _skip(str(error), stream, producer, news)
-        result = _result(stream, database, state, planned, attempts)
+        result = _result(stream, settings, database, state, planned, attempts)
         return result._replace(asset_events=[*result.asset_events, *news])
 
     return audio_clips_sensor
@@ -109,7 +121,8 @@ def build_range_reconciler(stream: Stream) -> dg.SensorDefinition:
             state = topic_state(settings, stream.topic)
             known = ranges.known(database, stream.topic)
             held = _held(context.instance, stream)
-            wanted = plan(known, state, limits(settings), now=datetime.now(UTC), held=held)
+            shards = Shard.all(settings.drains)
+            wanted = plan(known, state, limits(settings), now=datetime.now(UTC), held=held, shards=shards)
             retry, waiting = _with_champion(wanted.retry, known, stream, settings, database, mlflow)
             repair = dataclasses.replace(wanted, new=(), retry=retry)
             attempts = ranges.record_plan(database, repair)
@@ -117,7 +130,7 @@ def build_range_reconciler(stream: Stream) -> dg.SensorDefinition:
             return dg.SkipReason(str(error))
         if not (attempts or repair.split or repair.lost):
             return dg.SkipReason(_and_why(waiting or "every planned range is committed, in work or young", known))
-        return _result(stream, database, state, repair, attempts)
+        return _result(stream, settings, database, state, repair, attempts)
 
     return range_reconciler
 
@@ -145,22 +158,36 @@ def _with_champion(
 
 
 def _plan_new(
-    context: dg.SensorEvaluationContext, stream: Stream, settings: Settings, database: Database, state: TopicState
+    context: dg.SensorEvaluationContext,
+    stream: Stream,
+    settings: Settings,
+    database: Database,
+    state: TopicState,
+    shards: list[Shard],
 ) -> Plan:
     known = ranges.known(database, stream.topic)
     held = _held(context.instance, stream)
-    wanted = plan(known, state, limits(settings), now=datetime.now(UTC), held=held)
+    wanted = plan(known, state, limits(settings), now=datetime.now(UTC), held=held, shards=shards)
     return dataclasses.replace(wanted, retry=(), split=())
 
 
 def _result(
-    stream: Stream, database: Database, state: TopicState, planned: Plan, attempts: tuple[Attempt, ...]
+    stream: Stream,
+    settings: Settings,
+    database: Database,
+    state: TopicState,
+    planned: Plan,
+    attempts: tuple[Attempt, ...],
 ) -> dg.SensorResult:
     requests = [
         dg.RunRequest(
             run_key=attempt.run_key,
             partition_key=str(attempt.key),
-            tags={DRAIN_TAG: "true", ATTEMPT_TAG: str(attempt.attempt)},
+            tags={
+                DRAIN_TAG: "true",
+                SHARD_TAG: str(Shard.holding(attempt.key.kafka_partition, settings.drains)),
+                ATTEMPT_TAG: str(attempt.attempt),
+            },
         )
         for attempt in attempts
     ]
@@ -191,6 +218,14 @@ def _producer_news(
             description=f"{stream.settings.watch_folder}: {producers.describe(producer)}",
         )
     ]
+
+
+def _idle_drains(settings: Settings, state: TopicState) -> str:
+    """Say how many drains have no partition to drain; an empty text if each has one."""
+    idle = settings.drains - len(state.ends)
+    if idle <= 0:
+        return ""
+    return f"; {idle} of {settings.drains} drains (GENRES_DRAINS) are idle: the topic has {len(state.ends)} partitions"
 
 
 def _and_why(reason: str, known: list[StreamRange]) -> str:

@@ -26,7 +26,7 @@ from genres.store.stream_ledger.leases import FencedError
 from genres.store.stream_ledger.values import Attempt, PartitionKey, Plan
 from genres_dagster.partitions import provenance
 from genres_dagster.resources import MlflowResource, SparkResource
-from streaming_sensors.offset_plan import Limits, next_range, plan
+from streaming_sensors.offset_plan import FEWEST_CLIPS, WHOLE_TOPIC, Limits, Pace, Shard, next_range, plan
 from streaming_sensors.range_work import RangeWork, StoredFeatures
 from streaming_sensors.stream import Stream
 from streaming_sensors.topic import TopicState, topic_state, wait_for_data
@@ -94,24 +94,27 @@ class StreamRun:
         self.lake = lake
         self.database = database
         self.token: int | None = None
+        self.shard = WHOLE_TOPIC
         self._mlflow = mlflow
         self._spark = spark_stream
         self._champion: RegisteredModel | None = None
         self._champion_change = 0
         self._scorer: Scorer | None = None
         self._work = RangeWork(settings, lake, database)
+        self._pace = Pace(settings.batch_s, settings.max_clips_per_batch)
         # The model stays in the run's thread: Connect's MLlib knows the session by the thread that opened it.
         self._other = ThreadPoolExecutor(1)
         self._started = self._progress_at = time.monotonic()
 
     @contextlib.contextmanager
-    def lease(self, *, drains: bool) -> Iterator[None]:
-        """Show signs of life, and hold the topic's lease if this run is to drain and nobody else does."""
+    def lease(self, *, drains: Shard | None) -> Iterator[None]:
+        """Show signs of life, and hold the lease of the shard that this run is to drain, if nobody else does."""
         topic, lease_s, run_id = self.stream.topic, self.settings.lease_s, self.context.run_id
-        if drains:
-            self.token = leases.acquire(self.database, topic, run_id, lease_s)
+        if drains is not None:
+            self.shard = drains
+            self.token = leases.acquire(self.database, topic, run_id, lease_s, shard=drains.number)
             if self.token is None:
-                self.context.log.info("another run drains the topic: this one does its own range only")
+                self.context.log.info("another run drains these partitions: this one does its own range only")
         done = threading.Event()
 
         def beat() -> None:
@@ -121,9 +124,9 @@ class StreamRun:
                     continue
                 # A lost lease shows at the next commit, a locked database at the next beat.
                 with contextlib.suppress(GenresError):
-                    ranges.heartbeat(self.database, run_id)
+                    ranges.heartbeat(self.database, topic, run_id)
                     if self.token is not None:
-                        leases.renew(self.database, topic, self.token, lease_s)
+                        leases.renew(self.database, topic, self.token, lease_s, shard=self.shard.number)
 
         beating = threading.Thread(target=beat, name="heartbeat", daemon=True)
         beating.start()
@@ -133,7 +136,7 @@ class StreamRun:
             done.set()
             beating.join()
             if self.token is not None:
-                leases.release(self.database, topic, self.token)
+                leases.release(self.database, topic, self.token, shard=self.shard.number)
 
     def close(self) -> None:
         """Let go of the model, and wait for what Spark is still at."""
@@ -198,15 +201,16 @@ class StreamRun:
             return None
 
     def _wait_for_next(self) -> _Begun | None:
-        """Wait for clips; None if the topic stays quiet or the run has no more time."""
+        """Wait for clips; None if its partitions stay quiet or the run has no more time."""
         if self.token is None:
             return None
         while self._goes_on():
             state = topic_state(self.settings, self.stream.topic)
             if (begun := self._begin_next(state)) is not None:
                 return begun
-            if not wait_for_data(self.settings, self.stream.topic, state.ends, self.settings.drain_quiet_s):
-                self.context.log.info(f"the topic was quiet for {self.settings.drain_quiet_s:g} s: done")
+            quiet_s = self.settings.drain_quiet_s
+            if not wait_for_data(self.settings, self.stream.topic, state.ends, quiet_s, concerns=self.shard.has):
+                self.context.log.info(f"its partitions were quiet for {quiet_s:g} s: done")
                 return None
         self.context.log.info(f"this run is {self.settings.max_run_s:g} s old: the next one goes on")
         return None
@@ -216,13 +220,15 @@ class StreamRun:
         while True:
             known = ranges.known(self.database, self.stream.topic)
             # What outages and kills left comes first: the reconciler asks for one range in each of its ticks.
-            waiting = plan(known, state, limits(self.settings), now=datetime.now(UTC)).retry[:1]
-            key = waiting[0].key if waiting else next_range(known, state, limits(self.settings))
+            now = datetime.now(UTC)
+            allowed = limits(self.settings, clips=self._pace.clips)
+            waiting = plan(known, state, allowed, now=now, shards=[self.shard]).retry[:1]
+            key = waiting[0].key if waiting else next_range(known, state, allowed, self.shard)
             if key is None:
                 return None
             wanted = Plan(retry=waiting) if waiting else Plan(new=(Attempt(key),))
             # Whoever was overtaken plans nothing: its ranges would wait until they count as abandoned.
-            if planned := ranges.record_plan(self.database, wanted, token=self.token):
+            if planned := ranges.record_plan(self.database, wanted, token=self.token, shard=self.shard.number):
                 break  # else another planner was first, which the ledger shows by now
         self.context.instance.add_dynamic_partitions(str(self.stream.offset_ranges.name), [str(key)])
         return self._begin(key, {self.stream.features, self.stream.predictions}, planned[0].attempt)
@@ -303,8 +309,16 @@ class StreamRun:
         started = time.monotonic()
         key, scorer = begun.key, self._load_scorer(begun.champion)
         result = self._work.predict_and_commit(
-            key, features, scorer, spark=self._session, run_id=self.context.run_id, token=self.token
+            key,
+            features,
+            scorer,
+            spark=self._session,
+            run_id=self.context.run_id,
+            token=self.token,
+            shard=self.shard.number,
         )
+        seconds = time.monotonic() - started
+        self._pace.note(len(key), max(features.seconds, seconds))
         champion = scorer.model
         self.context.log.info(
             f"{key}: {result.new_predictions} predicted, {result.new_quarantine} quarantined, "
@@ -316,7 +330,7 @@ class StreamRun:
             "clips_quarantined": result.new_quarantine,
             "clips_known_already": result.duplicates,
             "model": f"{champion.name} version {champion.version}",
-            "seconds": time.monotonic() - started,
+            "seconds": seconds,
         }
         return Output(key, self.stream.predictions, metadata, f"{key}-{champion.name}-{champion.version}")
 
@@ -365,6 +379,12 @@ class StreamRun:
         return ledger.registered_dataset(self.database, self._dataset_id)
 
 
-def limits(settings: Settings, *, max_in_flight: int = 1) -> Limits:
-    """Build the planner's limits from the settings."""
-    return Limits(settings.max_clips_per_batch, settings.range_grace_s, max_in_flight)
+def limits(settings: Settings, *, clips: int = FEWEST_CLIPS) -> Limits:
+    """Build the planner's limits from the settings.
+
+    Parameters
+    ----------
+    clips
+        Most clips of a new range, by the run's `Pace`; by default those of a run that has not begun.
+    """
+    return Limits(min(clips, settings.max_clips_per_batch), settings.range_grace_s)

@@ -6,7 +6,7 @@ one call; what is asked for often (the sensor's wait) is one call.
 
 import base64
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -131,7 +131,14 @@ def offsets_at(settings: Settings, topic: str, moment: datetime, *, timeout_s: f
         return {partition: found[partition] if found[partition] >= 0 else end for partition, end in ends.items()}
 
 
-def wait_for_data(settings: Settings, topic: str, after: dict[int, int], timeout_s: float) -> bool:
+def wait_for_data(
+    settings: Settings,
+    topic: str,
+    after: dict[int, int],
+    timeout_s: float,
+    *,
+    concerns: Callable[[int], bool] = lambda _: True,
+) -> bool:
     """Wait until the topic has more than the caller knows of.
 
     Offsets are asked for four times a second over one connection. No payload is fetched: a consumer that polls
@@ -147,6 +154,8 @@ def wait_for_data(settings: Settings, topic: str, after: dict[int, int], timeout
         The end offsets that are known, by partition; a partition that is left out counts as empty.
     timeout_s
         How long to wait, in seconds.
+    concerns
+        Whether the caller waits for a partition; by default for any.
 
     Returns
     -------
@@ -167,7 +176,7 @@ def wait_for_data(settings: Settings, topic: str, after: dict[int, int], timeout
     with _admin(settings, 5.0) as admin:
         while True:
             ends = _offsets(admin, _description(admin, topic, settings), OffsetSpec.LATEST)
-            if any(end != after.get(partition, 0) for partition, end in ends.items()):
+            if any(end != after.get(partition, 0) for partition, end in ends.items() if concerns(partition)):
                 return True
             left = deadline - time.monotonic()
             if left <= 0:

@@ -82,6 +82,18 @@ MUTATIONS = {
         "if token < 0:",
         "tests/unit/test_stream_ledger.py::test_a_holder_that_was_overtaken_is_fenced[sqlite]",
     ),
+    "a shard's run takes every partition": Mutation(
+        "streaming_sensors.offset_plan",
+        "return kafka_partition % self.of == self.number",
+        "return True",
+        "tests/unit/test_stream_run.py::test_a_shards_run_keeps_to_its_partitions",
+    ),
+    "shards share a lease": Mutation(
+        "genres.store.stream_ledger.leases",
+        "return (_LEASE.topic == topic) & (_LEASE.shard == shard)",
+        "return _LEASE.topic == topic",
+        "tests/unit/test_stream_ledger.py::test_each_shard_has_a_lease_and_tokens_of_its_own[sqlite]",
+    ),
     "completeness of the features, off": Mutation(
         "genre_assets.audio_features",
         "not lacking and not surplus and stored.is_unique,",

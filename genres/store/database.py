@@ -87,11 +87,17 @@ class Database:
         int
             How many rows were new.
         """
+        return len(self.insert_new_keys(connection, table, rows))
+
+    def insert_new_keys(
+        self, connection: sa.Connection, table: sa.Table, rows: Sequence[dict[str, Any]]
+    ) -> list[tuple[Any, ...]]:
+        """Insert the rows whose primary key is new, as `insert_new` does, and return those keys, in any order."""
         if not rows:
-            return 0
+            return []
         keys = list(table.primary_key.columns)
         statement = self._insert(table).on_conflict_do_nothing().returning(*keys)
-        return len(connection.execute(statement, list(rows)).all())
+        return [tuple(row) for row in connection.execute(statement, list(rows))]
 
     def upsert(self, connection: sa.Connection, table: sa.Table, rows: Sequence[dict[str, Any]]) -> None:
         """Insert the rows, or write them over those of the same primary key; the last write wins.

@@ -262,6 +262,7 @@ def test_waiting_ends_with_the_first_message(settings: Settings, tmp_path: Path)
     assert heard == [True]
     # A recreated topic begins again, below what was known.
     assert wait_for_data(settings, settings.topic, {**topic_state(settings, settings.topic).ends, 0: 100}, 60)
+    assert not wait_for_data(settings, settings.topic, {0: 100}, 0.5, concerns=lambda partition: partition > 2)
 
 
 def test_a_recreated_topic_gets_the_clips_that_have_no_row_again(

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 import threading
+from collections.abc import Sequence
 from types import SimpleNamespace
 from typing import Any
 
@@ -25,21 +26,25 @@ class Engine:
     def __init__(self, *, killers: dict[str, int], is_broken: bool = False) -> None:
         self.deaths_left = dict(killers)
         self.is_broken = is_broken
-        self.checks = 0
+        self.checks = self.jobs = 0
 
-    def compute(self, clip: str) -> pa.Table:
-        if self.deaths_left.get(clip, 0) > 0:
-            self.deaths_left[clip] -= 1
-            raise DEATH
-        return pa.table({"clip": [clip]})
+    def compute(self, clips: Sequence[str]) -> pa.Table:
+        self.jobs += 1
+        for clip in clips:
+            if self.deaths_left.get(clip, 0) > 0:
+                self.deaths_left[clip] -= 1
+                raise DEATH
+        return pa.table({"clip": list(clips)})
 
     def check(self) -> None:
         self.checks += 1
         if self.is_broken:
             raise GenresError("Spark's workers do not compute a known-good clip")
 
-    def run(self, clips: str) -> dict[str, object]:
-        return dict(isolated(clips, compute=self.compute, check_engine=self.check))
+    def run(self, clips: Sequence[str]) -> dict[str, object]:
+        found = list(isolated(clips, compute=self.compute, check_engine=self.check))
+        assert [clip for part, _ in found for clip in part] == list(clips)
+        return {clip: rows for part, rows in found for clip in part}
 
 
 def test_only_the_clip_that_kills_twice_alone_is_refused() -> None:
@@ -48,6 +53,26 @@ def test_only_the_clip_that_kills_twice_alone_is_refused() -> None:
     assert [clip for clip, rows in found.items() if isinstance(rows, pa.Table)] == ["a", "c"]
     assert found["b"] == "killed its worker 2 times, alone, while a known-good clip passed"
     assert engine.checks == 2
+
+
+@pytest.mark.parametrize("killers", [[0], [1999], [7, 1000, 1001]])
+def test_a_killer_among_thousands_takes_few_jobs(killers: list[int]) -> None:
+    clips = [f"clip {number}" for number in range(2000)]
+    engine = Engine(killers={clips[number]: 99 for number in killers})
+    found = engine.run(clips)
+    refused = [clip for clip, rows in found.items() if isinstance(rows, str)]
+    assert refused == [clips[number] for number in killers]
+    tables = {id(rows): rows for rows in found.values() if isinstance(rows, pa.Table)}.values()
+    assert pa.concat_tables(tables)["clip"].to_pylist() == [clip for clip in clips if clip not in refused]
+    assert engine.jobs <= 45 * len(killers)
+
+
+def test_an_engine_that_fails_ends_the_search_at_its_first_job() -> None:
+    clips = [f"clip {number}" for number in range(2000)]
+    engine = Engine(killers=dict.fromkeys(clips, 99), is_broken=True)
+    with pytest.raises(GenresError, match="known-good"):
+        engine.run(clips)
+    assert engine.jobs == 1
 
 
 def test_a_clip_that_kills_once_may_have_been_unlucky() -> None:
@@ -64,7 +89,7 @@ def test_nobody_is_blamed_for_a_job_that_was_interrupted(first: Exception) -> No
     """A clip that hangs has its worker end itself; this one may have waited for its bytes."""
     tries = iter([first, OutOfTimeError("no task ended for 9 s")])
 
-    def compute(clip: str) -> pa.Table:
+    def compute(clips: Sequence[str]) -> pa.Table:
         raise next(tries)
 
     with pytest.raises(GenresError, match=r"^no task .* with one clip alone"):
@@ -74,17 +99,17 @@ def test_nobody_is_blamed_for_a_job_that_was_interrupted(first: Exception) -> No
 def test_a_clip_whose_job_was_interrupted_once_may_have_its_rows() -> None:
     tries = iter([OutOfTimeError("no task ended for 9 s"), None])
 
-    def compute(clip: str) -> pa.Table:
+    def compute(clips: Sequence[str]) -> pa.Table:
         if error := next(tries):
             raise error
-        return pa.table({"clip": [clip]})
+        return pa.table({"clip": list(clips)})
 
     ((_, rows),) = isolated("a", compute=compute, check_engine=lambda: None)
     assert isinstance(rows, pa.Table)
 
 
 def test_an_outage_meanwhile_is_an_outage() -> None:
-    def away(clip: str) -> pa.Table:
+    def away(clips: Sequence[str]) -> pa.Table:
         raise ConnectionError("StatusCode.UNAVAILABLE")
 
     with pytest.raises(ConnectionError):

@@ -1,6 +1,6 @@
 """The migrations: what they create is what the code expects, and what a database holds survives them."""
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -11,7 +11,7 @@ from alembic.runtime.migration import MigrationContext
 
 from genres.errors import GenresError
 from genres.store.database import Database, _alembic_config
-from genres.store.stream_ledger import results
+from genres.store.stream_ledger import leases, results
 from genres.store.tables import BATCH_PREDICTIONS, DATASETS, METADATA, SENT_FILES, STREAM_PREDICTIONS, UtcDateTime
 
 
@@ -92,6 +92,8 @@ def test_rows_of_every_table_survive_the_upgrade(database: Database, revision: s
         row |= {"host": "", "ctime_ns": None, "inode": None, "topic_id": None}
     for row in before.get("stream_ranges", ()):
         row["acknowledged_at"] = None
+    for row in before.get("stream_leases", ()):
+        row["shard"] = 0
     for row in before.get("stream_quarantine", ()):
         if revision < "0007":
             row["genre"] = None
@@ -150,6 +152,21 @@ def test_a_path_has_a_row_of_each_host(database: Database) -> None:
     rows = [{**row_of(SENT_FILES, 1), "host": host} for host in ("", "here", "there")]
     with database.writing() as connection:
         assert database.insert_new(connection, SENT_FILES, rows) == 2
+
+
+def test_a_lease_from_before_there_were_shards_is_that_of_shard_0(database: Database) -> None:
+    upgrade(database, "0013")
+    (table,) = (found for found in old_tables(database) if found.name == "stream_leases")
+    now = datetime(2026, 1, 2, tzinfo=UTC)
+    old = {"topic": "clips", "holder": "a run", "token": 7, "expires_at": now + timedelta(seconds=20)}
+    with database.writing() as connection:
+        connection.execute(sa.insert(table).values(old))
+    database.migrate()
+    assert leases.held_shards(database, "clips", 30, now=now) == {0}
+    assert leases.acquire(database, "clips", "another", 30, now=now) is None
+    leases.renew(database, "clips", 7, 30, now=now)
+    assert leases.acquire(database, "clips", "another", 30, shard=1, now=now) == 1
+    assert leases.held_shards(database, "clips", 30, now=now) == {0, 1}
 
 
 def test_who_registers_a_dataset_says_which_features_it_has(database: Database) -> None:

@@ -18,7 +18,7 @@ from genres.store.database import Database
 from genres.store.stream_ledger import commits, ranges
 from genres.store.stream_ledger.commits import RangeResult
 from genres.store.stream_ledger.values import Attempt, Lost, PartitionKey, Plan, RangeState, Split, StreamRange
-from streaming_sensors.offset_plan import Limits, next_range, plan
+from streaming_sensors.offset_plan import Limits, Pace, Shard, next_range, plan
 from streaming_sensors.topic import TopicState
 
 TOPIC = "audio_clips"
@@ -164,6 +164,70 @@ def test_nothing_new_is_said() -> None:
 def test_a_partition_added_later_is_read_from_its_beginning() -> None:
     made = plan([known(0, 5, "committed")], kafka((0, 5), (2, 6)), LIMITS, now=NOW)
     assert made == Plan(new=(Attempt(key(2, 6, partition=1)),))
+
+
+# ----------------------------------------------------------------------------------------------------------- pace
+
+
+def test_a_run_takes_as_many_clips_as_it_does_in_the_time_that_is_wanted() -> None:
+    pace = Pace(batch_s=2.0, most=2048)
+    assert pace.clips == 128, "nothing is known yet"
+    pace.note(128, 0.5)
+    assert pace.clips == 512
+    for _ in range(3):
+        pace.note(1, 0.25)
+    assert pace.clips == 128, "idle ranges say little of the rate, and no range has to be smaller"
+    for _ in range(3):
+        pace.note(512, 0.25)
+    assert pace.clips == 2048
+    pace.note(512, 2.0)
+    assert pace.clips == 2 * 3 * 512 / 2.5 // 1, "it falls with the rate"
+    assert Pace(batch_s=2.0, most=16).clips == 16
+
+
+def test_ranges_settle_where_they_take_the_time_that_is_wanted() -> None:
+    """Each has a fixed cost, which says less the more clips there are; twenty cores at 10 ms a clip."""
+    pace = Pace(batch_s=2.0, most=10_000)
+    for _ in range(20):
+        clips = pace.clips
+        pace.note(clips, 0.4 + clips * 0.01 / 20)
+    assert 0.4 + pace.clips * 0.01 / 20 == pytest.approx(2.0, rel=0.05)
+
+
+# --------------------------------------------------------------------------------------------------------- shards
+
+
+@given(partition=st.integers(0, 1000), of=st.integers(1, 20))
+def test_each_partition_belongs_to_exactly_one_shard(partition: int, of: int) -> None:
+    having = [shard for shard in Shard.all(of) if shard.has(partition)]
+    assert having == [Shard.holding(partition, of)]
+    assert Shard.parse(str(having[0])) == having[0]
+
+
+def test_a_shard_is_planned_for_by_itself() -> None:
+    """What is in flight, waits or is lost on other partitions says nothing about its own."""
+    limits = replace(LIMITS, max_in_flight=1)
+    planned = [known(0, 4, partition=0, planned_at=NOW), known(0, 4, partition=1), known(0, 4, partition=4)]
+    state = kafka((0, 9), (0, 9), (0, 9), (6, 9), (0, 9))
+    assert plan(planned, state, limits, now=NOW, shards=[Shard(0, 3)]).is_empty, "one is in flight"
+    made = plan(planned, state, limits, now=NOW, shards=[Shard(1, 3)])
+    assert (made.new, made.retry) == ((Attempt(key(4, 9, 1)),), (Attempt(key(0, 4, 1), attempt=2),))
+    made = plan(planned, state, limits, now=NOW, shards=[Shard(2, 3)])
+    assert made == Plan(new=(Attempt(key(0, 8, 2)),))
+    assert next_range(planned, state, LIMITS, Shard(0, 3)) == key(6, 9, 3)
+    assert next_range(planned, state, LIMITS, Shard(1, 3)) == key(4, 9, 1)
+    assert next_range(planned, state, LIMITS, Shard(5, 6)) is None, "there is no partition 5"
+
+
+def test_the_shards_plans_are_one() -> None:
+    limits = replace(LIMITS, max_in_flight=1)
+    planned = [known(0, 4, partition=number) for number in range(3)] + [known(0, 4, partition=7, topic_id="Z")]
+    made = plan(planned, kafka((0, 8), (2, 8), (9, 10)), limits, now=NOW, shards=Shard.all(9))
+    assert made.new == (Attempt(key(4, 8, 0)), Attempt(key(4, 8, 1)), Attempt(key(9, 10, 2)))
+    assert made.retry == (Attempt(key(0, 4, 0), attempt=2),)
+    assert [split.parent for split in made.split] == [key(0, 4, 1)]
+    gone = [lost.key for lost in made.lost]
+    assert gone == [key(0, 4, 2), key(4, 9, 2), key(0, 4, 7, topic_id="Z")], "also of a shard without a partition now"
 
 
 # ----------------------------------------------------------------------------------------- retry, back off
@@ -352,7 +416,7 @@ class SqlLedger:
         ranges.end_attempt(self.database, key, str(key), reason="outage", is_outage=True, now=now)
 
     def beat(self, key: PartitionKey, now: datetime) -> None:
-        ranges.heartbeat(self.database, str(key), now=now)
+        ranges.heartbeat(self.database, TOPIC, str(key), now=now)
 
     def commit(self, key: PartitionKey) -> None:
         commits.commit_range(self.database, RangeResult(key, str(key)))
@@ -374,6 +438,7 @@ class PlannerMachine(RuleBasedStateMachine):
         self.held: set[PartitionKey] = set()  # launched, not begun
         self.running: set[PartitionKey] = set()
         self.attempts: Counter[str] = Counter()
+        self.drains = 1
         self.first: dict[tuple[str, int], int] = {}
         self.cursor: dict[tuple[str, int], int] = {}
         self.stale: Plan | None = None
@@ -409,6 +474,10 @@ class PlannerMachine(RuleBasedStateMachine):
         self.topic_number += 1
         self.beginnings = dict.fromkeys(self.beginnings, 0)
         self.ends = dict.fromkeys(self.beginnings, 0)
+
+    @rule(drains=st.integers(1, 4))
+    def change_the_number_of_shards(self, drains: int) -> None:
+        self.drains = drains
 
     @rule(seconds=st.sampled_from([1, 30, 61]))
     def time_passes(self, seconds: float) -> None:
@@ -448,7 +517,9 @@ class PlannerMachine(RuleBasedStateMachine):
 
     @rule(data=st.data())
     def run_drains(self, data: st.DataObject) -> None:
-        key = next_range(self.ledger.known(), self.state, self.limits)
+        # The run may have been launched when there were other shards.
+        of = data.draw(st.integers(1, 4))
+        key = next_range(self.ledger.known(), self.state, self.limits, Shard(data.draw(st.integers(0, of - 1)), of))
         if key is not None:
             assert self.ledger.record(Plan(new=(Attempt(key),)), self.now) == (Attempt(key),)
             self.attempts[str(key)] = 1
@@ -466,7 +537,8 @@ class PlannerMachine(RuleBasedStateMachine):
 
     def tick(self) -> tuple[Attempt, ...]:
         before = self.ledger.rows
-        made = plan(self.ledger.known(), self.state, self.limits, now=self.now, held={str(key) for key in self.held})
+        held, shards = {str(key) for key in self.held}, Shard.all(self.drains)
+        made = plan(self.ledger.known(), self.state, self.limits, now=self.now, held=held, shards=shards)
         again = [attempt.key for attempt in made.retry]
         given_up = [lost.key for lost in made.lost if lost.key in before] + [split.parent for split in made.split]
         for key in (*again, *given_up):
@@ -475,8 +547,8 @@ class PlannerMachine(RuleBasedStateMachine):
             assert row.state == "planned"
             assert key not in self.held
             assert row.attempts == 0 or self.now - last_sign >= timedelta(seconds=60), "alive"
-        assert len(made.new) <= self.limits.max_in_flight
-        assert len(made.retry) <= self.limits.max_in_flight
+        assert len(made.new) <= self.limits.max_in_flight * self.drains
+        assert len(made.retry) <= self.limits.max_in_flight * self.drains
         assert made.reason or not made.is_empty
         launched = self.ledger.record(made, self.now)
         assert launched == (*made.new, *made.retry)

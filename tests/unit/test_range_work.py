@@ -1,17 +1,21 @@
 """The work on a range, without an engine: what a commit holds when the lake takes nothing."""
 
+from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 
+from genres.audio.gtzan57 import GTZAN57
 from genres.errors import GenresError
 from genres.settings import Settings
 from genres.store.database import Database
 from genres.store.stream_ledger import ranges, results
 from genres.store.stream_ledger.values import Attempt, PartitionKey, Plan
+from streaming_sensors import range_work
 from streaming_sensors.range_work import RangeWork, StoredFeatures, judged_by
 
 KEY = PartitionKey("audio_clips", "A", 0, 0, 2)
@@ -43,3 +47,43 @@ def test_a_refused_clips_row_does_not_wait_for_its_bytes(tmp_path: Path, failure
     rows = results.quarantine(database, topic="audio_clips")
     assert [(row["sha256"], row["genre"], row["kept_path"]) for row in rows] == [("a", "rock", None), ("b", None, None)]
     assert {row["judged_by"] for row in rows} == {judged_by("gtzan57-9")}
+
+
+def test_many_features_are_scored_in_several_jobs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    jobs: list[list[int]] = []
+
+    class Frame:
+        def __init__(self, rows: pa.Table) -> None:
+            self.offsets = rows.filter(pc.field("window").is_null())["kafka_offset"].to_pylist()
+            jobs.append(self.offsets)
+
+        def coalesce(self, tasks: int) -> "Frame":
+            assert tasks == 1
+            return self
+
+    about: dict[str, Any] = {"sha256": "a", "file_name": "a.wav", "genre": None, "created_at": datetime.now(UTC)}
+    values = {**about, **dict.fromkeys(GTZAN57.columns, 0.5)}
+    windows = {GTZAN57.windows_columns[0]: [[0.5] * len(GTZAN57.columns)] * 3}
+    good = pa.Table.from_pylist([{**values, **windows, "kafka_offset": offset} for offset in range(10)])
+    good = good.set_column(
+        good.schema.get_field_index(GTZAN57.windows_columns[0]),
+        GTZAN57.windows_columns[0],
+        good[GTZAN57.windows_columns[0]].cast(pa.list_(pa.list_(pa.float32()))),
+    )
+    spark: Any = SimpleNamespace(createDataFrame=Frame)
+    scorer: Any = SimpleNamespace(
+        feature_set=GTZAN57,
+        rows=lambda frame, keep: [
+            {"kafka_offset": offset, "predicted_genre": f"{offset}"} for offset in reversed(frame.offsets)
+        ],
+    )
+    database = Database(f"sqlite:///{tmp_path / 'genres.db'}")
+    lake: Any = None
+    work = RangeWork(Settings(state_dir=tmp_path), lake, database)
+    expected = [(offset, f"{offset}") for offset in range(10)]
+    for limit, sizes in ((good.nbytes, [10]), (good.nbytes // 3, [3, 3, 3, 1]), (1, [1] * 10)):
+        monkeypatch.setattr(range_work, "_SCORED_BYTES", limit)
+        jobs.clear()
+        rows = work._predictions(good, scorer, spark)
+        assert [(row["kafka_offset"], row["predicted_genre"]) for row in rows] == expected
+        assert [len(offsets) for offsets in jobs] == sizes

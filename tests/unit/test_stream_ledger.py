@@ -2,6 +2,7 @@
 
 import itertools
 import multiprocessing
+import random
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -20,8 +21,12 @@ from genres.store.stream_ledger.leases import FencedError
 from genres.store.stream_ledger.producers import SILENT_S, Producer
 from genres.store.stream_ledger.ranges import Progress
 from genres.store.stream_ledger.sent_files import SentFile
+from genres.store.stream_ledger.transaction import writing
 from genres.store.stream_ledger.values import Attempt, Lost, PartitionKey, Plan, Split
 from genres.store.tables import SENT_FILES
+from streaming_sensors.offset_plan import Limits, Shard, next_range
+from streaming_sensors.topic import TopicState
+from tests.stream_rig import wait_until
 
 TOPIC = "audio_clips"
 NOW = datetime(2026, 1, 2, 3, 4, 5, 678901, tzinfo=UTC)
@@ -176,7 +181,7 @@ def test_a_heartbeat_reaches_the_ranges_of_its_run_only(database: Database) -> N
     plan_new(database, key(0, 4), key(4, 8))
     ranges.begin_attempt(database, key(0, 4), "run-1", now=NOW)
     ranges.begin_attempt(database, key(4, 8), "run-2", now=NOW)
-    ranges.heartbeat(database, "run-1", now=LATER)
+    ranges.heartbeat(database, TOPIC, "run-1", now=LATER)
     assert ranges.find(database, key(0, 4)).heartbeat_at == LATER
     assert ranges.find(database, key(4, 8)).heartbeat_at == NOW
 
@@ -226,6 +231,71 @@ def test_a_lease_has_one_holder_and_its_token_grows(database: Database) -> None:
     leases.release(database, TOPIC, 2, now=NOW + timedelta(seconds=109))
     assert acquire("b", 109) == 3, "who comes back after a release is a new holder"
     assert leases.acquire(database, "other_topic", "a", 30, now=NOW) == 1
+
+
+def test_each_shard_has_a_lease_and_tokens_of_its_own(database: Database) -> None:
+    def acquire(holder: str, shard: int, seconds: float = 0) -> int | None:
+        return leases.acquire(database, TOPIC, holder, 30, shard=shard, now=NOW + timedelta(seconds=seconds))
+
+    assert [acquire(holder, shard) for shard, holder in enumerate("abc")] == [1, 1, 1]
+    assert [acquire("d", shard) for shard in range(3)] == [None] * 3
+    assert acquire("d", 1, seconds=30) == 2, "it expired"
+    leases.renew(database, TOPIC, 1, 30, shard=0, now=NOW + timedelta(seconds=20))
+    leases.release(database, TOPIC, 1, shard=2, now=NOW)
+    now = NOW + timedelta(seconds=40)
+    assert leases.held_shards(database, TOPIC, 30, now=now) == {0, 1}
+    assert leases.is_held(database, TOPIC, 30, now=now)
+    assert leases.held_shards(database, "other_topic", 30, now=now) == set()
+    with pytest.raises(FencedError, match=r"shard 1 .*token 1, now 2"):
+        leases.renew(database, TOPIC, 1, 30, shard=1)
+    plan_new(database, key(0, 4))
+    with pytest.raises(FencedError):
+        ranges.record_plan(database, Plan(new=(Attempt(key(4, 8)),)), token=1, shard=1)
+    with pytest.raises(FencedError):
+        commits.commit_range(database, RangeResult(key(0, 4), "b"), token=1, shard=1)
+    assert commits.commit_range(database, RangeResult(key(0, 4), "a"), token=1, shard=0)[:3] == (0, 0, 0)
+    assert ranges.record_plan(database, Plan(new=(Attempt(key(4, 8)),)), token=2, shard=1) == (Attempt(key(4, 8)),)
+
+
+def test_runs_whose_shards_overlap_do_each_range_once(database: Database) -> None:
+    """The number of shards was changed while the run that drains all of the topic is at work."""
+    state = TopicState(TOPIC, "A", dict.fromkeys(range(3), 0), dict.fromkeys(range(3), 40))
+    # Runs of before and of now hold the same lease one after the other; beside each other they have other numbers.
+    runs = {shard: (shard.number + 10 * shard.of, f"run {shard}") for shard in (Shard(), *Shard.all(3))}
+    tokens = {
+        shard: leases.acquire(database, TOPIC, run, 30, shard=number, now=NOW) for shard, (number, run) in runs.items()
+    }
+    done: list[tuple[Shard, PartitionKey]] = []
+    order = list(runs)
+    while True:
+        # All look at the ledger before the first of them plans.
+        known, taken = ranges.known(database, TOPIC), []
+        order.append(order.pop(0))
+        for shard in order:
+            key = next_range(known, state, Limits(4 + shard.of, 60), shard)
+            if key is not None:
+                fence: Any = {"token": tokens[shard], "shard": runs[shard][0]}
+                taken += [(shard, found.key, fence) for found in ranges.record_plan(database, new(key), **fence)]
+        if not taken:
+            break
+        for shard, key, fence in taken:
+            rows = [prediction(f"{key.kafka_partition}-{place}") for place in range(key.start_offset, key.end_offset)]
+            added = commits.commit_range(database, RangeResult(key, runs[shard][1], rows), **fence)
+            assert added.new_predictions == len(key)
+            done.append((shard, key))
+    assert {shard for shard, _ in done} == set(runs), "each found work"
+    for number in range(3):
+        keys = sorted(key for _, key in done if key.kafka_partition == number)
+        assert (keys[0].start_offset, keys[-1].end_offset) == (0, 40)
+        assert all(a.end_offset == b.start_offset for a, b in itertools.pairwise(keys))
+    assert sorted(row.key for row in ranges.history(database, TOPIC, states={"committed"})) == sorted(
+        key for _, key in done
+    )
+    assert len(predicted(database)) == 120
+
+
+def new(key: PartitionKey) -> Plan:
+    return Plan(new=(Attempt(key),))
 
 
 def test_a_lease_from_before_the_clock_went_back_is_free_unless_its_holder_renews_it(database: Database) -> None:
@@ -416,6 +486,120 @@ def test_a_verdict_is_about_bytes_under_a_suffix_by_a_version(database: Database
     assert [row["judged_by"] for row in results.quarantine(database)] == ["gate2"]
     history = results.quarantine(database, history=True)
     assert {row["judged_by"]: row["closed_at"] for row in history} == {"gate1": LATER, "gate2": None}
+
+
+def test_verdicts_that_come_together_leave_what_they_leave_one_by_one(database: Database) -> None:
+    """Of few clips, under few suffixes: the same verdict twice, several on one clip, some that are there already."""
+    chosen = random.Random(7)
+
+    def verdict(number: int) -> QuarantinedClip:
+        clip = refused(f"clip-{chosen.randrange(60)}", f"reason {number}")
+        return clip._replace(suffix=chosen.choice([".wav", ".mp3"]), judged_by=chosen.choice(["gate1", "gate2"]))
+
+    def commit(range_key: PartitionKey, clips: list[QuarantinedClip], at: datetime) -> int:
+        plan_new(database, range_key)
+        scored = [prediction(f"clip-{number}") for number in range(5)]
+        rows = scored if range_key.start_offset == 0 else []
+        result = RangeResult(range_key, "r", rows, clips, model_name="genres-gtzan")
+        return commits.commit_range(database, result, now=at).new_quarantine
+
+    def left(topic: str) -> list[Any]:
+        query = sa.select(tables.STREAM_QUARANTINE).where(tables.STREAM_QUARANTINE.c.topic == topic)
+        with database.reading() as connection:
+            rows = [row._asdict() for row in connection.execute(query.order_by("sha256", "suffix", "judged_by"))]
+        return [{**row, "topic": "", "partition_key": "", "kafka_offset": 0} for row in rows]
+
+    before, together = [verdict(number) for number in range(80)], [verdict(number) for number in range(200)]
+    commit(key(0, 1), before, NOW)
+    added = commit(key(1, 2), together, LATER)
+    # The same in another topic, a commit for each verdict.
+    others = [PartitionKey("others", "A", 0, number, number + 1) for number in range(1 + len(together))]
+    with database.writing() as connection:  # what is predicted there is the other topic's
+        for row in results.predictions(database):
+            own = {**row, "topic": "others", "model_name": "genres-others"}
+            connection.execute(sa.insert(tables.STREAM_PREDICTIONS).values(own))
+    for_others: dict[str, Any] = {"model_name": "genres-others"}
+    ranges.record_plan(database, Plan(new=tuple(map(Attempt, others))), now=NOW)
+    commits.commit_range(database, RangeResult(others[0], "r", [], before, **for_others), now=NOW)
+    one_by_one = sum(
+        commits.commit_range(database, RangeResult(of, "r", [], [clip], **for_others), now=LATER).new_quarantine
+        for of, clip in zip(others[1:], together, strict=True)
+    )
+    assert added == one_by_one > 30
+    assert left(TOPIC) == left("others")
+    open_ones = [row["sha256"] for row in left(TOPIC) if row["closed_at"] is None]
+    assert len(open_ones) == len(set(open_ones)) > 30
+    assert not set(open_ones) & {f"clip-{number}" for number in range(5)}
+
+
+def test_streams_that_share_a_model_commit_the_same_clips_at_the_same_time(database: Database) -> None:
+    """Neither waits for the other, and the first row of a clip stands, in whatever order they come."""
+    topics = ("left", "right")
+    for topic in topics:
+        ranges.record_plan(
+            database, Plan(new=tuple(Attempt(PartitionKey(topic, "A", 0, n, n + 1)) for n in range(20))), now=NOW
+        )
+    start = threading.Barrier(2)
+
+    def commit_all(topic: str) -> int:
+        own = Database(database.url.render_as_string(hide_password=False))
+        chosen, added = random.Random(topic), 0
+        start.wait()
+        for number in range(20):
+            clips = [f"clip-{number * 300 + n}" for n in range(400)]
+            chosen.shuffle(clips)
+            bad = list(map(refused, clips[:4]))
+            rows = [prediction(clip, model_name="shared") for clip in clips[4:]]
+            key = PartitionKey(topic, "A", 0, number, number + 1)
+            result = RangeResult(key, topic, rows, bad, model_name="shared")
+            added += commits.commit_range(own, result).new_predictions
+        own.engine.dispose()
+        return added
+
+    with ThreadPoolExecutor(2) as pool:
+        added = sum(pool.map(commit_all, topics))
+    stored = [row["sha256"] for row in results.predictions(database)]
+    assert len(stored) == len(set(stored)) == added
+    for topic in topics:
+        own = {row["sha256"] for row in results.predictions(database, topic=topic)}
+        assert not own & {row["sha256"] for row in results.quarantine(database, topic=topic)}
+
+
+def test_many_refused_clips_take_few_statements(database: Database) -> None:
+    statements: list[str] = []
+    sa.event.listen(database.engine, "before_cursor_execute", lambda *given: statements.append(given[2]))
+
+    def statements_of(clips: int, range_key: PartitionKey) -> int:
+        plan_new(database, range_key)
+        rows = [refused(f"{range_key} {number}") for number in range(clips)]
+        statements.clear()
+        assert commits.commit_range(database, RangeResult(range_key, "r", quarantine=rows)).new_quarantine == clips
+        return len(statements)
+
+    few, many = statements_of(2, key(0, 1)), statements_of(1000, key(1, 2))
+    assert many <= few + 6, "one more for each five hundred clips and kind of statement"
+
+
+@pytest.mark.parametrize(("topic", "waits"), [("radio", False), (TOPIC, True), ("", True)])
+def test_writers_of_another_topic_do_not_wait(database: Database, topic: str, waits: bool) -> None:
+    if database.engine.dialect.name == "sqlite":
+        pytest.skip("SQLite lets one writer in at a time")
+    done = threading.Event()
+
+    def write() -> None:
+        with writing(database, topic):
+            done.set()
+
+    def is_waiting() -> bool:
+        with database.reading() as connection:
+            return bool(connection.scalar(sa.text("SELECT count(*) FROM pg_locks WHERE NOT granted")))
+
+    with ThreadPoolExecutor(1) as pool:
+        with writing(database, TOPIC):
+            other = pool.submit(write)
+            wait_until(lambda: done.is_set() or is_waiting(), patience_s=60)
+            assert done.is_set() is not waits
+        other.result(60)
 
 
 def test_each_stream_has_its_own_refusals(database: Database) -> None:

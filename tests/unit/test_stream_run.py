@@ -2,6 +2,7 @@
 
 import logging
 import threading
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
@@ -25,8 +26,8 @@ from genres.store.stream_ledger.commits import RangeResult
 from genres.store.stream_ledger.leases import FencedError
 from genres.store.stream_ledger.values import Attempt, PartitionKey, Plan
 from spark import scoring
-from streaming_sensors import stream_run
-from streaming_sensors.offset_plan import next_range
+from streaming_sensors import offset_plan, stream_run
+from streaming_sensors.offset_plan import Shard, next_range
 from streaming_sensors.range_work import RangeWork, StoredFeatures
 from streaming_sensors.stream import Stream
 from streaming_sensors.stream_run import StreamRun
@@ -57,15 +58,16 @@ class Run:
         self.settings = Settings(state_dir=tmp_path, stream_dataset="tests", max_clips_per_batch=2)
         self.database = Database(self.settings.database)
         self.database.migrate()
-        self.begun = {key: threading.Event() for key in (FIRST, SECOND, THIRD)}
+        self.begun: dict[PartitionKey, threading.Event] = defaultdict(threading.Event)
         self.before_commit: Commit = lambda key: None
         self.topic: Callable[[], TopicState] = lambda: TOPIC
         self.champion, self.asked = version(1), 0
         self.scored_by: dict[PartitionKey, int] = {}
         self.open_scorers = 0
+        self.seconds, self.shard = 0.0, Shard()
         for place, name, stand_in in (
             (stream_run, "topic_state", lambda settings, topic: self.topic()),
-            (stream_run, "wait_for_data", lambda settings, topic, ends, timeout_s: False),
+            (stream_run, "wait_for_data", lambda settings, topic, ends, timeout_s, concerns: False),
             (ledger, "registered_dataset", lambda database, dataset: Scorer.trained_on),
             (scoring, "Scorer", self._load),
             (RangeWork, "store_features", lambda _, key, feature_set, spark, on_progress: self._features(key)),
@@ -89,7 +91,7 @@ class Run:
 
     def _features(self, key: PartitionKey) -> StoredFeatures:
         self.begun[key].set()
-        return StoredFeatures(f"/{key}", pa.table({"reason": [None] * len(key)}), 0.0)
+        return StoredFeatures(f"/{key}", pa.table({"reason": [None] * len(key)}), self.seconds)
 
     def _commit(self, key: PartitionKey, features: StoredFeatures, scorer: Scorer, **given: Any) -> Any:
         self.before_commit(key)
@@ -109,7 +111,7 @@ class Run:
         spark: Any = SimpleNamespace(spark_session=None)
         stream = Stream(self.settings.streams[0])
         run = StreamRun(context, stream, self.settings, lake, self.database, mlflow, spark)
-        with run.lease(drains=True), closing(run):
+        with run.lease(drains=self.shard), closing(run):
             for output in run.work(FIRST, {stream.features, stream.predictions}, 1):
                 yield output.key, output.asset.to_user_string()
 
@@ -240,6 +242,30 @@ def test_a_run_goes_on_behind_a_range_that_another_planner_took(run: Run, monkey
 
     monkeypatch.setattr(stream_run, "next_range", beaten_to)
     assert [key for key, asset in run() if asset == "stream_predictions"] == [FIRST, THIRD]
+
+
+def test_ranges_grow_with_the_rate_of_those_before(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two clips take a tenth of a second, and two seconds are wanted."""
+    run.settings = run.settings.model_copy(update={"max_clips_per_batch": 200})
+    monkeypatch.setattr(offset_plan, "FEWEST_CLIPS", 2)
+    run.seconds = 0.1
+    run.topic = lambda: TOPIC._replace(ends={0: 90})
+    done = [key for key, asset in run() if asset == "stream_predictions"]
+    # Each is begun before the one in front of it is committed.
+    assert [len(key) for key in done] == [2, 2, 40, 40, 6]
+    assert {found.state for found in ranges.history(run.database, "audio_clips")} == {"committed"}
+
+
+def test_a_shards_run_keeps_to_its_partitions(run: Run) -> None:
+    run.topic = lambda: TOPIC._replace(beginnings=dict.fromkeys(range(4), 0), ends=dict.fromkeys(range(4), 3))
+    run.shard = Shard(0, 2)
+    assert leases.acquire(run.database, "audio_clips", "the other one", 60, shard=1)
+    done = [key for key, asset in run() if asset == "stream_predictions"]
+    assert sorted((key.kafka_partition, key.start_offset, key.end_offset) for key in done) == [
+        *((0, 0, 2), (0, 2, 3)),
+        *((2, 0, 2), (2, 2, 3)),
+    ]
+    assert leases.held_shards(run.database, "audio_clips", 60) == {1}
 
 
 def test_a_range_that_a_killed_run_left_is_taken_before_new_ones(run: Run) -> None:

@@ -4,8 +4,10 @@ import asyncio
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import dagster as dg
 import pytest
@@ -19,7 +21,7 @@ from genres.audio.gtzan57 import GTZAN57
 from genres.errors import GenresError
 from genres.settings import Settings
 from genres.store.database import Database
-from genres.store.stream_ledger import commits, producers, ranges
+from genres.store.stream_ledger import commits, leases, producers, ranges
 from genres.store.stream_ledger.commits import RangeResult
 from genres.store.stream_ledger.producers import SILENT_S, Producer
 from genres.store.stream_ledger.values import Attempt, Lost, PartitionKey, Plan, Split, StreamRange
@@ -304,6 +306,82 @@ def test_the_reconciler_asks_again_for_what_a_killed_run_left(
     assert isinstance(found, dg.SensorResult)
     (request,) = found.run_requests or ()
     assert (request.partition_key, request.run_key) == (str(left), f"{left}#2")
+
+
+class Sharded(NamedTuple):
+    """A topic of three partitions with clips in each, and the sensors' ticks."""
+
+    database: Database
+    instance: dg.DagsterInstance
+    folder: Path
+    state: TopicState
+
+    def tick(self, build: Callable[[Stream], dg.SensorDefinition], drains: int) -> tuple[dict[str, str], str]:
+        """Return the shard of each partition key that a run was requested for, and the reason to skip."""
+        settings = Settings(state_dir=self.folder, stream_dataset="mine", drains=drains)
+        mlflow = MlflowResource(tracking_uri="http://h:1")
+        resources = {"settings": settings, "database": self.database, "mlflow": mlflow}
+        with dg.build_sensor_context(self.instance, resources=resources) as context:
+            found = build(STREAM)(context)
+        if isinstance(found, dg.SkipReason):
+            return {}, found.skip_message or ""
+        assert isinstance(found, dg.SensorResult)
+        shards = {str(request.partition_key): request.tags["genres/shard"] for request in found.run_requests or ()}
+        return shards, found.skip_reason.skip_message or "" if found.skip_reason else ""
+
+    def range_of(self, partition: int, start: int = 0, end: int = 5) -> PartitionKey:
+        return PartitionKey(STREAM.topic, self.state.topic_id, partition, start, end)
+
+
+@pytest.fixture
+def sharded(database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Sharded]:
+    state = TopicState(STREAM.topic, "A" * 22, dict.fromkeys(range(3), 0), dict.fromkeys(range(3), 5))
+    monkeypatch.setattr(sensors, "topic_state", lambda *_: state)
+    producers.beat(database, beat_of(datetime.now(UTC)))
+    with dg.DagsterInstance.ephemeral() as instance:
+        yield Sharded(database, instance, tmp_path, state)
+
+
+def test_the_sensor_asks_for_a_run_of_each_shard_that_nobody_drains(
+    sharded: Sharded, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waited: list[tuple[float, list[int]]] = []
+
+    def wait(settings: Settings, topic: str, ends: dict[int, int], timeout_s: float, concerns: Any) -> bool:
+        waited.append((timeout_s, [number for number in range(9) if concerns(number)]))
+        return False
+
+    monkeypatch.setattr(sensors, "wait_for_data", wait)
+    assert leases.acquire(sharded.database, STREAM.topic, "a run", 60, shard=1)
+    requested, _ = sharded.tick(build_audio_clips_sensor, drains=3)
+    assert requested == {str(sharded.range_of(0)): "0/3", str(sharded.range_of(2)): "2/3"}
+    assert waited == []
+    requested, why = sharded.tick(build_audio_clips_sensor, drains=3)
+    assert (requested, "ranges in flight: 1" in why) == ({}, True), "they were asked for just now"
+    assert waited == [(sensors._SHORT_POLL_S, [0, 2, 3, 5, 6, 8])], "the third shard's clips are its run's"
+    for shard in (0, 2):
+        assert leases.acquire(sharded.database, STREAM.topic, "a run", 60, shard=shard)
+    assert sharded.tick(build_audio_clips_sensor, drains=3) == ({}, f"3 runs are draining {STREAM.topic}")
+
+
+def test_more_drains_than_partitions_are_said_in_a_line(sharded: Sharded) -> None:
+    requested, _ = sharded.tick(build_audio_clips_sensor, drains=5)
+    assert sorted(requested.values()) == ["0/5", "1/5", "2/5"]
+    for shard in range(3):
+        assert leases.acquire(sharded.database, STREAM.topic, "a run", 60, shard=shard)
+    assert sharded.tick(build_audio_clips_sensor, drains=5)[1] == (
+        f"3 runs are draining {STREAM.topic}; 2 of 5 drains (GENRES_DRAINS) are idle: the topic has 3 partitions"
+    )
+
+
+def test_the_reconciler_serves_every_shard_in_a_tick(sharded: Sharded) -> None:
+    long_ago = datetime.now(UTC) - timedelta(hours=1)
+    left = [sharded.range_of(number, start, start + 2) for number in range(3) for start in (0, 2)]
+    ranges.record_plan(sharded.database, Plan(new=tuple(map(Attempt, left))), now=long_ago)
+    requested, _ = sharded.tick(build_range_reconciler, drains=3)
+    assert requested == {str(sharded.range_of(number, 0, 2)): f"{number}/3" for number in range(3)}
+    requested, _ = sharded.tick(build_range_reconciler, drains=1)
+    assert requested == {}, "the range that is retried counts against the whole topic's limit now"
 
 
 @pytest.mark.parametrize("has_champion", [False, True])

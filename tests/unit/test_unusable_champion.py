@@ -29,6 +29,7 @@ from genres_cli import main
 from genres_dagster.resources import MlflowResource
 from local_stack.stack import ServiceStatus
 from streaming_sensors import sensors, stream_run
+from streaming_sensors.offset_plan import Shard
 from streaming_sensors.range_work import RangeWork, StoredFeatures
 from streaming_sensors.sensors import build_audio_clips_sensor, build_range_reconciler
 from streaming_sensors.stream import Stream
@@ -108,7 +109,7 @@ def failed_with(
     spark: Any = SimpleNamespace(spark_session=None)
     stream = Stream(settings.streams[0])
     run = StreamRun(context, stream, settings, lake, database, mlflow, spark)
-    with pytest.raises(GenresError) as failed, run.lease(drains=True), closing(run):
+    with pytest.raises(GenresError) as failed, run.lease(drains=Shard()), closing(run):
         list(run.work(KEY, {stream.features, stream.predictions}, 1))
     return str(failed.value)
 
@@ -146,7 +147,7 @@ def test_the_sensor_says_it_too_while_another_run_drains(
     settings: Settings, database: Database, failed_with: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sensors, "topic_state", lambda *_, **__: TOPIC)
-    monkeypatch.setattr(sensors.leases, "is_held", lambda *_: True)
+    monkeypatch.setattr(sensors.leases, "held_shards", lambda *_: {0})
     sensor = build_audio_clips_sensor(Stream(settings.streams[0]))
     with (
         dg.DagsterInstance.ephemeral() as instance,

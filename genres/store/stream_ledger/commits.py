@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 from genres.store.database import Database
 from genres.store.sql import sa, tables
 from genres.store.stream_ledger import leases
-from genres.store.stream_ledger.transaction import RANGE, read_range, writing
+from genres.store.stream_ledger.transaction import RANGE, in_statements, read_range, writing
 from genres.store.stream_ledger.values import PartitionKey, StreamRange
 
 
@@ -78,7 +78,7 @@ class CommitResult(NamedTuple):
 
 
 def commit_range(
-    database: Database, result: RangeResult, *, token: int | None = None, now: datetime | None = None
+    database: Database, result: RangeResult, *, token: int | None = None, shard: int = 0, now: datetime | None = None
 ) -> CommitResult:
     """Store a range's results and commit it, in one transaction.
 
@@ -86,6 +86,8 @@ def commit_range(
     ----------
     token
         The draining run's fencing token; None for a run that does exactly its range and holds no lease.
+    shard
+        The one that the token is of.
 
     Returns
     -------
@@ -104,11 +106,11 @@ def commit_range(
     """
     key = result.key
     where: dict[str, Any] = {"topic": key.topic, "kafka_partition": key.kafka_partition, "partition_key": str(key)}
-    with writing(database) as connection:
+    with writing(database, key.topic) as connection:
         # Within the lock: rows that are stored later are also predicted later, so readers can follow by time.
         now = now or datetime.now(UTC)
         if token is not None:
-            leases.check_fence(connection, key.topic, token)
+            leases.check_fence(connection, key.topic, token, shard=shard)
         current = read_range(connection, key)
         predicted = _add_predictions(
             database,
@@ -131,6 +133,7 @@ def commit_range(
             connection,
             [clip._replace(**where, run_id=result.run_id) for clip in result.quarantine],
             now,
+            topic=key.topic,
             model_name=result.model_name,
         )
         clips = len(result.predictions) + len(result.quarantine)
@@ -160,8 +163,8 @@ def commit_range(
 
 def quarantine_clip(database: Database, row: QuarantinedClip, *, now: datetime | None = None) -> bool:
     """Quarantine a clip that reached no range; False if the same verdict is there, or the clip is predicted."""
-    with writing(database) as connection:
-        return _add_quarantine(database, connection, [row], now or datetime.now(UTC)) == 1
+    with writing(database, row.topic) as connection:
+        return _add_quarantine(database, connection, [row], now or datetime.now(UTC), topic=row.topic) == 1
 
 
 def _model_and_features(current: StreamRange, result: RangeResult) -> dict[str, Any]:
@@ -181,9 +184,10 @@ def _add_predictions(
     database: Database, connection: sa.Connection, rows: list[dict[str, Any]], now: datetime, *, topic: str
 ) -> int:
     """Store predictions whose key is new; a clip that the stream refused before is accepted by that."""
+    # In one order, or two topics with the same clips would wait for each other.
+    rows = sorted(rows, key=lambda row: row["sha256"])
     added = database.insert_new(connection, tables.STREAM_PREDICTIONS, rows)
-    refusal = tables.STREAM_QUARANTINE.c
-    _close(connection, refusal.sha256.in_([row["sha256"] for row in rows]) & refusal.topic.in_((topic, "")), now)
+    _close(connection, topic, [row["sha256"] for row in rows], now)
     return added
 
 
@@ -193,38 +197,67 @@ def _add_quarantine(
     clips: Sequence[QuarantinedClip],
     now: datetime,
     *,
+    topic: str,
     model_name: str | None = None,
 ) -> int:
     """Store verdicts whose key is new, but for clips that are predicted; an older verdict on the same is closed.
 
     What another stream's model predicts says nothing about this one's, which may compute other features.
     """
-    added = 0
+    predicted = _predicted(connection, topic, [clip.sha256 for clip in clips], model_name)
+    rows: dict[_Verdict, dict[str, Any]] = {}
     for clip in clips:
-        if _is_predicted(connection, clip, model_name):
-            continue
-        row = {**clip._asdict(), "quarantined_at": now, "closed_at": None}
-        if database.insert_new(connection, tables.STREAM_QUARANTINE, [row]):
-            added += 1
-            verdict = tables.STREAM_QUARANTINE.c
-            same = (verdict.suffix == clip.suffix) & (verdict.judged_by == clip.judged_by)
-            same &= verdict.topic == clip.topic
-            _close(connection, (verdict.sha256 == clip.sha256) & verdict.topic.in_((clip.topic, "")) & ~same, now)
-    return added
+        if clip.sha256 not in predicted:
+            rows.setdefault(_Verdict.on(clip), {**clip._asdict(), "quarantined_at": now, "closed_at": None})
+    added = set(database.insert_new_keys(connection, tables.STREAM_QUARANTINE, list(rows.values())))
+    # Of several new verdicts on a clip the last one stands.
+    standing = {verdict.sha256: verdict for verdict in rows if verdict in added}
+    _close(connection, topic, list(standing), now, but=standing)
+    return len(added)
 
 
-def _close(connection: sa.Connection, chosen: sa.ColumnElement[bool], now: datetime) -> None:
-    is_open = tables.STREAM_QUARANTINE.c.closed_at.is_(None)
-    connection.execute(sa.update(tables.STREAM_QUARANTINE).where(chosen, is_open).values(closed_at=now))
+class _Verdict(NamedTuple):
+    """The key of ``stream_quarantine``."""
+
+    sha256: str
+    suffix: str
+    judged_by: str
+    topic: str
+
+    @classmethod
+    def on(cls, clip: QuarantinedClip) -> Self:
+        """Return the key of a clip's verdict."""
+        return cls(clip.sha256, clip.suffix, clip.judged_by, clip.topic)
 
 
-def _is_predicted(connection: sa.Connection, clip: QuarantinedClip, model_name: str | None) -> bool:
-    """Whether the clip has its row already: one of its stream's, or, if streams share a model, of this model's."""
+def _close(
+    connection: sa.Connection,
+    topic: str,
+    hashes: Sequence[str],
+    now: datetime,
+    *,
+    but: Mapping[str, _Verdict] | None = None,
+) -> None:
+    """Close the topic's open verdicts on some clips, but for one of each."""
+    verdict = tables.STREAM_QUARANTINE.c
+    for some in in_statements(hashes):
+        chosen = verdict.sha256.in_(some) & verdict.topic.in_((topic, "")) & verdict.closed_at.is_(None)
+        if but:
+            key = sa.tuple_(*(verdict[name] for name in _Verdict._fields))
+            chosen &= key.not_in([but[sha256] for sha256 in some])
+        connection.execute(sa.update(tables.STREAM_QUARANTINE).where(chosen).values(closed_at=now))
+
+
+def _predicted(connection: sa.Connection, topic: str, hashes: Sequence[str], model_name: str | None) -> set[str]:
+    """Return the clips that have a row already: one of the topic's, or, if streams share a model, of this model's."""
     prediction = tables.STREAM_PREDICTIONS.c
-    query = sa.select(prediction.sha256).where(prediction.sha256 == clip.sha256)
-    if clip.topic:
-        query = query.where((prediction.topic == clip.topic) | (prediction.model_name == model_name))
-    return connection.execute(query.limit(1)).first() is not None
+    query = sa.select(prediction.sha256).distinct()
+    if topic:
+        query = query.where((prediction.topic == topic) | (prediction.model_name == model_name))
+    found: set[str] = set()
+    for some in in_statements(hashes):
+        found.update(connection.scalars(query.where(prediction.sha256.in_(some))))
+    return found
 
 
 def _write_checks(connection: sa.Connection, key: PartitionKey, checks: Sequence[RangeCheck], now: datetime) -> None:

@@ -1,4 +1,8 @@
-"""Leases: which run drains a topic, and what keeps one that was overtaken from writing."""
+"""Leases: which run drains a shard of a topic, and what keeps one that was overtaken from writing.
+
+Leases keep runs out of each other's way. That no clip is done twice rests on the ledger instead, where the first write
+of a range and of a row wins: runs whose shards overlap, because there are more or fewer of them since, do no harm.
+"""
 
 from __future__ import annotations
 
@@ -17,8 +21,10 @@ class FencedError(GenresError):
     """The run has lost its lease to another one, which does its work: it must stop, and has written nothing."""
 
 
-def acquire(database: Database, topic: str, holder: str, lease_s: float, *, now: datetime | None = None) -> int | None:
-    """Take the topic's lease, if it is free, expired or the holder's own.
+def acquire(
+    database: Database, topic: str, holder: str, lease_s: float, *, shard: int = 0, now: datetime | None = None
+) -> int | None:
+    """Take a shard's lease, if it is free, expired or the holder's own.
 
     A lease that would run for much longer than leases do is of a time before the clock went back, and counts as
     expired; a holder that lives has renewed it since.
@@ -29,32 +35,39 @@ def acquire(database: Database, topic: str, holder: str, lease_s: float, *, now:
         The fencing token, larger with every new holder; None if another one holds the lease.
     """
     now = now or datetime.now(UTC)
-    with writing(database) as connection:
-        lease = connection.execute(sa.select(tables.STREAM_LEASES).where(_LEASE.topic == topic)).one_or_none()
+    with writing(database, topic) as connection:
+        lease = connection.execute(sa.select(tables.STREAM_LEASES).where(_of(topic, shard))).one_or_none()
         if lease is not None and lease.holder != holder and _runs(lease.expires_at, now, lease_s):
             return None
         if lease is None:
             token = 1
         else:
             token = lease.token if lease.holder == holder else lease.token + 1
-            connection.execute(sa.delete(tables.STREAM_LEASES).where(_LEASE.topic == topic))
+            connection.execute(sa.delete(tables.STREAM_LEASES).where(_of(topic, shard)))
         connection.execute(
             sa.insert(tables.STREAM_LEASES).values(
-                topic=topic, holder=holder, token=token, expires_at=now + timedelta(seconds=lease_s)
+                topic=topic, shard=shard, holder=holder, token=token, expires_at=now + timedelta(seconds=lease_s)
             )
         )
         return token
 
 
 def is_held(database: Database, topic: str, lease_s: float, *, now: datetime | None = None) -> bool:
-    """Return whether a run holds the topic's lease, which is renewed for `lease_s` seconds at a time, now."""
-    held = (_LEASE.topic == topic) & (_LEASE.holder != "")
+    """Return whether a run drains the topic, or a shard of it, now; leases are renewed for `lease_s` seconds."""
+    return bool(held_shards(database, topic, lease_s, now=now))
+
+
+def held_shards(database: Database, topic: str, lease_s: float, *, now: datetime | None = None) -> set[int]:
+    """Return the shards whose lease a run holds now."""
+    query = sa.select(_LEASE.shard, _LEASE.expires_at).where(_LEASE.topic == topic, _LEASE.holder != "")
+    now = now or datetime.now(UTC)
     with database.reading() as connection:
-        until = connection.scalar(sa.select(_LEASE.expires_at).where(held))
-    return until is not None and _runs(until, now or datetime.now(UTC), lease_s)
+        return {shard for shard, until in connection.execute(query) if _runs(until, now, lease_s)}
 
 
-def renew(database: Database, topic: str, token: int, lease_s: float, *, now: datetime | None = None) -> None:
+def renew(
+    database: Database, topic: str, token: int, lease_s: float, *, shard: int = 0, now: datetime | None = None
+) -> None:
     """Hold the lease for another `lease_s` seconds from now.
 
     Raises
@@ -63,37 +76,41 @@ def renew(database: Database, topic: str, token: int, lease_s: float, *, now: da
         If another holder has taken it over. One that only expired is still good.
     """
     now = now or datetime.now(UTC)
-    with writing(database) as connection:
-        check_fence(connection, topic, token)
+    with writing(database, topic) as connection:
+        check_fence(connection, topic, token, shard=shard)
         until = now + timedelta(seconds=lease_s)
-        connection.execute(sa.update(tables.STREAM_LEASES).where(_LEASE.topic == topic).values(expires_at=until))
+        connection.execute(sa.update(tables.STREAM_LEASES).where(_of(topic, shard)).values(expires_at=until))
 
 
-def release(database: Database, topic: str, token: int, *, now: datetime | None = None) -> None:
+def release(database: Database, topic: str, token: int, *, shard: int = 0, now: datetime | None = None) -> None:
     """Let the next holder in at once; nothing happens if there is one already."""
-    mine = (_LEASE.topic == topic) & (_LEASE.token == token)
-    with writing(database) as connection:
+    mine = _of(topic, shard) & (_LEASE.token == token)
+    with writing(database, topic) as connection:
         # Without a holder, the same run coming back is a new one too and gets a new token.
         connection.execute(
             sa.update(tables.STREAM_LEASES).where(mine).values(holder="", expires_at=now or datetime.now(UTC))
         )
 
 
+def _of(topic: str, shard: int) -> sa.ColumnElement[bool]:
+    return (_LEASE.topic == topic) & (_LEASE.shard == shard)
+
+
 def _runs(expires_at: datetime, now: datetime, lease_s: float) -> bool:
     return now < expires_at <= now + 2 * timedelta(seconds=lease_s)
 
 
-def check_fence(connection: sa.Connection, topic: str, token: int) -> None:
+def check_fence(connection: sa.Connection, topic: str, token: int, *, shard: int = 0) -> None:
     """Refuse a run that was overtaken, within the transaction that it writes in.
 
     Raises
     ------
     FencedError
-        If the lease on the topic has another token.
+        If the shard's lease has another token.
     """
-    current = connection.scalar(sa.select(_LEASE.token).where(_LEASE.topic == topic))
+    current = connection.scalar(sa.select(_LEASE.token).where(_of(topic, shard)))
     if current != token:
         raise FencedError(
-            f"the lease on topic '{topic}' has moved on (token {token}, now {current}): another run took over, "
-            "this one writes nothing more; nothing is to be done"
+            f"the lease on shard {shard} of topic '{topic}' has moved on (token {token}, now {current}): another run "
+            "took over, this one writes nothing more; nothing is to be done"
         )

@@ -11,11 +11,8 @@ from typing import Any, NamedTuple
 from genres.store.database import Database
 from genres.store.sql import sa, tables
 from genres.store.stream_ledger import leases
-from genres.store.stream_ledger.transaction import RANGE, read_range, read_ranges, writing
+from genres.store.stream_ledger.transaction import RANGE, in_statements, read_range, read_ranges, writing
 from genres.store.stream_ledger.values import Attempt, PartitionKey, Plan, RangeState, Split, StreamRange
-
-_KEYS_AT_ONCE = 500
-"""Of a statement: databases take only so many values."""
 
 
 class Progress(NamedTuple):
@@ -160,8 +157,7 @@ def finished(database: Database, keys: Sequence[str], *, most: int) -> list[str]
     """
     found: list[str] = []
     with database.reading() as connection:
-        for begin in range(0, len(keys), _KEYS_AT_ONCE):
-            some = keys[begin : begin + _KEYS_AT_ONCE]
+        for some in in_statements(keys):
             query = sa.select(RANGE.partition_key).where(RANGE.partition_key.in_(some), RANGE.state != "planned")
             done = set(connection.scalars(query))
             found += [key for key in some if key in done]
@@ -171,7 +167,7 @@ def finished(database: Database, keys: Sequence[str], *, most: int) -> list[str]
 
 
 def record_plan(
-    database: Database, plan: Plan, *, token: int | None = None, now: datetime | None = None
+    database: Database, plan: Plan, *, token: int | None = None, shard: int = 0, now: datetime | None = None
 ) -> tuple[Attempt, ...]:
     """Write a plan down; what another planner wrote first stands.
 
@@ -183,6 +179,8 @@ def record_plan(
     ----------
     token
         Fencing token of a draining run that plans its next range; None for the sensors, which hold no lease.
+    shard
+        The one that the token is of.
 
     Returns
     -------
@@ -196,10 +194,12 @@ def record_plan(
         If the lease has moved on; nothing is written.
     """
     now = now or datetime.now(UTC)
-    with writing(database) as connection:
+    topics = {attempt.key.topic for attempt in (*plan.new, *plan.retry)}
+    topics |= {lost.key.topic for lost in plan.lost} | {split.parent.topic for split in plan.split}
+    with writing(database, topics.pop() if len(topics) == 1 else "") as connection:
         if token is not None:
             for attempt in (*plan.new, *plan.retry):
-                leases.check_fence(connection, attempt.key.topic, token)
+                leases.check_fence(connection, attempt.key.topic, token, shard=shard)
         for entry in plan.lost:
             if not _change_planned(connection, entry.key, state="lost", reason=entry.reason):
                 _insert_at_position(connection, entry.key, state="lost", reason=entry.reason, planned_at=now)
@@ -245,7 +245,7 @@ def begin_attempt(
     GenresError
         If the range was never planned.
     """
-    with writing(database) as connection:
+    with writing(database, key.topic) as connection:
         current = read_range(connection, key)
         number = max(current.attempts, attempt or current.attempts + 1)
         _change_planned(
@@ -276,7 +276,7 @@ def end_attempt(
         Whether the next attempt may meet the same and had better wait longer; False where the run was stopped, or
         only a champion is missing.
     """
-    with writing(database) as connection:
+    with writing(database, key.topic) as connection:
         _change_planned(
             connection,
             key,
@@ -287,17 +287,17 @@ def end_attempt(
         )
 
 
-def heartbeat(database: Database, run_id: str, *, now: datetime | None = None) -> None:
+def heartbeat(database: Database, topic: str, run_id: str, *, now: datetime | None = None) -> None:
     """Record that a run is alive, for the ranges it began."""
-    mine = (RANGE.run_id == run_id) & (RANGE.state == "planned")
-    with writing(database) as connection:
+    mine = (RANGE.topic == topic) & (RANGE.run_id == run_id) & (RANGE.state == "planned")
+    with writing(database, topic) as connection:
         connection.execute(sa.update(tables.STREAM_RANGES).where(mine).values(heartbeat_at=now or datetime.now(UTC)))
 
 
 def publish_features(database: Database, key: PartitionKey, feature_path: str, feature_version: str) -> None:
     """Note where a range's features lie, without committing it: they are predicted from later."""
     values = {"feature_path": feature_path, "feature_version": feature_version}
-    with writing(database) as connection:
+    with writing(database, key.topic) as connection:
         connection.execute(sa.update(tables.STREAM_RANGES).where(RANGE.partition_key == str(key)).values(values))
 
 
