@@ -17,12 +17,13 @@ import psutil
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
-from rich.table import Table
+from rich.table import Column, Table
 
 from genres.addresses import require_addresses
 from genres.errors import GenresError
 from genres.file_names import display_name
 from genres.settings import Settings
+from genres_cli.report import page_lines, print_lines
 from genres_cli.stream_demo import producers_running, require_own_stream, run_stream_demo, ui_runs
 
 if TYPE_CHECKING:
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
     from genres_dagster.launch import BatchRun
 
 _SAMPLE_EVERY_S = 1.0
+_MOST_REFUSED = 20
+"""Refused clips that the demo lists."""
 
 
 def start(console: Console) -> Settings:
@@ -262,29 +265,34 @@ def _print_results(console: Console, settings: Settings, dataset: "Dataset", run
     timings = Table("asset", "seconds", title="Time of each asset")
     for asset, seconds in run.seconds.items():
         timings.add_row(asset, f"{seconds:.1f}")
-    rows = Table("table", "rows", "where", title=f"Rows ({data})")
+    rows = [f"rows ({data})"]
     for name in ("raw_audio", "audio_features", "track_split"):
         commits = ledger.published(database, dataset.dataset, name)
         shown = commits if name == "audio_features" else commits[-1:]
-        rows.add_row(name, str(sum(commit.row_count for commit in shown)), settings.hdfs + commits[-1].path)
+        count = sum(commit.row_count for commit in shown)
+        rows.append(f"{name:<17} {count:>7,}  {settings.hdfs}{commits[-1].path}")
     stored = predictions.batch_predictions(database, dataset.dataset)
-    rows.add_row("batch_predictions", str(len(stored)), database.url.render_as_string(hide_password=True))
+    rows.append(f"{'batch_predictions':<17} {len(stored):>7,}  {database.url.render_as_string(hide_password=True)}")
 
     registry = ModelRegistry(settings.tracking_uri)
     parent = registry.latest_run(dataset.dataset, stage="genre_classifiers")
-    models = Table("classifier", "valid macro-F1", "valid accuracy", "test macro-F1", "test accuracy", title="Models")
+    figures = ("valid\nmacro-F1", "valid\naccuracy", "test\nmacro-F1", "test\naccuracy")
+    models = Table(Column("classifier", overflow="fold"), *figures, title="Models")
     names = ("valid_macro_f1", "valid_accuracy", "test_macro_f1", "test_accuracy")
     for child in registry.child_runs(parent):
         models.add_row(child.info.run_name, *(f"{child.data.metrics[name]:.3f}" for name in names))
     models.add_row("majority baseline", *(f"{parent.data.metrics[f'baseline_{name}']:.3f}" for name in names))
     clips = ", ".join(f"{parent.data.metrics[f'{part}_rows']:.0f} {part}" for part in ("train", "valid", "test"))
     models.caption = f"data: {data}; n = {clips}; the validation part decides, the test part is only reported"
-    console.print("", timings, rows, models)
+    console.print("", timings)
+    print_lines(console, rows)
+    console.print("", models)
 
     refused = quarantine.refused(database, dataset.dataset)
     console.print(f"quarantined files: {len(refused)}")
-    for clip in refused[:20]:
-        console.print(f"  {escape(display_name(clip.file_name))}: {escape(clip.reason)}")
+    print_lines(console, [f"  {display_name(clip.file_name)}: {clip.reason}" for clip in refused[:_MOST_REFUSED]])
+    if len(refused) > _MOST_REFUSED:
+        console.print(f"  and {len(refused) - _MOST_REFUSED} more, in the table quarantine")
 
 
 def _print_champion(console: Console, settings: Settings, dataset: "Dataset") -> bool:
@@ -309,16 +317,8 @@ def _print_addresses(console: Console, settings: Settings, dataset: str = "") ->
     """Say where to look; MLflow's own page of a dataset that was trained on just now."""
     from genres.store.model_registry import ModelRegistry
 
-    ports = settings.ports
-    addresses = {
-        "Dagster (after `make ui`)": settings.dagster_url,
-        "MLflow": ModelRegistry(settings.tracking_uri).page(dataset) if dataset else settings.tracking_uri,
-        "Spark UI": f"http://127.0.0.1:{ports.spark_ui}" if "spark" in settings.embedded else settings.remote,
-    }
-    table = Table("where to look", "address")
-    for name, address in addresses.items():
-        table.add_row(name, address)
-    console.print(table)
+    mlflow = ModelRegistry(settings.tracking_uri).page(dataset) if dataset else ""
+    print_lines(console, ["where to look", *page_lines(settings, mlflow=mlflow, dagster_is_open=ui_runs(settings))])
 
 
 @contextmanager

@@ -4,6 +4,7 @@ Each command imports what it needs, Rich and the settings too: ``--help`` and a 
 A first sentence of a command's docstring that is longer than 62 characters is cut short in the list of commands.
 """
 
+import contextlib
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,6 +25,10 @@ if TYPE_CHECKING:
 NO_CHAMPION = 3
 """Exit code of a run that ended well but found no model worth predicting with."""
 
+_LAST_SHOWN = 20
+"""Predictions that are shown unless somebody says how many."""
+_NO_SCREEN = 200
+"""Columns of what is not written to a terminal."""
 _PATH = click.Path(path_type=Path)
 _as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
 _dataset = click.option("--dataset", default="", help="Dataset id; by default the one the settings mean.")
@@ -145,25 +150,49 @@ def features(files: tuple[Path, ...], output: Path) -> None:
 @app.command()
 @_files
 @_dataset
+@click.option("--top", type=click.IntRange(min=1), default=1, help="How many genres to show, the likeliest first.")
 @click.option("--over-time", is_flag=True, help="Draw the genres over time, too; JSON has them anyway.")
 @_as_json
-def predict(files: tuple[Path, ...], dataset: str, over_time: bool, as_json: bool) -> None:
+@click.option("--csv", "as_csv", is_flag=True, help="Print CSV instead of a table.")
+@click.option("--m3u", "as_m3u", is_flag=True, help="Print a playlist, genre by genre, instead of a table.")
+@click.option("-o", "--output", type=_PATH, help="Write to a file: .csv, .json, .m3u or .m3u8, unless a flag says so.")
+def predict(
+    files: tuple[Path, ...],
+    dataset: str,
+    top: int,
+    over_time: bool,
+    as_json: bool,
+    as_csv: bool,
+    as_m3u: bool,
+    output: Path | None,
+) -> None:
     """Predict the genre of local files with a dataset's champion.
 
-    FILES are audio files, or folders of them.
+    FILES are audio files, or folders of them. If any of them is refused, its reason is said and the exit code is 1; the
+    others have their answers all the same.
     """
+    from genres.file_names import display_path
     from genres.settings import Settings
-    from genres_cli.local_files import predict_files
-    from genres_cli.report import over_time_lines, predictions_table
+    from genres_cli import local_files, report
 
-    rows = predict_files(_console(stderr=True), list(files), Settings(), dataset)
-    if as_json:
-        _print_json(rows)
-        return
-    console = _console()
-    console.print(predictions_table(rows, name="file_name"))
-    for row in rows if over_time else ():
-        console.print("\n".join(over_time_lines(row)), markup=False, highlight=False, soft_wrap=True)
+    kinds = [kind for kind, is_asked in (("csv", as_csv), ("json", as_json), ("m3u", as_m3u)) if is_asked]
+    kind = local_files.answers_kind(kinds, output)
+    log = _console(stderr=True)
+    rows, refused = local_files.predict_files(log, list(files), Settings(), dataset)
+    if output:
+        local_files.write_answers(output, rows, kind, top=top)
+        report.print_lines(log, [f"{report.counted(len(rows), 'prediction')}: {display_path(output)}"])
+    elif kind:
+        # As bytes: a path need not be of characters.
+        click.echo(local_files.answers_as(kind, rows, top=top).encode(errors="surrogateescape"), nl=False)
+    else:
+        console = _console()
+        console.print(report.PredictionsTable(rows, name="file_name", top=top))
+        report.print_lines(console, (line for row in rows if over_time for line in report.over_time_lines(row)))
+    if refused:
+        report.print_lines(log, refused)
+        files_given = report.counted(len(rows) + len(refused), "file")
+        raise GenresError(f"{len(refused)} of {files_given} {'was' if len(refused) == 1 else 'were'} refused")
 
 
 @app.command()
@@ -188,6 +217,7 @@ def evaluate(
     --random-split 0 1 2. The Spark Connect server is started if it does not run.
     """
     from genres_cli.evaluate import evaluate_table, figures_table
+    from genres_cli.report import print_lines
 
     if more_seeds and not seeds:
         raise GenresError(f"{more_seeds[0]} is no option: seeds come after --random-split")
@@ -197,8 +227,7 @@ def evaluate(
     log = _console(stderr=True)
     rows, notices = evaluate_table(log, table, split_dir=split_dir, seeds=seeds, groups=groups)
     console = _console(stderr=as_json)
-    for notice in notices:
-        console.print(notice, markup=False, highlight=False, soft_wrap=True)
+    print_lines(console, notices)
     if as_json:
         _print_json([{**row, "random_seeds": list(seeds)} for row in rows])
     else:
@@ -207,35 +236,54 @@ def evaluate(
 
 @app.command()
 @_dataset
+@click.option("--last", type=click.IntRange(min=1), help="How many of the newest; by default 20, and as JSON all.")
+@click.option("--wrong", is_flag=True, help="Only those whose true genre is known and another one.")
+@click.option("--uncertain", is_flag=True, help="Only those that are uncertain, or unlike anything learnt.")
+@click.option("--follow", is_flag=True, help="Show the stream's newest rows as they come; as JSON, a line for each.")
 @_as_json
-@click.option("--follow", is_flag=True, help="Show the stream's newest rows as they come.")
-def predictions(dataset: str, as_json: bool, follow: bool) -> None:
-    """Show the stored predictions, batch and stream. Of all datasets unless one is named."""
+def predictions(dataset: str, last: int | None, wrong: bool, uncertain: bool, follow: bool, as_json: bool) -> None:
+    """Show the newest stored predictions, batch and stream.
+
+    The newest stand last; of all datasets unless one is named.
+    """
     from genres.settings import Settings
     from genres.store import predictions as stored
     from genres.store.database import Database
     from genres.store.ledger import registered_dataset
     from genres.store.stream_ledger import results
+    from genres_cli import report
 
     database = Database(Settings().database)
     database.check_migrated()
     if dataset:
         registered_dataset(database, dataset)  # or an unknown one would look like one without predictions
-    if follow:
-        from genres_cli.report import follow_stream
-
-        follow_stream(_console(), database)
+    if follow and as_json:
+        rows = report.follow_rows(
+            database, dataset=dataset or None, wrong=wrong, uncertain=uncertain, last=last or _LAST_SHOWN
+        )
+        with contextlib.suppress(KeyboardInterrupt):
+            for row in rows:
+                _print_json({"table": "stream_predictions", **row}, indent=None)
         return
-    batch = stored.batch_predictions(database, dataset or None)
-    stream = [row for row in results.predictions(database) if dataset in ("", row["dataset"])]
+    if follow:
+        report.follow_stream(_console(), database, dataset=dataset or None, wrong=wrong, uncertain=uncertain, last=last)
+        return
+    most = last if as_json else last or _LAST_SHOWN
+    # One more tells whether there are more.
+    limit = None if most is None else most + (not as_json)
+    batch = stored.batch_predictions(database, dataset or None, wrong=wrong, uncertain=uncertain, limit=limit)
+    stream = results.predictions(database, dataset=dataset or None, wrong=wrong, uncertain=uncertain, limit=limit)
     if as_json:
-        rows = [{"table": "batch_predictions", **row} for row in batch]
-        rows += [{"table": "stream_predictions", **row} for row in stream]
-        _print_json(rows)
-    else:
-        from genres_cli.report import predictions_table
-
-        _console().print(predictions_table(batch, name="track_id"), predictions_table(stream, name="file_name"))
+        _print_json(
+            [{"table": "batch_predictions", **row} for row in batch]
+            + [{"table": "stream_predictions", **row} for row in stream]
+        )
+        return
+    for what, name, found in (("batch", "track_id", batch), ("stream", "file_name", stream)):
+        shown = found[-most:] if most else found
+        more = "; there are more: --last N" if len(found) > len(shown) else ""
+        title = f"{report.counted(len(shown), f'{what} prediction')}{', the newest last' if shown else ''}{more}"
+        _console().print(report.PredictionsTable(shown, name=name, title=title))
 
 
 @app.command()
@@ -259,9 +307,13 @@ def watch(folder: Path | None, name: str, once: bool) -> None:
         producer.watch(settings, folder, stream.topic, once=once, console=_console(), stop=stop)
 
 
-@app.group(cls=_InOrder)
-def quarantine() -> None:
+@app.group(cls=_InOrder, invoke_without_command=True)
+@_as_json
+@click.pass_context
+def quarantine(context: click.Context, as_json: bool) -> None:
     """Show the stream's refused clips, or send them again."""
+    if context.invoked_subcommand is None:
+        _show_refused(_refused((), "", None, older_versions=False, history=False), as_json=as_json)
 
 
 _sha256 = click.argument("sha256", nargs=-1)
@@ -283,13 +335,17 @@ def quarantine_list(
     sha256: tuple[str, ...], reason: str, since: "datetime | None", older_versions: bool, history: bool, as_json: bool
 ) -> None:
     """Show refused clips with their reasons, oldest first. SHA256 may be the beginning of one."""
-    from genres_cli.report import quarantine_table
+    _show_refused(_refused(sha256, reason, since, older_versions=older_versions, history=history), as_json=as_json)
 
-    rows = _refused(sha256, reason, since, older_versions=older_versions, history=history)
+
+def _show_refused(rows: list[dict[str, Any]], *, as_json: bool) -> None:
+    from genres_cli import report
+
     if as_json:
         _print_json(rows)
     else:
-        _console().print(quarantine_table(rows))
+        console = _console()
+        report.print_lines(console, report.quarantine_lines(rows, console.width))
 
 
 @quarantine.command("retry")
@@ -304,6 +360,7 @@ def quarantine_retry(sha256: tuple[str, ...], reason: str, since: "datetime | No
     accepted now gets its prediction; one that the same version refuses again keeps its row.
     """
     from genres.settings import Settings
+    from genres_cli.report import counted, print_lines
     from streaming_sensors.quarantine_retry import send_again
 
     if not (any(sha256) or reason or since or older_versions):
@@ -320,13 +377,11 @@ def quarantine_retry(sha256: tuple[str, ...], reason: str, since: "datetime | No
     if not rows:
         raise GenresError("no refused clip is like that: `genres quarantine list` shows those that there are")
     done = send_again(Settings(), rows)
-    for line in done.left:
-        _console().print(line, markup=False, highlight=False, soft_wrap=True)
+    print_lines(_console(), done.left)
+    clips = counted(len(rows), "refused clip")
     if not done.sent:
-        raise GenresError(f"none of {len(rows)} refused clips can be sent again")
-    _console().print(
-        f"{done.sent} of {len(rows)} refused clips are sent again; follow them with `genres predictions --follow`"
-    )
+        raise GenresError(f"none of {clips} can be sent again")
+    print_lines(_console(), [f"sent again: {done.sent} of {clips}; follow them with `genres predictions --follow`"])
 
 
 def _refused(
@@ -367,6 +422,7 @@ def losses(name: str, acknowledge: bool) -> None:
     from genres.settings import Settings
     from genres.store.database import Database
     from genres.store.stream_ledger import losses as ledger
+    from genres_cli.report import counted, print_lines
     from streaming_sensors.topic import topic_state
 
     settings = Settings()
@@ -375,13 +431,11 @@ def losses(name: str, acknowledge: bool) -> None:
     topic = settings.stream(name).topic
     state = topic_state(settings, topic)
     found = ledger.of_topic(database, topic, state.topic_id, state.beginnings)
-    for line in (*(loss.describe() for loss in found.ranges), *(f"{path}: drop it again" for path in found.paths)):
-        # A partition key has a topic's id between colons, as an emoji's name stands.
-        _console().print(line, markup=False, highlight=False, emoji=False, soft_wrap=True)
+    lines = [*(loss.describe() for loss in found.ranges), *(f"{path}: drop it again" for path in found.paths)]
     if acknowledge:
         ledger.acknowledge(database, found)
-    counts = f"{len(found.ranges)} lost ranges, {len(found.paths)} known files without a row"
-    _console().print(f"{counts}{'; acknowledged' if acknowledge else ''}", highlight=False)
+    counts = f"{counted(len(found.ranges), 'lost range')}, {counted(len(found.paths), 'known file')} without a row"
+    print_lines(_console(), [*lines, f"{counts}{'; acknowledged' if acknowledge else ''}"])
 
 
 _why = click.option("--why", default="", help="Why, for the record.")
@@ -397,13 +451,14 @@ def models(context: click.Context, dataset: str, as_json: bool) -> None:
         return
     from genres.settings import Settings
     from genres_cli.champions import open_champions
-    from genres_cli.report import models_table
+    from genres_cli.report import models_lines, print_lines
 
     rows = open_champions(Settings(), dataset).rows()
     if as_json:
         _print_json(rows)
     else:
-        _console().print(models_table(rows))
+        console = _console()
+        print_lines(console, models_lines(rows, console.width))
 
 
 @models.command("promote")
@@ -430,12 +485,13 @@ def models_rollback(version: int | None, dataset: str, why: str) -> None:
 def _change_champion(dataset: str, action: str, version: int | None, why: str) -> None:
     from genres.settings import Settings
     from genres_cli import champions
+    from genres_cli.report import print_lines
 
     settings = Settings()
     opened = champions.open_champions(settings, dataset)
     change = getattr(opened, action)(version, why=why)
     champions.tell_dagster(settings, change)
-    _console().print(champions.in_words(change), markup=False, highlight=False, soft_wrap=True)
+    print_lines(_console(), [champions.in_words(change)])
 
 
 @app.command()
@@ -448,8 +504,10 @@ def ui() -> None:
 
 def _show_status(*, as_json: bool) -> None:
     from genres.addresses import require_addresses
+    from genres.file_names import display_path
     from genres.settings import Settings
     from genres_cli import report
+    from genres_cli.stream_demo import ui_runs
     from local_stack.stack import status as ask
 
     settings = Settings()
@@ -457,15 +515,17 @@ def _show_status(*, as_json: bool) -> None:
     services = ask(settings)
     streams = settings.streams
     producers, waiting = _producers_and_waiting(settings)
+    is_open = ui_runs(settings)
     if as_json:
         rows = [service._asdict() for service in services]
+        rows += [report.dagster_row(settings, is_open=is_open)]
         rows += report.producer_rows(streams, producers, settings.state_dir / "logs")
         _print_json([*rows, *report.stream_rows(streams, waiting)])
     else:
-        console = _console()
-        console.print(report.status_table(services))
-        for line in (*report.producer_lines(streams, producers), *report.waiting_lines(streams, waiting)):
-            console.print(line, markup=False, highlight=False, soft_wrap=True)
+        lines = [*report.producer_lines(streams, producers), *report.waiting_lines(streams, waiting)]
+        pages = report.page_lines(settings, dagster_is_open=is_open)
+        places = [f"{'data and logs':<14} {display_path(settings.state_dir)}"]
+        report.print_lines(_console(), [*report.status_lines(services), "", *pages, *places, "", *lines])
 
 
 def _producers_and_waiting(settings: "Settings") -> "tuple[list[Producer | None], list[list[Waiting]]]":
@@ -473,6 +533,7 @@ def _producers_and_waiting(settings: "Settings") -> "tuple[list[Producer | None]
     from genres.store.database import Database
     from genres.store.stream_ledger import ranges
     from genres.store.stream_ledger.producers import newest
+    from genres_cli.report import print_lines
 
     topics = [stream.topic for stream in settings.streams]
     nothing: tuple[list[Producer | None], list[list[Waiting]]] = ([None for _ in topics], [[] for _ in topics])
@@ -486,20 +547,28 @@ def _producers_and_waiting(settings: "Settings") -> "tuple[list[Producer | None]
             [ranges.waiting(ranges.known(database, topic)) for topic in topics],
         )
     except GenresError as error:
-        _console(stderr=True).print(f"producers: {error}", markup=False, highlight=False, soft_wrap=True)
+        print_lines(_console(stderr=True), [f"producers: {error}"])
         return nothing
 
 
 def _console(*, stderr: bool = False) -> "Console":
+    import shutil
+
     from rich.console import Console
 
-    return Console(stderr=stderr)
+    is_screen = (sys.stderr if stderr else sys.stdout).isatty()
+    # What goes to a file or another program has no screen to fit on, unless COLUMNS says so.
+    width = None if is_screen else shutil.get_terminal_size((_NO_SCREEN, 50)).columns
+    # Lines are broken by the terminal alone, so that what is copied from it is whole.
+    return Console(stderr=stderr, width=width, soft_wrap=True)
 
 
-def _print_json(rows: list[dict[str, Any]]) -> None:
+def _print_json(found: object, *, indent: int | None = 2) -> None:
     import json
 
-    print(json.dumps(rows, default=str, indent=2))  # noqa: T201
+    # Of the encodings that a terminal may have, only Unicode's hold every name.
+    as_ascii = not (sys.stdout.encoding or "").lower().startswith("utf")
+    print(json.dumps(found, default=str, indent=indent, ensure_ascii=as_ascii), flush=True)  # noqa: T201
 
 
 def _fail(message: str) -> None:

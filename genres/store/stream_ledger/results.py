@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import Any, NamedTuple
 
 from genres.store.database import Database
+from genres.store.predictions import answers
 from genres.store.sql import sa, tables
 from genres.store.stream_ledger.transaction import RANGE
 
@@ -24,6 +25,8 @@ def predictions(
     topic: str | None = None,
     dataset: str | None = None,
     since: datetime | None = None,
+    wrong: bool = False,
+    uncertain: bool = False,
     limit: int | None = None,
 ) -> list[dict[str, Any]]:
     """Stored predictions as plain dictionaries, oldest first.
@@ -37,12 +40,15 @@ def predictions(
     since
         Only those predicted after this time; the last row's ``predicted_at`` continues a live table without gaps,
         since a range's rows appear together and carry one time.
+    wrong, uncertain
+        Only those: see `genres.store.predictions.answers`.
     limit
         Only so many of the newest.
     """
     columns = tables.STREAM_PREDICTIONS.c
     newest_first = (column.desc() for column in (columns.predicted_at, columns.partition_key, columns.kafka_offset))
-    query = sa.select(tables.STREAM_PREDICTIONS).order_by(*newest_first).limit(limit)
+    chosen = answers(tables.STREAM_PREDICTIONS, wrong=wrong, uncertain=uncertain)
+    query = sa.select(tables.STREAM_PREDICTIONS).where(*chosen).order_by(*newest_first).limit(limit)
     if topic is not None:
         query = query.where(columns.topic == topic)
     if dataset is not None:
