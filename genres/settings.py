@@ -87,8 +87,7 @@ class StreamSettings(BaseModel):
     dataset: str = Field(
         "",
         pattern=_ID,
-        description="Whose champion scores the stream; empty: that of dataset, else of audio, else of the one loaded "
-        "last.",
+        description="Whose champion scores the stream; empty: that of dataset, else of audio, else of the current one.",
     )
 
     @field_validator("watch_folder")
@@ -183,7 +182,9 @@ class Settings(BaseSettings):
     audio: Path | None = Field(
         None, description="Folder of labelled audio, <genre>/<track>.wav; empty: synthetic clips."
     )
-    dataset: str = Field("", pattern=_ID, description="Dataset id; empty: taken from the folder.")
+    dataset: str = Field(
+        "", pattern=_ID, description="Dataset id; empty: that of the folder audio, else the current one."
+    )
     feature_sets: str = Field(
         "",
         pattern=r"^([a-z0-9][a-z0-9_]{0,39}(,[a-z0-9][a-z0-9_]{0,39})*)?$",
@@ -247,8 +248,8 @@ class Settings(BaseSettings):
     stream_dataset: str = Field(
         "",
         pattern=_ID,
-        description="Whose champion scores the default stream; empty: that of dataset, else of audio, else of the one "
-        "loaded last.",
+        description="Whose champion scores the default stream; empty: that of dataset, else of audio, else of the "
+        "current one.",
     )
     more_streams: tuple[StreamSettings, ...] = Field(
         (),

@@ -23,7 +23,7 @@ from genres.addresses import require_addresses
 from genres.errors import GenresError
 from genres.file_names import display_name
 from genres.settings import Settings
-from genres_cli.report import page_lines, print_lines
+from genres_cli.report import counted, loaded_again_lines, page_lines, print_lines
 from genres_cli.stream_demo import producers_running, require_own_stream, run_stream_demo, ui_runs
 
 if TYPE_CHECKING:
@@ -146,16 +146,55 @@ def load_folder(console: Console, folder: Path, dataset_id: str, *, replaces: bo
     replaces
         Whether it takes the place of a dataset of this id that was loaded from another folder.
     """
+    from genres.store import predictions
+    from genres.store.batch_tables import BatchTables, manifest_changes
+    from genres.store.lake import Lake
+
     named = {"dataset": dataset_id} if dataset_id else {}
     settings = Settings(audio=folder, **named)  # type: ignore[arg-type]
-    dataset = _chosen(console, settings, _migrated(settings), replaces=replaces)
+    database = _migrated(settings)
+    dataset = _chosen(console, settings, database, replaces=replaces)
     settings = start(console)
+    tables = BatchTables(Lake.of(settings), database, dataset.dataset)
+    before = tables.manifest() if tables.has_manifest() else None
     instance = _registered(settings, dataset, replaces=replaces)
     _run(console, settings, instance, "load_dataset", dataset.dataset)
-    console.print(
-        f"dataset [bold]{dataset.dataset}[/] is in HDFS; `make ui` and materialize its partition, "
-        f"or GENRES_AUDIO={escape(shlex.quote(str(folder)))} make demo"
-    )
+    manifest = tables.manifest()
+    if before is None:
+        refused = int((manifest["status"] != "accepted").sum())
+        clips = f"{counted(len(manifest) - refused, 'clip')}, and {refused} refused"
+        lines = [f"dataset {dataset.dataset} is in HDFS, with {clips}; train on it with `genres retrain`"]
+    else:
+        stored = predictions.batch_predictions(database, dataset.dataset)
+        lines = loaded_again_lines(dataset.dataset, manifest_changes(before, manifest), stored)
+    print_lines(console, lines)
+
+
+def retrain(console: Console, dataset_id: str) -> bool:
+    """Run the whole batch half for a dataset that was loaded before, and print what came out.
+
+    Parameters
+    ----------
+    dataset_id
+        Its id; empty for the current one.
+
+    Returns
+    -------
+    bool
+        Whether there is a champion.
+    """
+    from genres.store.ledger import dataset_meant, registered_dataset
+
+    settings = Settings()
+    database = _migrated(settings)
+    meant = dataset_meant(database, dataset=dataset_id or settings.dataset, folder=settings.audio)
+    dataset = registered_dataset(database, meant)
+    settings = start(console)
+    instance = _opened(settings, database)
+    console.print(f"dataset [bold]{dataset.dataset}[/]: {escape(str(dataset.source_folder))}")
+    run = _run(console, settings, instance, "batch_pipeline", dataset.dataset)
+    _print_results(console, settings, dataset, run)
+    return _print_champion(console, settings, dataset)
 
 
 def open_dagster(console: Console) -> None:
@@ -165,7 +204,14 @@ def open_dagster(console: Console) -> None:
     ------
     GenresError
         If they run already: two daemons would work against each other.
+
+    Notes
+    -----
+    Nothing is loaded by it: the datasets that were are Dagster's partitions, and the current one stays it.
     """
+    from genres.store.ledger import dataset_of_folder
+    from genres.store.model_registry import ModelRegistry
+    from genres_cli.datasets import scoring_line
     from genres_dagster.launch import WORKSPACE
 
     settings = Settings()
@@ -175,8 +221,13 @@ def open_dagster(console: Console) -> None:
         )
     settings = start(console)
     database = _migrated(settings)
-    _registered(settings, _loaded(settings, database) or _chosen(console, settings, database))
+    _opened(settings, database)
     _print_addresses(console, settings)
+    registry = ModelRegistry(settings.tracking_uri)
+    if settings.audio and dataset_of_folder(database, settings.audio) is None:
+        folder = shlex.quote(str(settings.audio))
+        print_lines(console, [f"GENRES_AUDIO={folder} is not loaded yet: `genres load {folder}`"])
+    print_lines(console, [scoring_line(stream, settings, database, registry) for stream in settings.streams])
     command = [sys.executable, "-m", "genres_dagster.dev", "-w", str(WORKSPACE)]
     address = ["--host", "127.0.0.1", "--port", str(settings.ports.dagster)]
     folders = ", ".join(escape(str(stream.watch_folder)) for stream in settings.streams)
@@ -212,14 +263,15 @@ def _chosen(console: Console, settings: Settings, database: "Database", *, repla
     return choose_dataset(settings, database, on_notice=show, replaces=replaces)
 
 
-def _loaded(settings: Settings, database: "Database") -> "Dataset | None":
-    """Return the dataset that the settings mean if it was loaded before: its folder need not be there now."""
+def _opened(settings: Settings, database: "Database") -> "dg.DagsterInstance":
+    """Open Dagster's instance, in which every loaded dataset is a partition."""
     from genres.store.ledger import registered_datasets
+    from genres_dagster.launch import open_instance
+    from genres_dagster.partitions import DATASETS
 
-    for entry in registered_datasets(database):
-        if settings.dataset in ("", entry.dataset) and settings.audio in (None, entry.source_folder):
-            return entry
-    return None
+    instance = open_instance(settings)
+    instance.add_dynamic_partitions(str(DATASETS.name), [entry.dataset for entry in registered_datasets(database)])
+    return instance
 
 
 def _registered(settings: Settings, dataset: "Dataset", *, replaces: bool = False) -> "dg.DagsterInstance":

@@ -133,7 +133,7 @@ def predict_files(
     Parameters
     ----------
     dataset
-        Its id; empty for the one the settings mean: their folder's, else the one loaded last.
+        Its id; empty for the one the settings mean: their folder's, else the current one.
 
     Returns
     -------

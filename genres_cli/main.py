@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from genres.settings import Settings
+    from genres.store.dataset_deletion import Holdings
     from genres.store.stream_ledger.producers import Producer
     from genres.store.stream_ledger.ranges import Waiting
 
@@ -31,7 +32,7 @@ _NO_SCREEN = 200
 """Columns of what is not written to a terminal."""
 _PATH = click.Path(path_type=Path)
 _as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
-_dataset = click.option("--dataset", default="", help="Dataset id; by default the one the settings mean.")
+_dataset = click.option("--dataset", default="", help="Dataset id; by default the current one.")
 _files = click.argument("files", type=_PATH, nargs=-1, required=True)
 
 
@@ -131,6 +132,121 @@ def load(folder: Path, dataset: str, replace: bool) -> None:
 
     with ended_in_order():
         load_folder(_console(), folder, dataset, replaces=replace)
+
+
+@app.group(cls=_InOrder, invoke_without_command=True)
+@click.pass_context
+def datasets(context: click.Context) -> None:
+    """List datasets, choose the current one, or delete one."""
+    if context.invoked_subcommand is None:
+        _list_datasets(as_json=False)
+
+
+@datasets.command("list")
+@_as_json
+def datasets_list(as_json: bool) -> None:
+    """List the loaded datasets; the current one is marked."""
+    _list_datasets(as_json=as_json)
+
+
+@datasets.command("show")
+@click.argument("dataset", required=False, default="")
+@_as_json
+def datasets_show(dataset: str, as_json: bool) -> None:
+    """Show what is known of a dataset, by default the current one."""
+    from genres.settings import Settings
+    from genres.store.database import Database
+    from genres.store.ledger import registered_dataset
+    from genres_cli import datasets as found
+    from genres_cli import report
+
+    settings = Settings()
+    database = Database(settings.database)
+    database.check_migrated()
+    name = registered_dataset(database, dataset or found.current(settings, database)).dataset
+    (row,) = (row for row in found.described(settings, database) if row["dataset"] == name)
+    if as_json:
+        _print_json(row)
+    else:
+        report.print_lines(_console(), report.dataset_lines(row))
+
+
+@datasets.command("use")
+@click.argument("dataset")
+def datasets_use(dataset: str) -> None:
+    """Make a dataset the current one.
+
+    Commands and streams that name no dataset take the current one. Loading a dataset makes it the current one, too.
+    """
+    from genres.settings import Settings
+    from genres.store.database import Database
+    from genres.store.ledger import use_dataset
+    from genres_cli import datasets as found
+    from genres_cli import report
+
+    settings = Settings()
+    database = Database(settings.database)
+    database.check_migrated()
+    use_dataset(database, dataset)
+    lines = [f"'{dataset}' is the current dataset now; a stream that names none is scored by it from its next range on"]
+    if (meant := found.current(settings, database)) != dataset:
+        lines.append(f"but here GENRES_DATASET or GENRES_AUDIO is set and names '{meant}', which goes first")
+    report.print_lines(_console(), lines)
+
+
+@datasets.command("delete")
+@click.argument("dataset")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+def datasets_delete(dataset: str, yes: bool) -> None:
+    """Delete a dataset: its rows, its clips and features, its models.
+
+    What goes is shown before. A dataset whose champion scores a stream is not deleted. Its folder stays.
+    """
+    from genres.settings import Settings
+    from genres_cli import datasets as found
+    from genres_cli import report
+
+    def confirmed(held: "Holdings") -> bool:
+        report.print_lines(_console(), [f"deleting dataset '{dataset}' takes", *report.holdings_lines(held)])
+        return yes or click.confirm("delete all of this?")
+
+    if found.delete(Settings(), dataset, confirmed=confirmed) is None:
+        report.print_lines(_console(), ["nothing was deleted"])
+    else:
+        report.print_lines(_console(), [f"dataset '{dataset}' is deleted"])
+
+
+def _list_datasets(*, as_json: bool) -> None:
+    from genres.settings import Settings
+    from genres.store.database import Database
+    from genres_cli import datasets as found
+    from genres_cli import report
+
+    settings = Settings()
+    database = Database(settings.database)
+    database.check_migrated()
+    rows = found.described(settings, database)
+    if as_json:
+        _print_json(rows)
+    else:
+        report.print_lines(_console(), report.datasets_lines(rows, settings))
+
+
+@app.command()
+@_dataset
+def retrain(dataset: str) -> None:
+    """Run the whole batch half for a dataset again.
+
+    Its folder is read again, models are trained and compared with the champion, and predictions are made. The stack is
+    started if it does not run.
+    """
+    from genres_cli.demo import ended_in_order
+    from genres_cli.demo import retrain as train
+
+    with ended_in_order():
+        has_champion = train(_console(), dataset)
+    if not has_champion:
+        sys.exit(NO_CHAMPION)
 
 
 @app.command()
@@ -436,6 +552,49 @@ def losses(name: str, acknowledge: bool) -> None:
         ledger.acknowledge(database, found)
     counts = f"{counted(len(found.ranges), 'lost range')}, {counted(len(found.paths), 'known file')} without a row"
     print_lines(_console(), [*lines, f"{counts}{'; acknowledged' if acknowledge else ''}"])
+
+
+_stream = click.option("--stream", "name", default="", help="Name of the stream; the default one unless named.")
+
+
+@app.group(cls=_InOrder)
+def stream() -> None:
+    """Show a stream's state, pause it, or let it go on."""
+
+
+@stream.command("status")
+@_stream
+@_as_json
+def stream_status(name: str, as_json: bool) -> None:
+    """Show what scores a stream, whether it goes on, and what waits."""
+    from genres.settings import Settings
+    from genres_cli import report, streams
+
+    about = streams.status(Settings(), name)
+    if as_json:
+        _print_json(about)
+    else:
+        report.print_lines(_console(), report.stream_lines(about))
+
+
+@stream.command("pause")
+@_stream
+def stream_pause(name: str) -> None:
+    """Let no new run take clips; what is dropped waits in the topic."""
+    from genres.settings import Settings
+    from genres_cli import report, streams
+
+    report.print_lines(_console(), streams.pause(Settings(), name))
+
+
+@stream.command("resume")
+@_stream
+def stream_resume(name: str) -> None:
+    """Let a paused stream go on; what waits in the topic is taken first."""
+    from genres.settings import Settings
+    from genres_cli import report, streams
+
+    report.print_lines(_console(), streams.resume(Settings(), name))
 
 
 _why = click.option("--why", default="", help="Why, for the record.")

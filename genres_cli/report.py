@@ -5,6 +5,7 @@ and what is copied from it is whole. In tables the columns that matter least are
 """
 
 import contextlib
+import shlex
 import textwrap
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -23,7 +24,9 @@ from genres.file_names import display_name, display_path
 
 if TYPE_CHECKING:
     from genres.settings import Settings, StreamSettings
+    from genres.store.batch_tables import ManifestChanges
     from genres.store.database import Database
+    from genres.store.dataset_deletion import Holdings
     from genres.store.stream_ledger.producers import Producer
     from genres.store.stream_ledger.ranges import Waiting
     from local_stack.stack import ServiceStatus
@@ -31,6 +34,8 @@ if TYPE_CHECKING:
 _NAME, _STRIP = 16, 60
 """Columns of a genre's name, and of its digits, in a line of 80."""
 _COLOURS = {"running": "green", "external": "green", "starting": "yellow", "stopped": "dim", "unhealthy": "red"}
+_NAMED = 5
+"""Clips that are named of those that changed."""
 _LEAST_NAME = 12
 """Characters that are left of a file's name, however long its row is."""
 _REFRESH_S = 1.0
@@ -322,6 +327,100 @@ def models_lines(rows: Sequence[dict[str, Any]], width: int) -> list[str]:
             lines += _wrapped(f"champion since {_minute(row['champion_since'])} by {row['changed_by']}", width)
         lines += _wrapped(row["why"] or "", width)
     return lines
+
+
+def datasets_lines(rows: Sequence[dict[str, Any]], settings: "Settings") -> list[str]:
+    """Return some lines about each dataset, the current one marked, and how another becomes it."""
+    if not rows:
+        return ["no dataset is loaded yet: `genres load <folder>` loads one, `genres demo` a synthetic one"]
+    lines = []
+    for row in rows:
+        champion = f"champion v{row['champion_version']}" if row["champion_version"] else "no champion yet"
+        clips = "no clip is loaded yet" if row["clips"] is None else counted(row["clips"], "clip")
+        what = ", ".join([clips, champion, *(["synthetic sound"] if row["is_synthetic"] else [])])
+        lines.append(f"{'*' if row['is_current'] else ' '} {row['dataset']:<16}  {what}")
+        lines.append(f"{'':<20}{display_path(Path(row['source_folder']))}")
+    named = {"GENRES_DATASET": settings.dataset, "GENRES_AUDIO": settings.audio}
+    why = [f"{name}={shlex.quote(str(value))}" for name, value in named.items() if value]
+    return [*lines, f"* is the current one{' by ' + ' and '.join(why) if why else ''}: what names no dataset takes it"]
+
+
+def dataset_lines(row: dict[str, Any]) -> list[str]:
+    """Return some lines about a dataset."""
+    scores = ", ".join(row["scores_topics"])
+    return _named(
+        {
+            "dataset": row["dataset"] + (" (the current one)" if row["is_current"] else ""),
+            "folder": display_path(Path(row["source_folder"])),
+            "sound": "synthetic" if row["is_synthetic"] else "recorded",
+            "features": row["feature_sets"].replace(",", ", "),
+            "loaded": _minute(row["registered_at"]),
+            "clips": "none yet" if row["clips"] is None else f"{row['clips']:,}, with those that were refused",
+            "predictions": f"{row['batch_predictions']:,} of all its models, without the stream's",
+            "champion": f"v{row['champion_version']}" if row["champion_version"] else "none yet",
+            "scores": f"the stream of {scores}" if scores else "no stream",
+        }
+    )
+
+
+def loaded_again_lines(dataset: str, changes: "ManifestChanges", stored: Sequence[dict[str, Any]]) -> list[str]:
+    """Return what changed when a dataset was loaded again, and what is stale since.
+
+    Parameters
+    ----------
+    stored
+        Its stored predictions.
+    """
+    kinds = {"added": changes.added, "changed": changes.changed, "removed": changes.removed}
+    if not any(kinds.values()):
+        return [f"dataset {dataset}: nothing changed, {counted(changes.kept, 'clip')} as before"]
+    counts = ", ".join(f"{len(found)} {kind}" for kind, found in kinds.items())
+    lines = [f"dataset {dataset}: {counts}, {changes.kept} as before"]
+    for kind, found in kinds.items():
+        if found:
+            more = f" and {len(found) - _NAMED} more" if len(found) > _NAMED else ""
+            lines.append(f"  {kind}: {', '.join(found[:_NAMED])}{more}")
+    outdated = {*changes.changed, *changes.removed}
+    rows = sum(row["track_id"] in outdated for row in stored)
+    stale = "stale now: its features, split, models and predictions"
+    lines.append(f"{stale}; make them again with `genres retrain --dataset {dataset}`")
+    if rows:
+        lines.append(f"of audio that is no longer in it: {counted(rows, 'stored prediction')}")
+    return lines
+
+
+def stream_lines(about: dict[str, Any]) -> list[str]:
+    """Return a line about each thing that `genres_cli.streams.status` says of a stream."""
+    return _named(
+        {
+            "stream": about["topic"],
+            "folder": about["watch_folder"],
+            "scored by": about["scored_by"],
+            "state": about["state"],
+            "producer": about["producer"],
+            "ranges": ", ".join(f"{count:,} {state}" for state, count in about["ranges"].items()) or "none yet",
+            "clips": f"{about['predicted']:,} predicted, {about['refused']:,} refused",
+            "newest row": _minute(about["newest_row"]) if about["newest_row"] else "none yet",
+            "waiting": "; ".join(about["waiting"]) or "nothing that was tried",
+        }
+    )
+
+
+def _named(values: dict[str, str]) -> list[str]:
+    return [f"{name:<12} {value}" for name, value in values.items()]
+
+
+def holdings_lines(found: "Holdings") -> list[str]:
+    """Return a line about each kind of things that go with a dataset, and one about what stays."""
+    rows = ", ".join(f"{table} {count:,}" for table, count in found.rows.items())
+    versions = ", ".join(f"v{number}" for number in found.versions) or "none"
+    return [
+        f"rows      {rows}",
+        f"lake      {found.folder} ({_mebibytes(found.folder_bytes)}: clips, features, candidates, models)",
+        f"models    {found.model_name}: {versions}",
+        f"MLflow    the experiment {found.model_name} goes to MLflow's trash",
+        f"stay      {display_path(found.dataset.source_folder)}, and the stream's predictions by its models",
+    ]
 
 
 def _minute(moment: datetime) -> str:

@@ -206,11 +206,11 @@ def require_own_stream(settings: Settings, database: "Database", dataset: "Datas
     """
     from genres.store.ledger import dataset_of_folder
 
-    said = _scored_by(settings)
+    said = scored_by(settings)
     if said is None:
         return
     meant = said["dataset"] or (said["folder"] and dataset_of_folder(database, Path(said["folder"])))
-    # Where neither says it, the dataset that is loaded last is meant, which will be this one.
+    # Where neither says it, the current dataset is meant, which will be this one.
     if meant and meant != dataset.dataset and (said["dataset"] or said["folder"] != str(dataset.source_folder)):
         raise GenresError(
             f"Dagster is open at {settings.dagster_url} and scores the stream with the champion of dataset '{meant}', "
@@ -218,7 +218,7 @@ def require_own_stream(settings: Settings, database: "Database", dataset: "Datas
         )
 
 
-def _scored_by(settings: Settings) -> dict[str, Any] | None:
+def scored_by(settings: Settings) -> dict[str, Any] | None:
     """Ask an open Dagster what says whose champion scores the default stream; None if there is none to ask."""
     import json
 

@@ -239,6 +239,7 @@ def test_json_has_names_as_they_are(run: Callable[..., list[str]], database: Dat
 def test_followed_rows_fit_and_ctrl_c_ends_it(state: Path, database: Database) -> None:
     screen = Screen(["predictions", "--follow", "--wrong"], variables(state))
     screen.wait_for("Ctrl-C ends this")
+    time.sleep(0.3)  # Rich writes a screen twice that is interrupted while it is written
     screen.press(b"\x03")
     code, lines = screen.ended()
     assert code == 0
@@ -272,6 +273,21 @@ def test_refused_clips_have_their_reasons_whole(run: Callable[..., list[str]], d
     assert "kept in HDFS" in said
     assert run("quarantine", "list") == lines
     assert json.loads("\n".join(run("quarantine", "--json")))[0]["sha256"] == "ab" * 32
+
+
+def test_datasets_and_the_stream_are_whole(run: Callable[..., list[str]], database: Database, state: Path) -> None:
+    lines = run("datasets")
+    whole(lines)
+    assert lines[0].split() == ["*", "gtzan", "no", "clip", "is", "loaded", "yet,", "no", "champion", "yet"]
+    assert lines[1].split() == ["/data/gtzan"]
+    whole(run("datasets", "show"))
+    about = run("stream", "status")
+    whole([line for line in about if str(state) not in line])
+    assert "scored by    nothing: dataset 'gtzan' has no champion yet" in about
+    assert "state        waits: Dagster is closed, `genres ui` opens it" in about
+    assert "clips        50 predicted, 1 refused" in about
+    paused = run("stream", "pause", code=1)
+    assert "the sensors of stream audio_clips have never run: open Dagster" in " ".join(paused)
 
 
 def test_models_are_some_lines_each() -> None:

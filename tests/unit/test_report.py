@@ -5,13 +5,16 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 from rich.console import Console
 
 from genres.settings import StreamSettings
+from genres.store.batch_tables import manifest_changes
 from genres.store.stream_ledger.producers import SILENT_S, Producer
 from genres_cli.report import (
     PredictionsTable,
+    loaded_again_lines,
     over_time_lines,
     producer_lines,
     producer_rows,
@@ -172,3 +175,28 @@ def test_each_stream_has_a_line_about_its_producer() -> None:
     ]
     assert rows[1]["reason"] == "the database is locked"
     assert all(row.keys() == set(ServiceStatus._fields) for row in rows)
+
+
+def test_what_is_loaded_again_says_what_changed_and_what_is_stale() -> None:
+    columns = ("track_id", "sha256", "status")
+    before = pd.DataFrame([("a", "1", "accepted"), ("b", "2", "accepted"), ("c", "3", "accepted")], columns=columns)
+    now = pd.DataFrame(
+        [("a", "1", "accepted"), ("b", "9", "accepted"), *((f"n{i}", "5", "accepted") for i in range(7))],
+        columns=columns,
+    )
+    changes = manifest_changes(before, now)
+    assert (changes.changed, changes.removed, changes.kept) == (["b"], ["c"], 1)
+    stored = [row(track_id=name) for name in ("a", "b", "c", "c")]
+    assert loaded_again_lines("own", changes, stored) == [
+        "dataset own: 7 added, 1 changed, 1 removed, 1 as before",
+        "  added: n0, n1, n2, n3, n4 and 2 more",
+        "  changed: b",
+        "  removed: c",
+        "stale now: its features, split, models and predictions; make them again with `genres retrain --dataset own`",
+        "of audio that is no longer in it: 3 stored predictions",
+    ]
+    assert loaded_again_lines("own", manifest_changes(now, now), stored) == [
+        "dataset own: nothing changed, 9 clips as before"
+    ]
+    refused = now.assign(status=["quarantined", *now["status"][1:]])
+    assert manifest_changes(now, refused).changed == ["a"]

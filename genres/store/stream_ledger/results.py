@@ -95,6 +95,30 @@ def outcomes(database: Database, *, topic: str, limit: int) -> list[Outcome]:
     return sorted(found, reverse=True)[:limit]
 
 
+class Summary(NamedTuple):
+    """What has become of a topic's clips, all in all."""
+
+    ranges: dict[str, int]
+    """How many there are in each state."""
+    predicted: int
+    refused: int
+    """Refusals that are open."""
+    newest_row: datetime | None
+    """When a clip was predicted last."""
+
+
+def summary(database: Database, topic: str) -> Summary:
+    """Sum a topic's ranges and rows up."""
+    predicted, refused = tables.STREAM_PREDICTIONS.c, tables.STREAM_QUARANTINE.c
+    states = sa.select(RANGE.state, sa.func.count()).where(RANGE.topic == topic).group_by(RANGE.state)
+    rows = sa.select(sa.func.count(), sa.func.max(predicted.predicted_at)).where(predicted.topic == topic)
+    open_refusals = sa.select(sa.func.count()).where(refused.topic == topic, refused.closed_at.is_(None))
+    with database.reading() as connection:
+        ranges = {state: int(count) for state, count in connection.execute(states)}
+        count, newest = connection.execute(rows).one()
+        return Summary(ranges, count, connection.scalar(open_refusals) or 0, newest)
+
+
 def checks(database: Database, *, topic: str | None = None, failed_only: bool = False) -> list[dict[str, Any]]:
     """Checks of the ranges as plain dictionaries, oldest first.
 
