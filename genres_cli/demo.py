@@ -40,16 +40,20 @@ _MOST_REFUSED = 20
 
 def start(console: Console) -> Settings:
     """Bring the stack and the database tables up; give the settings with this stack's ports."""
-    from genres.store.database import Database
-    from local_stack.stack import up
+    from local_stack.stack import prepare, up
     from streaming_sensors.topic import create_topic
+
+    def report(line: str) -> None:
+        print_lines(console, [f"  {line}"])
 
     started = time.monotonic()
     settings = Settings()
-    # What needs no daemon comes first: a mistake in the settings should not cost the start of the stack.
+    # What needs no daemon comes first: a mistake in the settings should not cost the start of the stack, and what
+    # lacks on this machine should be known before anything is written.
     require_addresses(settings)
-    Database(settings.database).migrate()
-    up(settings, on_progress=lambda line: console.print(f"  {escape(line)}"))
+    prepare(settings, on_progress=report)
+    _migrated(settings)
+    up(settings, on_progress=report)
     settings = Settings()
     os.environ |= settings.path_variables  # what is started from here has other working folders
     for stream in settings.streams:
@@ -247,8 +251,10 @@ def open_dagster(console: Console) -> None:
 
 def _migrated(settings: Settings) -> "Database":
     from genres.store.database import Database
+    from local_stack.preconditions import require_able_machine
 
     require_addresses(settings)
+    require_able_machine(settings)
     database = Database(settings.database)
     database.migrate()
     return database
