@@ -673,7 +673,7 @@ def _show_status(*, as_json: bool) -> None:
     require_addresses(settings)
     services = ask(settings)
     streams = settings.streams
-    producers, waiting = _producers_and_waiting(settings)
+    producers, waiting, scorers = _about_streams(settings)
     is_open = ui_runs(settings)
     if as_json:
         rows = [service._asdict() for service in services]
@@ -681,21 +681,27 @@ def _show_status(*, as_json: bool) -> None:
         rows += report.producer_rows(streams, producers, settings.state_dir / "logs")
         _print_json([*rows, *report.stream_rows(streams, waiting)])
     else:
-        lines = [*report.producer_lines(streams, producers), *report.waiting_lines(streams, waiting)]
+        lines = [*report.producer_lines(streams, producers), *scorers, *report.waiting_lines(streams, waiting)]
         pages = report.page_lines(settings, dagster_is_open=is_open)
         places = [f"{'data and logs':<14} {display_path(settings.state_dir)}"]
         report.print_lines(_console(), [*report.status_lines(services), "", *pages, *places, "", *lines])
 
 
-def _producers_and_waiting(settings: "Settings") -> "tuple[list[Producer | None], list[list[Waiting]]]":
-    """Look up each stream's producer and what its clips wait for; there is neither as long as there are no tables."""
+def _about_streams(settings: "Settings") -> "tuple[list[Producer | None], list[list[Waiting]], list[str]]":
+    """Look up each stream's producer, what its clips wait for and what scores it; without tables there is none."""
+    from genres.store.champions import scorer
     from genres.store.database import Database
+    from genres.store.ledger import dataset_meant
     from genres.store.stream_ledger import ranges
     from genres.store.stream_ledger.producers import newest
     from genres_cli.report import print_lines
 
     topics = [stream.topic for stream in settings.streams]
-    nothing: tuple[list[Producer | None], list[list[Waiting]]] = ([None for _ in topics], [[] for _ in topics])
+    nothing: tuple[list[Producer | None], list[list[Waiting]], list[str]] = (
+        [None for _ in topics],
+        [[] for _ in topics],
+        [],
+    )
     if settings.database == f"sqlite:///{settings.state_dir / 'genres.db'}" and not settings.state_dir.exists():
         return nothing  # who asks for the status of nothing makes no folder
     database = Database(settings.database)
@@ -704,6 +710,11 @@ def _producers_and_waiting(settings: "Settings") -> "tuple[list[Producer | None]
         return (
             [newest(database, topic) for topic in topics],
             [ranges.waiting(ranges.known(database, topic)) for topic in topics],
+            [
+                f"stream {stream.topic}: scored by "
+                + scorer(database, dataset_meant(database, **settings.scored_by(stream)))
+                for stream in settings.streams
+            ],
         )
     except GenresError as error:
         print_lines(_console(stderr=True), [f"producers: {error}"])

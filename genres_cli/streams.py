@@ -20,7 +20,6 @@ def status(settings: Settings, name: str) -> dict[str, Any]:
     database = Database(settings.database)
     database.check_migrated()
     dataset = ledger.dataset_meant(database, **settings.scored_by(stream))
-    history = champions.changes(database, dataset)
     with open_instance(settings) as instance:
         running = sensor_states.are_running(instance, _sensors(Stream(stream)))
     if running and not any(running.values()):
@@ -34,9 +33,7 @@ def status(settings: Settings, name: str) -> dict[str, Any]:
         "topic": stream.topic,
         "watch_folder": display_path(stream.watch_folder),
         "dataset": dataset,
-        "scored_by": f"{history[-1].model_name} v{history[-1].model_version}"
-        if history
-        else f"nothing: dataset '{dataset}' has no champion yet",
+        "scored_by": champions.scorer(database, dataset),
         "state": state,
         "producer": producers.describe(producers.newest(database, stream.topic)),
         **results.summary(database, stream.topic)._asdict(),
