@@ -48,7 +48,8 @@ def pause(settings: Settings, name: str) -> list[str]:
     return [
         f"stream {stream.topic} is paused: no new run takes clips, what is dropped is kept in the topic for "
         f"{settings.topic_retention_h} h (GENRES_TOPIC_RETENTION_H)",
-        "a run that is at work, or that a sensor launches within half a minute, goes on until the topic is quiet, and takes no next batch when it is "
+        "a run that is at work, or that a sensor launches within half a minute, goes on until the topic is quiet, and "
+        "takes no next batch when it is "
         f"{settings.max_run_s:g} s old (GENRES_MAX_RUN_S)",
     ]
 

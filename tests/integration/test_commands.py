@@ -110,3 +110,4 @@ def test_a_dataset_goes_with_all_that_belongs_to_it(stream: Stream, run_genres: 
     assert int(registry.client.create_model_version(name, source="hdfs://nowhere/v3").version) == 3
     assert registry.champion(DATASET).version == 1, "another dataset is left alone"
     assert len(results.predictions(database, topic=TOPIC)) == 5
+    assert run_genres("datasets", "delete", GONE, "--yes").returncode == 0, "a dataset that is almost empty goes, too"
