@@ -117,7 +117,7 @@ def run_demo(console: Console, *, streams: bool) -> bool:
 def ended_in_order() -> Iterator[None]:
     """Let SIGTERM, and a terminal that is closed, end what was started meanwhile, as Ctrl-C does. For the main thread.
 
-    Left to itself Python ends at once, and the processes that it started go on. The stack goes on in any case.
+    Left to itself Python ends at once, and the processes that it started go on. A stack that is up goes on in any case.
     """
     # What was told to be deaf to a closed terminal (nohup) stays so.
     before = {

@@ -81,9 +81,10 @@ def app() -> None:
 @app.command()
 def up() -> None:
     """Start the local stack, or what is missing of it. The database tables are brought up to date."""
-    from genres_cli.demo import start
+    from genres_cli.demo import ended_in_order, start
 
-    start(_console())
+    with ended_in_order():
+        start(_console())
     _show_status(as_json=False)
 
 
