@@ -169,6 +169,8 @@ def test_a_start_that_is_interrupted_is_undone(state_dir: Path, only_kafka: Sett
         "GENRES_PORT_BASE": str(only_kafka.port_base),
         "GENRES_MLFLOW_TRACKING_URI": only_kafka.mlflow_tracking_uri,
         "GENRES_SPARK_REMOTE": only_kafka.spark_remote,
+        "GENRES_HDFS_URL": only_kafka.hdfs_url,
+        "GENRES_WEBHDFS_URL": only_kafka.webhdfs_url,
     }
     command = [sys.executable, "-m", "genres_cli", "up"]
     with subprocess.Popen(command, env={**os.environ, **variables}, stdout=subprocess.DEVNULL) as starting:
