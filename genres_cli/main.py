@@ -498,7 +498,13 @@ def quarantine_retry(sha256: tuple[str, ...], reason: str, since: "datetime | No
     clips = counted(len(rows), "refused clip")
     if not done.sent:
         raise GenresError(f"none of {clips} can be sent again")
-    print_lines(_console(), [f"sent again: {done.sent} of {clips}; follow them with `genres predictions --follow`"])
+    print_lines(
+        _console(),
+        [
+            f"{done.sent} of {clips} {'is' if len(rows) == 1 else 'are'} sent again; follow them with "
+            "`genres predictions --follow`"
+        ],
+    )
 
 
 def _refused(

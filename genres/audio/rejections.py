@@ -16,7 +16,7 @@ class Reason(Enum):
     # What the file is.
     UNREAD_SUFFIX = "suffix {suffix!r}; read are {read}"
     EMPTY_FILE = "the file is empty"
-    TOO_MANY_BYTES = "{size:,} bytes; {limit_s:g} s of audio (GENRES_MAX_CLIP_S) may have {limit:,}"
+    TOO_MANY_BYTES = "{size:,} bytes; {limit_s:g} s of audio may have {limit:,} (GENRES_MAX_CLIP_S)"
     NOT_AUDIO = "not a {expected} file: it begins with {beginning!r}"
     OTHER_CONTAINER = "a {found} file named {suffix}"
 
