@@ -80,9 +80,8 @@ def test_a_dataset_goes_with_all_that_belongs_to_it(stream: Stream, run_genres: 
     name = registry.name_for(GONE)
     with registry.run(GONE, run_name="models", stage="genre_classifiers", tags={}):
         pass
-    registry.client.create_registered_model(name)
-    for number in (1, 2):
-        registry.client.create_model_version(name, source=lake.uri(lake.path(GONE, "models", f"v{number}")))
+    trained = registry.client.get_run(registry.champion(DATASET).run_id)
+    assert [registry.register(GONE, run=trained) for _ in range(2)] == [1, 2]
     registry.set_alias(GONE, "champion", 2)
     assert registry.datasets_with_champion() == sorted({DATASET, GONE} | set(registry.datasets_with_champion()))
     wait_until(lambda: not stream.instance.get_runs(dg.RunsFilter(statuses=[dg.DagsterRunStatus.STARTED])))
@@ -107,7 +106,7 @@ def test_a_dataset_goes_with_all_that_belongs_to_it(stream: Stream, run_genres: 
     with registry.run(GONE, run_name="models", stage="genre_classifiers", tags={}):
         pass
     assert registry.find_latest_run(GONE, stage="genre_classifiers") is not None
-    assert int(registry.client.create_model_version(name, source="hdfs://nowhere/v3").version) == 3
+    assert registry.register(GONE, run=trained) == 3
     assert registry.champion(DATASET).version == 1, "another dataset is left alone"
     assert len(results.predictions(database, topic=TOPIC)) == 5
     assert run_genres("datasets", "delete", GONE, "--yes").returncode == 0, "a dataset that is almost empty goes, too"
