@@ -342,9 +342,9 @@ def _print_results(console: Console, settings: Settings, dataset: "Dataset", run
     models.add_row("majority baseline", *(f"{parent.data.metrics[f'baseline_{name}']:.3f}" for name in names))
     clips = ", ".join(f"{parent.data.metrics[f'{part}_rows']:.0f} {part}" for part in ("train", "valid", "test"))
     models.caption = f"data: {data}; n = {clips}; the validation part decides, the test part is only reported"
-    console.print("", timings)
+    console.print("", timings, soft_wrap=False)
     print_lines(console, rows)
-    console.print("", models)
+    console.print("", models, soft_wrap=False)
 
     refused = quarantine.refused(database, dataset.dataset)
     console.print(f"quarantined files: {len(refused)}")
@@ -361,12 +361,13 @@ def _print_champion(console: Console, settings: Settings, dataset: "Dataset") ->
     if champion is None:
         challenger = registry.find_aliased(dataset.dataset, "challenger")
         why = challenger.why if challenger else "nothing was registered"
-        console.print(f"[bold red]no champion[/]: {escape(why)}; no predictions were written")
+        console.print(f"[bold red]no champion[/]: {escape(why)}; no predictions were written", soft_wrap=False)
         return False
     data = " on [bold yellow]synthetic[/] sound" if dataset.is_synthetic else ""
     console.print(
         f"champion: [bold]{champion.classifier}[/], {champion.name} version {champion.version}, "
-        f"validation macro-F1 {champion.valid_macro_f1:.3f}{data}"
+        f"validation macro-F1 {champion.valid_macro_f1:.3f}{data}",
+        soft_wrap=False,
     )
     return True
 

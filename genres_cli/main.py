@@ -189,7 +189,7 @@ def datasets_use(dataset: str) -> None:
     database = Database(settings.database)
     database.check_migrated()
     use_dataset(database, dataset)
-    lines = [f"'{dataset}' is the current dataset now; a stream that names none is scored by it from its next range on"]
+    lines = [f"'{dataset}' is the current dataset now; a stream that names none is scored by it from its next run on"]
     if (meant := found.current(settings, database)) != dataset:
         lines.append(f"but here GENRES_DATASET or GENRES_AUDIO is set and names '{meant}', which goes first")
     report.print_lines(_console(), lines)
@@ -348,7 +348,7 @@ def evaluate(
     if as_json:
         _print_json([{**row, "random_seeds": list(seeds)} for row in rows])
     else:
-        console.print(figures_table(rows, table))
+        console.print(figures_table(rows, table), soft_wrap=False)
 
 
 @app.command()

@@ -401,7 +401,7 @@ def stream_lines(about: dict[str, Any]) -> list[str]:
             "ranges": ", ".join(f"{count:,} {state}" for state, count in about["ranges"].items()) or "none yet",
             "clips": f"{about['predicted']:,} predicted, {about['refused']:,} refused",
             "newest row": _minute(about["newest_row"]) if about["newest_row"] else "none yet",
-            "waiting": "; ".join(about["waiting"]) or "nothing that was tried",
+            "waiting": "; ".join(about["waiting"]) or "nothing",
         }
     )
 

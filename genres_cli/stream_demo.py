@@ -91,14 +91,16 @@ def run_stream_demo(console: Console, settings: Settings, instance: "dg.DagsterI
     data = "synthetic" if dataset.is_synthetic else dataset.dataset
     console.print(
         f"streaming ({data}): clips in {len(hashes)}, rows out {len(predicted)} (new: {len(fresh)}), "
-        f"quarantined {len(refused)}"
+        f"quarantined {len(refused)}",
+        soft_wrap=False,
     )
     if fresh:
         latency = pd.Series([row["latency_s"] for row in fresh])
         right = sum(row["genre"] == row["predicted_genre"] for row in fresh)
         console.print(
             f"from file to row: p50 {latency.quantile(0.5):.1f} s, p95 {latency.quantile(0.95):.1f} s; "
-            f"{right} of {len(fresh)} genres right"
+            f"{right} of {len(fresh)} genres right",
+            soft_wrap=False,
         )
 
 
