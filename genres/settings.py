@@ -89,8 +89,7 @@ class StreamSettings(BaseModel):
     dataset: str = Field(
         "",
         pattern=_ID,
-        description="Whose champion scores the stream; empty: that of dataset, else of audio, else of the one loaded "
-        "last.",
+        description="Whose champion scores the stream; empty: that of dataset, else of audio, else of the current one.",
     )
 
     @field_validator("watch_folder")
@@ -134,6 +133,17 @@ class Settings(BaseSettings):
         # Not Path.home(), as above.
         Path(os.path.expanduser("~/.cache/genres")),  # noqa: PTH111
         description="What is fetched once for all checkouts: the network of the feature set musicnn.",
+    )
+    jar_dir: Path | None = Field(
+        None,
+        description="Local Maven repository that the daemons' jars are fetched to; empty: the user's own, "
+        "~/.m2/repository.",
+    )
+    jdk_dir: Path | None = Field(
+        None, description="Where a Java is kept that had to be downloaded; empty: the user's own cache, ~/.cache/cjdk."
+    )
+    min_free_mib: int = Field(
+        1024, ge=0, description="What has to be free on the disks of state_dir and jar_dir before a start, in MiB."
     )
     port_base: int = Field(18000, ge=1024, le=65400, description="First port of the embedded stack's block.")
     start_timeout_s: float = Field(120, gt=0, description="How long one service may take to become healthy.")
@@ -185,7 +195,9 @@ class Settings(BaseSettings):
     audio: Path | None = Field(
         None, description="Folder of labelled audio, <genre>/<track>.wav; empty: synthetic clips."
     )
-    dataset: str = Field("", pattern=_ID, description="Dataset id; empty: taken from the folder.")
+    dataset: str = Field(
+        "", pattern=_ID, description="Dataset id; empty: that of the folder audio, else the current one."
+    )
     feature_sets: str = Field(
         "",
         pattern=r"^([a-z0-9][a-z0-9_]{0,39}(,[a-z0-9][a-z0-9_]{0,39})*)?$",
@@ -257,8 +269,8 @@ class Settings(BaseSettings):
     stream_dataset: str = Field(
         "",
         pattern=_ID,
-        description="Whose champion scores the default stream; empty: that of dataset, else of audio, else of the one "
-        "loaded last.",
+        description="Whose champion scores the default stream; empty: that of dataset, else of audio, else of the "
+        "current one.",
     )
     alert_urls: SecretStr = Field(
         SecretStr(""),
@@ -282,7 +294,7 @@ class Settings(BaseSettings):
     @classmethod
     def _absolute_paths(cls, values: dict[str, Any]) -> dict[str, Any]:
         # Dagster's step processes have other working folders; a relative path must mean the same in all.
-        for name in ("state_dir", "cache_dir", "audio", "watch_folder", *_KAFKA_FILES):
+        for name in ("state_dir", "cache_dir", "jar_dir", "jdk_dir", "audio", "watch_folder", *_KAFKA_FILES):
             if values.get(name):
                 values[name] = Path(values[name]).expanduser().resolve()
             else:
@@ -292,7 +304,8 @@ class Settings(BaseSettings):
     @property
     def path_variables(self) -> dict[str, str]:
         """The variables that make these settings' paths mean the same in a process with another working folder."""
-        paths = {name: getattr(self, name) for name in ("state_dir", "audio", "watch_folder", *_KAFKA_FILES)}
+        names = ("state_dir", "jar_dir", "jdk_dir", "audio", "watch_folder", *_KAFKA_FILES)
+        paths = {name: getattr(self, name) for name in names}
         if "cache_dir" in self.model_fields_set:  # by default it is the same everywhere
             paths["cache_dir"] = self.cache_dir
         return {f"GENRES_{name.upper()}": str(path) for name, path in paths.items() if path is not None}

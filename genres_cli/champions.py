@@ -17,7 +17,7 @@ def open_champions(settings: Settings, dataset: str) -> Champions:
     Parameters
     ----------
     dataset
-        Its id; empty for the one the settings mean: their folder's, else the one loaded last.
+        Its id; empty for the one the settings mean: their folder's, else the current one.
     """
     bypass_proxies(settings)
     database = Database(settings.database)

@@ -17,12 +17,13 @@ import psutil
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
-from rich.table import Table
+from rich.table import Column, Table
 
 from genres.addresses import require_addresses
 from genres.errors import GenresError
 from genres.file_names import display_name
 from genres.settings import Settings
+from genres_cli.report import counted, loaded_again_lines, page_lines, print_lines
 from genres_cli.stream_demo import kept_running, producers_running, require_own_stream, run_stream_demo, ui_runs
 
 if TYPE_CHECKING:
@@ -33,20 +34,26 @@ if TYPE_CHECKING:
     from genres_dagster.launch import BatchRun
 
 _SAMPLE_EVERY_S = 1.0
+_MOST_REFUSED = 20
+"""Refused clips that the demo lists."""
 
 
 def start(console: Console) -> Settings:
     """Bring the stack and the database tables up; give the settings with this stack's ports."""
-    from genres.store.database import Database
-    from local_stack.stack import up
+    from local_stack.stack import prepare, up
     from streaming_sensors.topic import create_topic
+
+    def report(line: str) -> None:
+        print_lines(console, [f"  {line}"])
 
     started = time.monotonic()
     settings = Settings()
-    # What needs no daemon comes first: a mistake in the settings should not cost the start of the stack.
+    # What needs no daemon comes first: a mistake in the settings should not cost the start of the stack, and what
+    # lacks on this machine should be known before anything is written.
     require_addresses(settings)
-    Database(settings.database).migrate()
-    up(settings, on_progress=lambda line: console.print(f"  {escape(line)}"))
+    prepare(settings, on_progress=report)
+    _migrated(settings)
+    up(settings, on_progress=report)
     settings = Settings()
     os.environ |= settings.path_variables  # what is started from here has other working folders
     for stream in settings.streams:
@@ -110,7 +117,7 @@ def run_demo(console: Console, *, streams: bool) -> bool:
 def ended_in_order() -> Iterator[None]:
     """Let SIGTERM, and a terminal that is closed, end what was started meanwhile, as Ctrl-C does. For the main thread.
 
-    Left to itself Python ends at once, and the processes that it started go on. The stack goes on in any case.
+    Left to itself Python ends at once, and the processes that it started go on. A stack that is up goes on in any case.
     """
     # What was told to be deaf to a closed terminal (nohup) stays so.
     before = {
@@ -143,16 +150,55 @@ def load_folder(console: Console, folder: Path, dataset_id: str, *, replaces: bo
     replaces
         Whether it takes the place of a dataset of this id that was loaded from another folder.
     """
+    from genres.store import predictions
+    from genres.store.batch_tables import BatchTables, manifest_changes
+    from genres.store.lake import Lake
+
     named = {"dataset": dataset_id} if dataset_id else {}
     settings = Settings(audio=folder, **named)  # type: ignore[arg-type]
-    dataset = _chosen(console, settings, _migrated(settings), replaces=replaces)
+    database = _migrated(settings)
+    dataset = _chosen(console, settings, database, replaces=replaces)
     settings = start(console)
+    tables = BatchTables(Lake.of(settings), database, dataset.dataset)
+    before = tables.manifest() if tables.has_manifest() else None
     instance = _registered(settings, dataset, replaces=replaces)
     _run(console, settings, instance, "load_dataset", dataset.dataset)
-    console.print(
-        f"dataset [bold]{dataset.dataset}[/] is in HDFS; `make ui` and materialize its partition, "
-        f"or GENRES_AUDIO={escape(shlex.quote(str(folder)))} make demo"
-    )
+    manifest = tables.manifest()
+    if before is None:
+        refused = int((manifest["status"] != "accepted").sum())
+        clips = f"{counted(len(manifest) - refused, 'clip')}, and {refused} refused"
+        lines = [f"dataset {dataset.dataset} is in HDFS, with {clips}; train on it with `genres retrain`"]
+    else:
+        stored = predictions.batch_predictions(database, dataset.dataset)
+        lines = loaded_again_lines(dataset.dataset, manifest_changes(before, manifest), stored)
+    print_lines(console, lines)
+
+
+def retrain(console: Console, dataset_id: str) -> bool:
+    """Run the whole batch half for a dataset that was loaded before, and print what came out.
+
+    Parameters
+    ----------
+    dataset_id
+        Its id; empty for the current one.
+
+    Returns
+    -------
+    bool
+        Whether there is a champion.
+    """
+    from genres.store.ledger import dataset_meant, registered_dataset
+
+    settings = Settings()
+    database = _migrated(settings)
+    meant = dataset_meant(database, dataset=dataset_id or settings.dataset, folder=settings.audio)
+    dataset = registered_dataset(database, meant)
+    settings = start(console)
+    instance = _opened(settings, database)
+    console.print(f"dataset [bold]{dataset.dataset}[/]: {escape(str(dataset.source_folder))}")
+    run = _run(console, settings, instance, "batch_pipeline", dataset.dataset)
+    _print_results(console, settings, dataset, run)
+    return _print_champion(console, settings, dataset)
 
 
 def open_dagster(console: Console) -> None:
@@ -162,7 +208,14 @@ def open_dagster(console: Console) -> None:
     ------
     GenresError
         If they run already: two daemons would work against each other.
+
+    Notes
+    -----
+    Nothing is loaded by it: the datasets that were are Dagster's partitions, and the current one stays it.
     """
+    from genres.store.ledger import dataset_of_folder
+    from genres.store.model_registry import ModelRegistry
+    from genres_cli.datasets import scoring_line
     from genres_dagster.launch import WORKSPACE
 
     settings = Settings()
@@ -172,8 +225,13 @@ def open_dagster(console: Console) -> None:
         )
     settings = start(console)
     database = _migrated(settings)
-    _registered(settings, _loaded(settings, database) or _chosen(console, settings, database))
+    _opened(settings, database)
     _print_addresses(console, settings)
+    registry = ModelRegistry(settings.tracking_uri)
+    if settings.audio and dataset_of_folder(database, settings.audio) is None:
+        folder = shlex.quote(str(settings.audio))
+        print_lines(console, [f"GENRES_AUDIO={folder} is not loaded yet: `genres load {folder}`"])
+    print_lines(console, [scoring_line(stream, settings, database, registry) for stream in settings.streams])
     command = [sys.executable, "-m", "genres_dagster.dev", "-w", str(WORKSPACE)]
     address = ["--host", "127.0.0.1", "--port", str(settings.ports.dagster)]
     folders = ", ".join(escape(str(stream.watch_folder)) for stream in settings.streams)
@@ -235,8 +293,10 @@ def write_report(console: Console, dataset: str, output: Path) -> None:
 
 def _migrated(settings: Settings) -> "Database":
     from genres.store.database import Database
+    from local_stack.preconditions import require_able_machine
 
     require_addresses(settings)
+    require_able_machine(settings)
     database = Database(settings.database)
     database.migrate()
     return database
@@ -251,14 +311,15 @@ def _chosen(console: Console, settings: Settings, database: "Database", *, repla
     return choose_dataset(settings, database, on_notice=show, replaces=replaces)
 
 
-def _loaded(settings: Settings, database: "Database") -> "Dataset | None":
-    """Return the dataset that the settings mean if it was loaded before: its folder need not be there now."""
+def _opened(settings: Settings, database: "Database") -> "dg.DagsterInstance":
+    """Open Dagster's instance, in which every loaded dataset is a partition."""
     from genres.store.ledger import registered_datasets
+    from genres_dagster.launch import open_instance
+    from genres_dagster.partitions import DATASETS
 
-    for entry in registered_datasets(database):
-        if settings.dataset in ("", entry.dataset) and settings.audio in (None, entry.source_folder):
-            return entry
-    return None
+    instance = open_instance(settings)
+    instance.add_dynamic_partitions(str(DATASETS.name), [entry.dataset for entry in registered_datasets(database)])
+    return instance
 
 
 def _registered(settings: Settings, dataset: "Dataset", *, replaces: bool = False) -> "dg.DagsterInstance":
@@ -304,29 +365,34 @@ def _print_results(console: Console, settings: Settings, dataset: "Dataset", run
     timings = Table("asset", "seconds", title="Time of each asset")
     for asset, seconds in run.seconds.items():
         timings.add_row(asset, f"{seconds:.1f}")
-    rows = Table("table", "rows", "where", title=f"Rows ({data})")
+    rows = [f"rows ({data})"]
     for name in ("raw_audio", "audio_features", "track_split"):
         commits = ledger.published(database, dataset.dataset, name)
         shown = commits if name == "audio_features" else commits[-1:]
-        rows.add_row(name, str(sum(commit.row_count for commit in shown)), settings.hdfs + commits[-1].path)
+        count = sum(commit.row_count for commit in shown)
+        rows.append(f"{name:<17} {count:>7,}  {settings.hdfs}{commits[-1].path}")
     stored = predictions.batch_predictions(database, dataset.dataset)
-    rows.add_row("batch_predictions", str(len(stored)), database.url.render_as_string(hide_password=True))
+    rows.append(f"{'batch_predictions':<17} {len(stored):>7,}  {database.url.render_as_string(hide_password=True)}")
 
     registry = ModelRegistry(settings.tracking_uri)
     parent = registry.latest_run(dataset.dataset, stage="genre_classifiers")
-    models = Table("classifier", "valid macro-F1", "valid accuracy", "test macro-F1", "test accuracy", title="Models")
+    figures = ("valid\nmacro-F1", "valid\naccuracy", "test\nmacro-F1", "test\naccuracy")
+    models = Table(Column("classifier", overflow="fold"), *figures, title="Models")
     names = ("valid_macro_f1", "valid_accuracy", "test_macro_f1", "test_accuracy")
     for child in registry.child_runs(parent):
         models.add_row(child.info.run_name, *(f"{child.data.metrics[name]:.3f}" for name in names))
     models.add_row("majority baseline", *(f"{parent.data.metrics[f'baseline_{name}']:.3f}" for name in names))
     clips = ", ".join(f"{parent.data.metrics[f'{part}_rows']:.0f} {part}" for part in ("train", "valid", "test"))
     models.caption = f"data: {data}; n = {clips}; the validation part decides, the test part is only reported"
-    console.print("", timings, rows, models)
+    console.print("", timings, soft_wrap=False)
+    print_lines(console, rows)
+    console.print("", models, soft_wrap=False)
 
     refused = quarantine.refused(database, dataset.dataset)
     console.print(f"quarantined files: {len(refused)}")
-    for clip in refused[:20]:
-        console.print(f"  {escape(display_name(clip.file_name))}: {escape(clip.reason)}")
+    print_lines(console, [f"  {display_name(clip.file_name)}: {clip.reason}" for clip in refused[:_MOST_REFUSED]])
+    if len(refused) > _MOST_REFUSED:
+        console.print(f"  and {len(refused) - _MOST_REFUSED} more, in the table quarantine")
 
 
 def _print_champion(console: Console, settings: Settings, dataset: "Dataset") -> bool:
@@ -337,12 +403,13 @@ def _print_champion(console: Console, settings: Settings, dataset: "Dataset") ->
     if champion is None:
         challenger = registry.find_aliased(dataset.dataset, "challenger")
         why = challenger.why if challenger else "nothing was registered"
-        console.print(f"[bold red]no champion[/]: {escape(why)}; no predictions were written")
+        console.print(f"[bold red]no champion[/]: {escape(why)}; no predictions were written", soft_wrap=False)
         return False
     data = " on [bold yellow]synthetic[/] sound" if dataset.is_synthetic else ""
     console.print(
         f"champion: [bold]{champion.classifier}[/], {champion.name} version {champion.version}, "
-        f"validation macro-F1 {champion.valid_macro_f1:.3f}{data}"
+        f"validation macro-F1 {champion.valid_macro_f1:.3f}{data}",
+        soft_wrap=False,
     )
     return True
 
@@ -351,17 +418,8 @@ def _print_addresses(console: Console, settings: Settings, dataset: str = "") ->
     """Say where to look; MLflow's own page of a dataset that was trained on just now."""
     from genres.store.model_registry import ModelRegistry
 
-    ports = settings.ports
-    addresses = {
-        "a page to listen on (after `make ui`)": f"http://127.0.0.1:{ports.page}",
-        "Dagster (after `make ui`)": settings.dagster_url,
-        "MLflow": ModelRegistry(settings.tracking_uri).page(dataset) if dataset else settings.tracking_uri,
-        "Spark UI": f"http://127.0.0.1:{ports.spark_ui}" if "spark" in settings.embedded else settings.remote,
-    }
-    table = Table("where to look", "address")
-    for name, address in addresses.items():
-        table.add_row(name, address)
-    console.print(table)
+    mlflow = ModelRegistry(settings.tracking_uri).page(dataset) if dataset else ""
+    print_lines(console, ["where to look", *page_lines(settings, mlflow=mlflow, dagster_is_open=ui_runs(settings))])
 
 
 @contextmanager

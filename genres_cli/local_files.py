@@ -1,14 +1,15 @@
 """What ``genres features`` and ``genres predict`` do: local files in, the published columns or predictions out."""
 
+import json
 import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 from rich.console import Console
-from rich.markup import escape
 from rich.progress import track
 
 from genres.audio.feature_set import AnyFeatureSet
@@ -19,6 +20,12 @@ from genres.datasets.folder import reasons
 from genres.errors import GenresError
 from genres.file_names import display_name, display_path, unicode_name
 from genres.settings import Settings
+from genres_cli.report import counted, likeliest, print_lines
+
+_CSV_COLUMNS = (
+    *("is_calibrated", "is_uncertain", "distance", "is_unlike", "model_name", "model_version", "dataset"),
+    *("is_synthetic", "feature_version"),
+)
 
 
 def write_features(console: Console, paths: Sequence[Path], output: Path, settings: Settings) -> None:
@@ -42,39 +49,98 @@ def write_features(console: Console, paths: Sequence[Path], output: Path, settin
 
     if output.suffix not in {".csv", ".parquet"}:
         raise GenresError(f"{output}: write to a name that ends in .csv or .parquet")
-    if not output.parent.is_dir():
-        raise GenresError(f"{output}: there is no folder {output.parent}; make it first")
+    _require_folder(output)
     # The published table's columns, unless the settings say others.
     feature_set = feature_sets_named(chosen_sets(settings.feature_sets or GTZAN57.name))
-    table = published_table(_features(console, _audio_files(console, paths), feature_set, settings), feature_set)
-    # Beside its place and renamed: what is there stays until the new table is whole.
-    unfinished = output.with_name(f".genres-features.{os.getpid()}")
-    try:
+    rows = _features(console, _audio_files(console, paths), feature_set, settings)
+    print_lines(console, _refusals(rows))
+    table = published_table(rows, feature_set)
+    with _replaced(output) as unfinished:
         if output.suffix == ".csv":
             table.to_csv(unfinished, index=False)
         else:
             table.to_parquet(unfinished, index=False)
-        unfinished.replace(output)
-    except OSError as error:
-        raise GenresError(f"{output} cannot be written: {error.strerror or error}") from error
-    finally:
-        unfinished.unlink(missing_ok=True)
-    console.print(f"{len(table)} rows, {table.shape[1]} columns: {escape(str(output))}")
+    print_lines(console, [f"{counted(len(table), 'row')}, {table.shape[1]} columns: {output}"])
 
 
-def predict_files(console: Console, paths: Sequence[Path], settings: Settings, dataset: str) -> list[dict[str, Any]]:
+def answers_kind(kinds: Sequence[str], output: Path | None) -> str:
+    """Return how answers are to be written: ``csv``, ``json`` or ``m3u``; empty for a table on the screen.
+
+    Parameters
+    ----------
+    kinds
+        Those that were asked for.
+    output
+        The file that they go to, whose suffix says it if nothing else does.
+
+    Raises
+    ------
+    GenresError
+        If several were asked for, nothing says which, or the file has no folder.
+    """
+    if len(kinds) > 1:
+        raise GenresError(f"--{' and --'.join(kinds)} are two ways to write answers: leave one of them out")
+    if output is None:
+        return "".join(kinds)
+    _require_folder(output)
+    kind = "".join(kinds) or {".m3u8": "m3u"}.get(output.suffix.lower(), output.suffix.lower().removeprefix("."))
+    if kind not in {"csv", "json", "m3u"}:
+        raise GenresError(f"{output}: write to a name that ends in .csv, .json, .m3u or .m3u8, or say --csv")
+    return kind
+
+
+def write_answers(output: Path, rows: Sequence[dict[str, Any]], kind: str, *, top: int) -> None:
+    """Write answers to a file, which is replaced when it is there."""
+    with _replaced(output) as unfinished:
+        # A playlist's paths open their files whatever bytes they are made of.
+        unfinished.write_text(answers_as(kind, rows, top=top), encoding="utf-8", errors="surrogateescape")
+
+
+def answers_as(kind: str, rows: Sequence[dict[str, Any]], *, top: int) -> str:
+    """Return answers as the text of a CSV or JSON file, or of a playlist: genre by genre, the surest first.
+
+    Parameters
+    ----------
+    top
+        How many genres CSV has columns for, and JSON lists beside all of them.
+    """
+    if kind == "m3u":
+        ordered = sorted(rows, key=lambda row: (row["predicted_genre"], -row["probability"]))
+        lines = ["#EXTM3U"]
+        for row in ordered:
+            note = f"{row['predicted_genre']} {row['probability']:.2f}"
+            lines += [f"#EXTINF:-1,{note} - {display_name(row['file_name'])}", str(row["path"])]
+        return "\n".join([*lines, ""])
+    named = [{**row, "path": unicode_name(str(row["path"]))} for row in rows]
+    if kind == "json":
+        listed = [{**row, "top": [list(found) for found in likeliest(row, top)]} for row in named]
+        return json.dumps(listed if top > 1 else named, indent=2, ensure_ascii=False, default=str) + "\n"
+    table = []
+    for row in named:
+        genres: dict[str, str | float] = {}
+        for number, (genre, probability) in enumerate(likeliest(row, top), start=1):
+            suffix = f"_{number}" if number > 1 else ""
+            genres |= {f"predicted_genre{suffix}": genre, f"probability{suffix}": round(probability, 4)}
+        table.append({"path": row["path"], **genres, **{name: row[name] for name in _CSV_COLUMNS}})
+    return str(pd.DataFrame(table).to_csv(index=False))
+
+
+def predict_files(
+    console: Console, paths: Sequence[Path], settings: Settings, dataset: str
+) -> tuple[list[dict[str, Any]], list[str]]:
     """Predict the genre of local files with a dataset's champion.
 
     Parameters
     ----------
     dataset
-        Its id; empty for the one the settings mean: their folder's, else the one loaded last.
+        Its id; empty for the one the settings mean: their folder's, else the current one.
 
     Returns
     -------
-    list of dict
-        ``file_name, predicted_genre, probability, probabilities, over_time, is_calibrated, is_uncertain, distance,
-        is_unlike, model_name, model_version, dataset, is_synthetic, feature_version`` of each file that is audio.
+    list of dict, list of str
+        ``file_name, path, predicted_genre, probability, probabilities, over_time, is_calibrated, is_uncertain,
+        distance, is_unlike, model_name, model_version, dataset, is_synthetic, feature_version`` of each file that is
+        audio, and a line about each that was refused.
     """
     from genres.store.database import Database
     from genres.store.lake import Lake
@@ -100,7 +166,12 @@ def predict_files(console: Console, paths: Sequence[Path], settings: Settings, d
             rows = {number: scored[place] for place, number in enumerate(good.index)}
     finally:
         stop_session(spark, remote=settings.remote)
-    return [{"file_name": name, **rows[number]} for number, name in good["filename"].items()]
+    answers = [
+        {"file_name": features["filename"][number], "path": file.absolute(), **rows[number]}
+        for number, file in enumerate(files)
+        if number in rows
+    ]
+    return answers, _refusals(features)
 
 
 def _features(console: Console, files: Sequence[Path], feature_set: AnyFeatureSet, settings: Settings) -> pd.DataFrame:
@@ -115,11 +186,34 @@ def _features(console: Console, files: Sequence[Path], feature_set: AnyFeatureSe
         table[column] = table[column].map(unicode_name)
     refused = table[table["reason"].notna()].to_dict("records")
     if len(refused) == len(table):
+        if len(refused) > 1:
+            print_lines(console, _refusals(table))
         first = f"{display_name(refused[0]['filename'])}: {refused[0]['reason']}"
         raise GenresError(f"none of the {len(table)} files is audio that can be used (the first: {first}); name others")
-    for file in refused:
-        console.print(f"refused {escape(display_name(file['filename']))}: {escape(file['reason'])}")
     return table
+
+
+def _refusals(table: pd.DataFrame) -> list[str]:
+    refused = table[table["reason"].notna()]
+    return [f"refused {display_name(row['filename'])}: {row['reason']}" for row in refused.to_dict("records")]
+
+
+def _require_folder(output: Path) -> None:
+    if not output.parent.is_dir():
+        raise GenresError(f"{output}: there is no folder {output.parent}; make it first")
+
+
+@contextmanager
+def _replaced(output: Path) -> Iterator[Path]:
+    """Yield a place beside a file to write to, and rename it at the end: what is there stays until the new is whole."""
+    unfinished = output.with_name(f".genres-{os.getpid()}.unfinished")
+    try:
+        yield unfinished
+        unfinished.replace(output)
+    except OSError as error:
+        raise GenresError(f"{output} cannot be written: {error.strerror or error}") from error
+    finally:
+        unfinished.unlink(missing_ok=True)
 
 
 def _audio_files(console: Console, paths: Sequence[Path]) -> list[Path]:

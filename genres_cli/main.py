@@ -4,6 +4,7 @@ Each command imports what it needs, Rich and the settings too: ``--help`` and a 
 A first sentence of a command's docstring that is longer than 62 characters is cut short in the list of commands.
 """
 
+import contextlib
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,15 +19,20 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from genres.settings import Settings
+    from genres.store.dataset_deletion import Holdings
     from genres.store.stream_ledger.producers import Producer
     from genres.store.stream_ledger.ranges import Waiting
 
 NO_CHAMPION = 3
 """Exit code of a run that ended well but found no model worth predicting with."""
 
+_LAST_SHOWN = 20
+"""Predictions that are shown unless somebody says how many."""
+_NO_SCREEN = 200
+"""Columns of what is not written to a terminal."""
 _PATH = click.Path(path_type=Path)
 _as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
-_dataset = click.option("--dataset", default="", help="Dataset id; by default the one the settings mean.")
+_dataset = click.option("--dataset", default="", help="Dataset id; by default the current one.")
 _files = click.argument("files", type=_PATH, nargs=-1, required=True)
 
 
@@ -75,9 +81,10 @@ def app() -> None:
 @app.command()
 def up() -> None:
     """Start the local stack, or what is missing of it. The database tables are brought up to date."""
-    from genres_cli.demo import start
+    from genres_cli.demo import ended_in_order, start
 
-    start(_console())
+    with ended_in_order():
+        start(_console())
     _show_status(as_json=False)
 
 
@@ -128,6 +135,121 @@ def load(folder: Path, dataset: str, replace: bool) -> None:
         load_folder(_console(), folder, dataset, replaces=replace)
 
 
+@app.group(cls=_InOrder, invoke_without_command=True)
+@click.pass_context
+def datasets(context: click.Context) -> None:
+    """List datasets, choose the current one, or delete one."""
+    if context.invoked_subcommand is None:
+        _list_datasets(as_json=False)
+
+
+@datasets.command("list")
+@_as_json
+def datasets_list(as_json: bool) -> None:
+    """List the loaded datasets; the current one is marked."""
+    _list_datasets(as_json=as_json)
+
+
+@datasets.command("show")
+@click.argument("dataset", required=False, default="")
+@_as_json
+def datasets_show(dataset: str, as_json: bool) -> None:
+    """Show what is known of a dataset, by default the current one."""
+    from genres.settings import Settings
+    from genres.store.database import Database
+    from genres.store.ledger import registered_dataset
+    from genres_cli import datasets as found
+    from genres_cli import report
+
+    settings = Settings()
+    database = Database(settings.database)
+    database.check_migrated()
+    name = registered_dataset(database, dataset or found.current(settings, database)).dataset
+    (row,) = (row for row in found.described(settings, database) if row["dataset"] == name)
+    if as_json:
+        _print_json(row)
+    else:
+        report.print_lines(_console(), report.dataset_lines(row))
+
+
+@datasets.command("use")
+@click.argument("dataset")
+def datasets_use(dataset: str) -> None:
+    """Make a dataset the current one.
+
+    Commands and streams that name no dataset take the current one. Loading a dataset makes it the current one, too.
+    """
+    from genres.settings import Settings
+    from genres.store.database import Database
+    from genres.store.ledger import use_dataset
+    from genres_cli import datasets as found
+    from genres_cli import report
+
+    settings = Settings()
+    database = Database(settings.database)
+    database.check_migrated()
+    use_dataset(database, dataset)
+    lines = [f"'{dataset}' is the current dataset now; a stream that names none is scored by it from its next run on"]
+    if (meant := found.current(settings, database)) != dataset:
+        lines.append(f"but here GENRES_DATASET or GENRES_AUDIO is set and names '{meant}', which goes first")
+    report.print_lines(_console(), lines)
+
+
+@datasets.command("delete")
+@click.argument("dataset")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+def datasets_delete(dataset: str, yes: bool) -> None:
+    """Delete a dataset: its rows, its clips and features, its models.
+
+    What goes is shown before. A dataset whose champion scores a stream is not deleted. Its folder stays.
+    """
+    from genres.settings import Settings
+    from genres_cli import datasets as found
+    from genres_cli import report
+
+    def confirmed(held: "Holdings") -> bool:
+        report.print_lines(_console(), [f"deleting dataset '{dataset}' takes", *report.holdings_lines(held)])
+        return yes or click.confirm("delete all of this?")
+
+    if found.delete(Settings(), dataset, confirmed=confirmed) is None:
+        report.print_lines(_console(), ["nothing was deleted"])
+    else:
+        report.print_lines(_console(), [f"dataset '{dataset}' is deleted"])
+
+
+def _list_datasets(*, as_json: bool) -> None:
+    from genres.settings import Settings
+    from genres.store.database import Database
+    from genres_cli import datasets as found
+    from genres_cli import report
+
+    settings = Settings()
+    database = Database(settings.database)
+    database.check_migrated()
+    rows = found.described(settings, database)
+    if as_json:
+        _print_json(rows)
+    else:
+        report.print_lines(_console(), report.datasets_lines(rows, settings))
+
+
+@app.command()
+@_dataset
+def retrain(dataset: str) -> None:
+    """Run the whole batch half for a dataset again.
+
+    Its folder is read again, models are trained and compared with the champion, and predictions are made. The stack is
+    started if it does not run.
+    """
+    from genres_cli.demo import ended_in_order
+    from genres_cli.demo import retrain as train
+
+    with ended_in_order():
+        has_champion = train(_console(), dataset)
+    if not has_champion:
+        sys.exit(NO_CHAMPION)
+
+
 @app.command()
 @_files
 @click.option("-o", "--output", type=_PATH, required=True, help="A .csv or .parquet file.")
@@ -145,25 +267,49 @@ def features(files: tuple[Path, ...], output: Path) -> None:
 @app.command()
 @_files
 @_dataset
+@click.option("--top", type=click.IntRange(min=1), default=1, help="How many genres to show, the likeliest first.")
 @click.option("--over-time", is_flag=True, help="Draw the genres over time, too; JSON has them anyway.")
 @_as_json
-def predict(files: tuple[Path, ...], dataset: str, over_time: bool, as_json: bool) -> None:
+@click.option("--csv", "as_csv", is_flag=True, help="Print CSV instead of a table.")
+@click.option("--m3u", "as_m3u", is_flag=True, help="Print a playlist, genre by genre, instead of a table.")
+@click.option("-o", "--output", type=_PATH, help="Write to a file: .csv, .json, .m3u or .m3u8, unless a flag says so.")
+def predict(
+    files: tuple[Path, ...],
+    dataset: str,
+    top: int,
+    over_time: bool,
+    as_json: bool,
+    as_csv: bool,
+    as_m3u: bool,
+    output: Path | None,
+) -> None:
     """Predict the genre of local files with a dataset's champion.
 
-    FILES are audio files, or folders of them.
+    FILES are audio files, or folders of them. If any of them is refused, its reason is said and the exit code is 1; the
+    others have their answers all the same.
     """
+    from genres.file_names import display_path
     from genres.settings import Settings
-    from genres_cli.local_files import predict_files
-    from genres_cli.report import over_time_lines, predictions_table
+    from genres_cli import local_files, report
 
-    rows = predict_files(_console(stderr=True), list(files), Settings(), dataset)
-    if as_json:
-        _print_json(rows)
-        return
-    console = _console()
-    console.print(predictions_table(rows, name="file_name"))
-    for row in rows if over_time else ():
-        console.print("\n".join(over_time_lines(row)), markup=False, highlight=False, soft_wrap=True)
+    kinds = [kind for kind, is_asked in (("csv", as_csv), ("json", as_json), ("m3u", as_m3u)) if is_asked]
+    kind = local_files.answers_kind(kinds, output)
+    log = _console(stderr=True)
+    rows, refused = local_files.predict_files(log, list(files), Settings(), dataset)
+    if output:
+        local_files.write_answers(output, rows, kind, top=top)
+        report.print_lines(log, [f"{report.counted(len(rows), 'prediction')}: {display_path(output)}"])
+    elif kind:
+        # As bytes: a path need not be of characters.
+        click.echo(local_files.answers_as(kind, rows, top=top).encode(errors="surrogateescape"), nl=False)
+    else:
+        console = _console()
+        console.print(report.PredictionsTable(rows, name="file_name", top=top))
+        report.print_lines(console, (line for row in rows if over_time for line in report.over_time_lines(row)))
+    if refused:
+        report.print_lines(log, refused)
+        files_given = report.counted(len(rows) + len(refused), "file")
+        raise GenresError(f"{len(refused)} of {files_given} {'was' if len(refused) == 1 else 'were'} refused")
 
 
 @app.command()
@@ -188,6 +334,7 @@ def evaluate(
     --random-split 0 1 2. The Spark Connect server is started if it does not run.
     """
     from genres_cli.evaluate import evaluate_table, figures_table
+    from genres_cli.report import print_lines
 
     if more_seeds and not seeds:
         raise GenresError(f"{more_seeds[0]} is no option: seeds come after --random-split")
@@ -197,45 +344,63 @@ def evaluate(
     log = _console(stderr=True)
     rows, notices = evaluate_table(log, table, split_dir=split_dir, seeds=seeds, groups=groups)
     console = _console(stderr=as_json)
-    for notice in notices:
-        console.print(notice, markup=False, highlight=False, soft_wrap=True)
+    print_lines(console, notices)
     if as_json:
         _print_json([{**row, "random_seeds": list(seeds)} for row in rows])
     else:
-        console.print(figures_table(rows, table))
+        console.print(figures_table(rows, table), soft_wrap=False)
 
 
 @app.command()
 @_dataset
+@click.option("--last", type=click.IntRange(min=1), help="How many of the newest; by default 20, and as JSON all.")
+@click.option("--wrong", is_flag=True, help="Only those whose true genre is known and another one.")
+@click.option("--uncertain", is_flag=True, help="Only those that are uncertain, or unlike anything learnt.")
+@click.option("--follow", is_flag=True, help="Show the stream's newest rows as they come; as JSON, a line for each.")
 @_as_json
-@click.option("--follow", is_flag=True, help="Show the stream's newest rows as they come.")
-def predictions(dataset: str, as_json: bool, follow: bool) -> None:
-    """Show the stored predictions, batch and stream. Of all datasets unless one is named."""
+def predictions(dataset: str, last: int | None, wrong: bool, uncertain: bool, follow: bool, as_json: bool) -> None:
+    """Show the newest stored predictions, batch and stream.
+
+    The newest stand last; of all datasets unless one is named.
+    """
     from genres.settings import Settings
     from genres.store import predictions as stored
     from genres.store.database import Database
     from genres.store.ledger import registered_dataset
     from genres.store.stream_ledger import results
+    from genres_cli import report
 
     database = Database(Settings().database)
     database.check_migrated()
     if dataset:
         registered_dataset(database, dataset)  # or an unknown one would look like one without predictions
-    if follow:
-        from genres_cli.report import follow_stream
-
-        follow_stream(_console(), database)
+    if follow and as_json:
+        rows = report.follow_rows(
+            database, dataset=dataset or None, wrong=wrong, uncertain=uncertain, last=last or _LAST_SHOWN
+        )
+        with contextlib.suppress(KeyboardInterrupt):
+            for row in rows:
+                _print_json({"table": "stream_predictions", **row}, indent=None)
         return
-    batch = stored.batch_predictions(database, dataset or None)
-    stream = [row for row in results.predictions(database) if dataset in ("", row["dataset"])]
+    if follow:
+        report.follow_stream(_console(), database, dataset=dataset or None, wrong=wrong, uncertain=uncertain, last=last)
+        return
+    most = last if as_json else last or _LAST_SHOWN
+    # One more tells whether there are more.
+    limit = None if most is None else most + (not as_json)
+    batch = stored.batch_predictions(database, dataset or None, wrong=wrong, uncertain=uncertain, limit=limit)
+    stream = results.predictions(database, dataset=dataset or None, wrong=wrong, uncertain=uncertain, limit=limit)
     if as_json:
-        rows = [{"table": "batch_predictions", **row} for row in batch]
-        rows += [{"table": "stream_predictions", **row} for row in stream]
-        _print_json(rows)
-    else:
-        from genres_cli.report import predictions_table
-
-        _console().print(predictions_table(batch, name="track_id"), predictions_table(stream, name="file_name"))
+        _print_json(
+            [{"table": "batch_predictions", **row} for row in batch]
+            + [{"table": "stream_predictions", **row} for row in stream]
+        )
+        return
+    for what, name, found in (("batch", "track_id", batch), ("stream", "file_name", stream)):
+        shown = found[-most:] if most else found
+        more = "; there are more: --last N" if len(found) > len(shown) else ""
+        title = f"{report.counted(len(shown), f'{what} prediction')}{', the newest last' if shown else ''}{more}"
+        _console().print(report.PredictionsTable(shown, name=name, title=title))
 
 
 @app.command()
@@ -259,9 +424,13 @@ def watch(folder: Path | None, name: str, once: bool) -> None:
         producer.watch(settings, folder, stream.topic, once=once, console=_console(), stop=stop)
 
 
-@app.group(cls=_InOrder)
-def quarantine() -> None:
+@app.group(cls=_InOrder, invoke_without_command=True)
+@_as_json
+@click.pass_context
+def quarantine(context: click.Context, as_json: bool) -> None:
     """Show the stream's refused clips, or send them again."""
+    if context.invoked_subcommand is None:
+        _show_refused(_refused((), "", None, older_versions=False, history=False), as_json=as_json)
 
 
 _sha256 = click.argument("sha256", nargs=-1)
@@ -283,13 +452,17 @@ def quarantine_list(
     sha256: tuple[str, ...], reason: str, since: "datetime | None", older_versions: bool, history: bool, as_json: bool
 ) -> None:
     """Show refused clips with their reasons, oldest first. SHA256 may be the beginning of one."""
-    from genres_cli.report import quarantine_table
+    _show_refused(_refused(sha256, reason, since, older_versions=older_versions, history=history), as_json=as_json)
 
-    rows = _refused(sha256, reason, since, older_versions=older_versions, history=history)
+
+def _show_refused(rows: list[dict[str, Any]], *, as_json: bool) -> None:
+    from genres_cli import report
+
     if as_json:
         _print_json(rows)
     else:
-        _console().print(quarantine_table(rows))
+        console = _console()
+        report.print_lines(console, report.quarantine_lines(rows, console.width))
 
 
 @quarantine.command("retry")
@@ -304,6 +477,7 @@ def quarantine_retry(sha256: tuple[str, ...], reason: str, since: "datetime | No
     accepted now gets its prediction; one that the same version refuses again keeps its row.
     """
     from genres.settings import Settings
+    from genres_cli.report import counted, print_lines
     from streaming_sensors.quarantine_retry import send_again
 
     if not (any(sha256) or reason or since or older_versions):
@@ -320,12 +494,16 @@ def quarantine_retry(sha256: tuple[str, ...], reason: str, since: "datetime | No
     if not rows:
         raise GenresError("no refused clip is like that: `genres quarantine list` shows those that there are")
     done = send_again(Settings(), rows)
-    for line in done.left:
-        _console().print(line, markup=False, highlight=False, soft_wrap=True)
+    print_lines(_console(), done.left)
+    clips = counted(len(rows), "refused clip")
     if not done.sent:
-        raise GenresError(f"none of {len(rows)} refused clips can be sent again")
-    _console().print(
-        f"{done.sent} of {len(rows)} refused clips are sent again; follow them with `genres predictions --follow`"
+        raise GenresError(f"none of {clips} can be sent again")
+    print_lines(
+        _console(),
+        [
+            f"{done.sent} of {clips} {'is' if len(rows) == 1 else 'are'} sent again; follow them with "
+            "`genres predictions --follow`"
+        ],
     )
 
 
@@ -367,6 +545,7 @@ def losses(name: str, acknowledge: bool) -> None:
     from genres.settings import Settings
     from genres.store.database import Database
     from genres.store.stream_ledger import losses as ledger
+    from genres_cli.report import counted, print_lines
     from streaming_sensors.topic import topic_state
 
     settings = Settings()
@@ -375,13 +554,54 @@ def losses(name: str, acknowledge: bool) -> None:
     topic = settings.stream(name).topic
     state = topic_state(settings, topic)
     found = ledger.of_topic(database, topic, state.topic_id, state.beginnings)
-    for line in (*(loss.describe() for loss in found.ranges), *(f"{path}: drop it again" for path in found.paths)):
-        # A partition key has a topic's id between colons, as an emoji's name stands.
-        _console().print(line, markup=False, highlight=False, emoji=False, soft_wrap=True)
+    lines = [*(loss.describe() for loss in found.ranges), *(f"{path}: drop it again" for path in found.paths)]
     if acknowledge:
         ledger.acknowledge(database, found)
-    counts = f"{len(found.ranges)} lost ranges, {len(found.paths)} known files without a row"
-    _console().print(f"{counts}{'; acknowledged' if acknowledge else ''}", highlight=False)
+    counts = f"{counted(len(found.ranges), 'lost range')}, {counted(len(found.paths), 'known file')} without a row"
+    print_lines(_console(), [*lines, f"{counts}{'; acknowledged' if acknowledge else ''}"])
+
+
+_stream = click.option("--stream", "name", default="", help="Name of the stream; the default one unless named.")
+
+
+@app.group(cls=_InOrder)
+def stream() -> None:
+    """Show a stream's state, pause it, or let it go on."""
+
+
+@stream.command("status")
+@_stream
+@_as_json
+def stream_status(name: str, as_json: bool) -> None:
+    """Show what scores a stream, whether it goes on, and what waits."""
+    from genres.settings import Settings
+    from genres_cli import report, streams
+
+    about = streams.status(Settings(), name)
+    if as_json:
+        _print_json(about)
+    else:
+        report.print_lines(_console(), report.stream_lines(about))
+
+
+@stream.command("pause")
+@_stream
+def stream_pause(name: str) -> None:
+    """Let no new run take clips; what is dropped waits in the topic."""
+    from genres.settings import Settings
+    from genres_cli import report, streams
+
+    report.print_lines(_console(), streams.pause(Settings(), name))
+
+
+@stream.command("resume")
+@_stream
+def stream_resume(name: str) -> None:
+    """Let a paused stream go on; what waits in the topic is taken first."""
+    from genres.settings import Settings
+    from genres_cli import report, streams
+
+    report.print_lines(_console(), streams.resume(Settings(), name))
 
 
 _why = click.option("--why", default="", help="Why, for the record.")
@@ -397,13 +617,14 @@ def models(context: click.Context, dataset: str, as_json: bool) -> None:
         return
     from genres.settings import Settings
     from genres_cli.champions import open_champions
-    from genres_cli.report import models_table
+    from genres_cli.report import models_lines, print_lines
 
     rows = open_champions(Settings(), dataset).rows()
     if as_json:
         _print_json(rows)
     else:
-        _console().print(models_table(rows))
+        console = _console()
+        print_lines(console, models_lines(rows, console.width))
 
 
 @models.command("promote")
@@ -430,12 +651,13 @@ def models_rollback(version: int | None, dataset: str, why: str) -> None:
 def _change_champion(dataset: str, action: str, version: int | None, why: str) -> None:
     from genres.settings import Settings
     from genres_cli import champions
+    from genres_cli.report import print_lines
 
     settings = Settings()
     opened = champions.open_champions(settings, dataset)
     change = getattr(opened, action)(version, why=why)
     champions.tell_dagster(settings, change)
-    _console().print(champions.in_words(change), markup=False, highlight=False, soft_wrap=True)
+    print_lines(_console(), [champions.in_words(change)])
 
 
 @app.command()
@@ -491,34 +713,45 @@ def ui() -> None:
 
 def _show_status(*, as_json: bool) -> None:
     from genres.addresses import require_addresses
+    from genres.file_names import display_path
     from genres.settings import Settings
     from genres_cli import report
+    from genres_cli.stream_demo import ui_runs
     from local_stack.stack import status as ask
 
     settings = Settings()
     require_addresses(settings)
     services = ask(settings)
     streams = settings.streams
-    producers, waiting = _producers_and_waiting(settings)
+    producers, waiting, scorers = _about_streams(settings)
+    is_open = ui_runs(settings)
     if as_json:
         rows = [service._asdict() for service in services]
+        rows += [report.dagster_row(settings, is_open=is_open)]
         rows += report.producer_rows(streams, producers, settings.state_dir / "logs")
         _print_json([*rows, *report.stream_rows(streams, waiting)])
     else:
-        console = _console()
-        console.print(report.status_table(services))
-        for line in (*report.producer_lines(streams, producers), *report.waiting_lines(streams, waiting)):
-            console.print(line, markup=False, highlight=False, soft_wrap=True)
+        lines = [*report.producer_lines(streams, producers), *scorers, *report.waiting_lines(streams, waiting)]
+        pages = report.page_lines(settings, dagster_is_open=is_open)
+        places = [f"{'data and logs':<14} {display_path(settings.state_dir)}"]
+        report.print_lines(_console(), [*report.status_lines(services), "", *pages, *places, "", *lines])
 
 
-def _producers_and_waiting(settings: "Settings") -> "tuple[list[Producer | None], list[list[Waiting]]]":
-    """Look up each stream's producer and what its clips wait for; there is neither as long as there are no tables."""
+def _about_streams(settings: "Settings") -> "tuple[list[Producer | None], list[list[Waiting]], list[str]]":
+    """Look up each stream's producer, what its clips wait for and what scores it; without tables there is none."""
+    from genres.store.champions import scorer
     from genres.store.database import Database
+    from genres.store.ledger import dataset_meant
     from genres.store.stream_ledger import ranges
     from genres.store.stream_ledger.producers import newest
+    from genres_cli.report import print_lines
 
     topics = [stream.topic for stream in settings.streams]
-    nothing: tuple[list[Producer | None], list[list[Waiting]]] = ([None for _ in topics], [[] for _ in topics])
+    nothing: tuple[list[Producer | None], list[list[Waiting]], list[str]] = (
+        [None for _ in topics],
+        [[] for _ in topics],
+        [],
+    )
     if settings.database == f"sqlite:///{settings.state_dir / 'genres.db'}" and not settings.state_dir.exists():
         return nothing  # who asks for the status of nothing makes no folder
     database = Database(settings.database)
@@ -527,22 +760,35 @@ def _producers_and_waiting(settings: "Settings") -> "tuple[list[Producer | None]
         return (
             [newest(database, topic) for topic in topics],
             [ranges.waiting(ranges.known(database, topic)) for topic in topics],
+            [
+                f"stream {stream.topic}: scored by "
+                + scorer(database, dataset_meant(database, **settings.scored_by(stream)))
+                for stream in settings.streams
+            ],
         )
     except GenresError as error:
-        _console(stderr=True).print(f"producers: {error}", markup=False, highlight=False, soft_wrap=True)
+        print_lines(_console(stderr=True), [f"producers: {error}"])
         return nothing
 
 
 def _console(*, stderr: bool = False) -> "Console":
+    import shutil
+
     from rich.console import Console
 
-    return Console(stderr=stderr)
+    is_screen = (sys.stderr if stderr else sys.stdout).isatty()
+    # What goes to a file or another program has no screen to fit on, unless COLUMNS says so.
+    width = None if is_screen else shutil.get_terminal_size((_NO_SCREEN, 50)).columns
+    # Lines are broken by the terminal alone, so that what is copied from it is whole.
+    return Console(stderr=stderr, width=width, soft_wrap=True)
 
 
-def _print_json(rows: list[dict[str, Any]]) -> None:
+def _print_json(found: object, *, indent: int | None = 2) -> None:
     import json
 
-    print(json.dumps(rows, default=str, indent=2))  # noqa: T201
+    # Of the encodings that a terminal may have, only Unicode's hold every name.
+    as_ascii = not (sys.stdout.encoding or "").lower().startswith("utf")
+    print(json.dumps(found, default=str, indent=indent, ensure_ascii=as_ascii), flush=True)  # noqa: T201
 
 
 def _fail(message: str) -> None:

@@ -1,22 +1,32 @@
-"""What the ``genres`` command prints: tables made from plain rows."""
+"""What the ``genres`` command prints: lines and tables made from plain rows, for a terminal of 80 columns or more.
+
+Addresses, paths and reasons stand in lines of their own and are never cut: a terminal that is too narrow breaks them,
+and what is copied from it is whole. In tables the columns that matter least are left out where there is no room.
+"""
 
 import contextlib
+import shlex
+import textwrap
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from datetime import UTC, datetime, timedelta
 from math import fsum
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderResult
 from rich.live import Live
-from rich.markup import escape
+from rich.measure import Measurement
 from rich.table import Table
+from rich.text import Text
 
 from genres.file_names import display_name, display_path
 
 if TYPE_CHECKING:
-    from genres.settings import StreamSettings
+    from genres.settings import Settings, StreamSettings
+    from genres.store.batch_tables import ManifestChanges
     from genres.store.database import Database
+    from genres.store.dataset_deletion import Holdings
     from genres.store.stream_ledger.producers import Producer
     from genres.store.stream_ledger.ranges import Waiting
     from local_stack.stack import ServiceStatus
@@ -24,26 +34,76 @@ if TYPE_CHECKING:
 _NAME, _STRIP = 16, 60
 """Columns of a genre's name, and of its digits, in a line of 80."""
 _COLOURS = {"running": "green", "external": "green", "starting": "yellow", "stopped": "dim", "unhealthy": "red"}
+_NAMED = 5
+"""Clips that are named of those that changed."""
+_LEAST_NAME = 12
+"""Characters that are left of a file's name, however long its row is."""
+_REFRESH_S = 1.0
+_OVERLAP = timedelta(minutes=1)
+"""How long before the newest row one of another range may have been dated that is committed after it."""
+_PAST_ALL = 10_000
+"""More columns than any terminal has: how wide a table is that lacks no room."""
 
 
-def status_table(services: "Sequence[ServiceStatus]") -> Table:
-    """Lay out how each service is, and the memory of all together."""
-    table = Table("service", "state", "pid", "address", "memory", "data folder", "UI", title="Local stack")
+def print_lines(console: Console, lines: Iterable[str | Text]) -> None:
+    """Print lines as they are: a name is no markup, and a line that is too long is left to the terminal to break."""
+    for line in lines:
+        console.print(line, markup=False, highlight=False, emoji=False, soft_wrap=True)
+
+
+def counted(number: int, what: str) -> str:
+    """Return a number with its noun, whose plural ends in s."""
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
+
+
+def status_lines(services: "Sequence[ServiceStatus]") -> list[Text]:
+    """Return a line about each service, and one about the memory of all together."""
+    lines = [Text(f"{'service':<14} {'state':<9} {'pid':>7} {'memory':>9}  address", style="bold")]
     for service in services:
-        colour = _COLOURS[service.state]
-        table.add_row(
-            service.service,
-            f"[{colour}]{service.state}[/]" + (f" ({escape(service.reason)})" if service.reason else ""),
-            str(service.pid or ""),
-            service.address,
-            f"{service.memory_bytes / 2**20:.0f} MiB" if service.memory_bytes else "",
-            str(service.data_dir or ""),
-            service.ui or "",
-        )
-    table.add_section()
+        state = Text(f"{service.state:<9}", style=_COLOURS[service.state])
+        about = f" {service.pid or '':>7} {_mebibytes(service.memory_bytes):>9}  {service.address}"
+        if service.reason:
+            lines.append(Text.assemble(f"{service.service:<14} ", state[: len(service.state)], f" ({service.reason})"))
+            lines.append(Text(f"{'':<24}{about}"))
+        else:
+            lines.append(Text.assemble(f"{service.service:<14} ", state, about))
     total = sum(service.memory_bytes or 0 for service in services)
-    table.add_row("all", "", "", "", f"{total / 2**20:.0f} MiB", "", "")
-    return table
+    lines.append(Text(f"{'all':<14} {'':<9} {'':>7} {_mebibytes(total):>9}"))
+    return lines
+
+
+def _mebibytes(size: int | None) -> str:
+    return "" if size is None else f"{size / 2**20:,.0f} MiB"
+
+
+def page_lines(settings: "Settings", *, mlflow: str = "", dagster_is_open: bool) -> list[str]:
+    """Return a line about each page that people look at.
+
+    Parameters
+    ----------
+    mlflow
+        MLflow's page of a dataset; empty for its first page.
+    """
+    spark = f"http://127.0.0.1:{settings.ports.spark_ui}" if "spark" in settings.embedded else settings.remote
+    hint = "" if dagster_is_open else "  (closed; `genres ui` opens it)"
+    return [
+        f"{'to listen':<14} http://127.0.0.1:{settings.ports.page}{hint}",
+        f"{'Dagster':<14} {settings.dagster_url}{hint}",
+        f"{'MLflow':<14} {mlflow or settings.tracking_uri}",
+        f"{'Spark UI':<14} {spark}",
+    ]
+
+
+def dagster_row(settings: "Settings", *, is_open: bool) -> dict[str, Any]:
+    """Return Dagster's page with the keys of a service."""
+    return {
+        "service": "dagster",
+        "state": "running" if is_open else "stopped",
+        **dict.fromkeys(("pid", "memory_bytes", "data_dir", "log")),
+        "address": settings.dagster_url,
+        "ui": settings.dagster_url,
+        "reason": "",
+    }
 
 
 def producer_lines(streams: "Sequence[StreamSettings]", producers: "Sequence[Producer | None]") -> list[str]:
@@ -104,8 +164,8 @@ def stream_rows(streams: "Sequence[StreamSettings]", waiting: "Sequence[Sequence
     ]
 
 
-def predictions_table(rows: list[dict[str, Any]], *, name: str) -> Table:
-    """Lay out predictions.
+class PredictionsTable:
+    """Predictions, one line a row. What matters least is left out where there is no room, and said.
 
     Parameters
     ----------
@@ -113,20 +173,106 @@ def predictions_table(rows: list[dict[str, Any]], *, name: str) -> Table:
         Stored or fresh predictions.
     name
         The column that names a row: ``track_id`` or ``file_name``.
+    title
+        What they are; empty for their number.
+    top
+        How many genres a row shows, the likeliest first.
     """
-    columns = [name, "part", "genre", "predicted_genre", "probability", "note", "latency_s", "model", "data"]
-    rows = [{**row, "note": note} if (note := _note(row)) else row for row in rows]
-    kept = [column for column in columns if column in {"model", "data"} or any(column in row for row in rows)]
-    table = Table(*kept, title=f"{len(rows)} predictions")
-    for row in rows:
-        shown = {
-            **row,
-            "probability": f"{row['probability']:.3f}" + ("" if row["is_calibrated"] else " (uncalibrated)"),
-            "model": f"{row['model_name']} v{row['model_version']}",
-            "data": "synthetic" if row["is_synthetic"] else row["dataset"],
-        }
-        table.add_row(*(escape(display_name(str(shown.get(column, "")))) for column in kept))
-    return table
+
+    def __init__(self, rows: Sequence[dict[str, Any]], *, name: str, title: str = "", top: int = 1) -> None:
+        self._name = name
+        self._title = title or counted(len(rows), "prediction")
+        # With several genres, each has its probability beside it.
+        self._columns = _COLUMNS if top == 1 else (_top_column(top), *_COLUMNS[2:])
+        self._rows = [{**row, "note": note} if (note := _note(row)) else row for row in rows]
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        """Show as many columns as there is room for; the last to give way is a long name, in its middle."""
+        shown = [column for column in self._columns if any(map(column.shown, self._rows))]
+        wanted, room = shown, options.max_width
+        while (lacking := self._width(console, wanted) - room) > 0 and any(column.rank for column in wanted):
+            least = max(wanted, key=lambda column: column.rank)
+            wanted = [column for column in wanted if column is not least]
+        # Outside the table: in it, they would be as narrow as it is.
+        yield Text(self._title, style="italic")
+        if self._rows:
+            yield self._table(wanted, shorter_by=max(lacking, 0))
+        if left_out := [column.head for column in shown if column not in wanted]:
+            yield Text(f"no room for: {', '.join(left_out)}; --json has all", style="dim")
+
+    def _width(self, console: Console, columns: "Sequence[_Column]") -> int:
+        table = self._table(columns, shorter_by=0)
+        return Measurement.get(console, console.options.update(max_width=_PAST_ALL), table).maximum
+
+    def _table(self, columns: "Sequence[_Column]", *, shorter_by: int) -> Table:
+        table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+        names = [display_name(str(row.get(self._name, ""))) for row in self._rows]
+        longest = max(len(self._name), *map(len, names), _LEAST_NAME) if names else 0
+        table.add_column(self._name, overflow="fold")
+        for column in columns:
+            table.add_column(column.head, justify="right" if column.is_number else "left", overflow="fold")
+        for row, name in zip(self._rows, names, strict=True):
+            cells = [
+                shortened(name, max(longest - shorter_by, _LEAST_NAME)),
+                *(column.shown(row) for column in columns),
+            ]
+            table.add_row(*map(Text, cells))
+        return table
+
+
+class _Column(NamedTuple):
+    """A column of `PredictionsTable`."""
+
+    head: str
+    rank: int
+    """The highest is left out first; 0 never is."""
+    shown: Callable[[dict[str, Any]], str]
+    is_number: bool = False
+
+
+def _text(column: str) -> Callable[[dict[str, Any]], str]:
+    return lambda row: display_name(str(row.get(column) or ""))
+
+
+def _probability(row: dict[str, Any]) -> str:
+    return f"{row['probability']:.3f}" + ("" if row["is_calibrated"] else " (uncalibrated)")
+
+
+def _time(row: dict[str, Any]) -> str:
+    return f"{row['predicted_at']:%m-%d %H:%M:%S}" if row.get("predicted_at") else ""
+
+
+_COLUMNS = (
+    _Column("predicted", 0, _text("predicted_genre")),
+    _Column("p", 0, _probability, is_number=True),
+    _Column("true", 0, _text("genre")),
+    _Column("note", 0, _text("note")),
+    _Column("data", 0, lambda row: "synthetic" if row["is_synthetic"] else row["dataset"]),
+    _Column("part", 2, _text("part")),
+    _Column("latency", 3, lambda row: f"{row['latency_s']:.1f} s" if row.get("latency_s") is not None else "", True),
+    _Column("UTC", 1, _time),
+    _Column("model", 4, lambda row: f"{row['model_name']} v{row['model_version']}"),
+)
+
+
+def _top_column(top: int) -> _Column:
+    def shown(row: dict[str, Any]) -> str:
+        return ", ".join(f"{display_name(genre)} {value:.3f}" for genre, value in likeliest(row, top))
+
+    return _Column(f"{top} likeliest", 0, shown)
+
+
+def likeliest(row: dict[str, Any], top: int) -> list[tuple[str, float]]:
+    """Return a prediction's likeliest genres with their probabilities, the likeliest first."""
+    return sorted(row["probabilities"].items(), key=lambda found: -found[1])[:top]
+
+
+def shortened(name: str, most: int) -> str:
+    """Return a name of at most so many characters; of a longer one, beginning and end."""
+    if len(name) <= most:
+        return name
+    end = (most - 1) // 2
+    return f"{name[: most - 1 - end]}…{name[-end:]}"
 
 
 def _note(row: dict[str, Any]) -> str:
@@ -163,56 +309,190 @@ def over_time_lines(row: dict[str, Any]) -> list[str]:
     return [*lines, f"  {'':<{_NAME}} 0:00{end:>{max(len(means) - 4, len(end) + 1)}}"]
 
 
-def models_table(rows: list[dict[str, Any]]) -> Table:
-    """Lay out the versions of a dataset's model, each figure with the number of tracks that it is of."""
-    name = rows[0]["model_name"] if rows else "no model is registered yet"
-    columns = ("version", "alias", "classifier", "valid macro-F1", "valid ECE", "test macro-F1", "test accuracy")
-    table = Table(*columns, "registered", "champion since", "why", title=name)
+def models_lines(rows: Sequence[dict[str, Any]], width: int) -> list[str]:
+    """Return some lines about each version of a dataset's model, each figure with the number of its tracks."""
+    if not rows:
+        return ["no model is registered yet: `genres demo` trains one, or materialize champion_model in Dagster"]
+    lines = [f"{rows[0]['model_name']}: {counted(len(rows), 'version')}, the newest first"]
     for row in rows:
-        since = row["champion_since"]
-        table.add_row(
-            str(row["version"]),
-            row["alias"],
-            row["classifier"],
-            _figure(row["valid_macro_f1"], row["valid_tracks"]),
-            _figure(row["valid_ece"], row["valid_tracks"]),
-            _figure(row["test_macro_f1"], row["test_tracks"]),
-            _figure(row["test_accuracy"], row["test_tracks"]),
-            f"{row['registered_at']:%Y-%m-%d %H:%M}",
-            f"{since:%Y-%m-%d %H:%M} by {row['changed_by']}" if since else "",
-            escape(row["why"]),
-        )
-    return table
+        valid, test = row["valid_tracks"], row["test_tracks"]
+        head = [f"v{row['version']}", row["alias"], f"registered {_minute(row['registered_at'])}"]
+        lines += ["", "  ".join(filter(None, head)), *_wrapped(row["classifier"] or "", width)]
+        for part, figures in (
+            ("valid", (("macro-F1", row["valid_macro_f1"], valid), ("ECE", row["valid_ece"], valid))),
+            ("test", (("macro-F1", row["test_macro_f1"], test), ("accuracy", row["test_accuracy"], test))),
+        ):
+            if said := [f"{name} {_figure(value, n)}" for name, value, n in figures if value is not None]:
+                lines.append(f"    {part:<6} {', '.join(said)}")
+        if row["champion_since"]:
+            lines += _wrapped(f"champion since {_minute(row['champion_since'])} by {row['changed_by']}", width)
+        lines += _wrapped(row["why"] or "", width)
+    return lines
 
 
-def _figure(value: float | None, tracks: int | None) -> str:
-    if value is None:
-        return ""
+def datasets_lines(rows: Sequence[dict[str, Any]], settings: "Settings") -> list[str]:
+    """Return some lines about each dataset, the current one marked, and how another becomes it."""
+    if not rows:
+        return ["no dataset is loaded yet: `genres load <folder>` loads one, `genres demo` a synthetic one"]
+    lines = []
+    for row in rows:
+        champion = f"champion v{row['champion_version']}" if row["champion_version"] else "no champion yet"
+        clips = "no clip is loaded yet" if row["clips"] is None else counted(row["clips"], "clip")
+        what = ", ".join([clips, champion, *(["synthetic sound"] if row["is_synthetic"] else [])])
+        lines.append(f"{'*' if row['is_current'] else ' '} {row['dataset']:<16}  {what}")
+        lines.append(f"{'':<20}{display_path(Path(row['source_folder']))}")
+    named = {"GENRES_DATASET": settings.dataset, "GENRES_AUDIO": settings.audio}
+    why = [f"{name}={shlex.quote(str(value))}" for name, value in named.items() if value]
+    return [*lines, f"* is the current one{' by ' + ' and '.join(why) if why else ''}: what names no dataset takes it"]
+
+
+def dataset_lines(row: dict[str, Any]) -> list[str]:
+    """Return some lines about a dataset."""
+    scores = ", ".join(row["scores_topics"])
+    return _named(
+        {
+            "dataset": row["dataset"] + (" (the current one)" if row["is_current"] else ""),
+            "folder": display_path(Path(row["source_folder"])),
+            "sound": "synthetic" if row["is_synthetic"] else "recorded",
+            "features": row["feature_sets"].replace(",", ", "),
+            "loaded": _minute(row["registered_at"]),
+            "clips": "none yet" if row["clips"] is None else f"{row['clips']:,}, with those that were refused",
+            "predictions": f"{row['batch_predictions']:,} of all its models, without the stream's",
+            "champion": f"v{row['champion_version']}" if row["champion_version"] else "none yet",
+            "scores": f"the stream of {scores}" if scores else "no stream",
+        }
+    )
+
+
+def loaded_again_lines(dataset: str, changes: "ManifestChanges", stored: Sequence[dict[str, Any]]) -> list[str]:
+    """Return what changed when a dataset was loaded again, and what is stale since.
+
+    Parameters
+    ----------
+    stored
+        Its stored predictions.
+    """
+    kinds = {"added": changes.added, "changed": changes.changed, "removed": changes.removed}
+    if not any(kinds.values()):
+        return [f"dataset {dataset}: nothing changed, {counted(changes.kept, 'clip')} as before"]
+    counts = ", ".join(f"{len(found)} {kind}" for kind, found in kinds.items())
+    lines = [f"dataset {dataset}: {counts}, {changes.kept} as before"]
+    for kind, found in kinds.items():
+        if found:
+            more = f" and {len(found) - _NAMED} more" if len(found) > _NAMED else ""
+            lines.append(f"  {kind}: {', '.join(found[:_NAMED])}{more}")
+    outdated = {*changes.changed, *changes.removed}
+    rows = sum(row["track_id"] in outdated for row in stored)
+    stale = "stale now: its features, split, models and predictions"
+    lines.append(f"{stale}; make them again with `genres retrain --dataset {dataset}`")
+    if rows:
+        lines.append(f"of audio that is no longer in it: {counted(rows, 'stored prediction')}")
+    return lines
+
+
+def stream_lines(about: dict[str, Any]) -> list[str]:
+    """Return a line about each thing that `genres_cli.streams.status` says of a stream."""
+    return _named(
+        {
+            "stream": about["topic"],
+            "folder": about["watch_folder"],
+            "scored by": about["scored_by"],
+            "state": about["state"],
+            "producer": about["producer"],
+            "ranges": ", ".join(f"{count:,} {state}" for state, count in about["ranges"].items()) or "none yet",
+            "clips": f"{about['predicted']:,} predicted, {about['refused']:,} refused",
+            "newest row": _minute(about["newest_row"]) if about["newest_row"] else "none yet",
+            "waiting": "; ".join(about["waiting"]) or "nothing",
+        }
+    )
+
+
+def _named(values: dict[str, str]) -> list[str]:
+    return [f"{name:<12} {value}" for name, value in values.items()]
+
+
+def holdings_lines(found: "Holdings") -> list[str]:
+    """Return a line about each kind of things that go with a dataset, and one about what stays."""
+    rows = ", ".join(f"{table} {count:,}" for table, count in found.rows.items())
+    versions = ", ".join(f"v{number}" for number in found.versions) or "none"
+    return [
+        f"rows      {rows}",
+        f"lake      {found.folder} ({_mebibytes(found.folder_bytes)}: clips, features, candidates, models)",
+        f"models    {found.model_name}: {versions}",
+        f"MLflow    the experiment {found.model_name} goes to MLflow's trash",
+        f"stay      {display_path(found.dataset.source_folder)}, and the stream's predictions by its models",
+    ]
+
+
+def _minute(moment: datetime) -> str:
+    return f"{moment:%Y-%m-%d %H:%M} UTC"
+
+
+def _wrapped(text: str, width: int) -> list[str]:
+    """Break prose at blanks, indented; a word that is longer than the line, such as an address, stays whole."""
+    indent = "    "
+    return textwrap.wrap(
+        text,
+        width,
+        initial_indent=indent,
+        subsequent_indent=indent,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+
+
+def _figure(value: float, tracks: int | None) -> str:
     return f"{value:.3f} (n={'?' if tracks is None else tracks})"
 
 
-def quarantine_table(rows: list[dict[str, Any]]) -> Table:
-    """Lay out refused clips of the stream."""
-    table = Table("sha256", "file", "reason", "refused", "topic", "by", "kept", title=f"{len(rows)} refused clips")
+def quarantine_lines(rows: Sequence[dict[str, Any]], width: int) -> list[str]:
+    """Return some lines about each refused clip of the stream."""
+    lines = [counted(len(rows), "refused clip")]
     for row in rows:
-        table.add_row(
-            row["sha256"][:12],
-            escape(display_name(row["file_name"])),
-            escape(row["reason"]) + (" (closed)" if row["closed_at"] else ""),
-            f"{row['quarantined_at']:%Y-%m-%d %H:%M}",
-            row["topic"],
-            row["judged_by"],
-            "error/" if row["stage"] == "producer" else "HDFS" if row["kept_path"] else "no",
-        )
-    return table
+        kept = "error/ beside it" if row["stage"] == "producer" else "HDFS" if row["kept_path"] else "nowhere"
+        lines.append(f"{row['sha256'][:12]}  {_minute(row['quarantined_at'])}  {display_name(row['file_name'])}")
+        lines += _wrapped(row["reason"] + (" (closed)" if row["closed_at"] else ""), width)
+        about = {"topic": row["topic"], "judged by": row["judged_by"], "kept in": kept}
+        lines += _wrapped(", ".join(f"{what} {value}" for what, value in about.items() if value), width)
+    return lines
 
 
-def follow_stream(console: Console, database: "Database") -> None:
+def follow_stream(
+    console: Console, database: "Database", *, dataset: str | None, wrong: bool, uncertain: bool, last: int | None
+) -> None:
     """Show the stream's newest predictions, again every second, until Ctrl-C."""
     from genres.store.stream_ledger import results
 
     with contextlib.suppress(KeyboardInterrupt), Live(console=console, auto_refresh=False) as live:
         while True:
-            rows = results.predictions(database, limit=max(console.height - 8, 5))
-            live.update(predictions_table(rows, name="file_name"), refresh=True)
-            time.sleep(1)
+            most = min(last or console.height, max(console.height - 8, 5))
+            rows = results.predictions(database, dataset=dataset, wrong=wrong, uncertain=uncertain, limit=most)
+            title = f"{counted(len(rows), 'prediction')} of the stream, the newest last; Ctrl-C ends this"
+            live.update(PredictionsTable(rows, name="file_name", title=title), refresh=True)
+            time.sleep(_REFRESH_S)
+
+
+def follow_rows(
+    database: "Database", *, dataset: str | None, wrong: bool, uncertain: bool, last: int
+) -> Iterator[dict[str, Any]]:
+    """Yield the stream's newest predictions, and then each as it comes, for ever."""
+    from genres.store.stream_ledger import results
+
+    rows = results.predictions(database, dataset=dataset, wrong=wrong, uncertain=uncertain, limit=last)
+    since = max((row["predicted_at"] for row in rows), default=datetime.now(UTC)) - _OVERLAP
+    seen: dict[tuple[Any, ...], datetime] = {}
+    # What was there before the rows that were asked for is not news.
+    before = results.predictions(database, dataset=dataset, wrong=wrong, uncertain=uncertain, since=since)
+    seen |= {_key(row): row["predicted_at"] for row in (*before, *rows)}
+    yield from rows
+    while True:
+        time.sleep(_REFRESH_S)
+        rows = results.predictions(database, dataset=dataset, wrong=wrong, uncertain=uncertain, since=since)
+        yield from (row for row in rows if _key(row) not in seen)
+        seen |= {_key(row): row["predicted_at"] for row in rows}
+        since = max([since, *(row["predicted_at"] - _OVERLAP for row in rows)])
+        seen = {key: moment for key, moment in seen.items() if moment > since}
+
+
+def _key(row: dict[str, Any]) -> tuple[Any, ...]:
+    return row["sha256"], row["model_name"], row["model_version"]

@@ -91,14 +91,16 @@ def run_stream_demo(console: Console, settings: Settings, instance: "dg.DagsterI
     data = "synthetic" if dataset.is_synthetic else dataset.dataset
     console.print(
         f"streaming ({data}): clips in {len(hashes)}, rows out {len(predicted)} (new: {len(fresh)}), "
-        f"quarantined {len(refused)}"
+        f"quarantined {len(refused)}",
+        soft_wrap=False,
     )
     if fresh:
         latency = pd.Series([row["latency_s"] for row in fresh])
         right = sum(row["genre"] == row["predicted_genre"] for row in fresh)
         console.print(
             f"from file to row: p50 {latency.quantile(0.5):.1f} s, p95 {latency.quantile(0.95):.1f} s; "
-            f"{right} of {len(fresh)} genres right"
+            f"{right} of {len(fresh)} genres right",
+            soft_wrap=False,
         )
 
 
@@ -206,11 +208,11 @@ def require_own_stream(settings: Settings, database: "Database", dataset: "Datas
     """
     from genres.store.ledger import dataset_of_folder
 
-    said = _scored_by(settings)
+    said = scored_by(settings)
     if said is None:
         return
     meant = said["dataset"] or (said["folder"] and dataset_of_folder(database, Path(said["folder"])))
-    # Where neither says it, the dataset that is loaded last is meant, which will be this one.
+    # Where neither says it, the current dataset is meant, which will be this one.
     if meant and meant != dataset.dataset and (said["dataset"] or said["folder"] != str(dataset.source_folder)):
         raise GenresError(
             f"Dagster is open at {settings.dagster_url} and scores the stream with the champion of dataset '{meant}', "
@@ -218,7 +220,7 @@ def require_own_stream(settings: Settings, database: "Database", dataset: "Datas
         )
 
 
-def _scored_by(settings: Settings) -> dict[str, Any] | None:
+def scored_by(settings: Settings) -> dict[str, Any] | None:
     """Ask an open Dagster what says whose champion scores the default stream; None if there is none to ask."""
     import json
 

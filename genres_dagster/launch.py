@@ -109,7 +109,7 @@ def _write_instance_file(settings: Settings) -> None:
 def choose_dataset(
     settings: Settings, database: Database, *, on_notice: Callable[[str], None], replaces: bool = False
 ) -> Dataset:
-    """Find out which dataset is to be loaded: the settings' folder's, or the synthetic one.
+    """Find out which dataset is to be loaded: the settings' folder's, else the one they name, else the synthetic one.
 
     A folder that was loaded before keeps its id, whatever it holds by now, and its feature sets, unless the settings
     name others: its champion reads them.
@@ -126,6 +126,8 @@ def choose_dataset(
     GenresError
         If the folder holds nothing that can be worked with, its id is taken, or there is no such feature set.
     """
+    if settings.audio is None and settings.dataset not in ("", SYNTHETIC):
+        return ledger.registered_dataset(database, settings.dataset)
     if settings.audio is None:
         feature_sets = _feature_sets(SYNTHETIC, settings, database, on_notice)
         return Dataset(SYNTHETIC, settings.state_dir / "synthetic_audio", is_synthetic=True, feature_sets=feature_sets)

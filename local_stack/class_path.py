@@ -17,6 +17,11 @@ KAFKA_LOCK = Path(__file__).parent / "jars" / "kafka.lock.toml"
 """The Kafka broker's jars."""
 
 
+def jar_folder(repository: Path | None) -> Path:
+    """Return the local Maven repository that jars are kept in; without one of its own, the user's."""
+    return Path(MavenContext(repo_cache=repository).repo_cache)
+
+
 def class_path(lock_file: Path, *, on_progress: Callable[[str], None], repository: Path | None = None) -> list[Path]:
     """Resolve the jars of a lock file and check every sha256 (150 MB take 0.1 s, so on each call).
 

@@ -5,7 +5,7 @@ alone; any number of stacks run side by side.
 """
 
 import fcntl
-import re
+import os
 import subprocess
 import sys
 import threading
@@ -29,6 +29,7 @@ from local_stack.java import java_home
 from local_stack.kafka_broker import kafka_programs
 from local_stack.mlflow_server import mlflow_programs
 from local_stack.ports import require_free_ports, reserve_ports
+from local_stack.preconditions import require_able_machine
 from local_stack.program import Program
 from local_stack.services import Service, services
 from local_stack.spark_server import spark_programs
@@ -87,22 +88,38 @@ def up(settings: Settings, *, on_progress: Callable[[str], None]) -> list[Servic
         with progress_lock:
             on_progress(line)
 
-    for service in services(settings):
-        if service.external:
-            _require_external(service)
+    prepare(settings, on_progress=report)
     if "spark" not in settings.embedded:
         _require_able_engine(settings, report)
     if settings.embedded:
-        _require_plain_path(settings.state_dir)
         settings = reserve_ports(settings)
         with _exclusive(settings):
             programs = _programs(settings, report)
             if "spark" in settings.embedded:
                 compile_kernels(report)
-            supervisor = Supervisor(settings.state_dir)
-            supervisor.ensure(programs)
-            _start_all(settings, supervisor, {program.name: program for program in programs}, report)
+            _start_or_undo(settings, programs, report)
     return status(settings)
+
+
+def prepare(settings: Settings, *, on_progress: Callable[[str], None]) -> None:
+    """See that the stack can be started, and fetch what is missing; the state folder stays as it is.
+
+    Parameters
+    ----------
+    settings, on_progress
+        As for `up`, which does this first.
+
+    Raises
+    ------
+    GenresError
+        If an external service does not answer, or this machine lacks something.
+    """
+    bypass_proxies(settings)
+    for service in services(settings):
+        if service.external:
+            _require_external(service)
+    require_able_machine(settings)
+    _programs(settings, on_progress)  # which looks for Java and fetches the jars
 
 
 def up_engine(settings: Settings, *, on_progress: Callable[[str], None]) -> None:
@@ -129,12 +146,11 @@ def up_engine(settings: Settings, *, on_progress: Callable[[str], None]) -> None
         if _ENGINE not in names or len(names) > 1:
             up(settings, on_progress=on_progress)
             return
-    _require_plain_path(settings.state_dir)
+    require_able_machine(settings)
+    java = _java_home(settings)
     settings = reserve_ports(settings)
     with _exclusive(settings):
-        programs = spark_programs(settings, java_home())
-        supervisor.ensure(programs)
-        _start_all(settings, supervisor, {program.name: program for program in programs}, on_progress)
+        _start_or_undo(settings, spark_programs(settings, java), on_progress)
 
 
 def down(settings: Settings) -> None:
@@ -144,13 +160,16 @@ def down(settings: Settings) -> None:
         return
     with _exclusive(settings):
         if supervisor.is_running():
-            names = supervisor.names()
-            # Engines before the storage they write to, the NameNode last.
-            for wave in (set(names) - {"namenode", "datanode"}, {"datanode"}, {"namenode"}):
-                with ThreadPoolExecutor(max_workers=8) as pool:
-                    list(pool.map(supervisor.stop_process, wave & set(names)))
+            _stop(supervisor, set(supervisor.names()))
             supervisor.shut_down()
         supervisor.end_leftovers()
+
+
+def _stop(supervisor: Supervisor, names: set[str]) -> None:
+    # Engines before the storage they write to, the NameNode last.
+    for wave in (names - {"namenode", "datanode"}, {"datanode"}, {"namenode"}):
+        with ThreadPoolExecutor(max_workers=8) as pool:
+            list(pool.map(supervisor.stop_process, wave & names))
 
 
 def status(settings: Settings) -> list[ServiceStatus]:
@@ -191,16 +210,40 @@ def restart_service(settings: Settings, name: str) -> None:
 def _programs(settings: Settings, report: Callable[[str], None]) -> list[Program]:
     programs: list[Program] = []
     if settings.embedded & {"hdfs", "kafka", "spark"}:
-        java = java_home()
+        java = _java_home(settings)
     if "hdfs" in settings.embedded:
-        programs += hdfs_programs(settings, java, class_path(HADOOP_LOCK, on_progress=report))
+        jars = class_path(HADOOP_LOCK, on_progress=report, repository=settings.jar_dir)
+        programs += hdfs_programs(settings, java, jars)
     if "kafka" in settings.embedded:
-        programs += kafka_programs(settings, java, class_path(KAFKA_LOCK, on_progress=report))
+        jars = class_path(KAFKA_LOCK, on_progress=report, repository=settings.jar_dir)
+        programs += kafka_programs(settings, java, jars)
     if "spark" in settings.embedded:
         programs += spark_programs(settings, java)
     if "mlflow" in settings.embedded:
         programs += mlflow_programs(settings)
     return programs
+
+
+def _java_home(settings: Settings) -> Path:
+    if settings.jdk_dir:
+        os.environ["CJDK_CACHE_DIR"] = str(settings.jdk_dir)  # who downloads it reads this
+    return java_home()
+
+
+def _start_or_undo(settings: Settings, programs: list[Program], report: Callable[[str], None]) -> None:
+    """Start what is not running; if that fails, or is interrupted, what was started is stopped. The logs stay."""
+    supervisor = Supervisor(settings.state_dir)
+    ran = {name for name in supervisor.names() if supervisor.info(name).alive} if supervisor.is_running() else None
+    try:
+        supervisor.ensure(programs)
+        _start_all(settings, supervisor, {program.name: program for program in programs}, report)
+    except BaseException:
+        if supervisor.is_running():
+            _stop(supervisor, set(supervisor.names()) - (ran or set()))
+            if ran is None:
+                supervisor.shut_down()
+                supervisor.end_leftovers()
+        raise
 
 
 def _start_all(
@@ -223,10 +266,12 @@ def _start_all(
             report(f"{service.name} healthy in {time.monotonic() - begun:.1f} s")
 
     with ThreadPoolExecutor(max_workers=len(embedded)) as pool:
-        for done in as_completed([pool.submit(bring_up, service) for service in embedded]):
-            if done.exception():
-                given_up.set()
-            done.result()
+        try:
+            for done in as_completed([pool.submit(bring_up, service) for service in embedded]):
+                done.result()
+        except BaseException:
+            given_up.set()
+            raise
 
 
 def _wait_healthy(settings: Settings, service: Service, supervisor: Supervisor, given_up: threading.Event) -> bool:
@@ -322,15 +367,6 @@ def _require_able_engine(settings: Settings, report: Callable[[str], None]) -> N
         said = [line for line in (asked.stdout or asked.stderr).splitlines() if line.strip()]
         raise GenresError(said[-1] if said else f"{engine} cannot be asked: the probe ended with {asked.returncode}")
     report(f"{engine} did a job of one row in {time.monotonic() - begun:.1f} s")
-
-
-def _require_plain_path(state_dir: Path) -> None:
-    # A DataNode fails on the %20 of a blank (HDFS formats a string with it), Kafka splits at commas.
-    if odd := re.search(r"[^A-Za-z0-9/._+@=~-]", str(state_dir)):
-        raise GenresError(
-            f"the daemons cannot keep data in {state_dir}: {odd[0]!r} is not a letter, a digit or one of ._+@=~-; "
-            "set GENRES_STATE_DIR to a plainer path"
-        )
 
 
 def _supervised(settings: Settings, name: str) -> tuple[Service, Supervisor]:

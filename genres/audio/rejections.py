@@ -16,7 +16,7 @@ class Reason(Enum):
     # What the file is.
     UNREAD_SUFFIX = "suffix {suffix!r}; read are {read}"
     EMPTY_FILE = "the file is empty"
-    TOO_MANY_BYTES = "{size:,} bytes; {limit_s:g} s of audio may have {limit:,}"
+    TOO_MANY_BYTES = "{size:,} bytes; {limit_s:g} s of audio may have {limit:,} (GENRES_MAX_CLIP_S)"
     NOT_AUDIO = "not a {expected} file: it begins with {beginning!r}"
     OTHER_CONTAINER = "a {found} file named {suffix}"
 
@@ -37,7 +37,7 @@ class Reason(Enum):
     # Header against data.
     NO_SAMPLES = "no samples in it"
     LESS_THAN_A_BLOCK = "{encoding}: {size:,} bytes of data are less than one block of {block:,}"
-    TOO_LONG = "{length} s long; at most {limit:g} s are read"
+    TOO_LONG = "{length} s long; at most {limit:g} s are read (GENRES_MAX_CLIP_S)"
     CUT_SHORT = "{container} header says {promised:,} bytes, the file has {present:,}"
     TRUNCATED = "header promises {promised} s, the file holds {present} s"
     ENDS_IN_A_PAGE = "the last Ogg page is cut off: the end of the file is missing"

@@ -1,7 +1,7 @@
 """The batch half's tables in the lake: manifest, features and split, how each is published and read back."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from genres.audio.feature_set import JOINT
 from genres.store import ledger, schemas
@@ -12,6 +12,30 @@ if TYPE_CHECKING:
     import pandas as pd
 
 _CANDIDATES = "candidates"
+
+
+class ManifestChanges(NamedTuple):
+    """What became of a dataset's clips between two manifests: their track ids."""
+
+    added: list[str]
+    changed: list[str]
+    """Other audio, or now accepted or refused, under the same id."""
+    removed: list[str]
+    kept: int
+    """How many are as before."""
+
+
+def manifest_changes(before: "pd.DataFrame", now: "pd.DataFrame") -> ManifestChanges:
+    """Compare two manifests of a dataset."""
+    was, is_now = (
+        dict(zip(manifest["track_id"], zip(manifest["sha256"], manifest["status"], strict=True), strict=True))
+        for manifest in (before, now)
+    )
+    both = was.keys() & is_now.keys()
+    changed = sorted(track for track in both if was[track] != is_now[track])
+    return ManifestChanges(
+        sorted(is_now.keys() - was.keys()), changed, sorted(was.keys() - is_now.keys()), len(both) - len(changed)
+    )
 
 
 class BatchTables:

@@ -48,6 +48,14 @@ def changes(database: Database, dataset: str) -> list[ChampionChange]:
         return [ChampionChange(*row) for row in connection.execute(query)]
 
 
+def scorer(database: Database, dataset: str) -> str:
+    """Return in words which version scores with a dataset's alias, as it is recorded; MLflow is not asked."""
+    history = changes(database, dataset)
+    if not history:
+        return f"nothing: dataset '{dataset}' has no champion yet"
+    return f"{history[-1].model_name} v{history[-1].model_version}"
+
+
 def newest_change(database: Database, dataset: str) -> int:
     """Return a number that grows with each recorded move of the dataset's alias; 0 before the first one."""
     table = tables.CHAMPION_CHANGES

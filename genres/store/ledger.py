@@ -38,7 +38,7 @@ def fingerprint(lines: Iterable[str]) -> str:
 
 
 def register_dataset(database: Database, entry: Dataset, *, replaces: bool = False) -> None:
-    """Add a dataset, or change its feature sets from now on; it counts as the one loaded last.
+    """Add a dataset, or change its feature sets from now on; it is the current one.
 
     Parameters
     ----------
@@ -50,17 +50,33 @@ def register_dataset(database: Database, entry: Dataset, *, replaces: bool = Fal
     GenresError
         If its id belongs to another folder, and it is not to replace that one.
     """
+    now = datetime.now(UTC)
     values = {
         **entry._asdict(),
         "source_folder": str(entry.source_folder),
         "feature_sets": ",".join(entry.feature_sets),
-        "registered_at": datetime.now(UTC),
+        "registered_at": now,
+        "chosen_at": now,
     }
     with database.writing() as connection:
         if not replaces:
             _require_source(connection, entry)
         connection.execute(sa.delete(tables.DATASETS).where(tables.DATASETS.c.dataset == entry.dataset))
         connection.execute(sa.insert(tables.DATASETS).values(values))
+
+
+def use_dataset(database: Database, dataset: str) -> None:
+    """Make a dataset the current one.
+
+    Raises
+    ------
+    GenresError
+        If it was never registered.
+    """
+    registered_dataset(database, dataset)
+    chosen = sa.update(tables.DATASETS).where(tables.DATASETS.c.dataset == dataset)
+    with database.writing() as connection:
+        connection.execute(chosen.values(chosen_at=datetime.now(UTC)))
 
 
 def require_source(database: Database, entry: Dataset) -> None:
@@ -106,7 +122,7 @@ def dataset_meant(database: Database, *, dataset: str, folder: Path | None) -> s
     Returns
     -------
     str
-        The dataset that was loaded last, if neither says which one; the synthetic one's id, if none was loaded.
+        The current dataset, if neither says which one; the synthetic one's id, if none was loaded.
     """
     if dataset:
         return dataset
@@ -116,11 +132,49 @@ def dataset_meant(database: Database, *, dataset: str, folder: Path | None) -> s
 
 
 def registered_datasets(database: Database) -> list[Dataset]:
-    """Return every dataset, the one that was loaded last first."""
+    """Return every dataset, the current one first: the one that was loaded or chosen last."""
     columns = [tables.DATASETS.c[name] for name in Dataset._fields]
-    query = sa.select(*columns).order_by(tables.DATASETS.c.registered_at.desc())
+    query = sa.select(*columns).order_by(tables.DATASETS.c.chosen_at.desc())
     with database.reading() as connection:
         return [_dataset(row) for row in connection.execute(query)]
+
+
+def described_datasets(database: Database) -> list[dict[str, Any]]:
+    """Return what the database says of every dataset, the current one first.
+
+    Returns
+    -------
+    list of dict
+        The columns of ``datasets``, ``clips`` of its newest manifest, refused ones among them (None if there is none
+        yet), ``batch_predictions`` and ``champion_version``, as it is recorded (None if there was none yet).
+    """
+    datasets, commits = tables.DATASETS, tables.LAKE_COMMITS
+    predictions, changes = tables.BATCH_PREDICTIONS, tables.CHAMPION_CHANGES
+
+    def newest(column: sa.ColumnElement[Any], key: sa.ColumnElement[Any], *chosen: sa.ColumnElement[bool]) -> Any:
+        found = sa.select(column).where(*chosen).order_by(key.desc()).limit(1)
+        return found.correlate(datasets).scalar_subquery()
+
+    query = sa.select(
+        datasets,
+        newest(
+            commits.c.row_count,
+            commits.c.commit_id,
+            commits.c.dataset == datasets.c.dataset,
+            commits.c.table_name == "raw_audio",
+        ).label("clips"),
+        sa.select(sa.func.count())
+        .select_from(predictions)
+        .where(predictions.c.dataset == datasets.c.dataset)
+        .correlate(datasets)
+        .scalar_subquery()
+        .label("batch_predictions"),
+        newest(changes.c.model_version, changes.c.change_id, changes.c.dataset == datasets.c.dataset).label(
+            "champion_version"
+        ),
+    ).order_by(datasets.c.chosen_at.desc())
+    with database.reading() as connection:
+        return [dict(row._mapping) for row in connection.execute(query)]
 
 
 def _dataset(row: Any) -> Dataset:

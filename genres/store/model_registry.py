@@ -5,6 +5,7 @@ import os
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -317,6 +318,25 @@ class ModelRegistry:
             return {}
         return {alias: int(version) for alias, version in aliases.items()}
 
+    def delete_versions(self, dataset: str) -> None:
+        """Delete every version of the dataset's model. Its name stays, so that later versions count on."""
+        for registered in self.versions(dataset):
+            self.client.delete_model_version(registered.name, registered.version)
+
+    def retire_experiment(self, dataset: str) -> None:
+        """Put the dataset's experiment in MLflow's trash, under another name: there, too, it would keep its own."""
+        experiment = self.client.get_experiment_by_name(self.name_for(dataset))
+        if experiment and experiment.lifecycle_stage == "active":
+            retired = f"{experiment.name} (deleted {datetime.now(UTC):%Y-%m-%d %H:%M:%S})"
+            self.client.rename_experiment(experiment.experiment_id, retired)
+            self.client.delete_experiment(experiment.experiment_id)
+
+    def datasets_with_champion(self) -> list[str]:
+        """List the datasets whose model has a champion, by name."""
+        prefix = self.name_for("")
+        found = self.client.search_registered_models(f"name LIKE '{prefix}%'")
+        return sorted(model.name.removeprefix(prefix) for model in found if "champion" in model.aliases)
+
     def find_aliased(self, dataset: str, alias: str) -> RegisteredModel | None:
         """Resolve an alias; None if it points at no version.
 
@@ -345,12 +365,20 @@ class ModelRegistry:
         Raises
         ------
         GenresError
-            If the dataset has no champion yet.
+            If the dataset has no champion yet; it names the datasets that have one.
         """
         found = self.find_champion(dataset)
         if found is None:
+            others = self.datasets_with_champion()
+            instead = (
+                f" There is one of {', '.join(others)}: name it with --dataset or GENRES_DATASET, or make it the "
+                f"current one with `genres datasets use {others[0]}`"
+                if others
+                else ""
+            )
             raise GenresError(
-                f"no champion model for dataset '{dataset}' yet: materialize champion_model, or run `genres demo`"
+                f"no champion model for dataset '{dataset}' yet: materialize champion_model, or run `genres retrain "
+                f"--dataset {dataset}`.{instead}"
             )
         return found
 

@@ -245,6 +245,7 @@ DATASETS = Table(
         _IS_SYNTHETIC,
         Column("feature_sets", "string", "Names of the feature sets that its models are trained on, with commas."),
         Column("registered_at", "timestamp", "When it was loaded last, UTC."),
+        Column("chosen_at", "timestamp", "When it was loaded or chosen last, UTC: the newest is the current one."),
     ),
 )
 

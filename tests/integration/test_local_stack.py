@@ -159,6 +159,33 @@ def test_service_that_ends_is_named_with_the_tail_of_its_log(state_dir: Path, on
     assert str(state_dir / "logs" / "kafka.log") in message
     assert "Stored node id 7 doesn't match" in message
     assert row_of(only_kafka, "kafka").state == "stopped"
+    assert nothing_runs_in(state_dir)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_start_that_is_interrupted_is_undone(state_dir: Path, only_kafka: Settings, number: signal.Signals) -> None:
+    variables = {
+        "GENRES_STATE_DIR": str(state_dir),
+        "GENRES_PORT_BASE": str(only_kafka.port_base),
+        "GENRES_MLFLOW_TRACKING_URI": only_kafka.mlflow_tracking_uri,
+        "GENRES_SPARK_REMOTE": only_kafka.spark_remote,
+        "GENRES_HDFS_URL": only_kafka.hdfs_url,
+        "GENRES_WEBHDFS_URL": only_kafka.webhdfs_url,
+    }
+    command = [sys.executable, "-m", "genres_cli", "up"]
+    with subprocess.Popen(command, env={**os.environ, **variables}, stdout=subprocess.DEVNULL) as starting:
+        supervisor = Supervisor(state_dir)
+        while not (supervisor.is_running() and any(supervisor.info(name).alive for name in supervisor.names())):
+            assert starting.poll() is None
+            time.sleep(0.02)
+        starting.send_signal(number)
+        assert starting.wait(60) != 0
+    assert nothing_runs_in(state_dir)
+
+
+def nothing_runs_in(state_dir: Path) -> bool:
+    """Return whether neither a supervisor nor a daemon of this state folder is there."""
+    return not Supervisor(state_dir).is_running() and Supervisor(state_dir).end_leftovers() == 0
 
 
 def test_service_that_misses_its_deadline_is_named(only_kafka: Settings, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,5 +1,6 @@
 """The champion by hand: who, when and why is recorded, a rollback leads back, and what cannot be used is refused."""
 
+import re
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,7 +21,7 @@ from genres.store.model_directory import UnusableModelError, directory_digest, r
 from genres.store.model_facts import ModelFacts, RegisteredModel
 from genres.store.model_registry import ModelRegistry
 from genres.store.tables import CHAMPION_CHANGES
-from genres_cli.report import models_table
+from genres_cli.report import models_lines
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 
@@ -187,8 +188,12 @@ def test_versions_are_listed_with_figures_alias_and_when(opened: Opened) -> None
     assert newest["champion_since"] is not None and newest["registered_at"] == NOW
     assert by_hand["classifier"] is None and "lacks the tags fingerprint" in by_hand["why"]
     assert (oldest["alias"], oldest["champion_since"], oldest["valid_tracks"]) == ("", None, None)
-    table = models_table([newest, by_hand, oldest])
-    assert list(table.columns[3].cells) == ["0.300 (n=40)", "", "0.100 (n=?)"]
+    _, *listed = "\n".join(models_lines([newest, by_hand, oldest], 80)).split("\n\n")
+    assert [re.findall(r"valid  macro-F1 ([^,\n]*)", lines) for lines in listed] == [
+        ["0.300 (n=40)"],
+        [],
+        ["0.100 (n=?)"],
+    ]
 
 
 def test_each_change_is_seen_by_who_asks_whether_there_was_one(opened: Opened) -> None:

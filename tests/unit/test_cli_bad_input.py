@@ -2,6 +2,8 @@
 
 import json
 import os
+import re
+import socket
 import subprocess
 import sys
 import threading
@@ -186,6 +188,26 @@ def test_service_of_one_s_own_that_is_down(fails: Fails, variables: dict[str, st
     assert named in line
     assert "start it" in line or "that the server runs" in line
     assert "hunter2" not in line
+
+
+@pytest.mark.parametrize("command", [("up",), ("demo",), ("ui",)])
+def test_a_machine_that_lacks_something_is_known_before_anything_is_written(
+    fails: Fails, tmp_path: Path, command: tuple[str, ...]
+) -> None:
+    (tmp_path / "file").touch()
+    base = 64000
+    with socket.create_server(("127.0.0.1", Settings(port_base=base).ports.kafka)):
+        for variables, said in (
+            (
+                {"GENRES_MIN_FREE_MIB": str(2**40)},
+                r"the disk of .*/state has .* MiB free, less than .*GENRES_MIN_FREE_MIB",
+            ),
+            ({"GENRES_JAR_DIR": f"{tmp_path}/file/jars"}, r"file cannot be written to, and .*/file/jars is to be kept"),
+            ({"GENRES_STATE_DIR": f"{tmp_path}/a b"}, r"the daemons cannot keep data in .*/a b: ' ' is not a letter"),
+            ({}, rf"port {base + 92}, which kafka needs for clients, is taken by process {os.getpid()} "),
+        ):
+            assert re.search(said, fails(*command, **variables))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file"]
 
 
 def test_features_of_nothing(fails: Fails, tmp_path: Path, music: Path) -> None:

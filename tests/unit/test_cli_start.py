@@ -18,7 +18,18 @@ def test_help_loads_next_to_nothing() -> None:
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stderr.strip() == "[]"
     commands = done.stdout.split("Commands:\n")[1].splitlines()
-    names = ["up", "down", "status", "demo", "load", "features", "predict", "evaluate", "predictions"]
-    names += ["watch", "quarantine", "losses", "models", "ui"]
+    names = ["up", "down", "status", "demo", "load", "datasets", "retrain"]
+    names += [
+        "features",
+        "predict",
+        "evaluate",
+        "predictions",
+        "watch",
+        "quarantine",
+        "losses",
+        "stream",
+        "models",
+        "ui",
+    ]
     assert [line.split()[0] for line in commands] == names
     assert not [line for line in commands if line.endswith("...")], "a sentence is cut short"

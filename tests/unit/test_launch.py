@@ -316,3 +316,16 @@ def test_the_state_folder_is_its_users_alone(tmp_path: Path, monkeypatch: pytest
     Database(by_database.database).migrate()
     for settings in (by_dagster, by_database):
         assert settings.state_dir.stat().st_mode & 0o777 == 0o700
+
+
+def test_a_dataset_that_is_named_without_a_folder_is_the_one_that_was_loaded(
+    choose: Callable[..., Dataset], database: Database, tmp_path: Path
+) -> None:
+    settings = Settings(state_dir=tmp_path, audio=None, dataset="mine")
+    with pytest.raises(GenresError, match=r"no dataset 'mine' \(known: none\): load a folder"):
+        choose(settings)
+    mine = Dataset("mine", tmp_path / "gone", is_synthetic=False, feature_sets=("gtzan57",))
+    ledger.register_dataset(database, mine)
+    assert choose(settings) == mine
+    for name in ("", "synthetic"):
+        assert choose(settings.model_copy(update={"dataset": name})).is_synthetic

@@ -81,6 +81,14 @@ def test_which_dataset_settings_mean(database: Database) -> None:
     ledger.register_dataset(database, entry("rock", "/rock"))
     assert meant() == "rock"
     assert [found.dataset for found in ledger.registered_datasets(database)] == ["rock", "jazz_again", "jazz"]
+    ledger.use_dataset(database, "jazz")
+    assert meant() == "jazz", "the one that was chosen last"
+    assert (meant(folder="/jazz"), meant(folder="/rock"), meant("ska")) == ("jazz", "rock", "ska")
+    with pytest.raises(GenresError, match=r"no dataset 'ska' \(known: "):
+        ledger.use_dataset(database, "ska")
+    assert meant() == "jazz"
+    ledger.register_dataset(database, entry("rock", "/rock"))
+    assert meant() == "rock", "what is loaded is the current one again"
 
 
 def test_a_registered_dataset_is_read_back(database: Database) -> None:

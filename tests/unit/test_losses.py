@@ -53,8 +53,8 @@ def test_what_is_lost_is_shown_until_it_is_acknowledged(
         "audio_clips:A:0:0-3: retention took it; nobody knows what 2 held",
         "/drop/a.wav: drop it again",
     ]
-    assert shown() == [*before, "1 lost ranges, 1 known files without a row"]
-    assert shown("--acknowledge") == [*before, "1 lost ranges, 1 known files without a row; acknowledged"]
+    assert shown() == [*before, "1 lost range, 1 known file without a row"]
+    assert shown("--acknowledge") == [*before, "1 lost range, 1 known file without a row; acknowledged"]
     assert shown() == ["0 lost ranges, 0 known files without a row"]
     assert sent_files.sent_from(database, "/drop/later.wav", host="here"), "which nobody has lost"
     lost(database, key(3, 5))

@@ -88,6 +88,7 @@ def test_rows_of_every_table_survive_the_upgrade(database: Database, revision: s
     for row in before["datasets"]:
         if revision < "0009":
             row["feature_sets"] = row.pop("feature_set") if revision >= "0003" else "gtzan57"
+        row["chosen_at"] = row["registered_at"]
     for row in before.get("sent_files", ()) if revision < "0004" else ():
         row |= {"host": "", "ctime_ns": None, "inode": None, "topic_id": None}
     for row in before.get("stream_ranges", ()):

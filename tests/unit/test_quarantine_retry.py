@@ -169,7 +169,9 @@ def test_clips_are_chosen_by_hash_reason_and_time(
     def chosen(*arguments: str) -> list[str]:
         topics.sent.clear()
         code, out, _ = genres("quarantine", "retry", *arguments)
-        assert code == 0 and f"{len(topics.sent)} of {len(topics.sent)} refused clips are sent again" in out
+        count = len(topics.sent)
+        clips = "refused clip is" if count == 1 else "refused clips are"
+        assert code == 0 and f"{count} of {count} {clips} sent again" in out
         return sorted(message.file_name for _, message in topics.sent)
 
     assert chosen("--reason", "not audio") == ["1.wav", "2.wav"]

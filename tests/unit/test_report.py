@@ -5,18 +5,21 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 from rich.console import Console
 
 from genres.settings import StreamSettings
+from genres.store.batch_tables import manifest_changes
 from genres.store.stream_ledger.producers import SILENT_S, Producer
 from genres_cli.report import (
+    PredictionsTable,
+    loaded_again_lines,
     over_time_lines,
-    predictions_table,
     producer_lines,
     producer_rows,
-    quarantine_table,
-    status_table,
+    quarantine_lines,
+    status_lines,
 )
 from local_stack.stack import ServiceStatus
 
@@ -44,7 +47,7 @@ def row(**changed: Any) -> dict[str, Any]:
 
 
 def test_synthetic_rows_say_so() -> None:
-    shown = printed(predictions_table([row(is_synthetic=True, dataset="own"), row(track_id="other")], name="track_id"))
+    shown = printed(PredictionsTable([row(is_synthetic=True, dataset="own"), row(track_id="other")], name="track_id"))
     (synthetic,) = [line for line in shown.splitlines() if "blues.00001" in line]
     (real,) = [line for line in shown.splitlines() if "other" in line]
     assert "synthetic" in synthetic and "synthetic" not in real
@@ -52,8 +55,8 @@ def test_synthetic_rows_say_so() -> None:
 
 
 def test_raw_scores_say_so() -> None:
-    assert "0.750 (uncalibrated)" in printed(predictions_table([row(is_calibrated=False)], name="track_id"))
-    assert "uncalibrated" not in printed(predictions_table([row()], name="track_id"))
+    assert "0.750 (uncalibrated)" in printed(PredictionsTable([row(is_calibrated=False)], name="track_id"))
+    assert "uncalibrated" not in printed(PredictionsTable([row()], name="track_id"))
 
 
 def curve(*probabilities: list[float], genres: tuple[str, ...] = ("blues", "metal", "pop")) -> dict[str, Any]:
@@ -96,7 +99,7 @@ def test_features_of_before_say_nothing_over_time() -> None:
 
 def test_answers_that_are_not_to_be_believed_say_so() -> None:
     shown = printed(
-        predictions_table(
+        PredictionsTable(
             [
                 row(is_uncertain=False, is_unlike=False, distance=0.5),
                 row(track_id="unsure", is_uncertain=True, is_unlike=False, distance=0.5),
@@ -108,16 +111,16 @@ def test_answers_that_are_not_to_be_believed_say_so() -> None:
     found = {name: line for line in shown.splitlines() for name in ("blues.00001", "unsure", "noise") if name in line}
     assert "uncertain" in found["unsure"] and "unlike anything learnt" in found["noise"]
     assert "un" not in found["blues.00001"].replace("blues", "")
-    assert "note" not in printed(predictions_table([row(is_uncertain=None, is_unlike=None)], name="track_id"))
+    assert "note" not in printed(PredictionsTable([row(is_uncertain=None, is_unlike=None)], name="track_id"))
 
 
 def test_no_rows_are_a_table_too() -> None:
-    assert "0 predictions" in printed(predictions_table([], name="track_id"))
+    assert "0 predictions" in printed(PredictionsTable([], name="track_id"))
 
 
 @pytest.mark.parametrize("name", ["take [2].wav", "[/] odd.wav", "[red]alert.wav"])
 def test_names_are_text_not_markup(name: str) -> None:
-    shown = printed(predictions_table([row(file_name=name, genre=name)], name="file_name"))
+    shown = printed(PredictionsTable([row(file_name=name, genre=name)], name="file_name"))
     assert shown.count(name) == 2
 
 
@@ -130,8 +133,10 @@ def test_names_do_nothing_to_the_terminal() -> None:
         "quarantined_at": datetime(2026, 1, 2, tzinfo=UTC),
         "closed_at": None,
     }
-    for table in (predictions_table([row(file_name=name)], name="file_name"), quarantine_table([refused])):
-        shown = printed(table)
+    for shown in (
+        printed(PredictionsTable([row(file_name=name)], name="file_name")),
+        "\n".join(quarantine_lines([refused], 80)),
+    ):
         assert "\x1b[2J" not in shown
         assert r"'a\n\x1b[2Jb.wav'" in shown
 
@@ -140,9 +145,11 @@ def test_status_names_each_service_and_why_it_is_ill() -> None:
     service = ServiceStatus(
         "namenode", "unhealthy", 12, "hdfs://h:1", 2**20, None, None, None, reason="nothing answers at [h]:1"
     )
-    shown = printed(status_table([service, service._replace(service="kafka", state="running", reason="")]))
-    assert "unhealthy (nothing answers at [h]:1)" in shown
-    assert "2 MiB" in shown.splitlines()[-2]
+    lines = [
+        line.plain for line in status_lines([service, service._replace(service="kafka", state="running", reason="")])
+    ]
+    assert "namenode       unhealthy (nothing answers at [h]:1)" in lines
+    assert "2 MiB" in lines[-1]
 
 
 def test_each_stream_has_a_line_about_its_producer() -> None:
@@ -168,3 +175,28 @@ def test_each_stream_has_a_line_about_its_producer() -> None:
     ]
     assert rows[1]["reason"] == "the database is locked"
     assert all(row.keys() == set(ServiceStatus._fields) for row in rows)
+
+
+def test_what_is_loaded_again_says_what_changed_and_what_is_stale() -> None:
+    columns = ("track_id", "sha256", "status")
+    before = pd.DataFrame([("a", "1", "accepted"), ("b", "2", "accepted"), ("c", "3", "accepted")], columns=columns)
+    now = pd.DataFrame(
+        [("a", "1", "accepted"), ("b", "9", "accepted"), *((f"n{i}", "5", "accepted") for i in range(7))],
+        columns=columns,
+    )
+    changes = manifest_changes(before, now)
+    assert (changes.changed, changes.removed, changes.kept) == (["b"], ["c"], 1)
+    stored = [row(track_id=name) for name in ("a", "b", "c", "c")]
+    assert loaded_again_lines("own", changes, stored) == [
+        "dataset own: 7 added, 1 changed, 1 removed, 1 as before",
+        "  added: n0, n1, n2, n3, n4 and 2 more",
+        "  changed: b",
+        "  removed: c",
+        "stale now: its features, split, models and predictions; make them again with `genres retrain --dataset own`",
+        "of audio that is no longer in it: 3 stored predictions",
+    ]
+    assert loaded_again_lines("own", manifest_changes(now, now), stored) == [
+        "dataset own: nothing changed, 9 clips as before"
+    ]
+    refused = now.assign(status=["quarantined", *now["status"][1:]])
+    assert manifest_changes(now, refused).changed == ["a"]

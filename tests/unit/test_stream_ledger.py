@@ -936,7 +936,7 @@ def test_why_ranges_wait_is_summed_up_by_reason_until_they_are_begun_again(datab
         ranges.begin_attempt(database, of, "r")
         ranges.end_attempt(database, of, "r", reason=reason, is_outage=True)
     waiting = ranges.waiting(ranges.known(database, TOPIC))
-    assert [found.describe() for found in waiting] == ["8 clips wait: HDFS is full", "1 clips wait: no champion"]
+    assert [found.describe() for found in waiting] == ["8 clips wait: HDFS is full", "1 clip waits: no champion"]
     ranges.begin_attempt(database, key(8, 9), "again")
     commits.commit_range(database, RangeResult(key(0, 4), "r"))
     assert [tuple(found) for found in ranges.waiting(ranges.known(database, TOPIC))] == [(4, "HDFS is full")]

@@ -31,7 +31,7 @@ class Waiting(NamedTuple):
 
     def describe(self) -> str:
         """Return a line for people."""
-        return f"{self.clips} clips wait: {self.reason}"
+        return f"{self.clips} {'clip waits' if self.clips == 1 else 'clips wait'}: {self.reason}"
 
 
 def known(database: Database, topic: str) -> list[StreamRange]:

@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import Any, NamedTuple
 
 from genres.store.database import Database
+from genres.store.predictions import answers
 from genres.store.sql import sa, tables
 from genres.store.stream_ledger.transaction import RANGE
 
@@ -24,6 +25,8 @@ def predictions(
     topic: str | None = None,
     dataset: str | None = None,
     since: datetime | None = None,
+    wrong: bool = False,
+    uncertain: bool = False,
     limit: int | None = None,
 ) -> list[dict[str, Any]]:
     """Stored predictions as plain dictionaries, oldest first.
@@ -37,12 +40,15 @@ def predictions(
     since
         Only those predicted after this time; the last row's ``predicted_at`` continues a live table without gaps,
         since a range's rows appear together and carry one time.
+    wrong, uncertain
+        Only those: see `genres.store.predictions.answers`.
     limit
         Only so many of the newest.
     """
     columns = tables.STREAM_PREDICTIONS.c
     newest_first = (column.desc() for column in (columns.predicted_at, columns.partition_key, columns.kafka_offset))
-    query = sa.select(tables.STREAM_PREDICTIONS).order_by(*newest_first).limit(limit)
+    chosen = answers(tables.STREAM_PREDICTIONS, wrong=wrong, uncertain=uncertain)
+    query = sa.select(tables.STREAM_PREDICTIONS).where(*chosen).order_by(*newest_first).limit(limit)
     if topic is not None:
         query = query.where(columns.topic == topic)
     if dataset is not None:
@@ -87,6 +93,30 @@ def outcomes(database: Database, *, topic: str, limit: int) -> list[Outcome]:
     with database.reading() as connection:
         found = [Outcome(at, sha256, bool(no)) for query in newest for at, sha256, no in connection.execute(query)]
     return sorted(found, reverse=True)[:limit]
+
+
+class Summary(NamedTuple):
+    """What has become of a topic's clips, all in all."""
+
+    ranges: dict[str, int]
+    """How many there are in each state."""
+    predicted: int
+    refused: int
+    """Refusals that are open."""
+    newest_row: datetime | None
+    """When a clip was predicted last."""
+
+
+def summary(database: Database, topic: str) -> Summary:
+    """Sum a topic's ranges and rows up."""
+    predicted, refused = tables.STREAM_PREDICTIONS.c, tables.STREAM_QUARANTINE.c
+    states = sa.select(RANGE.state, sa.func.count()).where(RANGE.topic == topic).group_by(RANGE.state)
+    rows = sa.select(sa.func.count(), sa.func.max(predicted.predicted_at)).where(predicted.topic == topic)
+    open_refusals = sa.select(sa.func.count()).where(refused.topic == topic, refused.closed_at.is_(None))
+    with database.reading() as connection:
+        ranges = {state: int(count) for state, count in connection.execute(states)}
+        count, newest = connection.execute(rows).one()
+        return Summary(ranges, count, connection.scalar(open_refusals) or 0, newest)
 
 
 def checks(database: Database, *, topic: str | None = None, failed_only: bool = False) -> list[dict[str, Any]]:

@@ -1,0 +1,352 @@
+"""The ``genres`` command on a terminal of 80 columns and 24 lines: nothing is cut, and what is copied is whole."""
+
+import fcntl
+import io
+import json
+import os
+import pty
+import re
+import struct
+import subprocess
+import sys
+import termios
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+
+from genres.settings import Settings
+from genres.store.database import Database
+from genres.store.ledger import Dataset, register_dataset
+from genres.store.tables import BATCH_PREDICTIONS, STREAM_PREDICTIONS, STREAM_QUARANTINE
+from genres_cli.main import app
+from genres_cli.report import PredictionsTable, models_lines, quarantine_lines, status_lines
+from local_stack.stack import ServiceStatus
+
+_COLUMNS, _LINES = 80, 24
+_NOW = datetime(2026, 11, 25, 17, 4, 31, tzinfo=UTC)
+_GENRES = ("blues", "classical", "country", "disco", "hiphop", "jazz", "metal", "pop", "reggae", "rock")
+_PORT_BASE = 64_000
+
+
+class Screen:
+    """A command that runs on a terminal of this size."""
+
+    def __init__(self, arguments: Sequence[str], variables: dict[str, str]) -> None:
+        ours, theirs = pty.openpty()
+        fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", _LINES, _COLUMNS, 0, 0))
+        kept = {name: value for name, value in os.environ.items() if not name.startswith("GENRES_")}
+        environment = {**kept, "TERM": "xterm-256color", **variables}
+        for name in ("COLUMNS", "LINES", "NO_COLOR", "FORCE_COLOR"):
+            environment.pop(name, None)
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "genres_cli", *arguments],
+            stdin=theirs,
+            stdout=theirs,
+            stderr=theirs,
+            env=environment,
+            # Ctrl-C reaches who has the terminal as its own.
+            preexec_fn=lambda: (os.setsid(), fcntl.ioctl(0, termios.TIOCSCTTY, 0))[1],
+        )
+        os.close(theirs)
+        self._terminal, self._shown = ours, b""
+
+    def wait_for(self, text: str) -> None:
+        """Read until a text is shown."""
+        while text.encode() not in self._shown:
+            self._shown += os.read(self._terminal, 4096)
+
+    def press(self, key: bytes) -> None:
+        """Send a key."""
+        os.write(self._terminal, key)
+
+    def ended(self) -> tuple[int, list[str]]:
+        """Read until the command ends; return its exit code and what it wrote, without colours."""
+        with suppress(OSError):  # how Linux says that the other side is closed
+            while read := os.read(self._terminal, 4096):
+                self._shown += read
+        os.close(self._terminal)
+        code = self._process.wait()
+        # Where a line is erased, another begins.
+        text = re.sub(r"\x1b\[[0-9]*[AK]", "\n", self._shown.decode())
+        text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", text)
+        return code, [line.rstrip() for line in text.replace("\r", "").splitlines()]
+
+
+@pytest.fixture
+def state(tmp_path: Path) -> Path:
+    return tmp_path / "a folder with a long name, as home folders of institutes have them" / "state"
+
+
+@pytest.fixture
+def run(state: Path) -> Callable[..., list[str]]:
+    def on_screen(*arguments: str, code: int = 0) -> list[str]:
+        found, lines = Screen(arguments, variables(state)).ended()
+        assert found == code, lines
+        return lines
+
+    return on_screen
+
+
+def variables(state: Path) -> dict[str, str]:
+    return {"GENRES_STATE_DIR": str(state), "GENRES_PORT_BASE": str(_PORT_BASE)}
+
+
+def answer(number: int, **changed: Any) -> dict[str, Any]:
+    genre = _GENRES[number % len(_GENRES)]
+    probability = 0.123456789 + number % 7 / 10
+    return {
+        "model_name": "genres-gtzan",
+        "model_version": 12,
+        "dataset": "gtzan",
+        "genre": genre,
+        "predicted_genre": genre if number % 3 else "classical",
+        "probability": probability,
+        "probabilities": {genre: probability, "polka": 0.05, "ska": 0.01},
+        "over_time": None,
+        "is_calibrated": True,
+        "is_uncertain": number % 4 == 0,
+        "distance": 0.5,
+        "is_unlike": False,
+        "is_synthetic": False,
+        "feature_version": "gtzan57-1-librosa0.11.0",
+        "run_id": "r",
+        "predicted_at": _NOW + timedelta(seconds=number),
+        **changed,
+    }
+
+
+def stream_row(number: int, **changed: Any) -> dict[str, Any]:
+    return {
+        **answer(number),
+        "sha256": f"{number:064x}",
+        "file_name": f"Motörhead {number:02} – Ace of Spädes.wav",
+        "topic": "audio_clips",
+        "kafka_partition": 0,
+        "kafka_offset": number,
+        "partition_key": f"audio_clips:id:0:{number}-{number + 1}",
+        "event_time": _NOW,
+        "latency_s": 1.23456,
+        **changed,
+    }
+
+
+@pytest.fixture
+def database(state: Path) -> Database:
+    opened = Database(Settings(state_dir=state, database_url="").database)
+    opened.migrate()
+    register_dataset(opened, Dataset("gtzan", Path("/data/gtzan"), is_synthetic=False, feature_sets=("gtzan57",)))
+    batch = [
+        {**answer(number), "track_id": f"{_GENRES[number % 10]}.{number:05}", "sha256": "0" * 64, "part": "test"}
+        for number in range(50)
+    ]
+    refused = {
+        "sha256": "ab" * 32,
+        "suffix": ".wav",
+        "judged_by": "gate 3, gtzan57-1-librosa0.11.0+librosa96-2+musicnn-1",
+        "file_name": "notes – not samples.wav",
+        "stage": "stream",
+        "reason": "no RIFF header: the file begins with 'these are not samples at all, but a long text about music'",
+        "topic": "audio_clips",
+        "kept_path": "/genres/stream/quarantine/abab",
+        "quarantined_at": _NOW,
+    }
+    with opened.writing() as connection:
+        connection.execute(sa.insert(BATCH_PREDICTIONS), batch)
+        connection.execute(sa.insert(STREAM_PREDICTIONS), [stream_row(number) for number in range(50)])
+        connection.execute(sa.insert(STREAM_QUARANTINE), [refused])
+    return opened
+
+
+def whole(lines: Sequence[str]) -> None:
+    """See that every line fits."""
+    assert [line for line in lines if len(line) > _COLUMNS] == []
+
+
+def test_the_list_of_commands_and_each_command_s_help(run: Callable[..., list[str]]) -> None:
+    whole(run("--help"))
+    for name in app.commands:
+        lines = run(name, "--help")
+        whole(lines)
+        assert not [line for line in lines if line.endswith("...") and "Usage:" not in line], "a sentence is cut short"
+
+
+def test_status_has_every_address_whole(run: Callable[..., list[str]], state: Path, database: Database) -> None:
+    lines = run("status")
+    settings = Settings(state_dir=state, port_base=_PORT_BASE)
+    ports = settings.ports
+    for address in (
+        f"hdfs://127.0.0.1:{ports.namenode}",
+        f"http://127.0.0.1:{ports.datanode_http}",
+        f"127.0.0.1:{ports.kafka}",
+        f"sc://127.0.0.1:{ports.spark_connect}",
+        f"http://127.0.0.1:{ports.mlflow}",
+        f"http://127.0.0.1:{ports.spark_ui}",
+        settings.dagster_url,
+        str(state),
+    ):
+        assert any(address in line for line in lines), address
+    whole([line for line in lines if str(state) not in line])
+
+
+def test_a_service_that_is_ill_and_far_away_has_its_address_whole() -> None:
+    address = ",".join(f"broker{number}.streaming.example.org:9092" for number in range(3))
+    reason = f"nothing answers at {address}"
+    service = ServiceStatus("kafka", "unhealthy", None, address, None, None, None, None, reason)
+    _, first, second, _ = (line.plain for line in status_lines([service]))
+    assert first == f"kafka          unhealthy ({reason})"
+    assert second.split() == [address]
+
+
+def test_predictions_are_a_line_a_row_the_newest_last(run: Callable[..., list[str]], database: Database) -> None:
+    lines = run("predictions")
+    whole(lines)
+    assert "20 batch predictions, the newest last; there are more: --last N" in lines
+    batch = [line.split() for line in lines if re.match(r"[a-z]+\.\d{5} ", line)]
+    assert [row[0] for row in batch] == [f"{_GENRES[number % 10]}.{number:05}" for number in range(30, 50)]
+    assert batch[-1][1:5] == ["rock", "0.123", "rock", "gtzan"]
+    stream = [line for line in lines if line.startswith("Motör")]
+    assert len(stream) == 20 and all("Spädes.wav" in line for line in stream)
+    assert any("no room for: " in line and "--json has all" in line for line in lines)
+    last = [line.split() for line in run("predictions", "--last", "3") if line.startswith("Motör")]
+    assert last == [line.split() for line in stream[-3:]]
+    assert [line for line in run("predictions", "--last", "1") if "1 stream prediction, the newest last" in line]
+
+
+def test_predictions_that_are_wrong_or_uncertain(run: Callable[..., list[str]], database: Database) -> None:
+    def numbers(*options: str) -> set[int]:
+        rows = json.loads("\n".join(run("predictions", "--json", *options)))
+        return {row["kafka_offset"] for row in rows if row["table"] == "stream_predictions"}
+
+    wrong, uncertain = set(range(0, 50, 3)) - {21}, set(range(0, 50, 4))  # the one of 21 is classical
+    assert numbers() == set(range(50))
+    assert numbers("--wrong") == wrong
+    assert numbers("--uncertain") == uncertain
+    assert numbers("--wrong", "--uncertain") == wrong & uncertain
+    assert numbers("--wrong", "--last", "2") == set(sorted(wrong)[-2:])
+    assert numbers("--dataset", "gtzan", "--last", "1") == {49}
+
+
+def test_json_has_names_as_they_are(run: Callable[..., list[str]], database: Database) -> None:
+    assert any('"Motörhead 49 – Ace of Spädes.wav"' in line for line in run("predictions", "--json"))
+
+
+def test_followed_rows_fit_and_ctrl_c_ends_it(state: Path, database: Database) -> None:
+    screen = Screen(["predictions", "--follow", "--wrong"], variables(state))
+    screen.wait_for("Ctrl-C ends this")
+    time.sleep(0.3)  # Rich writes a screen twice that is interrupted while it is written
+    screen.press(b"\x03")
+    code, lines = screen.ended()
+    assert code == 0
+    whole(lines)
+    assert any("Motörhead 48 – Ace of Spädes.wav" in line for line in lines)
+    assert not any("Motörhead 49" in line for line in lines)
+
+
+def test_followed_json_is_a_line_a_row_each_once(state: Path, database: Database) -> None:
+    screen = Screen(["predictions", "--follow", "--json", "--last", "2"], variables(state))
+    screen.wait_for("Motörhead 49")
+    with database.writing() as connection:
+        # One that was dated before the newest, and committed after it.
+        late = [stream_row(number, predicted_at=_NOW + timedelta(seconds=40)) for number in (50, 51)]
+        connection.execute(sa.insert(STREAM_PREDICTIONS), late)
+    screen.wait_for("Motörhead 51")
+    time.sleep(1.5)  # in which a row that is shown twice would come again
+    screen.press(b"\x03")
+    code, lines = screen.ended()
+    rows = [json.loads(line) for line in lines if line.startswith("{")]
+    assert [row["kafka_offset"] for row in rows] == [48, 49, 50, 51]
+    assert code == 0
+
+
+def test_refused_clips_have_their_reasons_whole(run: Callable[..., list[str]], database: Database) -> None:
+    lines = run("quarantine")
+    whole(lines)
+    assert lines[0] == "1 refused clip"
+    said = " ".join(" ".join(lines).split())
+    assert "no RIFF header: the file begins with 'these are not samples at all, but a long text about music'" in said
+    assert "kept in HDFS" in said
+    assert run("quarantine", "list") == lines
+    assert json.loads("\n".join(run("quarantine", "--json")))[0]["sha256"] == "ab" * 32
+
+
+def test_datasets_and_the_stream_are_whole(run: Callable[..., list[str]], database: Database, state: Path) -> None:
+    lines = run("datasets")
+    whole(lines)
+    assert lines[0].split() == ["*", "gtzan", "no", "clip", "is", "loaded", "yet,", "no", "champion", "yet"]
+    assert lines[1].split() == ["/data/gtzan"]
+    whole(run("datasets", "show"))
+    about = run("stream", "status")
+    whole([line for line in about if str(state) not in line])
+    assert "scored by    nothing: dataset 'gtzan' has no champion yet" in about
+    assert "state        waits: Dagster is closed, `genres ui` opens it" in about
+    assert "clips        50 predicted, 1 refused" in about
+    paused = run("stream", "pause", code=1)
+    assert "the sensors of stream audio_clips have never run: open Dagster" in " ".join(paused)
+
+
+def test_models_are_some_lines_each() -> None:
+    why = (
+        "macro-F1 0.761 of 197 tracks is above the present champion's 0.752, in 93 % of 2,000 paired resamples; see "
+        "hdfs://namenode.cluster.example.org:8020/genres/gtzan/models/v12-split-0123456789abcdef0123456789abcdef.parquet"
+    )
+    row = {
+        "model_name": "genres-gtzan",
+        "version": 12,
+        "alias": "champion",
+        "classifier": "FourierLogisticRegression on musicnn+librosa96",
+        **dict.fromkeys(("valid_macro_f1", "valid_ece", "test_macro_f1", "test_accuracy"), 0.76123456),
+        "valid_tracks": 197,
+        "test_tracks": 290,
+        "registered_at": _NOW,
+        "champion_since": _NOW,
+        "changed_by": "somebody@a-machine.example.org",
+        "why": why,
+    }
+    lines = models_lines([row, {**row, "version": 1, "alias": "", "champion_since": None}], _COLUMNS)
+    assert lines[0] == "genres-gtzan: 2 versions, the newest first"
+    assert "    valid  macro-F1 0.761 (n=197), ECE 0.761 (n=197)" in lines
+    address = why.split()[-1]
+    whole([line for line in lines if address not in line])
+    assert f"    {address}" in lines
+    prose = [line for line in lines if line.startswith("    macro-F1 0.761 of")]
+    assert len(prose) == 2 and all(len(line) > 60 for line in prose), "no word a line"
+
+
+@pytest.mark.parametrize("top", [1, 3])
+def test_a_name_that_is_too_long_is_shortened_in_its_middle(top: int) -> None:
+    from rich.console import Console
+
+    name = f"{'a very long name ' * 9}of a clip.wav"
+    fresh = {"genre": None, "predicted_at": None, "latency_s": None}
+    rows = [stream_row(1, file_name=name, is_uncertain=True, **fresh), stream_row(2, **fresh)]
+    console = Console(width=_COLUMNS, record=True, file=io.StringIO())
+    console.print(PredictionsTable(rows, name="file_name", top=top))
+    lines = [line.rstrip() for line in console.export_text().splitlines()]
+    whole(lines)
+    (row,) = [line for line in lines if "a very" in line]
+    assert re.search(r"a very.*…of a clip\.wav|a very\S*…\S*\.wav|a ver.*….*wav", row)
+    if top == 3:
+        assert "classical 0.223, polka 0.050, ska 0.010" in row
+
+
+def test_quarantine_reasons_are_wrapped_by_words() -> None:
+    row = {
+        "sha256": "ab" * 32,
+        "file_name": "a.wav",
+        "reason": "word " * 40,
+        "topic": "t",
+        "judged_by": "",
+        "stage": "producer",
+        "kept_path": None,
+        "quarantined_at": _NOW,
+        "closed_at": _NOW,
+    }
+    lines = quarantine_lines([row, row], _COLUMNS)
+    whole(lines)
+    assert lines[0] == "2 refused clips" and any(line.endswith("(closed)") for line in lines)
