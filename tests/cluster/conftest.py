@@ -13,12 +13,15 @@ from genres.settings import Settings
 from tests.cluster.daemons import Daemons
 from tests.cluster.parts import Brokers, Cluster, HdfsOfTwo, Mlflow, SparkCluster
 
+_DAEMONS = pytest.StashKey[Daemons]()
+"""Those of the present module. An item's ``funcargs`` lack them while a fixture that needs them is set up."""
+
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Show what the daemons said last with a failed test; their logs go with them."""
+    """Show what the daemons said last with a failed test or fixture; their logs go with them."""
     report = yield
-    if report.failed and isinstance(daemons := getattr(item, "funcargs", {}).get("daemons"), Daemons):
+    if report.failed and (daemons := item.config.stash.get(_DAEMONS, None)):
         report.sections.append(("ends of the daemons' logs", daemons.ends_of_logs()))
     return report
 
@@ -32,9 +35,9 @@ def folder() -> Iterator[Path]:
 
 
 @pytest.fixture(scope="module")
-def daemons(folder: Path) -> Iterator[Daemons]:
+def daemons(folder: Path, pytestconfig: pytest.Config) -> Iterator[Daemons]:
     """Yield what starts daemons; all of them end with the module."""
-    daemons = Daemons(folder / "logs")
+    daemons = pytestconfig.stash[_DAEMONS] = Daemons(folder / "logs")
     yield daemons
     daemons.stop()
 

@@ -10,7 +10,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 import requests
 from kafka import KafkaAdminClient
@@ -47,7 +46,9 @@ class SparkCluster:
         self.workers = ("spark-worker-1", "spark-worker-2")
         self.remote = settings.remote
         self._daemons = daemons
+        self._ui = f"http://127.0.0.1:{settings.ports.spark_ui}"
         master, self._web, *webs = (settings.port_base + end for end in (77, 80, 81, 82))
+        self._webs = dict(zip(self.workers, webs, strict=True))
         address = f"spark://127.0.0.1:{master}"
         with _patched(spark_server, "connect_conf", lambda plain: _on_standalone(plain, address, hdfs, replication)):
             (connect,) = spark_server.spark_programs(settings, java_home())
@@ -58,21 +59,26 @@ class SparkCluster:
             "PYTHONPATH": "",
             # A worker's user has a cache of its own: what was compiled here is not there.
             "GENRES_CACHE_DIR": str(folder / "cache"),
-            "SPARK_DAEMON_MEMORY": "256m",
             "SPARK_LOCAL_DIRS": str(folder / "local"),
+        }
+        # Not of the Connect server, which would take it for its own memory.
+        small = {
+            **environment,
+            "SPARK_DAEMON_MEMORY": "256m",
+            "SPARK_MASTER_OPTS": "-Dspark.master.rest.enabled=false",  # it has a port of its own choice
         }
         spark_class = str(Path(connect.command[0]).with_name("spark-class"))
         run = (spark_class, "org.apache.spark.deploy.master.Master")
         where = ("--host", "127.0.0.1", "--port", str(master), "--webui-port", str(self._web))
         self._programs = [
-            replace(connect, name="spark-master", command=[*run, *where], environment=environment, files={}),
+            replace(connect, name="spark-master", command=[*run, *where], environment=small, files={}),
         ]
-        for name, web in zip(self.workers, webs, strict=True):
+        for name, web in self._webs.items():
             run = (spark_class, "org.apache.spark.deploy.worker.Worker")
             size = ("--cores", "1", "--memory", "1g", "--work-dir", str(folder / name))
             where = ("--host", "127.0.0.1", "--webui-port", str(web), address)
             self._programs.append(
-                replace(connect, name=name, command=[*run, *size, *where], environment=environment, files={})
+                replace(connect, name=name, command=[*run, *size, *where], environment=small, files={})
             )
         self._programs.append(replace(connect, environment=environment))
 
@@ -94,13 +100,25 @@ class SparkCluster:
 
         _wait(ask)
 
+    def has_tasks(self, worker: str) -> bool:
+        """Whether tasks run on a worker now."""
+        page = f":{self._webs[worker]}/"  # each executor's logs are on its worker's pages
+        executors = self._asked("executors")
+        return any(found["activeTasks"] for found in executors if page in found["executorLogs"].get("stderr", ""))
+
+    def failed_tasks(self) -> int:
+        """How many tasks have failed so far; those of executors that were lost did."""
+        return sum(found["numFailedTasks"] for found in self._asked("stages"))
+
+    def _asked(self, what: str) -> list[dict[str, Any]]:
+        applications = f"{self._ui}/api/v1/applications"
+        (application,) = requests.get(applications, timeout=30).json()
+        found: list[dict[str, Any]] = requests.get(f"{applications}/{application['id']}/{what}", timeout=30).json()
+        return found
+
     def _state(self) -> dict[str, Any]:
         state: dict[str, Any] = requests.get(f"http://127.0.0.1:{self._web}/json/", timeout=5).json()
         return state
-
-    def python_at_work(self, worker: str) -> bool:
-        """Whether an executor of a worker runs Python."""
-        return any("pyspark.daemon" in _command(process) for process in self._daemons.tree(worker))
 
 
 def _on_standalone(plain: dict[str, str], master: str, hdfs: str, replication: int) -> dict[str, str]:
@@ -268,10 +286,3 @@ def _patched(module: object, name: str, change: Callable[[dict[str, str]], dict[
     with pytest.MonkeyPatch.context() as monkeypatch:
         monkeypatch.setattr(module, name, lambda settings: change(plain(settings)))
         yield
-
-
-def _command(process: psutil.Process) -> str:
-    try:
-        return " ".join(process.cmdline())
-    except psutil.Error:  # it ended just now
-        return ""

@@ -39,7 +39,7 @@ def test_a_batch_goes_through_while_a_worker_a_datanode_and_a_broker_die(
     assert done.returncode == 0, done.stdout + done.stderr
     run = start_materializing(settings, "audio_features", DATASET)
     victim = cluster.spark.workers[1]
-    wait_until(lambda: cluster.spark.python_at_work(victim) or run.poll() is not None)
+    wait_until(lambda: cluster.spark.has_tasks(victim) or run.poll() is not None)
     assert run.poll() is None, run_log(settings).read_text()
     with cluster.without(victim, cluster.hdfs.datanodes[1], cluster.brokers.names[2]):
         assert run.wait(300) == 0, run_log(settings).read_text()[-4000:]

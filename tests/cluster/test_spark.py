@@ -1,6 +1,5 @@
 """A standalone cluster whose workers have the requirements but not the project: the code comes with each session."""
 
-import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -89,13 +88,14 @@ def test_a_worker_killed_during_extraction_costs_nothing(
     write_clips(music, GENRES, CLIPS)
     done = run_genres("load", str(music), "--dataset", "sent_code")
     assert done.returncode == 0, done.stdout + done.stderr
+    failed_before = spark_cluster.failed_tasks()
     run = start_materializing(settings, "audio_features", "sent_code")
     victim = spark_cluster.workers[1]
-    wait_until(lambda: spark_cluster.python_at_work(victim) or run.poll() is not None)
-    time.sleep(1)
+    wait_until(lambda: spark_cluster.has_tasks(victim) or run.poll() is not None)
     daemons.kill(victim)
     assert run.poll() is None, run_log(settings).read_text()
     assert run.wait(300) == 0, run_log(settings).read_text()[-4000:]
+    assert spark_cluster.failed_tasks() > failed_before, "it was not killed at work"
     daemons.start_again(victim)
     spark_cluster.wait()
     tables = BatchTables(Lake.of(settings), Database(settings.database), "sent_code")
