@@ -22,7 +22,7 @@ OTHER_PYTHON := other-python
 endif
 endif
 
-.PHONY: other-python help install demo up ui down status test integration-tests other-tests unit test-faults nemesis soak lint docs lock clean-state
+.PHONY: other-python help install demo up ui down status test integration-tests other-tests unit test-faults test-cluster nemesis soak lint docs lock clean-state
 help: ## say what there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/make \1\t\2/' | expand -t 20
 
@@ -75,6 +75,8 @@ MINUTES ?= 30
 nemesis: install ## mix faults for MINUTES=60, in the order of SEED=1
 	@NEMESIS_MINUTES=$(MINUTES) NEMESIS_SEED=$(SEED) FAULT_TABLES=docs/fault-tables.md \
 		$(BIN)/python -m pytest tests/faults/test_nemesis.py
+test-cluster: install ## run on a cluster of several daemons of each kind, and kill some; 20 minutes
+	@$(BIN)/python -m pytest tests/cluster -m cluster
 soak: install ## load the stream for MINUTES=30
 	@SOAK_MINUTES=$(MINUTES) FAULT_TABLES=docs/fault-tables.md $(BIN)/python -m pytest tests/faults/test_soak.py -m soak
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from genres.settings import Settings
 from local_stack.program import PYTHON_PATH, Program
+from spark.server_conf import SERVER_CONF
 
 
 def spark_programs(settings: Settings, java_home: Path) -> list[Program]:
@@ -46,6 +47,7 @@ def connect_conf(settings: Settings) -> dict[str, str]:
     """Return the configuration of the Connect server and of all its sessions."""
     folder, ports = settings.state_dir / "spark", settings.ports
     conf = {
+        **{name: setting.value for name, setting in SERVER_CONF.items()},
         "spark.app.name": "genres (Spark Connect)",
         "spark.master": "local[*]",
         "spark.driver.memory": settings.spark_driver_memory,
@@ -60,23 +62,9 @@ def connect_conf(settings: Settings) -> dict[str, str]:
         # A taken port is an error that we name, not a reason to move to the next one.
         "spark.port.maxRetries": "0",
         "spark.ui.showConsoleProgress": "false",
-        # Sessions keep their id between batches, over a quiet night too.
-        "spark.connect.session.manager.defaultSessionTimeout": "24h",
-        # Jobs share the cores: the scores of a micro-batch do not wait for all features of the next one, or of a batch.
-        "spark.scheduler.mode": "FAIR",
         "spark.hadoop.fs.defaultFS": settings.hdfs,
-        # What Spark writes lies beside its place until we rename it, once it is whole (`genres.store.lake`): its own
-        # renames and its _SUCCESS files, half of all files of a model, would be for nobody.
-        "spark.hadoop.mapreduce.fileoutputcommitter.algorithm.version": "2",
-        "spark.hadoop.mapreduce.fileoutputcommitter.marksuccessfuljobs": "false",
         "spark.local.dir": str(folder / "local"),
         "spark.sql.warehouse.dir": (folder / "warehouse").as_uri(),
-        # Imports the feature kernel before it forks, so that a new session's workers start warm.
-        "spark.python.daemon.module": "spark.worker_daemon",
-        "spark.python.worker.reuse": "true",
-        # Over TCP each task waits 40 ms for its first rows: small writes meet delayed acknowledgements.
-        "spark.python.unix.domain.socket.enabled": "true",
-        "spark.sql.execution.arrow.pyspark.enabled": "true",
         "spark.sql.shuffle.partitions": str(2 * (os.cpu_count() or 1)),
     }
     if "hdfs" in settings.embedded:

@@ -366,6 +366,8 @@ def _require_able_engine(settings: Settings, report: Callable[[str], None]) -> N
     if asked.returncode:
         said = [line for line in (asked.stdout or asked.stderr).splitlines() if line.strip()]
         raise GenresError(said[-1] if said else f"{engine} cannot be asked: the probe ended with {asked.returncode}")
+    for line in asked.stdout.splitlines():
+        report(line)
     report(f"{engine} did a job of one row in {time.monotonic() - begun:.1f} s")
 
 

@@ -6,9 +6,11 @@ environment of its process, which a command's children inherit.
 
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 from genres.errors import GenresError, last_words
+from spark.server_conf import DAEMON_MODULE, SERVER_CONF, differences
 
 ANSWER_S = 60.0
 """How long a job of one row may wait for a worker, in seconds."""
@@ -20,6 +22,9 @@ _REQUIREMENTS = (
     *("requests", "scipy", "soundfile", "soxr", "tenacity"),
 )
 """What that code imports in a worker."""
+_COMPUTING = ("numba", "numpy", "onnxruntime", "scipy", "soundfile", "soxr")
+"""Those of them whose releases may differ in what they decode, resample or compute: features of one set would not be
+the same on all machines. The others only carry what was computed; any release in their range does."""
 
 
 class WorkerReport(NamedTuple):
@@ -30,17 +35,23 @@ class WorkerReport(NamedTuple):
     code: str
     """Version of gate and feature sets; why it cannot be imported, if it cannot."""
     is_importable: bool
+    """Whether the code is there, installed or sent, and can be loaded."""
     versions: Mapping[str, str | None]
     """Of each requirement; None if it is not installed."""
 
 
-def require_able_engine(remote: str) -> None:
-    """Ask a worker of an engine what it has.
+def require_able_engine(remote: str) -> list[str]:
+    """Ask a worker of an engine what it has, and the engine how it was started.
 
     Parameters
     ----------
     remote
         ``sc://host:port`` of the Connect server.
+
+    Returns
+    -------
+    list[str]
+        What would be better in another way, a line each.
 
     Raises
     ------
@@ -51,10 +62,12 @@ def require_able_engine(remote: str) -> None:
     from spark.isolation import OutOfTimeError, interrupted_when_stuck
     from spark.session import open_session, session_config, stop_session
 
-    config = session_config(Settings(), app_name="genres probe") | {"spark.remote": remote}
+    config = session_config(Settings(spark_remote=remote), app_name="genres probe")
     place = f"the workers of Spark at {remote.split('/;')[0]}"
     spark = open_session(config)
+    conf: dict[str, str | None] = {}
     try:
+        conf |= _server_conf(spark)
         with interrupted_when_stuck(spark, limit_s=ANSWER_S):
             report = _asked(spark)
     except OutOfTimeError as error:
@@ -63,6 +76,12 @@ def require_able_engine(remote: str) -> None:
             "look at Spark's web UI"
         ) from error
     except Exception as error:  # what a worker of another kind makes of it is anybody's guess
+        module = SERVER_CONF[DAEMON_MODULE].value
+        if conf.get(DAEMON_MODULE) == module and f"'{module.partition('.')[0]}" in str(error):
+            raise GenresError(
+                f"{place} do not find {module}, which the server's {DAEMON_MODULE} names: install this project there, "
+                "or unset it; the code is sent with each session then"
+            ) from error
         raise GenresError(f"{place} cannot do a job of one row: {last_words(error)}") from error
     finally:
         stop_session(spark, remote=remote)
@@ -70,6 +89,12 @@ def require_able_engine(remote: str) -> None:
         raise GenresError(
             f"{place} lack what this project needs ({report.interpreter} on {report.host}): {'; '.join(lacks)}"
         )
+    warnings = []
+    if others := other_releases(report):
+        warnings.append(f"{place} compute features with other releases than here: {', '.join(others)}")
+    if unlike := differences(conf):
+        warnings.append(f"the server of Spark at {remote.split('/;')[0]} was started otherwise: {'; '.join(unlike)}")
+    return warnings
 
 
 def lacking(report: WorkerReport, needed: Sequence[str]) -> list[str]:
@@ -90,11 +115,29 @@ def lacking(report: WorkerReport, needed: Sequence[str]) -> list[str]:
         requirement, found = Requirement(text), report.versions.get(Requirement(text).name)
         if found is not None and not requirement.specifier.contains(found, prereleases=True):
             lacks.append(f"{requirement.name} is {found}, {requirement.specifier} is needed")
-    if not report.is_importable:
-        lacks.append(f"the project's code ({report.code}): install its wheel there")
-    elif report.code != here:
-        lacks.append(f"the project's code is of another version ({report.code}; here it is {here}): install this one")
+    if report.is_importable:
+        if report.code != here:
+            lacks.append(
+                "the project's code that is installed there is of another version "
+                f"({report.code}; here it is {here}): install this one, or none, as it is sent with each session"
+            )
+    elif not absent:
+        lacks.append(f"the project's code, which was sent, cannot be loaded ({report.code})")
     return lacks
+
+
+def other_releases(report: WorkerReport) -> list[str]:
+    """Return which libraries that compute features a worker has in another release (major.minor) than there is here."""
+    from importlib import metadata
+
+    from packaging.version import Version
+
+    others = []
+    for name in _COMPUTING:
+        there = report.versions.get(name)
+        if there is not None and Version(there).release[:2] != Version(here := metadata.version(name)).release[:2]:
+            others.append(f"{name} {there} ({here})")
+    return others
 
 
 def code_version() -> str:
@@ -116,6 +159,17 @@ def _needed() -> list[str]:
     names = {*_REQUIREMENTS, "pyspark"} | ({"onnxruntime"} if "musicnn" in installed_sets() else set())
     found = [Requirement(text) for text in requires("genres") or () if "extra ==" not in text]
     return sorted(f"{requirement.name}{requirement.specifier}" for requirement in found if requirement.name in names)
+
+
+def _server_conf(spark: Any) -> dict[str, str | None]:
+    """Return what the server says of each setting that it should have; a vendor's may keep some to itself."""
+    from pyspark.errors import PySparkException
+
+    conf = {}
+    for name in SERVER_CONF:
+        with suppress(PySparkException):
+            conf[name] = spark.conf.get(name, None)
+    return conf
 
 
 def _asked(spark: Any) -> WorkerReport:
@@ -171,7 +225,8 @@ def _questions(names: Sequence[str], modules: Sequence[str]) -> Callable[[int], 
 
 if __name__ == "__main__":
     try:
-        require_able_engine(sys.stdin.read().strip())
+        for line in require_able_engine(sys.stdin.read().strip()):
+            print(line)  # noqa: T201 - to the process that started this one
     except GenresError as error:
         print(error)  # noqa: T201 - to the process that started this one
         sys.exit(1)

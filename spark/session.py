@@ -1,10 +1,14 @@
 """Spark Connect sessions: their configuration and how they are opened.
 
-Every session talks to a Connect server, whose engine is warm and whose UI stays up.
+Every session talks to a Connect server, whose engine is warm and whose UI stays up. To one that somebody else runs, a
+session takes the project's code along (`spark.sent_code`).
 """
 
 import hashlib
+import sys
+from collections.abc import Mapping
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 from uuid import UUID
@@ -21,6 +25,8 @@ _PORT = 15002
 _PATIENCE_S = 30.0
 _GENERATIONS = 50
 """Sessions of one name and day that may be closed before a person should look."""
+_CODE_FOLDER = "genres.code.folder"
+"""Ours, among Spark's names in a session's configuration: where the code that is sent lies; absent: none is sent."""
 
 
 def session_config(settings: Settings, *, app_name: str) -> dict[str, str]:
@@ -33,7 +39,10 @@ def session_config(settings: Settings, *, app_name: str) -> dict[str, str]:
     app_name
         Name of the session's purpose.
     """
+    # The embedded engine's workers run the code that lies here.
+    code = {} if "spark" in settings.embedded else {_CODE_FOLDER: str(settings.state_dir / "code")}
     return {
+        **code,
         "spark.app.name": app_name,
         "spark.sql.session.timeZone": "UTC",
         # Genre names such as "1980" are text.
@@ -46,7 +55,7 @@ def session_config(settings: Settings, *, app_name: str) -> dict[str, str]:
 
 
 def open_session(config: dict[str, str], *, shared_as: str = "") -> "SparkSession":
-    """Open the session that a configuration asks for.
+    """Open the session that a configuration asks for, and send the project's code if it says so.
 
     Parameters
     ----------
@@ -67,16 +76,40 @@ def open_session(config: dict[str, str], *, shared_as: str = "") -> "SparkSessio
         If nothing answers at the Connect server's address.
     """
     _wait_for_server(config["spark.remote"])
-    return _open_shared(config, shared_as) if shared_as else _build(config)
+    code = _code(config)
+    if shared_as and code:
+        # Workers that have imported a module import it no more: other code goes to a session of its own.
+        shared_as = f"{shared_as} {code.stem}"
+    session = _open_shared(config, shared_as) if shared_as else _build(config)
+    if code:
+        _send(session, code)
+    return session
 
 
-def _build(config: dict[str, str]) -> "SparkSession":
+def _build(config: Mapping[str, str]) -> "SparkSession":
     from pyspark.sql import SparkSession
 
     builder = SparkSession.builder
     for key, value in config.items():
-        builder = builder.config(key, value)
+        if key != _CODE_FOLDER:
+            builder = builder.config(key, value)
     return builder.getOrCreate()
+
+
+def _code(config: Mapping[str, str]) -> Path | None:
+    """Return the file to send, or None if the engine has the code."""
+    from spark.sent_code import code_zip
+
+    folder = config.get(_CODE_FOLDER)
+    return code_zip(Path(folder)) if folder else None
+
+
+def _send(session: "SparkSession", code: Path) -> None:
+    """Send the code; a session that has it takes no notice."""
+    session.addArtifacts(str(code), pyfile=True)
+    # The client puts it on the path of this process too, before the code that runs here.
+    if str(code) in sys.path:
+        sys.path.remove(str(code))
 
 
 def _open_shared(config: dict[str, str], name: str) -> "SparkSession":

@@ -122,12 +122,14 @@ def new_postgres_database() -> Iterator[Callable[[], str]]:
 
 @pytest.fixture(scope="session")
 def free_port_base() -> Callable[[], int]:
-    """Find a block of ports that no other stack, running or not, is likely to have."""
+    """Find a block of ports that no other stack, running or not, is likely to have; never the same one twice."""
+    bases = list(range(20_000, 32_000, PORT_BLOCK))
+    random.shuffle(bases)
 
     def find() -> int:
-        bases = list(range(20_000, 32_000, PORT_BLOCK))
-        random.shuffle(bases)
-        return next(base for base in bases if is_free_block(base))
+        while not is_free_block(base := bases.pop()):
+            pass
+        return base
 
     return find
 

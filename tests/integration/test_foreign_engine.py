@@ -71,8 +71,7 @@ def test_what_the_workers_lack_is_one_line(bare: Settings, run_genres: RunGenres
     (line,) = [line for line in done.stderr.splitlines() if line.startswith("genres: ")]
     assert line.startswith(f"genres: the workers of Spark at {bare.remote} lack what this project needs (")
     assert "not installed: " in line and "numpy>=" in line and "kafka-python>=" in line
-    assert "the project's code (ModuleNotFoundError: No module named 'spark" in line
-    assert "install its wheel there" in line
+    assert "the project's code" not in line, "it is sent"
 
 
 def test_a_workers_own_error_is_what_a_person_reads(bare: Settings) -> None:

@@ -4,13 +4,17 @@ import json
 import pickletools
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import pyspark
 import pytest
 from pyspark import cloudpickle
 
-from spark.engine_probe import WorkerReport, _needed, _questions, code_version, lacking
+from genres.settings import Settings
+from local_stack.spark_server import connect_conf
+from spark.engine_probe import WorkerReport, _needed, _questions, code_version, lacking, other_releases
+from spark.server_conf import DAEMON_MODULE, SERVER_CONF, differences
 
 NEEDED = ("numpy>=2", "pyarrow>=20", "pyspark==4.2.0")
 ABLE = WorkerReport(
@@ -28,8 +32,8 @@ def test_an_able_worker_lacks_nothing() -> None:
         ({"versions": {"numpy": "2.3.1"}}, "not installed: pyarrow>=20, pyspark==4.2.0"),
         ({"versions": {**ABLE.versions, "numpy": "1.26.4"}}, "numpy is 1.26.4, >=2 is needed"),
         (
-            {"code": "ModuleNotFoundError: No module named 'spark.extraction'", "is_importable": False},
-            "the project's code (ModuleNotFoundError: No module named 'spark.extraction'): install its wheel there",
+            {"code": "ModuleNotFoundError: No module named 'dateutil'", "is_importable": False},
+            "the project's code, which was sent, cannot be loaded (ModuleNotFoundError: No module named 'dateutil')",
         ),
         ({"code": "gate0 old"}, f"of another version (gate0 old; here it is {code_version()}): install this one"),
     ],
@@ -38,6 +42,35 @@ def test_an_able_worker_lacks_nothing() -> None:
 def test_what_is_lacking_is_named(changes: dict[str, object], line: str) -> None:
     (said,) = lacking(ABLE._replace(**changes), NEEDED)
     assert line in said
+
+
+def test_code_that_lacks_its_requirements_is_not_blamed() -> None:
+    """It is sent; that it cannot be loaded says no more than what is missing."""
+    report = ABLE._replace(code="ModuleNotFoundError: No module named 'numpy'", is_importable=False, versions={})
+    (line,) = lacking(report, NEEDED)
+    assert line == f"not installed: {', '.join(NEEDED)}"
+
+
+def test_other_releases_of_what_computes_are_named() -> None:
+    here = {name: version(name) for name in ("numpy", "soxr", "pyarrow")}
+    assert other_releases(ABLE._replace(versions=here)) == []
+    patched = f"{here['soxr']}.post9"
+    there = {"numpy": "1999.1.2", "soxr": patched, "pyarrow": "1999.1", "scipy": None}
+    assert other_releases(ABLE._replace(versions=there)) == [f"numpy 1999.1.2 ({here['numpy']})"]
+
+
+def test_how_a_server_was_started_otherwise_is_named() -> None:
+    same = {name: setting.value for name, setting in SERVER_CONF.items()}
+    assert differences(same) == []
+    assert differences({}) == [], "what a server does not tell is not held against it"
+    daemon, mode = differences({**same, DAEMON_MODULE: None, "spark.scheduler.mode": "FIFO"})
+    assert daemon.startswith(f"{DAEMON_MODULE} is not set, spark.worker_daemon is better (")
+    assert mode.startswith("spark.scheduler.mode is FIFO, FAIR is better (")
+
+
+def test_the_embedded_server_is_started_so(tmp_path: Path) -> None:
+    conf = connect_conf(Settings(state_dir=tmp_path))
+    assert differences({name: conf.get(name) for name in SERVER_CONF}) == []
 
 
 def test_the_requirements_are_those_of_the_metadata() -> None:

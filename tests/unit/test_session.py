@@ -1,13 +1,17 @@
 """Opening a Connect session that processes share: a closed id is passed over, and any other error is told."""
 
 import socket
+import sys
+import zipfile
+from pathlib import Path
 from typing import Any
 
 import pytest
 from pyspark.errors import PySparkException
 
 from genres.errors import GenresError
-from spark import session
+from genres.settings import Settings
+from spark import sent_code, session
 
 CLOSED = PySparkException("[INVALID_HANDLE.SESSION_CLOSED] The handle is invalid. Session was closed.")
 CONFIG = {"spark.remote": "sc://127.0.0.1:1"}
@@ -15,6 +19,14 @@ CONFIG = {"spark.remote": "sc://127.0.0.1:1"}
 
 class Opened:
     release_session_on_close = True
+
+    def __init__(self) -> None:
+        self.sent: list[tuple[str, bool]] = []
+
+    def addArtifacts(self, *paths: str, pyfile: bool) -> None:  # noqa: N802 - Spark's name
+        for path in paths:
+            self.sent.append((path, pyfile))
+            sys.path.insert(1, path)  # as the client does
 
 
 @pytest.fixture
@@ -83,3 +95,28 @@ def test_a_server_that_is_gone_is_not_asked_to_forget_a_session(is_there: bool) 
             server.close()
         session.stop_session(opened, remote=f"sc://127.0.0.1:{port}")
     assert opened.asked is is_there
+
+
+def test_the_embedded_engine_is_sent_no_code(monkeypatch: pytest.MonkeyPatch, asked: list[str], tmp_path: Path) -> None:
+    config = session.session_config(Settings(state_dir=tmp_path, spark_remote=""), app_name="test")
+    opened: Any = session.open_session(config, shared_as="stream")
+    assert opened.sent == []
+    assert not list(tmp_path.iterdir())
+
+
+def test_another_engine_is_sent_the_code(asked: list[str], tmp_path: Path) -> None:
+    config = session.session_config(Settings(state_dir=tmp_path, spark_remote="sc://spark:1"), app_name="test")
+    before = list(sys.path)
+    opened: Any = session.open_session(config, shared_as="stream")
+    ((path, is_python),) = opened.sent
+    assert is_python and zipfile.is_zipfile(path) and Path(path).is_relative_to(tmp_path)
+    assert sys.path == before, "this process goes on with the code that it runs"
+
+
+def test_other_code_goes_to_another_session(monkeypatch: pytest.MonkeyPatch, asked: list[str], tmp_path: Path) -> None:
+    config = session.session_config(Settings(state_dir=tmp_path, spark_remote="sc://spark:1"), app_name="test")
+    monkeypatch.setattr(sent_code, "code_zip", lambda folder: folder / "genres-code-one.zip")
+    session.open_session(config, shared_as="stream")
+    monkeypatch.setattr(sent_code, "code_zip", lambda folder: folder / "genres-code-other.zip")
+    session.open_session(config, shared_as="stream")
+    assert asked[3] not in asked[:3]
