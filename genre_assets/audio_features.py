@@ -219,7 +219,9 @@ def _killers(
         with interrupted_when_stuck(spark, limit_s=settings.range_limit_s):
             return _extracted(part, spark, feature_set, settings, tasks=tasks_for(len(part))).toArrow()
 
-    found = isolated(range(len(clips)), compute=compute, check_engine=lambda: check_engine(spark, feature_set))
+    found = isolated(
+        range(len(clips)), compute=compute, check_engine=lambda seconds: check_engine(spark, feature_set, for_s=seconds)
+    )
     refused = [(clips.iloc[places[0]], given) for places, given in found if isinstance(given, str)]
     return [(clip["track_id"], clip["sha256"], given) for clip, given in refused]
 

@@ -2,8 +2,9 @@
 
 A Python worker that died, or ran out of time, has not said at which clip. Nobody is blamed for that: the clips are
 computed again in parts, and those of a part whose worker dies in parts of it, down to single clips. Only a clip that
-kills it again, alone, twice, while a known-good clip passes on the same engine after each, is a culprit; if the
-known-good clip fails as well, the engine is at fault. A clip that hangs has its worker end itself (`spark.extraction`);
+kills it again, alone, three times, while known-good clips pass on the same engine after each, for longer than it
+lived, is a culprit; if one of them fails as well, the engine is at fault: what ends workers now and then, such as a
+system without memory, ends some of those too. A clip that hangs has its worker end itself (`spark.extraction`);
 a job that is interrupted because nothing came of it says nothing of its clip, whose bytes it may have waited for.
 """
 
@@ -28,8 +29,12 @@ if TYPE_CHECKING:
 _PARTS = 16
 """How many parts are computed where all together killed a worker. With fewer, a clip that hangs would use up its time
 limit more often before it stands alone; with more, there are more jobs."""
-_TRIES = 2
+_TRIES = 3
 """How often a clip has to kill its worker, alone."""
+_LONGER, _LONGEST_S = 5, 20.0
+"""How many times as long as the clip's job known-good clips have to pass, and for how many seconds at most."""
+_KNOWN_GOOD = 5
+"""Known-good clips of a job."""
 # What Spark says of a worker that is gone: it died, or was killed because nothing had come from it for too long.
 _DEATHS = ("Python worker exited unexpectedly", "Python worker failed to connect back", "idle timeout")
 
@@ -42,14 +47,17 @@ class OutOfTimeError(Exception):
 
 @dataclass(frozen=True)
 class KnownGoodClips:
-    """A source of one clip that every feature set can compute: two seconds of a tone with overtones, made here."""
+    """A source of a clip that every feature set can compute: half a minute of a tone with overtones, made here.
+
+    As long as clips are, so that what ends workers from outside has as much time for it.
+    """
 
     columns: tuple[Column, ...] = (TRACK_ID,)
 
     def clips(self, rows: Iterable[Mapping[str, Any]]) -> Iterator[Clip]:
         """Return the clip once for each row."""
         for _ in rows:
-            yield Clip({"track_id": "known good"}, ".wav", known_good_wav())
+            yield Clip({"track_id": "known good"}, ".wav", known_good_wav(30))
 
 
 def is_workers_death(error: BaseException) -> bool:
@@ -61,7 +69,7 @@ def isolated(
     units: Sequence[_Unit],
     *,
     compute: Callable[[Sequence[_Unit]], "pa.Table"],
-    check_engine: Callable[[], None],
+    check_engine: Callable[[float], None],
     on_progress: Callable[[], None] = lambda: None,
 ) -> Iterator[tuple[Sequence[_Unit], "pa.Table | str"]]:
     """Compute clips in parts after a job over all of them killed a worker.
@@ -73,9 +81,9 @@ def isolated(
     compute
         Computes some clips that follow each other in a job of its own.
     check_engine
-        Computes the known-good clip; raises if that fails.
+        Computes known-good clips, for at least so many seconds; raises if that fails.
     on_progress
-        Called after each part.
+        Called after each job.
 
     Yields
     ------
@@ -95,14 +103,14 @@ def isolated(
     for start in range(0, len(units), size):
         part = units[start : start + size]
         if len(part) == 1:
-            yield part, _alone(part, compute, check_engine)
+            yield part, _alone(part, compute, check_engine, on_progress)
         else:
             try:
                 table = compute(part)
             except Exception as error:
                 if not is_workers_death(error):
                     raise
-                check_engine()
+                check_engine(0)
                 yield from isolated(part, compute=compute, check_engine=check_engine, on_progress=on_progress)
             else:
                 yield part, table
@@ -110,16 +118,21 @@ def isolated(
 
 
 def _alone(
-    one: Sequence[_Unit], compute: Callable[[Sequence[_Unit]], "pa.Table"], check_engine: Callable[[], None]
+    one: Sequence[_Unit],
+    compute: Callable[[Sequence[_Unit]], "pa.Table"],
+    check_engine: Callable[[float], None],
+    on_progress: Callable[[], None],
 ) -> "pa.Table | str":
     interrupted = None
     for _ in range(_TRIES):
+        began = time.monotonic()
         try:
             return compute(one)
         except Exception as error:
             if not is_workers_death(error):
                 raise
-            check_engine()
+            check_engine(min(_LONGER * (time.monotonic() - began), _LONGEST_S))
+            on_progress()
             if isinstance(error, OutOfTimeError):
                 interrupted = error
     if interrupted is not None:
@@ -127,7 +140,7 @@ def _alone(
             f"{interrupted}, with one clip alone, whose worker did not end itself: it waited for something else, "
             "such as Kafka, HDFS or memory; see `genres status` and the engine's log; the clips wait"
         ) from interrupted
-    return f"killed its worker {_TRIES} times, alone, while a known-good clip passed"
+    return f"killed its worker {_TRIES} times, alone, while known-good clips passed"
 
 
 @contextmanager
@@ -183,13 +196,17 @@ def interrupted_when_stuck(
         spark.removeTag(tag)
 
 
-def check_engine(spark: "SparkSession", feature_set: AnyFeatureSet, *, limit_s: float = 60.0) -> None:
-    """Compute the known-good clip.
+def check_engine(
+    spark: "SparkSession", feature_set: AnyFeatureSet, *, for_s: float = 0.0, limit_s: float = 60.0
+) -> None:
+    """Compute known-good clips.
 
     Parameters
     ----------
+    for_s
+        For how long at least, in seconds; a few in any case.
     limit_s
-        How long that may take, in seconds: it may get a worker that is stopped, as any task may.
+        How long a few may take, in seconds: they may get a worker that is stopped, as any task may.
 
     Raises
     ------
@@ -198,16 +215,20 @@ def check_engine(spark: "SparkSession", feature_set: AnyFeatureSet, *, limit_s: 
     """
     from spark.extraction import extract_features
 
-    rows = spark.createDataFrame([("known good",)], "track_id string")
-    try:
-        with interrupted_when_stuck(spark, limit_s=limit_s):
-            table = extract_features(
-                rows, source=KnownGoodClips(), feature_set=feature_set, max_clip_s=10.0, tasks=1
-            ).collect()
-    except Exception as error:
-        raise GenresError(
-            f"Spark's workers do not compute a known-good clip ({last_words(error)}): look at the engine's log; the "
-            "clips wait"
-        ) from error
-    if len(table) != 1 or table[0]["reason"] is not None:
-        raise GenresError(f"Spark's workers refuse a known-good clip ({table}): look at the engine; the clips wait")
+    began = time.monotonic()
+    rows = spark.createDataFrame([("known good",)] * _KNOWN_GOOD, "track_id string")
+    while True:
+        try:
+            with interrupted_when_stuck(spark, limit_s=limit_s):
+                table = extract_features(
+                    rows, source=KnownGoodClips(), feature_set=feature_set, max_clip_s=60.0, tasks=_KNOWN_GOOD
+                ).collect()
+        except Exception as error:
+            raise GenresError(
+                f"Spark's workers do not compute a known-good clip ({last_words(error)}): look at the engine's log; the "
+                "clips wait"
+            ) from error
+        if len(table) != _KNOWN_GOOD or any(row["reason"] is not None for row in table):
+            raise GenresError(f"Spark's workers refuse a known-good clip ({table}): look at the engine; the clips wait")
+        if time.monotonic() - began >= for_s:
+            return

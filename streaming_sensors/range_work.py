@@ -227,7 +227,7 @@ class RangeWork:
         outcomes = isolated(
             range(key.start_offset, key.end_offset),
             compute=lambda part: self._extract(key.between(part[0], part[-1] + 1), feature_set, spark),
-            check_engine=lambda: check_engine(spark, feature_set),
+            check_engine=lambda seconds: check_engine(spark, feature_set, for_s=seconds),
             on_progress=on_progress,
         )
         return pa.concat_tables(

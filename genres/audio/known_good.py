@@ -8,8 +8,14 @@ from math import sin
 
 
 @functools.cache
-def known_good_wav() -> bytes:
-    """Return a WAV file of two seconds, 16 bits, mono, 22,050 Hz."""
+def known_good_wav(seconds: int = 2) -> bytes:
+    """Return a WAV file of 16 bits, mono, 22,050 Hz.
+
+    Parameters
+    ----------
+    seconds
+        Its length, an even number.
+    """
     rate = 22_050
     samples = array("h", (int(6_000 * (sin(0.06 * n) + sin(0.19 * n) * sin(0.0007 * n))) for n in range(2 * rate)))
     sound = io.BytesIO()
@@ -17,5 +23,5 @@ def known_good_wav() -> bytes:
         file.setnchannels(1)
         file.setsampwidth(2)
         file.setframerate(rate)
-        file.writeframes(samples.tobytes())
+        file.writeframes(samples.tobytes() * (seconds // 2))
     return sound.getvalue()
