@@ -208,9 +208,7 @@ class RangeWork:
         )
         with interrupted_when_stuck(spark, limit_s=self._settings.range_limit_s, on_progress=on_progress):
             return extract_features(
-                # From one partition they are dealt out one by one; from several, each begins somewhere, and some tasks
-                # would get two rows and others none.
-                spark.createDataFrame(rows).coalesce(1),
+                spark.createDataFrame(rows),
                 source=KafkaClips.of(self._settings),
                 feature_set=feature_set,
                 max_clip_s=self._settings.max_clip_s,

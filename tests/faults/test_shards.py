@@ -57,6 +57,8 @@ def test_one_of_three_drains_is_killed(system: System) -> None:
     by_partition: dict[int, set[str]] = {}
     for offset_range in ranges.history(stream.database, topic):
         assert offset_range.run_id is not None
+        # Runs share a Spark session: that one ends, or is killed, takes no other one's model away.
+        assert (offset_range.failures, offset_range.reason) == (0, None)
         by_partition.setdefault(offset_range.key.kafka_partition, set()).add(offset_range.run_id)
     shards = {
         (number, run.tags[SHARD_TAG])
