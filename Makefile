@@ -22,7 +22,7 @@ OTHER_PYTHON := other-python
 endif
 endif
 
-.PHONY: other-python help install demo up ui down status test integration-tests other-tests unit test-faults test-cluster nemesis soak lint docs lock clean-state
+.PHONY: able other-python help install demo up ui down status test integration-tests other-tests unit test-faults test-cluster nemesis soak lint docs lock clean-state
 help: ## say what there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/make \1\t\2/' | expand -t 20
 
@@ -43,11 +43,16 @@ $(VENV)/installed: requirements.txt pyproject.toml $(OTHER_PYTHON)
 	@$(BIN)/python -m genres.audio.compile_kernels
 	@touch $@
 
-demo: install ## run the whole pipeline on synthetic clips, or on GENRES_AUDIO=<folder>
+# Said before minutes of installing: by default the daemons keep their data below the checkout.
+able:
+	@export LC_ALL=C; folder="$${GENRES_STATE_DIR:-$$PWD}"; \
+	if [[ $$folder =~ [^A-Za-z0-9/._+@=~-] ]] && ! grep -qs '^ *GENRES_STATE_DIR=' .env; then \
+		echo "genres: the daemons cannot keep data in $$folder, which has other characters than letters, digits and ._+@=~-: set GENRES_STATE_DIR to a plainer path" >&2; exit 1; fi
+demo: able install ## run the whole pipeline on synthetic clips, or on GENRES_AUDIO=<folder>
 	@$(BIN)/genres demo
-up: install ## start the local stack
+up: able install ## start the local stack
 	@$(BIN)/genres up
-ui: install ## open Dagster on the stack; Ctrl-C closes it
+ui: able install ## open Dagster on the stack; Ctrl-C closes it
 	@$(BIN)/genres ui
 status: install ## show the stack
 	@$(BIN)/genres status

@@ -150,7 +150,7 @@ def load_folder(console: Console, folder: Path, dataset_id: str, *, replaces: bo
     replaces
         Whether it takes the place of a dataset of this id that was loaded from another folder.
     """
-    from genres.store import predictions
+    from genres.store import ledger, predictions
     from genres.store.batch_tables import BatchTables, manifest_changes
     from genres.store.lake import Lake
 
@@ -166,11 +166,12 @@ def load_folder(console: Console, folder: Path, dataset_id: str, *, replaces: bo
     manifest = tables.manifest()
     if before is None:
         refused = int((manifest["status"] != "accepted").sum())
-        clips = f"{counted(len(manifest) - refused, 'clip')}, and {refused} refused"
+        clips = f"{counted(len(manifest) - refused, 'clip')}{f' ({refused} refused)' if refused else ''}"
         lines = [f"dataset {dataset.dataset} is in HDFS, with {clips}; train on it with `genres retrain`"]
     else:
         stored = predictions.batch_predictions(database, dataset.dataset)
-        lines = loaded_again_lines(dataset.dataset, manifest_changes(before, manifest), stored)
+        is_used = bool(ledger.published(database, dataset.dataset, "audio_features"))
+        lines = loaded_again_lines(dataset.dataset, manifest_changes(before, manifest), stored, is_used=is_used)
     print_lines(console, lines)
 
 

@@ -183,7 +183,6 @@ def datasets_use(dataset: str) -> None:
     from genres.store.database import Database
     from genres.store.ledger import use_dataset
     from genres_cli import datasets as found
-    from genres_cli import report
 
     settings = Settings()
     database = Database(settings.database)
@@ -192,7 +191,7 @@ def datasets_use(dataset: str) -> None:
     lines = [f"'{dataset}' is the current dataset now; a stream that names none is scored by it from its next run on"]
     if (meant := found.current(settings, database)) != dataset:
         lines.append(f"but here GENRES_DATASET or GENRES_AUDIO is set and names '{meant}', which goes first")
-    report.print_lines(_console(), lines)
+    _print_prose(lines)
 
 
 @datasets.command("delete")
@@ -589,9 +588,9 @@ def stream_status(name: str, as_json: bool) -> None:
 def stream_pause(name: str) -> None:
     """Let no new run take clips; what is dropped waits in the topic."""
     from genres.settings import Settings
-    from genres_cli import report, streams
+    from genres_cli import streams
 
-    report.print_lines(_console(), streams.pause(Settings(), name))
+    _print_prose(streams.pause(Settings(), name))
 
 
 @stream.command("resume")
@@ -599,9 +598,9 @@ def stream_pause(name: str) -> None:
 def stream_resume(name: str) -> None:
     """Let a paused stream go on; what waits in the topic is taken first."""
     from genres.settings import Settings
-    from genres_cli import report, streams
+    from genres_cli import streams
 
-    report.print_lines(_console(), streams.resume(Settings(), name))
+    _print_prose(streams.resume(Settings(), name))
 
 
 _why = click.option("--why", default="", help="Why, for the record.")
@@ -651,13 +650,12 @@ def models_rollback(version: int | None, dataset: str, why: str) -> None:
 def _change_champion(dataset: str, action: str, version: int | None, why: str) -> None:
     from genres.settings import Settings
     from genres_cli import champions
-    from genres_cli.report import print_lines
 
     settings = Settings()
     opened = champions.open_champions(settings, dataset)
     change = getattr(opened, action)(version, why=why)
     champions.tell_dagster(settings, change)
-    print_lines(_console(), [champions.in_words(change)])
+    _print_prose([champions.in_words(change)])
 
 
 @app.command()
@@ -781,6 +779,14 @@ def _console(*, stderr: bool = False) -> "Console":
     width = None if is_screen else shutil.get_terminal_size((_NO_SCREEN, 50)).columns
     # Lines are broken by the terminal alone, so that what is copied from it is whole.
     return Console(stderr=stderr, width=width, soft_wrap=True)
+
+
+def _print_prose(lines: list[str]) -> None:
+    from genres_cli.report import print_lines, wrapped
+
+    console = _console()
+    for line in lines:
+        print_lines(console, wrapped(line, console.width))
 
 
 def _print_json(found: object, *, indent: int | None = 2) -> None:

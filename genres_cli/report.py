@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 _NAME, _STRIP = 16, 60
 """Columns of a genre's name, and of its digits, in a line of 80."""
 _COLOURS = {"running": "green", "external": "green", "starting": "yellow", "stopped": "dim", "unhealthy": "red"}
+_INDENT = "    "
 _NAMED = 5
 """Clips that are named of those that changed."""
 _LEAST_NAME = 12
@@ -317,7 +318,7 @@ def models_lines(rows: Sequence[dict[str, Any]], width: int) -> list[str]:
     for row in rows:
         valid, test = row["valid_tracks"], row["test_tracks"]
         head = [f"v{row['version']}", row["alias"], f"registered {_minute(row['registered_at'])}"]
-        lines += ["", "  ".join(filter(None, head)), *_wrapped(row["classifier"] or "", width)]
+        lines += ["", "  ".join(filter(None, head)), *wrapped(row["classifier"] or "", width, indent=_INDENT)]
         for part, figures in (
             ("valid", (("macro-F1", row["valid_macro_f1"], valid), ("ECE", row["valid_ece"], valid))),
             ("test", (("macro-F1", row["test_macro_f1"], test), ("accuracy", row["test_accuracy"], test))),
@@ -325,8 +326,10 @@ def models_lines(rows: Sequence[dict[str, Any]], width: int) -> list[str]:
             if said := [f"{name} {_figure(value, n)}" for name, value, n in figures if value is not None]:
                 lines.append(f"    {part:<6} {', '.join(said)}")
         if row["champion_since"]:
-            lines += _wrapped(f"champion since {_minute(row['champion_since'])} by {row['changed_by']}", width)
-        lines += _wrapped(row["why"] or "", width)
+            lines += wrapped(
+                f"champion since {_minute(row['champion_since'])} by {row['changed_by']}", width, indent=_INDENT
+            )
+        lines += wrapped(row["why"] or "", width, indent=_INDENT)
     return lines
 
 
@@ -364,13 +367,17 @@ def dataset_lines(row: dict[str, Any]) -> list[str]:
     )
 
 
-def loaded_again_lines(dataset: str, changes: "ManifestChanges", stored: Sequence[dict[str, Any]]) -> list[str]:
+def loaded_again_lines(
+    dataset: str, changes: "ManifestChanges", stored: Sequence[dict[str, Any]], *, is_used: bool
+) -> list[str]:
     """Return what changed when a dataset was loaded again, and what is stale since.
 
     Parameters
     ----------
     stored
         Its stored predictions.
+    is_used
+        Whether anything was made of its clips.
     """
     kinds = {"added": changes.added, "changed": changes.changed, "removed": changes.removed}
     if not any(kinds.values()):
@@ -383,8 +390,9 @@ def loaded_again_lines(dataset: str, changes: "ManifestChanges", stored: Sequenc
             lines.append(f"  {kind}: {', '.join(found[:_NAMED])}{more}")
     outdated = {*changes.changed, *changes.removed}
     rows = sum(row["track_id"] in outdated for row in stored)
-    stale = "stale now: its features, split, models and predictions"
-    lines.append(f"{stale}; make them again with `genres retrain --dataset {dataset}`")
+    if is_used:
+        lines.append("stale now: its features, split, models and predictions; make them again with")
+        lines.append(f"  genres retrain --dataset {dataset}")
     if rows:
         lines.append(f"of audio that is no longer in it: {counted(rows, 'stored prediction')}")
     return lines
@@ -428,9 +436,8 @@ def _minute(moment: datetime) -> str:
     return f"{moment:%Y-%m-%d %H:%M} UTC"
 
 
-def _wrapped(text: str, width: int) -> list[str]:
-    """Break prose at blanks, indented; a word that is longer than the line, such as an address, stays whole."""
-    indent = "    "
+def wrapped(text: str, width: int, *, indent: str = "") -> list[str]:
+    """Break prose at blanks; a word that is longer than the line, such as an address, stays whole."""
     return textwrap.wrap(
         text,
         width,
@@ -451,9 +458,9 @@ def quarantine_lines(rows: Sequence[dict[str, Any]], width: int) -> list[str]:
     for row in rows:
         kept = "error/ beside it" if row["stage"] == "producer" else "HDFS" if row["kept_path"] else "nowhere"
         lines.append(f"{row['sha256'][:12]}  {_minute(row['quarantined_at'])}  {display_name(row['file_name'])}")
-        lines += _wrapped(row["reason"] + (" (closed)" if row["closed_at"] else ""), width)
+        lines += wrapped(row["reason"] + (" (closed)" if row["closed_at"] else ""), width, indent=_INDENT)
         about = {"topic": row["topic"], "judged by": row["judged_by"], "kept in": kept}
-        lines += _wrapped(", ".join(f"{what} {value}" for what, value in about.items() if value), width)
+        lines += wrapped(", ".join(f"{what} {value}" for what, value in about.items() if value), width, indent=_INDENT)
     return lines
 
 

@@ -225,8 +225,8 @@ def check_engine(
                 ).collect()
         except Exception as error:
             raise GenresError(
-                f"Spark's workers do not compute a known-good clip ({last_words(error)}): look at the engine's log; the "
-                "clips wait"
+                f"Spark's workers do not compute a known-good clip ({last_words(error)}): look at the engine's log; "
+                "the clips wait"
             ) from error
         if len(table) != _KNOWN_GOOD or any(row["reason"] is not None for row in table):
             raise GenresError(f"Spark's workers refuse a known-good clip ({table}): look at the engine; the clips wait")

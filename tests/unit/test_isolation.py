@@ -209,7 +209,7 @@ def test_a_worker_that_hangs_at_a_clip_ends_itself() -> None:
         "import ctypes\n"
         "hangs = replace(GTZAN57, kernel=lambda samples: ctypes.PyDLL(None).sleep(60))\n"
         "rows = pa.RecordBatch.from_pylist([{'track_id': 'a'}])\n"
-        "list(feature_batches([rows], source=KnownGoodClips(), feature_set=hangs, max_clip_s=9, clip_limit_s=0.5))\n"
+        "list(feature_batches([rows], source=KnownGoodClips(), feature_set=hangs, max_clip_s=60, clip_limit_s=0.5))\n"
     )
     run = subprocess.run([sys.executable, "-c", program], cwd=PROJECT_DIR, capture_output=True, timeout=50, check=False)
     assert run.returncode == 1

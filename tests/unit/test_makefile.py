@@ -37,6 +37,25 @@ def test_a_python_that_is_not_there_is_named_in_one_line(checkout: Path, target:
     assert not (checkout / ".venv").exists()
 
 
+@pytest.mark.parametrize("target", ["demo", "up", "ui"])
+@pytest.mark.parametrize("name", ["my music", "Müsik"])
+def test_a_folder_that_the_daemons_cannot_use_is_said_before_anything_is_installed(
+    checkout: Path, tmp_path: Path, target: str, name: str
+) -> None:
+    odd = tmp_path / name
+    odd.mkdir()
+    for file in ("Makefile", "requirements.txt", "pyproject.toml"):
+        shutil.copy(checkout / file, odd)
+    done = make(odd, target)
+    assert done.returncode != 0 and done.stdout == ""
+    first = done.stderr.splitlines()[0]
+    assert first.startswith(f"genres: the daemons cannot keep data in {odd}, ") and "set GENRES_STATE_DIR" in first
+    assert not (odd / ".venv").exists()
+    assert make(odd, "able", GENRES_STATE_DIR="/srv/genres").returncode == 0
+    (odd / ".env").write_text("GENRES_STATE_DIR=/srv/genres\n")
+    assert make(odd, "able").returncode == make(checkout, "able").returncode == 0
+
+
 def test_a_python_of_another_version_is_refused_in_one_line(checkout: Path) -> None:
     old = checkout / "python"
     old.write_text("#!/bin/sh\necho 3 10 13 /usr\n")

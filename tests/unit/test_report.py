@@ -187,16 +187,18 @@ def test_what_is_loaded_again_says_what_changed_and_what_is_stale() -> None:
     changes = manifest_changes(before, now)
     assert (changes.changed, changes.removed, changes.kept) == (["b"], ["c"], 1)
     stored = [row(track_id=name) for name in ("a", "b", "c", "c")]
-    assert loaded_again_lines("own", changes, stored) == [
+    assert loaded_again_lines("own", changes, stored, is_used=True) == [
         "dataset own: 7 added, 1 changed, 1 removed, 1 as before",
         "  added: n0, n1, n2, n3, n4 and 2 more",
         "  changed: b",
         "  removed: c",
-        "stale now: its features, split, models and predictions; make them again with `genres retrain --dataset own`",
+        "stale now: its features, split, models and predictions; make them again with",
+        "  genres retrain --dataset own",
         "of audio that is no longer in it: 3 stored predictions",
     ]
-    assert loaded_again_lines("own", manifest_changes(now, now), stored) == [
+    assert loaded_again_lines("own", manifest_changes(now, now), stored, is_used=True) == [
         "dataset own: nothing changed, 9 clips as before"
     ]
+    assert not any("stale" in line for line in loaded_again_lines("own", changes, [], is_used=False))
     refused = now.assign(status=["quarantined", *now["status"][1:]])
     assert manifest_changes(now, refused).changed == ["a"]
