@@ -37,12 +37,14 @@ def test_a_batch_goes_through_while_a_worker_a_datanode_and_a_broker_die(
     write_clips(music, GENRES, CLIPS)
     done = run_genres("load", str(music), "--dataset", DATASET)
     assert done.returncode == 0, done.stdout + done.stderr
+    failed_before = cluster.spark.failed_tasks()
     run = start_materializing(settings, "audio_features", DATASET)
     victim = cluster.spark.workers[1]
     wait_until(lambda: cluster.spark.has_tasks(victim) or run.poll() is not None)
     assert run.poll() is None, run_log(settings).read_text()
     with cluster.without(victim, cluster.hdfs.datanodes[1], cluster.brokers.names[2]):
         assert run.wait(300) == 0, run_log(settings).read_text()[-4000:]
+        assert cluster.spark.failed_tasks() > failed_before, "the worker was not killed at work"
         run = start_materializing(settings, REST, DATASET)
         assert run.wait(600) == 0, run_log(settings).read_text()[-4000:]
     tables = BatchTables(Lake.of(settings), Database(settings.database), DATASET)
