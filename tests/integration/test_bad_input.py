@@ -20,7 +20,7 @@ from genres.store.batch_tables import BatchTables
 from genres.store.database import Database
 from genres.store.lake import Lake
 from genres.store.model_registry import ModelRegistry
-from genres_dagster.launch import _reason, open_instance
+from genres_dagster.launch import failure_reason, open_instance
 from local_stack.stack import start_service, stop_service
 
 NO_CHAMPION = 3
@@ -189,4 +189,4 @@ def last_failure(stack: Settings, asset: str) -> str:
             ).records
         ]
     assert failure is not None and failure.step_key == asset
-    return _reason(failure.event_specific_data.error)  # type: ignore[union-attr]
+    return failure_reason(failure.event_specific_data.error)  # type: ignore[union-attr]
