@@ -20,7 +20,7 @@ from genres.store.database import Database
 from genres.store.ledger import Dataset
 from genres_dagster import launch
 from genres_dagster.checks import check, check_spec
-from genres_dagster.launch import WORKSPACE, BatchRun, _reason, open_instance, register
+from genres_dagster.launch import WORKSPACE, BatchRun, failure_reason, open_instance, register
 from streaming_sensors.stream import Stream
 
 
@@ -38,10 +38,10 @@ STEP = "dagster._core.errors.DagsterExecutionStepExecutionError: Error occurred 
 
 def test_our_own_error_speaks_wherever_it_stands() -> None:
     ours = error("GenresError", "genres.errors.GenresError: no folder /x: make it\n")
-    assert _reason(error("DagsterExecutionStepExecutionError", STEP, ours)) == "no folder /x: make it"
+    assert failure_reason(error("DagsterExecutionStepExecutionError", STEP, ours)) == "no folder /x: make it"
     low = error("ConnectionError", "ConnectionError: [Errno 111] refused")
     ours = error("GenresError", "genres.errors.GenresError: HDFS does not answer: start it", low)
-    assert _reason(error("DagsterExecutionStepExecutionError", STEP, ours)) == "HDFS does not answer: start it"
+    assert failure_reason(error("DagsterExecutionStepExecutionError", STEP, ours)) == "HDFS does not answer: start it"
 
 
 def test_our_error_from_a_spark_worker_is_found_in_the_text() -> None:
@@ -52,19 +52,19 @@ def test_our_error_from_a_spark_worker_is_found_in_the_text() -> None:
         "genres.errors.GenresError: HDFS has no /genres/x.wav: materialize raw_audio again\n\n"
         "JVM stacktrace: ..."
     )
-    found = _reason(error("DagsterExecutionStepExecutionError", STEP, error("PythonException", text)))
+    found = failure_reason(error("DagsterExecutionStepExecutionError", STEP, error("PythonException", text)))
     assert found == "HDFS has no /genres/x.wav: materialize raw_audio again"
 
 
 def test_other_errors_give_their_innermost_first_line() -> None:
     inner = error("RuntimeError", "RuntimeError: 3 clips gave 2 rows\nand more\n")
-    assert _reason(error("Dagster", STEP, error("ValueError", "ValueError: outer", inner))) == (
+    assert failure_reason(error("Dagster", STEP, error("ValueError", "ValueError: outer", inner))) == (
         "RuntimeError: 3 clips gave 2 rows"
     )
 
 
 def test_an_error_without_words_gives_its_name() -> None:
-    assert _reason(error("AssertionError", "\n")) == "AssertionError"
+    assert failure_reason(error("AssertionError", "\n")) == "AssertionError"
 
 
 def test_a_failed_check_is_named_with_what_it_found(tmp_path: Path) -> None:
@@ -101,7 +101,7 @@ def test_a_failed_check_is_named_where_only_the_error_is_known() -> None:
         "dagster._core.errors.DagsterAssetCheckFailedError: 1 blocking asset check failed with ERROR severity:\n"
         "track_split: no_leak\n"
     )
-    assert _reason(error("DagsterAssetCheckFailedError", text)).endswith("severity: track_split: no_leak")
+    assert failure_reason(error("DagsterAssetCheckFailedError", text)).endswith("severity: track_split: no_leak")
 
 
 def test_without_a_folder_the_clips_are_synthetic(tmp_path: Path, choose: Callable[..., Dataset]) -> None:
