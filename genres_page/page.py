@@ -15,11 +15,10 @@ from genres.errors import GenresError
 from genres.file_names import display_name
 from genres.settings import Settings
 from genres.store import predictions
-from genres.store.batch_tables import BatchTables
 from genres.store.champions import ChampionChange, Champions
 from genres.store.database import Database
 from genres.store.lake import Lake
-from genres.store.ledger import registered_datasets
+from genres.store.ledger import dataset_meant, registered_datasets
 from genres.store.model_registry import ModelRegistry
 from genres.store.stream_ledger import results
 from genres_page import clips, pictures
@@ -135,9 +134,8 @@ class Page:
     def tracks(self, dataset: str, genre: str, *, uncertain: bool, wrong: bool) -> "pd.DataFrame":
         """Return a dataset's tracks with what its newest version says of them."""
         rows = self._newest_predictions(dataset)
-        part = self._parts(dataset) if rows else {}
         table = [
-            {"track": row["track_id"], "part": part.get(row["track_id"], ""), **_answer_cells(row)}
+            {"track": row["track_id"], "part": row["part"] or "", **_answer_cells(row)}
             for row in rows
             if genre in (ANY, row["genre"])
             and (not uncertain or row["is_uncertain"] or row["is_unlike"])
@@ -188,15 +186,16 @@ class Page:
         return _done(self._champions(dataset).rollback(why=why))
 
     def datasets(self) -> list[str]:
-        """Return the ids of all datasets, the one that was loaded last first."""
-        return [entry.dataset for entry in registered_datasets(self.database)]
+        """Return the ids of all datasets, the one that is meant first."""
+        meant = dataset_meant(self.database, dataset=self.settings.dataset, folder=self.settings.audio)
+        return sorted((entry.dataset for entry in registered_datasets(self.database)), key=lambda name: name != meant)
 
     def genres(self, dataset: str) -> list[str]:
-        """Return the genres of a dataset's tracks; of the newest dataset, if none is named."""
+        """Return the genres of a dataset's tracks; of the dataset that is meant, if none is named."""
         return sorted({row["genre"] for row in self._newest_predictions(dataset or next(iter(self.datasets()), ""))})
 
     def track_names(self) -> list[str]:
-        """Return the tracks of the newest dataset, each as ``<dataset>: <track>``."""
+        """Return the tracks of the dataset that is meant, each as ``<dataset>: <track>``."""
         return [
             f"{dataset}: {row['track_id']}"
             for dataset in self.datasets()[:1]
@@ -230,10 +229,6 @@ class Page:
         rows = predictions.batch_predictions(self.database, dataset)
         newest = max((row["model_version"] for row in rows), default=0)
         return [row for row in rows if row["model_version"] == newest]
-
-    def _parts(self, dataset: str) -> dict[str, str]:
-        split = BatchTables(self.lake, self.database, dataset).split()
-        return dict(zip(split["track_id"], split["part"], strict=True))
 
 
 def in_words(answer: dict[str, Any]) -> str:

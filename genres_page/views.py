@@ -89,7 +89,7 @@ def _stream(page: Page, blocks: "gr.Blocks", tab: "gr.Tab") -> None:
     rows = gr.Dataframe(
         interactive=False,
         label="Newest clips; choose one to play it",
-        column_widths=["6em", "12em", "7em", "7em", "7em", "7em", "7em", "5em", "20em", "5em"],
+        column_widths=["84px", "168px", "98px", "98px", "98px", "98px", "98px", "70px", "280px", "70px"],
     )
 
     def look(genre: str, uncertain: bool, wrong: bool) -> tuple[str, Any]:
@@ -121,7 +121,7 @@ def _library(page: Page, blocks: "gr.Blocks", tab: "gr.Tab") -> None:
     rows = gr.Dataframe(
         interactive=False,
         label="Tracks; choose one to play it",
-        column_widths=["14em", "8em", "8em", "8em", "5em", "7em", "5em"],
+        column_widths=["196px", "112px", "112px", "112px", "70px", "98px", "70px"],
     )
     refused = gr.Dataframe(interactive=False, wrap=True, label="Refused")
 
@@ -155,7 +155,7 @@ def _models(page: Page, blocks: "gr.Blocks", tab: "gr.Tab") -> None:
         interactive=False,
         wrap=True,
         label="Versions; choose one to read its card",
-        column_widths=["5em", "7em", "14em", "8em", "8em", "20em"],
+        column_widths=["70px", "98px", "196px", "112px", "112px", "280px"],
     )
     with gr.Row():
         version = gr.Number(label="Version", precision=0, value=None)

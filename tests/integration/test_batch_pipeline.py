@@ -112,8 +112,9 @@ def test_demo_says_what_it_found(demo: subprocess.CompletedProcess[str]) -> None
 
 
 def test_a_browser_hears_and_sees_what_the_page_has(
-    stack: Settings, folder: Path, tables: BatchTables, browser: "Browser"
+    stack: Settings, folder: Path, tables: BatchTables, browser: "Browser", monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("GENRES_DATASET", tables.dataset)
     command = [sys.executable, "-m", "genres_cli", "page"]
     with kept_running(command, stack.state_dir / "logs" / "page.log"):
         address = f"http://127.0.0.1:{stack.ports.page}"
@@ -155,10 +156,12 @@ def _leads_out(url: str) -> bool:
 
 
 def test_the_notebook_reads_what_the_demo_stored(
-    stack: Settings, demo: subprocess.CompletedProcess[str], tmp_path: Path
+    tables: BatchTables, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import nbformat
     from nbclient import NotebookClient
+
+    monkeypatch.setenv("GENRES_DATASET", tables.dataset)
 
     notebook = nbformat.read("docs/notebooks/read_the_lake.ipynb", as_version=4)
     assert all(not cell.get("outputs") for cell in notebook.cells), "stored with what somebody's lake said"

@@ -6,6 +6,7 @@ import json
 import os
 import pty
 import re
+import signal
 import struct
 import subprocess
 import sys
@@ -50,8 +51,7 @@ class Screen:
             stdout=theirs,
             stderr=theirs,
             env=environment,
-            # Ctrl-C reaches who has the terminal as its own.
-            preexec_fn=lambda: (os.setsid(), fcntl.ioctl(0, termios.TIOCSCTTY, 0))[1],
+            preexec_fn=_take_terminal,
         )
         os.close(theirs)
         self._terminal, self._shown = ours, b""
@@ -76,6 +76,13 @@ class Screen:
         text = re.sub(r"\x1b\[[0-9]*[AK]", "\n", self._shown.decode())
         text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", text)
         return code, [line.rstrip() for line in text.replace("\r", "").splitlines()]
+
+
+def _take_terminal() -> None:
+    # Ctrl-C reaches who has the terminal as its own, and is not deaf to it as background jobs' children are.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    os.setsid()
+    fcntl.ioctl(0, termios.TIOCSCTTY, 0)
 
 
 @pytest.fixture
