@@ -52,7 +52,7 @@ def test_listens_on_loopback_only(stack: Settings) -> None:
         for connection in psutil.net_connections(kind="tcp")
         if connection.status == psutil.CONN_LISTEN and connection.pid in pids
     ]
-    assert {address.port for address in listening} >= set(stack.ports) - {stack.ports.dagster}
+    assert {address.port for address in listening} >= set(stack.ports) - {stack.ports.dagster, stack.ports.page}
     assert {address.ip for address in listening} <= {"127.0.0.1", "::ffff:127.0.0.1"}
 
 
