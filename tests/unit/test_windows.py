@@ -157,9 +157,9 @@ def test_each_set_has_the_windows_of_its_own_columns() -> None:
 def test_windows_lie_beside_the_features_and_a_set_may_have_none() -> None:
     rows = pa.RecordBatch.from_pylist([{"track_id": "known good"}])
     both = JoinedFeatureSets((LIBROSA96, TINY))
-    (found,) = feature_batches([rows], source=KnownGoodClips(), feature_set=both, max_clip_s=10)
+    (found,) = feature_batches([rows], source=KnownGoodClips(), feature_set=both, max_clip_s=60)
     (row,) = found.to_pylist()
-    expected = clip_features(known_good_wav(), file_suffix=".wav", feature_set=LIBROSA96, max_clip_s=10)
+    expected = clip_features(known_good_wav(30), file_suffix=".wav", feature_set=LIBROSA96, max_clip_s=60)
     assert row["windows_tiny"] is None
     np.testing.assert_array_equal(row["windows_librosa96"], expected.windows["windows_librosa96"])
 
