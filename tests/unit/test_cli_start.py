@@ -29,6 +29,9 @@ def test_help_loads_next_to_nothing() -> None:
         "losses",
         "stream",
         "models",
+        "page",
+        "report",
+        "metrics",
         "ui",
     ]
     assert [line.split()[0] for line in commands] == names

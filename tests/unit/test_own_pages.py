@@ -44,7 +44,7 @@ def test_its_own_page_is_answered(client: TestClient) -> None:
 def test_another_sites_page_is_refused(client: TestClient, origin: str) -> None:
     answer = client.post("/graphql", json={"query": MUTATION}, headers={"Origin": origin})
     assert answer.status_code == 403
-    assert "its own pages only" in answer.text
+    assert "only pages of the same address" in answer.text
     simple = client.post(
         "/graphql", content=json.dumps({"query": MUTATION}), headers={"Origin": origin, "Content-Type": "text/plain"}
     )
