@@ -80,7 +80,7 @@ def test_a_clip_is_decoded_once_for_sets_of_two_rates(monkeypatch: pytest.Monkey
     alone = [clip_features(known_good_wav(), feature_set=part, **MAX) for part in joined.parts]
     assert found.values == alone[0].values | alone[1].values
     assert found.lengths == {"length": 44_100, "length_44100": 88_200}
-    assert (found.length, alone[1].length) == (661_500, 1_323_000)
+    assert (found.length, alone[1].length) == (44_100, 88_200)
 
 
 @pytest.mark.parametrize("rate", [16_000, 22_050, 48_000])
