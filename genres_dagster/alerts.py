@@ -9,8 +9,7 @@ import dagster as dg
 
 from genres.errors import GenresError
 from genres.settings import Settings
-from genres_dagster.checks import outcome_of
-from genres_dagster.launch import failed_check, failure_reason
+from genres_dagster.checks import failed_check, failure_reason, outcome_of
 
 _EVERY_S = 30
 _MOST_RUNS = 20

@@ -9,8 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
+from genres.errors import last_words
+
 if TYPE_CHECKING:
     from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecord
+
+CHECK_FAILED = "DagsterAssetCheckFailedError"
 
 
 def check_spec(asset: dg.AssetKey | str, name: str, description: str, *, blocking: bool = False) -> dg.AssetCheckSpec:
@@ -74,3 +78,18 @@ def check_label_set(
         actual=f"predicted besides: {', '.join(strange) or 'none'}; unknown to the model: {', '.join(never) or 'none'}",
         warn=not strange,
     )
+
+
+def failed_check(evaluation: Any) -> str:
+    """Return a line that says which check failed and why."""
+    said = {
+        name: str(evaluation.metadata[name].value) for name in ("expected", "actual") if name in evaluation.metadata
+    }
+    why = ", ".join(f"{name} {text}" for name, text in said.items()) or evaluation.description or "it says no more"
+    return f"check {evaluation.check_name} failed: {why}"
+
+
+def failure_reason(error: Any) -> str:
+    """Return a line that says why a step failed."""
+    # The checks' names stand in the lines after the first.
+    return " ".join(error.message.split()) if error.cls_name == CHECK_FAILED else last_words(error)

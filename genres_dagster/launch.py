@@ -23,6 +23,7 @@ from genres.store import ledger
 from genres.store.database import Database
 from genres.store.lake import STREAM
 from genres.store.ledger import Dataset
+from genres_dagster.checks import CHECK_FAILED, failed_check, failure_reason
 from genres_dagster.partitions import DATASETS
 
 WORKSPACE = Path(__file__).with_name("workspace.yaml")
@@ -267,7 +268,7 @@ def _take_in(entry: Any, summary: BatchRun, on_event: Callable[[str, str, str], 
             summary.failed_checks.setdefault(step, []).append(failed_check(evaluation))
     elif event.event_type == dg.DagsterEventType.STEP_FAILURE:
         error = event.event_specific_data.error
-        checks = summary.failed_checks.get(step, []) if error.cls_name == _CHECK_FAILED else []
+        checks = summary.failed_checks.get(step, []) if error.cls_name == CHECK_FAILED else []
         summary.failures[step] = "; ".join(checks) or failure_reason(error)
         on_event(step, "failed", summary.failures[step])
     elif event.event_type == dg.DagsterEventType.STEP_UP_FOR_RETRY:
@@ -275,21 +276,3 @@ def _take_in(entry: Any, summary: BatchRun, on_event: Callable[[str, str, str], 
     elif event.event_type == dg.DagsterEventType.STEP_SKIPPED:
         summary.skipped.append(step)
         on_event(step, "skipped", "")
-
-
-_CHECK_FAILED = "DagsterAssetCheckFailedError"
-
-
-def failed_check(evaluation: Any) -> str:
-    """Return a line that says which check failed and why."""
-    said = {
-        name: str(evaluation.metadata[name].value) for name in ("expected", "actual") if name in evaluation.metadata
-    }
-    why = ", ".join(f"{name} {text}" for name, text in said.items()) or evaluation.description or "it says no more"
-    return f"check {evaluation.check_name} failed: {why}"
-
-
-def failure_reason(error: Any) -> str:
-    """Return a line that says why a step failed."""
-    # The checks' names stand in the lines after the first.
-    return " ".join(error.message.split()) if error.cls_name == _CHECK_FAILED else last_words(error)
