@@ -266,30 +266,25 @@ def write_report(console: Console, dataset: str, output: Path) -> None:
     GenresError
         If there is no such dataset, or the file cannot be written.
     """
-    import dagster as dg
-
     from genres.store.database import Database
     from genres.store.ledger import dataset_meant, registered_dataset
+    from genres_cli.local_files import replaced
     from genres_dagster.dataset_report import dataset_report
     from genres_dagster.launch import open_instance
     from genres_dagster.partitions import provenance
+    from streaming_sensors.stream import Stream
 
     settings = Settings()
     database = Database(settings.database)
     database.check_migrated()
     meant = dataset or dataset_meant(database, dataset=settings.dataset, folder=settings.audio)
     entry = registered_dataset(database, meant)
-    scored = [
-        dg.AssetKey([*filter(None, [stream.name]), "streaming_results"])
-        for stream in settings.streams
-        if dataset_meant(database, **settings.scored_by(stream)) == meant
-    ]
+    streams = map(Stream, settings.streams)
+    scored = [stream.results for stream in streams if stream.dataset(settings, database) == meant]
     text = dataset_report(open_instance(settings), meant, results=scored, about=provenance(entry))
-    try:
-        output.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise GenresError(f"{output} cannot be written: {error.strerror or error}") from error
-    console.print(f"{output}: {len(text) / 1e6:.1f} MB", markup=False, highlight=False, soft_wrap=True)
+    with replaced(output) as unfinished:
+        unfinished.write_text(text, encoding="utf-8")
+    print_lines(console, [f"{output}: {len(text) / 1e6:.1f} MB"])
 
 
 def _migrated(settings: Settings) -> "Database":

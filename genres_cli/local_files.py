@@ -55,7 +55,7 @@ def write_features(console: Console, paths: Sequence[Path], output: Path, settin
     rows = _features(console, _audio_files(console, paths), feature_set, settings)
     print_lines(console, _refusals(rows))
     table = published_table(rows, feature_set)
-    with _replaced(output) as unfinished:
+    with replaced(output) as unfinished:
         if output.suffix == ".csv":
             table.to_csv(unfinished, index=False)
         else:
@@ -91,7 +91,7 @@ def answers_kind(kinds: Sequence[str], output: Path | None) -> str:
 
 def write_answers(output: Path, rows: Sequence[dict[str, Any]], kind: str, *, top: int) -> None:
     """Write answers to a file, which is replaced when it is there."""
-    with _replaced(output) as unfinished:
+    with replaced(output) as unfinished:
         # A playlist's paths open their files whatever bytes they are made of.
         unfinished.write_text(answers_as(kind, rows, top=top), encoding="utf-8", errors="surrogateescape")
 
@@ -204,7 +204,7 @@ def _require_folder(output: Path) -> None:
 
 
 @contextmanager
-def _replaced(output: Path) -> Iterator[Path]:
+def replaced(output: Path) -> Iterator[Path]:
     """Yield a place beside a file to write to, and rename it at the end: what is there stays until the new is whole."""
     unfinished = output.with_name(f".genres-{os.getpid()}.unfinished")
     try:

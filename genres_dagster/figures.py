@@ -92,12 +92,7 @@ def over_time_figure(rows: Sequence[dict[str, Any]], *, name: str, title: str, d
     colours = {genre: colormaps["tab20"](number % 20) for number, genre in enumerate(genres)}
     for axis, row in zip(axes.flat, shown, strict=False):
         curve = row["over_time"]
-        places = [curve["start_s"] + number * curve["hop_s"] for number in range(len(curve["probabilities"]) + 1)]
-        # Steps end with the last window, whose values stand twice for that.
-        values = list(zip(*curve["probabilities"], curve["probabilities"][-1], strict=True))
-        axis.stackplot(places, values, colors=[colours[genre] for genre in curve["genres"]], step="post")
-        axis.set_xlim(places[0], places[-1])
-        axis.set_ylim(0, 1)
+        draw_over_time(axis, curve, [colours[genre] for genre in curve["genres"]])
         labelled = f", labelled {row['genre']}" if row["genre"] else ""
         # A dollar in a name begins no formula.
         shown_name = display_name(row[name])
@@ -110,6 +105,26 @@ def over_time_figure(rows: Sequence[dict[str, Any]], *, name: str, title: str, d
     handles = [Patch(color=colours[genre], label=genre) for genre in genres]
     figure.legend(handles=handles, loc="outside lower center", ncols=min(len(genres), 10), fontsize=7)
     return figure
+
+
+def draw_over_time(axes: "Axes", curve: dict[str, Any], colours: Sequence[Any]) -> None:
+    """Draw the probabilities of a clip's genres over time, one upon the other.
+
+    Parameters
+    ----------
+    axes
+        Matplotlib axes.
+    curve
+        ``over_time`` of a prediction's row.
+    colours
+        Of its genres, in their order.
+    """
+    places = [curve["start_s"] + number * curve["hop_s"] for number in range(len(curve["probabilities"]) + 1)]
+    # Steps end with the last window, whose values stand twice for that.
+    values = list(zip(*curve["probabilities"], curve["probabilities"][-1], strict=True))
+    axes.stackplot(places, values, colors=colours, step="post", labels=curve["genres"])
+    axes.set_xlim(places[0], places[-1])
+    axes.set_ylim(0, 1)
 
 
 def draw_confusion(axes: "Axes", confusion: "npt.NDArray[np.int64]", genres: Sequence[str]) -> None:

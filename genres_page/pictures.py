@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from genres_dagster.figures import draw_confusion
+from genres_dagster.figures import draw_confusion, draw_over_time
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -45,13 +45,7 @@ def over_time(answer: dict[str, Any]) -> "Figure | None":
         return None
     figure = Figure(figsize=(9, 3), layout="constrained")
     axes = figure.subplots()
-    places = [curve["start_s"] + number * curve["hop_s"] for number in range(len(curve["probabilities"]) + 1)]
-    # Steps end with the last window, whose values stand twice for that.
-    values = list(zip(*curve["probabilities"], curve["probabilities"][-1], strict=True))
-    colours = [colormaps["tab20"](number % 20) for number in range(len(values))]
-    axes.stackplot(places, values, colors=colours, step="post", labels=curve["genres"])
-    axes.set_xlim(places[0], places[-1])
-    axes.set_ylim(0, 1)
+    draw_over_time(axes, curve, [colormaps["tab20"](number % 20) for number in range(len(curve["genres"]))])
     axes.set_xlabel("s")
     axes.set_ylabel("probability")
     figure.legend(loc="outside right upper", fontsize=8)
