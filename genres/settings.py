@@ -403,7 +403,11 @@ class Settings(BaseSettings):
 
     def scored_by(self, stream: StreamSettings) -> dict[str, Any]:
         """Return what says which dataset's champion scores a stream, for `genres.store.ledger.dataset_meant`."""
-        return {"dataset": stream.dataset or self.dataset, "folder": self.audio}
+        return self.meaning(stream.dataset)
+
+    def meaning(self, dataset: str = "") -> dict[str, Any]:
+        """Return what says which dataset is meant where `dataset` is named, for `genres.store.ledger.dataset_meant`."""
+        return {"dataset": dataset or self.dataset, "folder": self.audio}
 
     def stream(self, name: str) -> StreamSettings:
         """Return the stream of this name.

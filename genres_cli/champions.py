@@ -22,7 +22,7 @@ def open_champions(settings: Settings, dataset: str) -> Champions:
     bypass_proxies(settings)
     database = Database(settings.database)
     database.check_migrated()
-    meant = dataset_meant(database, dataset=dataset or settings.dataset, folder=settings.audio)
+    meant = dataset_meant(database, **settings.meaning(dataset))
     entry = registered_dataset(database, meant)
     return Champions(ModelRegistry(settings.tracking_uri), Lake.of(settings), database, entry.dataset)
 

@@ -25,7 +25,7 @@ _AT_WORK = [dg.DagsterRunStatus.QUEUED, dg.DagsterRunStatus.STARTING, dg.Dagster
 
 def current(settings: Settings, database: Database) -> str:
     """Return the id of the dataset that commands take which name none."""
-    return ledger.dataset_meant(database, dataset=settings.dataset, folder=settings.audio)
+    return ledger.dataset_meant(database, **settings.meaning())
 
 
 def described(settings: Settings, database: Database) -> list[dict[str, Any]]:

@@ -192,7 +192,7 @@ def retrain(console: Console, dataset_id: str) -> bool:
 
     settings = Settings()
     database = _migrated(settings)
-    meant = dataset_meant(database, dataset=dataset_id or settings.dataset, folder=settings.audio)
+    meant = dataset_meant(database, **settings.meaning(dataset_id))
     dataset = registered_dataset(database, meant)
     settings = start(console)
     instance = _opened(settings, database)
@@ -277,7 +277,7 @@ def write_report(console: Console, dataset: str, output: Path) -> None:
     settings = Settings()
     database = Database(settings.database)
     database.check_migrated()
-    meant = dataset or dataset_meant(database, dataset=settings.dataset, folder=settings.audio)
+    meant = dataset_meant(database, **settings.meaning(dataset))
     entry = registered_dataset(database, meant)
     streams = map(Stream, settings.streams)
     scored = [stream.results for stream in streams if stream.dataset(settings, database) == meant]

@@ -152,7 +152,7 @@ def predict_files(
     files = _audio_files(console, paths)
     database = Database(settings.database)
     database.check_migrated()
-    meant = dataset_meant(database, dataset=dataset or settings.dataset, folder=settings.audio)
+    meant = dataset_meant(database, **settings.meaning(dataset))
     entry = registered_dataset(database, meant)
     champion = ModelRegistry(settings.tracking_uri).champion(entry.dataset)
     feature_set = feature_set_of(champion.feature_version)

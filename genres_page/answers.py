@@ -114,7 +114,7 @@ class Answerer:
 
         self._database.check_migrated()
         settings = self._settings
-        meant = dataset or dataset_meant(self._database, dataset=settings.dataset, folder=settings.audio)
+        meant = dataset_meant(self._database, **settings.meaning(dataset))
         change = newest_change(self._database, meant)
         known = self._loaded.get(meant)
         if known is not None and known[0] == change and self._is_open():

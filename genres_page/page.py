@@ -131,8 +131,10 @@ class Page:
                 parts[-1] += f", {middle:.2f} s from file to row in the middle (n = {len(newest)})"
         return "; ".join(parts)
 
-    def tracks(self, dataset: str, genre: str, *, uncertain: bool, wrong: bool) -> "pd.DataFrame":
-        """Return a dataset's tracks with what its newest version says of them."""
+    def tracks(
+        self, dataset: str, genre: str, *, uncertain: bool, wrong: bool
+    ) -> tuple["pd.DataFrame", "Figure | None"]:
+        """Return a dataset's tracks with what its newest version says of them, and the confusions of all of them."""
         rows = self._newest_predictions(dataset)
         table = [
             {"track": row["track_id"], "part": row["part"] or "", **_answer_cells(row)}
@@ -141,7 +143,7 @@ class Page:
             and (not uncertain or row["is_uncertain"] or row["is_unlike"])
             and (not wrong or row["genre"] != row["predicted_genre"])
         ]
-        return _frame(table, TRACK_COLUMNS)
+        return _frame(table, TRACK_COLUMNS), pictures.confusion(rows) if rows else None
 
     def refused(self, dataset: str) -> "pd.DataFrame":
         """Return what batch and stream refused, with the reasons."""
@@ -187,7 +189,7 @@ class Page:
 
     def datasets(self) -> list[str]:
         """Return the ids of all datasets, the one that is meant first."""
-        meant = dataset_meant(self.database, dataset=self.settings.dataset, folder=self.settings.audio)
+        meant = dataset_meant(self.database, **self.settings.meaning())
         return sorted((entry.dataset for entry in registered_datasets(self.database)), key=lambda name: name != meant)
 
     def genres(self, dataset: str) -> list[str]:
@@ -201,11 +203,6 @@ class Page:
             for dataset in self.datasets()[:1]
             for row in self._newest_predictions(dataset)
         ]
-
-    def confusion(self, dataset: str) -> "Figure | None":
-        """Draw how often each genre's tracks are taken for which; None if there are no predictions."""
-        rows = self._newest_predictions(dataset)
-        return pictures.confusion(rows) if rows else None
 
     def play_track(self, dataset: str, track: str) -> str:
         """Return a file with a track's bytes, for the player."""

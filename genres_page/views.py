@@ -128,7 +128,7 @@ def _library(page: Page, blocks: "gr.Blocks", tab: "gr.Tab") -> None:
     def look(dataset: str | None, genre: str, uncertain: bool, wrong: bool) -> tuple[Any, ...]:
         with _said():
             found = page.tracks(_required(dataset), genre, uncertain=uncertain, wrong=wrong)
-            return found, page.confusion(_required(dataset)), page.refused(_required(dataset))
+            return *found, page.refused(_required(dataset))
 
     def play(dataset: str, table: Any, chosen: gr.SelectData) -> str:
         with _said():
