@@ -1,6 +1,7 @@
 """Finding the processes of a running stream, to end or to stop them."""
 
 import re
+from contextlib import suppress
 from pathlib import Path
 
 import dagster as dg
@@ -63,9 +64,14 @@ def python_workers(stack: Settings) -> list[psutil.Process]:
     server = pid_of(stack, "spark-connect")
     if server is None:
         return []
-    below = psutil.Process(server).children(recursive=True)
-    daemons = {process.pid for process in below if process.ppid() == server or _is_java(process.parent())}
-    return [process for process in below if process.pid not in daemons and process.ppid() in daemons]
+    parents: dict[psutil.Process, int] = {}
+    daemons: set[int] = set()
+    for process in psutil.Process(server).children(recursive=True):
+        with suppress(psutil.Error):  # it ended just now
+            parents[process] = process.ppid()
+            if parents[process] == server or _is_java(process.parent()):
+                daemons.add(process.pid)
+    return [process for process, parent in parents.items() if process.pid not in daemons and parent in daemons]
 
 
 def children_of(pid: int, *words: str) -> list[psutil.Process]:

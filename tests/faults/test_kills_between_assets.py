@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import psutil
 import pytest
 import requests
 
@@ -21,6 +20,7 @@ from genres.store.database import Database
 from genres.store.lake import Lake
 from genres.store.model_registry import ModelRegistry
 from tests.faults.processes import pid_of
+from tests.stream_rig import kill_tree
 
 GENRES = ("blues", "disco", "metal")
 CLIPS = 5
@@ -88,9 +88,7 @@ def test_a_step_killed_while_it_computes_is_repaired_by_the_next(
     before = spark_jobs(stack)
     run = start_materializing("audio_features", "halved")
     wait_until(lambda: spark_jobs(stack) > before)
-    tree = psutil.Process(run.pid)
-    for process in (tree, *tree.children(recursive=True)):
-        process.kill()
+    kill_tree(run.pid)
     run.wait()
     assert ledger.published(tables.database, "halved", "audio_features") == []
     assert start_materializing("audio_features", "halved").wait(300) == 0

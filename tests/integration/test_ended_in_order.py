@@ -49,9 +49,8 @@ def test_the_batch_half_ends_with_its_run(
     write_clips(tmp_path / "music", ["blues", "disco"], 3)
     audio = {"GENRES_AUDIO": str(tmp_path / "music"), "GENRES_DATASET": "ended_in_order"}
     with started(DEMO, tmp_path, **audio) as process:
-        demo = psutil.Process(process.pid)
-        wait_until(lambda: any("batch_pipeline" in child.cmdline() for child in demo.children()))
-        children = demo.children(recursive=True)
+        wait_until(lambda: any("batch_pipeline" in line for line in below(process.pid).values()))
+        children = below(process.pid)
         process.send_signal(signal.SIGTERM)
         assert process.wait(_END_S) == 128 + signal.SIGTERM
         assert [child for child in children if is_at_work(child)] == []
