@@ -127,7 +127,7 @@ def demo(batch_only: bool) -> None:
 def load(folder: Path, dataset: str, replace: bool) -> None:
     """Bring a folder of labelled audio to HDFS as a dataset.
 
-    The audio is laid out as <genre>/<track>.wav (.au, .flac, .mp3).
+    The audio is laid out as <genre>/<track>.wav (.flac, .mp3, .ogg, .m4a …: docs/audio.md).
     """
     from genres_cli.demo import ended_in_order, load_folder
 

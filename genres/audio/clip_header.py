@@ -41,7 +41,7 @@ class ClipHeader:
     """What a clip's header says, once it is known to be consistent."""
 
     container: str
-    """``WAV``, ``AIFF``, ``AU``, ``CAF``, ``FLAC``, ``MP3`` or ``OGG``."""
+    """``WAV``, ``AIFF``, ``AU``, ``CAF``, ``FLAC``, ``MP3``, ``OGG``, ``MP4``, ``AAC`` or ``WMA``."""
     sample_rate: int
     """Samples per second, in Hz."""
     channels: int

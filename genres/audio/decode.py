@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from genres.audio.clip_header import ClipHeader
+from genres.audio.ffmpeg import FORMATS, decoding
 from genres.audio.rejections import Reason, RejectedAudio, truncated
 from genres.audio.sound_file import container_of, read_header
 
@@ -27,8 +28,8 @@ BLOCK_SAMPLES = 2**18
 def decode(data: bytes, *, sample_rate: int, header: ClipHeader | None = None) -> "np.ndarray":
     """Decode one clip to mono samples.
 
-    Equal to ``librosa.load(path, sr=sample_rate)``: libsndfile decodes, channels are averaged, and another rate is
-    resampled by soxr in high quality.
+    Equal to ``librosa.load(path, sr=sample_rate)``: libsndfile decodes, or ffmpeg what it does not read, channels are
+    averaged, and another rate is resampled by soxr in high quality.
 
     Parameters
     ----------
@@ -47,8 +48,8 @@ def decode(data: bytes, *, sample_rate: int, header: ClipHeader | None = None) -
     Raises
     ------
     RejectedAudio
-        If libsndfile cannot decode the bytes, the stream is not as long as its header says, or a sample is NaN,
-        infinite or above `MAX_PEAK`.
+        If libsndfile or ffmpeg cannot decode the bytes, the stream is not as long as its header says, or a sample is
+        NaN, infinite or above `MAX_PEAK`.
     """
     return decode_at(data, sample_rates=[sample_rate], header=header)[sample_rate]
 
@@ -71,6 +72,8 @@ def decode_at(data: bytes, *, sample_rates: Iterable[int], header: ClipHeader | 
         if container is None:
             raise RejectedAudio(Reason.NOT_AUDIO, expected="sound", beginning=data[:8])
         header = read_header(data, container)
+    if header.container in FORMATS:
+        return _by_ffmpeg(data, header, sample_rates)
     mono = _Mono(header, sample_rates)
     try:
         with _stream(header.source.open(data)) as file:
@@ -88,6 +91,19 @@ def decode_at(data: bytes, *, sample_rates: Iterable[int], header: ClipHeader | 
                 raise RejectedAudio(Reason.LONGER_THAN_HEADER, promised=f"{header.duration_s:.1f}")
     except soundfile.LibsndfileError as error:
         raise RejectedAudio(Reason.CANNOT_DECODE, error=error.error_string.strip()) from None
+    return mono.samples()
+
+
+def _by_ffmpeg(data: bytes, header: ClipHeader, sample_rates: Iterable[int]) -> "dict[int, np.ndarray]":
+    with decoding(data, header, block_samples=BLOCK_SAMPLES) as (found, blocks):
+        mono, beyond = _Mono(found, sample_rates), 0
+        for block in blocks:
+            wanted = block[: found.frames - mono.read]
+            if len(wanted):
+                mono.add(wanted)
+            beyond += len(block) - len(wanted)
+            if beyond > found.slack:
+                raise RejectedAudio(Reason.LONGER_THAN_HEADER, promised=f"{found.duration_s:.1f}")
     return mono.samples()
 
 

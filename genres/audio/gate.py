@@ -8,11 +8,12 @@ known about each container is in `genres.audio.containers`; here are the limits 
 from genres.audio.clip_header import ClipHeader as ClipHeader
 from genres.audio.containers.layout import MAX_CHANNELS as MAX_CHANNELS
 from genres.audio.containers.layout import SAMPLE_RATES as SAMPLE_RATES
+from genres.audio.ffmpeg import FORMATS, require_ffmpeg
 from genres.audio.rejections import Reason, told_apart
 from genres.audio.rejections import RejectedAudio as RejectedAudio
 from genres.audio.sound_file import container_of, read_header
 
-VERSION = "gate3"
+VERSION = "gate4"
 """Raised when files are let in that were refused before, or the other way round: verdicts carry it."""
 
 SUFFIXES = {
@@ -22,6 +23,9 @@ SUFFIXES = {
     ".caf": "CAF",
     ".flac": "FLAC",
     ".mp3": "MP3",
+    ".m4a": "MP4",
+    ".aac": "AAC",
+    ".wma": "WMA",
     ".ogg": "OGG", ".oga": "OGG", ".opus": "OGG",
 }  # fmt: skip
 """File name suffixes that are read, and the container that they announce."""
@@ -104,4 +108,6 @@ def inspect(data: bytes, *, suffix: str, max_clip_s: float) -> ClipHeader:
     if header.duration_s > max_clip_s:
         length, _ = told_apart(header.duration_s, max_clip_s)
         raise RejectedAudio(Reason.TOO_LONG, length=length, limit=max_clip_s)
+    if header.container in FORMATS:
+        require_ffmpeg(suffix.lower())
     return header

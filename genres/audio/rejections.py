@@ -44,7 +44,8 @@ class Reason(Enum):
     MORE_BEHIND = "header promises {promised} s of data, but {more:,} bytes follow"
     LONGER_THAN_HEADER = "header promises {promised} s, the file goes on"
     UNKNOWN_LENGTH = "neither the header nor the last frame says how long it is"
-    SEVERAL_STREAMS = "{streams} streams in one Ogg file; one is read"
+    SEVERAL_STREAMS = "{streams} streams in one {container} file; one is read"
+    TABLES = "the tables of its samples contradict each other or the data"
     POSITIONS = "the positions in its Ogg pages contradict each other"
     FORMAT_CHANGES = "changes from {before} to {after} at byte {offset:,}"
 
@@ -53,6 +54,8 @@ class Reason(Enum):
     # What decoding shows.
     CANNOT_OPEN = "libsndfile cannot open it: {error}"
     CANNOT_DECODE = "libsndfile cannot decode it: {error}"
+    NO_FFMPEG = "{suffix} files are read with ffmpeg, which is not installed here (apt install ffmpeg)"
+    FFMPEG = "ffmpeg cannot decode it: {error}"
     OTHER_FORMAT = "begins like {container}, libsndfile finds {found}"
     NOT_FINITE = "a sample is NaN or infinite"
     TOO_LOUD = "samples as large as {peak:.3g}; full scale is 1"

@@ -19,7 +19,7 @@ class Container(NamedTuple):
 
 def container_of(data: bytes) -> Container | None:
     """Return the container that the bytes announce, or None."""
-    from genres.audio.containers import aiff, au, caf, flac, mpeg, ogg, riff
+    from genres.audio.containers import adts, aiff, asf, au, caf, flac, mp4, mpeg, ogg, riff
     from genres.audio.containers.tags import skip_id3v2
 
     at = skip_id3v2(data)
@@ -37,6 +37,12 @@ def container_of(data: bytes) -> Container | None:
         name = "AIFF"
     elif magic == caf.MAGIC:
         name = "CAF"
+    elif mp4.is_mp4(data, at):
+        name = "MP4"
+    elif data.startswith(asf.MAGIC, at):
+        name = "WMA"
+    elif adts.is_adts(data, at):
+        name = "AAC"
     if name is not None:
         return Container(name, at)
     # MPEG audio has no magic number, and any amount of tags and garbage in front. A tag's size may be wrong.
@@ -61,18 +67,21 @@ def read_header(data: bytes, container: Container) -> ClipHeader:
     RejectedAudio
         If the header is unsound, contradicts the data, or tells of something that is not read.
     """
-    from genres.audio.containers import aiff, au, caf, flac, mpeg, ogg, riff
+    from genres.audio.containers import adts, aiff, asf, au, caf, flac, mp4, mpeg, ogg, riff
 
     name, start = container
     if name == "WAV":
         is_wave64 = data.startswith(riff.W64_MAGIC, start)
         return riff.wave64_header(data, start) if is_wave64 else riff.riff_header(data, start)
     readers = {
+        "AAC": adts.adts_header,
         "AIFF": aiff.aiff_header,
         "AU": au.au_header,
         "CAF": caf.caf_header,
         "FLAC": flac.flac_header,
         "MP3": mpeg.mpeg_header,
+        "MP4": mp4.mp4_header,
         "OGG": ogg.ogg_header,
+        "WMA": asf.asf_header,
     }
     return readers[name](data, start)

@@ -152,7 +152,7 @@ HOSTILE = {
     "truncated AU": (written("AU")[:20_000], ".au", "header promises 1.0 s, the file holds 0.5 s"),
     "AU data outside": (b".snd" + struct.pack(">5I", 9_999, 4, 3, 22_050, 1) + bytes(4), ".au", "begin at byte 9,999"),
     "AU ADPCM": (b".snd" + struct.pack(">5I", 24, 4, 23, 22_050, 1) + bytes(4), ".au", "AU encoding 23"),
-    "unread suffix": (written("OGG"), ".m4a", "suffix '.m4a'; read are .wav"),
+    "unread suffix": (written("OGG"), ".ape", "suffix '.ape'; read are .wav"),
     "MP3 in a WAV": (wav(tag=0x55, bits=16), ".wav", "format tag 0x0055"),
     "a WAV of more bytes than a clip may have": (wav() + bytes(61 * 96_000 * 16), ".wav", "60 s of audio may have"),
 }

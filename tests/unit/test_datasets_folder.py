@@ -46,7 +46,7 @@ def test_scan_is_sorted_and_complete(tmp_path: Path) -> None:
 
 
 def test_every_suffix_in_either_case_is_audio(tmp_path: Path) -> None:
-    fill(two_genres(tmp_path), "jazz/a.WAV", "jazz/b.au", "jazz/c.Flac", "jazz/d.mp3", "jazz/e.wma")
+    fill(two_genres(tmp_path), "jazz/a.WAV", "jazz/b.au", "jazz/c.Flac", "jazz/d.mp3", "jazz/e.ape")
     found = scan(tmp_path)
     assert ids(found)[-4:] == ["jazz.a", "jazz.b", "jazz.c", "jazz.d"]
     assert [file.lake_name for file in found.files[-4:]] == [
@@ -126,7 +126,7 @@ def test_hidden_and_foreign_entries_are_counted_not_followed(tmp_path: Path) -> 
 
 def test_a_person_is_told_what_was_passed_over(tmp_path: Path) -> None:
     assert notices(scan(two_genres(tmp_path))) == []
-    fill(tmp_path, "jazz/.hidden.wav", "jazz/a.wma", "jazz/deep/x.wav", "jazz/b.m4a", "rock/cover.jpg")
+    fill(tmp_path, "jazz/.hidden.wav", "jazz/a.mid", "jazz/deep/x.wav", "jazz/b.ape", "rock/cover.jpg")
     (tmp_path / "metal").mkdir()
     assert notices(scan(tmp_path)) == [
         "passed over: folder inside a genre: 1, hidden: 1, not audio by its suffix: 3",

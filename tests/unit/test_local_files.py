@@ -37,7 +37,7 @@ def test_what_is_not_read_is_counted_by_reason(music: Path, tmp_path: Path) -> N
     deep = music / "metal" / "album" / "cd 1"
     deep.mkdir(parents=True)
     clip.rename(deep / "deep.wav")
-    for name in ("a.m4a", "cover.jpg", ".DS_Store", "._a.wav"):
+    for name in ("a.ape", "cover.jpg", ".DS_Store", "._a.wav"):
         (music / name).touch()
     (music / ".git").mkdir()
     (music / ".git" / "x.wav").touch()
@@ -59,7 +59,7 @@ def test_what_is_not_read_is_counted_by_reason(music: Path, tmp_path: Path) -> N
     with pytest.raises(GenresError, match=r"holds no audio .*; passed over: not audio by its suffix: 1$"):
         empty = tmp_path / "empty"
         empty.mkdir()
-        (empty / "a.m4a").touch()
+        (empty / "a.ape").touch()
         _audio_files(shown, [empty])
 
 

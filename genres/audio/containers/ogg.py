@@ -61,7 +61,7 @@ def ogg_header(data: bytes, at: int) -> ClipHeader:
     if not pages:
         raise RejectedAudio(Reason.ENDS_IN_A_PAGE)
     if len(streams) > 1:
-        raise RejectedAudio(Reason.SEVERAL_STREAMS, streams=len(streams))
+        raise RejectedAudio(Reason.SEVERAL_STREAMS, streams=len(streams), container="Ogg")
     head = data[pages[0].start : pages[0].end]
     codec = next((name for mark, name in _CODECS.items() if head.startswith(mark)), None)
     if codec is None:

@@ -1,0 +1,82 @@
+"""AAC without a file around it: ADTS frames (ISO/IEC 13818-7, 6.2). How long a stream is, only its frames know."""
+
+from genres.audio.clip_header import ClipHeader, Source
+from genres.audio.containers.layout import check_layout
+from genres.audio.containers.tags import ID3V1_BYTES
+from genres.audio.rejections import Reason, RejectedAudio
+
+_RATES = (96_000, 88_200, 64_000, 48_000, 44_100, 32_000, 24_000, 22_050, 16_000, 12_000, 11_025, 8_000, 7_350)
+_CHANNELS = (0, 1, 2, 3, 4, 5, 6, 8)
+_BLOCK = 1_024
+"""Samples of a block; a frame has one to four."""
+_SLACK = 4 * _BLOCK
+_HEADER = 7
+_CHAIN = 3
+"""Frames in a row, each where the one before it ends, that are no accident."""
+
+
+def is_adts(data: bytes, at: int) -> bool:
+    """Return whether frames follow each other from byte `at` on, or one is all there is."""
+    for _ in range(_CHAIN):
+        size = _size(data, at)
+        if not size:
+            return False
+        at += size
+        if at >= len(data):
+            return at == len(data)
+    return True
+
+
+def adts_header(data: bytes, start: int) -> ClipHeader:
+    """Walk over a stream's frames.
+
+    Parameters
+    ----------
+    data
+        The file.
+    start
+        Where the first frame begins.
+
+    Raises
+    ------
+    RejectedAudio
+        If the last frame is cut off, something else stands between frames, or the format changes on the way.
+    """
+    at, blocks, first = start, 0, _kind(data, start)
+    rate, channels = _layout(first)
+    if not channels:
+        raise RejectedAudio(Reason.UNREAD_ENCODING, encoding="AAC whose channels are described inside", read="others")
+    check_layout(rate, channels)
+    while size := _size(data, at):
+        if (found := _kind(data, at)) != first:
+            before, after = (f"{_layout(one)[0]:,} Hz, {_layout(one)[1]} channels" for one in (first, found))
+            raise RejectedAudio(Reason.FORMAT_CHANGES, before=before, after=after, offset=at)
+        if at + size > len(data):
+            break
+        blocks += (data[at + 6] & 3) + 1
+        at += size
+    left = data[at:]
+    is_tag = (left.startswith(b"TAG") and len(left) == ID3V1_BYTES) or left.startswith(b"APETAGEX")
+    if left.strip(b"\0") and not is_tag:
+        raise RejectedAudio(Reason.CUT_SHORT, container="AAC", promised=at + max(size, _HEADER), present=len(data))
+    return ClipHeader("AAC", rate, channels, blocks * _BLOCK, Source(spans=((start, at),)), slack=_SLACK)
+
+
+def _size(data: bytes, at: int) -> int:
+    """Return the bytes of the frame at byte `at`, or 0 if none begins there."""
+    if at + _HEADER > len(data) or data[at] != 0xFF or data[at + 1] & 0xF6 != 0xF0:
+        return 0
+    size = (data[at + 3] & 3) << 11 | data[at + 4] << 3 | data[at + 5] >> 5
+    is_sound = (data[at + 2] >> 2 & 0xF) < len(_RATES) and size > _HEADER
+    return size if is_sound else 0
+
+
+def _kind(data: bytes, at: int) -> tuple[int, int]:
+    """Return what all frames of a stream have in common: profile and rate, and channels."""
+    return data[at + 2] & 0xFD, data[at + 3] & 0xC0
+
+
+def _layout(kind: tuple[int, int]) -> tuple[int, int]:
+    profile_and_rate, rest = kind
+    channels = (profile_and_rate & 1) << 2 | rest >> 6
+    return _RATES[profile_and_rate >> 2 & 0xF], _CHANNELS[channels]
