@@ -18,6 +18,7 @@ from genres_dagster.columns import column_lineage, column_schema
 from genres_dagster.outages import TRY_AGAIN, final_if_a_persons
 from genres_dagster.partitions import DATASETS, OWNERS, provenance
 from genres_dagster.resources import LakeResource, SparkResource
+from spark.job_names import named_jobs
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -79,7 +80,9 @@ def audio_features(
         computed += len(missing)
         for start in range(0, len(missing), _CLIPS_PER_COMMIT):
             clips = missing.iloc[start : start + _CLIPS_PER_COMMIT]
-            refused += compute_features(context, clips, tables, spark_connect.spark_session, sets, settings)
+            spark = spark_connect.spark_session
+            with named_jobs(spark, f"audio_features of {dataset.dataset}"):
+                refused += compute_features(context, clips, tables, spark, sets, settings)
     quarantine.replace(database, dataset.dataset, "audio_features", refused, run_id=context.run_id)
 
     table = tables.features(feature_set.feature_version)

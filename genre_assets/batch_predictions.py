@@ -19,6 +19,7 @@ from genres_dagster.figures import figure_metadata, over_time_figure
 from genres_dagster.outages import TRY_AGAIN, final_if_a_persons
 from genres_dagster.partitions import DATASETS, OWNERS, provenance
 from genres_dagster.resources import LakeResource, MlflowResource, SparkResource
+from spark.job_names import named_jobs
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -73,7 +74,9 @@ def batch_predictions(
     dataset = ledger.registered_dataset(database, context.partition_key)
     tables = BatchTables(lake.open(), database, dataset.dataset)
     champion = mlflow.open().champion(dataset.dataset)
-    rows, known_to_model = _scored(champion, dataset, tables, spark_connect.spark_session)
+    spark = spark_connect.spark_session
+    with named_jobs(spark, f"batch_predictions of {dataset.dataset}"):
+        rows, known_to_model = _scored(champion, dataset, tables, spark)
     stamp = {"run_id": context.run_id, "predicted_at": datetime.now(UTC)}
     rows = [{**row, **stamp} for row in rows]
     added = predictions.add_batch_predictions(database, rows)

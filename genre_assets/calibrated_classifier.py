@@ -22,6 +22,7 @@ from genres_dagster.figures import figure_metadata
 from genres_dagster.partitions import DATASETS, OWNERS, provenance
 from genres_dagster.resources import LakeResource, MlflowResource, SparkResource
 from spark.classifiers import Candidate, rebuilt
+from spark.job_names import named_jobs
 
 if TYPE_CHECKING:
     import numpy as np
@@ -103,13 +104,15 @@ def calibrated_classifier(
     folds = song_folds(tracks)
     validation = rows.filter("part = 'valid'").localCheckpoint()
     candidate_model = _load(tables.lake.uri(candidate_path), genres)
-    calibration = _calibration(
-        _Asked(rebuilt(best.data.params), candidate_model, own.columns, genres),
-        training,
-        validation,
-        dict(zip(tracks["track_id"], folds, strict=True)),
-        accuracy=settings.certain_accuracy,
-    )
+    jobs = f"calibrated_classifier of {dataset.dataset}"
+    with named_jobs(spark_connect.spark_session, jobs):
+        calibration = _calibration(
+            _Asked(rebuilt(best.data.params), candidate_model, own.columns, genres),
+            training,
+            validation,
+            dict(zip(tracks["track_id"], folds, strict=True)),
+            accuracy=settings.certain_accuracy,
+        )
     # What music sounds like is learnt without regard to its genre: of each, one track is enough.
     apart = folds if len(set(folds)) > 1 else folds_of_any_genre(tracks)
     distances = _distances(tracks, validation.select(*sounds).toPandas(), sounds, apart)
@@ -126,9 +129,12 @@ def calibrated_classifier(
         "certain_from": repr(certain_from),
     }
     data = provenance(dataset)
-    with registry.run(
-        dataset.dataset, run_name=f"{best.info.run_name}, calibrated", stage=CALIBRATED, tags=tags, parent=parent
-    ) as run:
+    with (
+        named_jobs(spark_connect.spark_session, jobs),
+        registry.run(
+            dataset.dataset, run_name=f"{best.info.run_name}, calibrated", stage=CALIBRATED, tags=tags, parent=parent
+        ) as run,
+    ):
         model = _calibrated(candidate_model, genres, calibration, distances, training)
         path = tables.candidate_path(parent.info.run_id, run.info.run_id)
         save_candidate(model, path, tables=tables, registry=registry, columns=reads.columns)

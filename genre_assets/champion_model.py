@@ -23,6 +23,7 @@ from genres.store.model_registry import LONGEST_DESCRIPTION
 from genres_dagster.checks import check_spec
 from genres_dagster.partitions import DATASETS, OWNERS, provenance
 from genres_dagster.resources import LakeResource, MlflowResource, SparkResource
+from spark.job_names import named_jobs
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -207,7 +208,8 @@ def _judged(
     from spark.labelled_features import labelled_features
     from spark.scoring import Scorer
 
-    with Scorer(model, trained_on=dataset, lake=tables.lake) as scorer:
+    name = f"champion_model of {dataset.dataset}: version {model.version}"
+    with named_jobs(spark, name), Scorer(model, trained_on=dataset, lake=tables.lake) as scorer:
         labelled = labelled_features(
             spark,
             feature_uris=[tables.lake.uri(path) for path in tables.feature_paths(model.feature_version)],

@@ -22,6 +22,7 @@ from genres.store.model_registry import CANDIDATE, ModelRegistry
 from genres_dagster.partitions import DATASETS, OWNERS, provenance
 from genres_dagster.resources import LakeResource, MlflowResource, SparkResource
 from spark.classifiers import Candidate
+from spark.job_names import named_jobs
 
 if TYPE_CHECKING:
     import numpy as np
@@ -79,7 +80,9 @@ def genre_classifiers(
     registry = mlflow.open()
     every_set = feature_sets_named(dataset.feature_sets)
     trained_on = training_sets(dataset.feature_sets)
-    datas = [_training_data(tables, found, spark_connect.spark_session) for found in trained_on]
+    spark = spark_connect.spark_session
+    with named_jobs(spark, f"genre_classifiers of {dataset.dataset}"):
+        datas = [_training_data(tables, found, spark) for found in trained_on]
     fingerprint = dataset_fingerprint(tables.split(), every_set.feature_version)
     search = registry.find_latest_run(dataset.dataset, stage="hyperparameter_search") if config.searched else None
     found = {} if search is None else registry.read_json(search, FOUND)
@@ -117,14 +120,17 @@ def genre_classifiers(
             # With one set to train on, the candidate's name says it all.
             name = candidate.name if len(datas) == 1 else f"{candidate.name} on {data.feature_set.name}"
             own_tags = {**tags, "feature_version": data.feature_set.feature_version}
-            with registry.run(dataset.dataset, run_name=name, stage=CANDIDATE, tags=own_tags, parent=parent) as child:
+            with (
+                named_jobs(spark, f"{candidate.name} on {data.feature_set.name} of {dataset.dataset}"),
+                registry.run(dataset.dataset, run_name=name, stage=CANDIDATE, tags=own_tags, parent=parent) as child,
+            ):
                 registry.log_dataset(child, columns=data.feature_set.columns, **logged)
                 path = tables.candidate_path(parent.info.run_id, child.info.run_id)
                 scores = _train(candidate, data, tables, registry, path)
             return name, scores, time.monotonic() - started, mlflow.run_url(child)
 
         # MLlib asks for the session of the thread that it is called in.
-        in_session = inheritable_thread_target(spark_connect.spark_session)
+        in_session = inheritable_thread_target(spark)
         for number, row in enumerate(pool.map(in_session(train), trainings), 1):
             name, scores, took, _ = row
             context.log.info(

@@ -27,6 +27,7 @@ from genres_dagster.figures import figure_metadata, new_figure
 from genres_dagster.partitions import DATASETS, OWNERS, provenance
 from genres_dagster.resources import LakeResource, MlflowResource, SparkResource
 from spark.classifiers import Candidate
+from spark.job_names import named_jobs
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -143,7 +144,9 @@ def hyperparameter_search(
             context.log.info(f"{feature_set.name}: {len(wanted)} points, {len(wanted) - len(unknown)} known already")
             if not unknown or time.monotonic() > ends:
                 continue
-            folds = _folds(tables, feature_set, split, spark_connect.spark_session)
+            spark = spark_connect.spark_session
+            with named_jobs(spark, f"search of {dataset.dataset}"):
+                folds = _folds(tables, feature_set, split, spark)
 
             def attempt(
                 trial: Trial,
@@ -154,13 +157,16 @@ def hyperparameter_search(
                 if time.monotonic() > ends:
                     return trial
                 name = f"{trial.candidate.name} on {trial.feature_version}, {trial.point}"
-                with registry.run(dataset.dataset, run_name=name, stage=_TRIAL, tags=tags, parent=parent) as run:
+                with (
+                    named_jobs(spark_connect.spark_session, f"{trial.candidate.name} in search of {dataset.dataset}"),
+                    registry.run(dataset.dataset, run_name=name, stage=_TRIAL, tags=tags, parent=parent) as run,
+                ):
                     trial.url = mlflow.run_url(run)
                     _cross_validate(trial, folds, rivals=wanted, songs=songs)
                 return trial
 
             # MLlib asks for the session of the thread that it is called in.
-            in_session = inheritable_thread_target(spark_connect.spark_session)
+            in_session = inheritable_thread_target(spark)
             with ThreadPoolExecutor(_AT_A_TIME) as pool:
                 for number, trial in enumerate(pool.map(in_session(attempt), unknown), 1):
                     if trial.right:

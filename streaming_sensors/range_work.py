@@ -24,6 +24,7 @@ from genres.store.stream_ledger import commits, sent_files
 from genres.store.stream_ledger.commits import CommitResult, QuarantinedClip, RangeCheck, RangeResult
 from genres.store.stream_ledger.values import PartitionKey
 from spark.isolation import check_engine, interrupted_when_stuck, is_workers_death, isolated
+from spark.job_names import named_jobs
 from streaming_sensors.kafka_clips import KafkaClips
 from streaming_sensors.topic import topic_state
 
@@ -145,7 +146,7 @@ class RangeWork:
         """
         clips = features.table.sort_by("kafka_offset")
         is_good = clips["reason"].is_null()
-        predictions = self._predictions(clips.filter(is_good), scorer, spark)
+        predictions = self._predictions(key, clips.filter(is_good), scorer, spark)
         about = ["kafka_offset", "sha256", "file_name", "suffix", "genre", "reason"]
         refused = clips.filter(clips["reason"].is_valid()).select(about)
         quarantine = [
@@ -207,7 +208,10 @@ class RangeWork:
             ],
             columns=["topic", "kafka_partition", "start_offset", "end_offset"],
         )
-        with interrupted_when_stuck(spark, limit_s=self._settings.range_limit_s, on_progress=on_progress):
+        with (
+            named_jobs(spark, f"{_offsets(key)}: features"),
+            interrupted_when_stuck(spark, limit_s=self._settings.range_limit_s, on_progress=on_progress),
+        ):
             return extract_features(
                 spark.createDataFrame(rows),
                 source=KafkaClips.of(self._settings),
@@ -249,7 +253,9 @@ class RangeWork:
         }
         return pa.Table.from_pylist([row], schema=feature_schema(KafkaClips.of(self._settings), feature_set))
 
-    def _predictions(self, good: "pa.Table", scorer: "Scorer", spark: "SparkSession") -> list[dict[str, Any]]:
+    def _predictions(
+        self, key: PartitionKey, good: "pa.Table", scorer: "Scorer", spark: "SparkSession"
+    ) -> list[dict[str, Any]]:
         """Return the rows of ``stream_predictions`` for the clips that have features, in their order."""
         from spark.over_time import window_rows
 
@@ -262,7 +268,8 @@ class RangeWork:
             rows = window_rows(some, scorer.feature_set, keep=["kafka_offset"])
             # In a plan of local rows alone the optimiser evaluates the whole model itself, interpreting it row by row.
             frame = spark.createDataFrame(rows).coalesce(-(-len(rows) // _SCORED_ROWS_PER_TASK))
-            scored |= {row["kafka_offset"]: row for row in scorer.rows(frame, keep=["kafka_offset"])}
+            with named_jobs(spark, f"{_offsets(key)}: scores"):
+                scored |= {row["kafka_offset"]: row for row in scorer.rows(frame, keep=["kafka_offset"])}
         about = good.select(["kafka_offset", "sha256", "file_name", "genre", "created_at"]).to_pylist()
         return [
             {"event_time": clip.pop("created_at").astimezone(UTC), **clip, **scored[clip["kafka_offset"]]}
@@ -297,6 +304,11 @@ class RangeWork:
     def _message(self, key: PartitionKey, offset: int) -> "Clip":
         one = key.between(offset, offset + 1)
         return next(KafkaClips.of(self._settings).clips([asdict(one)]))
+
+
+def _offsets(key: PartitionKey) -> str:
+    """Name a range as short as Dagster's runs do, its topic last."""
+    return f"p{key.kafka_partition} {key.start_offset}-{key.end_offset - 1} {key.topic}"
 
 
 def judged_by(feature_version: str) -> str:

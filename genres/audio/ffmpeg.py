@@ -5,7 +5,6 @@ no network, one thread, and limits on time, memory and what it writes. What come
 more of it than the header promised.
 """
 
-import os
 import shutil
 import struct
 import subprocess
@@ -91,9 +90,8 @@ def decoding(data: bytes, header: ClipHeader, *, block_samples: int) -> "Iterato
             *("-f", demuxer, "-i", f"file:{file.name}", "-map", "0:a:0", "-vn", "-sn", "-dn", "-map_metadata", "-1"),
             *("-c:a", "pcm_f32be", "-f", "au", "pipe:1"),
         ]
-        environment = {name: value for name, value in os.environ.items() if not name.startswith(("FF", "AV_"))}
         with subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=messages, env=environment
+            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=messages, env={"LC_ALL": "C"}
         ) as process:
             limit_s = _LEAST_S + round(header.duration_s)
             _limit(process.pid, limit_s)

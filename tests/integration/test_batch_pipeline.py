@@ -450,7 +450,21 @@ def test_engines_show_what_they_did(stack: Settings, tables: BatchTables) -> Non
         f"http://127.0.0.1:{stack.ports.spark_ui}/api/v1/applications/{connect[0]['id']}/jobs", timeout=30
     ).json()
     assert any(job["status"] == "SUCCEEDED" for job in jobs)
-    assert any("ml_command" in job["name"] for job in jobs), "the training is there, too"
+    # The server names a tag by the session's as well.
+    names = [{tag.split("_Tag_")[1] for tag in job["jobTags"] if "_Tag_" in tag} for job in jobs]
+    told = {name for found in names for name in found if not name.startswith("limited-")}
+    assert {f"{name} on gtzan57 of {tables.dataset}" for name in TRAINED} <= told, "the training is there, too"
+    for asset in ("audio_features", "genre_classifiers", "calibrated_classifier", "batch_predictions"):
+        assert f"{asset} of {tables.dataset}" in told
+    assert any(name.startswith(f"champion_model of {tables.dataset}: version ") for name in told)
+    for work in ("features", "scores"):
+        assert any(re.fullmatch(rf"p\d+ \d+-\d+ \S+: {work}", name) for name in told)
+    for job, found in zip(jobs, names, strict=True):
+        # Candidates that are trained at the same time do not take each other's names; the list shows a name's begin.
+        named = [name for name in found if " on gtzan57 of " in name]
+        assert len(named) < 2
+        assert not named or f'"/{named[0][:6]}' in job["description"] or "type_url" not in job["description"]
+    assert any('"/MultilayerP' in job["description"] for job in jobs)
 
 
 def test_a_dataset_that_grew_is_trained_on_with_the_launchpads_hyperparameters(

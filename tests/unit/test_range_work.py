@@ -1,5 +1,6 @@
 """The work on a range, without an engine: what a commit holds when the lake takes nothing."""
 
+from contextlib import nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
@@ -51,6 +52,7 @@ def test_a_refused_clips_row_does_not_wait_for_its_bytes(tmp_path: Path, failure
 
 def test_many_features_are_scored_in_several_jobs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     jobs: list[list[int]] = []
+    monkeypatch.setattr(range_work, "named_jobs", lambda *_: nullcontext())
 
     class Frame:
         def __init__(self, rows: pa.Table) -> None:
@@ -84,6 +86,6 @@ def test_many_features_are_scored_in_several_jobs(tmp_path: Path, monkeypatch: p
     for limit, sizes in ((good.nbytes, [10]), (good.nbytes // 3, [3, 3, 3, 1]), (1, [1] * 10)):
         monkeypatch.setattr(range_work, "_SCORED_BYTES", limit)
         jobs.clear()
-        rows = work._predictions(good, scorer, spark)
+        rows = work._predictions(KEY, good, scorer, spark)
         assert [(row["kafka_offset"], row["predicted_genre"]) for row in rows] == expected
         assert [len(offsets) for offsets in jobs] == sizes
