@@ -272,6 +272,8 @@ def features(files: tuple[Path, ...], output: Path) -> None:
 @click.option("--csv", "as_csv", is_flag=True, help="Print CSV instead of a table.")
 @click.option("--m3u", "as_m3u", is_flag=True, help="Print a playlist, genre by genre, instead of a table.")
 @click.option("-o", "--output", type=_PATH, help="Write to a file: .csv, .json, .m3u or .m3u8, unless a flag says so.")
+@click.option("--write-tags", is_flag=True, help="Show which genres would be written into the files, and ask.")
+@click.option("--yes", is_flag=True, help="With --write-tags: do not ask.")
 def predict(
     files: tuple[Path, ...],
     dataset: str,
@@ -281,6 +283,8 @@ def predict(
     as_csv: bool,
     as_m3u: bool,
     output: Path | None,
+    write_tags: bool,
+    yes: bool,
 ) -> None:
     """Predict the genre of local files with a dataset's champion.
 
@@ -291,6 +295,8 @@ def predict(
     from genres.settings import Settings
     from genres_cli import local_files, report
 
+    if yes and not write_tags:
+        raise GenresError("--yes goes with --write-tags alone: there is nothing else to agree to")
     kinds = [kind for kind, is_asked in (("csv", as_csv), ("json", as_json), ("m3u", as_m3u)) if is_asked]
     kind = local_files.answers_kind(kinds, output)
     log = _console(stderr=True)
@@ -305,10 +311,37 @@ def predict(
         console = _console()
         console.print(report.PredictionsTable(rows, name="file_name", top=top))
         report.print_lines(console, (line for row in rows if over_time for line in report.over_time_lines(row)))
+    if write_tags:
+        _write_tags(log, rows, yes=yes)
     if refused:
         report.print_lines(log, refused)
         files_given = report.counted(len(rows) + len(refused), "file")
         raise GenresError(f"{len(refused)} of {files_given} {'was' if len(refused) == 1 else 'were'} refused")
+
+
+def _write_tags(log: "Console", rows: list[dict[str, Any]], *, yes: bool) -> None:
+    from genres.settings import Settings
+    from genres_cli.file_tags import tag_changes, write_tag
+    from genres_cli.report import counted, print_lines
+
+    changes, left = tag_changes(rows)
+    print_lines(log, [*left, *map(str, changes)])
+    what = counted(len(changes), "tag")
+    if not changes:
+        print_lines(log, ["no tag is to be written"])
+        return
+    if not yes and not (sys.stdin.isatty() and click.confirm(f"write {what}?", err=True)):
+        print_lines(log, [f"nothing is written; --yes writes {what}"])
+        return
+    failed = []
+    for change in changes:
+        try:
+            write_tag(change, max_clip_s=Settings().max_clip_s)
+        except GenresError as error:
+            failed.append(str(error))
+    print_lines(log, [*failed, f"{counted(len(changes) - len(failed), 'tag')} written"])
+    if failed:
+        raise GenresError(f"{len(failed)} of {counted(len(changes), 'file')} could not be tagged")
 
 
 @app.command()
