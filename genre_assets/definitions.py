@@ -6,6 +6,7 @@ from genre_assets.audio_features import audio_features
 from genre_assets.batch_predictions import batch_predictions
 from genre_assets.calibrated_classifier import calibrated_classifier
 from genre_assets.champion_model import champion_model
+from genre_assets.dataset_report import dataset_report
 from genre_assets.evaluation_figures import evaluation_figures
 from genre_assets.feature_figures import feature_figures
 from genre_assets.genre_classifiers import genre_classifiers
@@ -33,6 +34,7 @@ ASSETS = [
     champion_model,
     batch_predictions,
     evaluation_figures,
+    dataset_report,
 ]
 
 _PRELOADED = [
@@ -77,10 +79,10 @@ def build_defs(*, settings: Settings) -> dg.Definitions:
             build_drift_sensor(whole),
             dg.AutomationConditionSensorDefinition(
                 "figures_follow",
-                target=dg.AssetSelection.assets(feature_figures, evaluation_figures),
+                target=dg.AssetSelection.assets(feature_figures, evaluation_figures, dataset_report),
                 default_status=dg.DefaultSensorStatus.RUNNING,
                 minimum_interval_seconds=60,
-                description="Draws figures again when what they show was materialized without them.",
+                description="Draws figures and writes reports again when what they show was materialized without them.",
             ),
         ],
         resources=resources(settings),

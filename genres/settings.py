@@ -450,6 +450,11 @@ class Settings(BaseSettings):
         """Where Dagster keeps its instance; the project's ``dagster.yaml`` is written there."""
         return self.state_dir / "dagster"
 
+    @property
+    def reports_dir(self) -> Path:
+        """Where the asset ``dataset_report`` writes each dataset's page."""
+        return self.state_dir / "reports"
+
     @field_validator("dagster_database_url")
     @classmethod
     def _is_postgres(cls, value: SecretStr) -> SecretStr:

@@ -40,8 +40,8 @@ def dataset_report(instance: dg.DagsterInstance, dataset: str, *, results: Seque
         HTML. An asset that was never materialized is left out; what it would show is what the first materialization
         of it will.
     """
-    found = [(name, _newest(instance, dg.AssetKey(name), partition=dataset)) for name in (*_RESULTS, *_PARTS)]
-    found += [(key.to_user_string(), _newest(instance, key)) for key in results]
+    found = [(name, newest(instance, dg.AssetKey(name), partition=dataset)) for name in (*_RESULTS, *_PARTS)]
+    found += [(key.to_user_string(), newest(instance, key)) for key in results]
     sections = [line for name, event in found if event is not None for line in _section(name, event)]
     title = html.escape(f"Dataset {dataset}")
     now = f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC"
@@ -56,9 +56,10 @@ def dataset_report(instance: dg.DagsterInstance, dataset: str, *, results: Seque
     )
 
 
-def _newest(
+def newest(
     instance: dg.DagsterInstance, key: dg.AssetKey, *, partition: str | None = None
 ) -> tuple[datetime, Mapping[str, dg.MetadataValue]] | None:
+    """Return when an asset was last materialized and what that said; None if it never was."""
     wanted = dg.AssetRecordsFilter(key, asset_partitions=None if partition is None else [partition])
     records = instance.fetch_materializations(wanted, limit=1).records
     if not records or (event := records[0].asset_materialization) is None:

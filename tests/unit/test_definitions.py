@@ -32,6 +32,7 @@ UPSTREAM = {
     "champion_model": {"calibrated_classifier"},
     "batch_predictions": {"audio_features", "track_split", "champion_model"},
     "evaluation_figures": {"genre_classifiers"},
+    "dataset_report": {"batch_predictions", "evaluation_figures"},
 }
 CHECKS = {
     ("raw_audio", "gtzan_checksums", False),
@@ -179,7 +180,7 @@ def test_loading_the_location_is_light(monkeypatch: pytest.MonkeyPatch, tmp_path
 def test_figures_follow_what_they_show(definitions: dg.Definitions, specs: dict[str, dg.AssetSpec]) -> None:
     eager = dg.AutomationCondition.eager()
     follow = {name for name, spec in specs.items() if spec.automation_condition == eager}
-    assert follow == {"feature_figures", "evaluation_figures"}
+    assert follow == {"feature_figures", "evaluation_figures", "dataset_report"}
     assert definitions.resolve_sensor_def("figures_follow").default_status == dg.DefaultSensorStatus.RUNNING
 
 

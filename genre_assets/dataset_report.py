@@ -1,0 +1,61 @@
+"""``dataset_report``: what is known of a dataset as one page, written again when its predictions or figures are."""
+
+from typing import Any
+
+import dagster as dg
+
+from genres.settings import Settings
+from genres.store import ledger
+from genres.store.database import Database
+from genres_dagster import dataset_report as page
+from genres_dagster.partitions import DATASETS, OWNERS, provenance
+
+_PICTURED = "evaluation_figures", "models"
+"""The asset and its figure that stand for the page."""
+
+
+@dg.asset(
+    deps=["batch_predictions", "evaluation_figures"],
+    group_name="predictions",
+    kinds={"python", "html"},
+    owners=OWNERS,
+    partitions_def=DATASETS,
+    automation_condition=dg.AutomationCondition.eager(),
+    description="What is known of the dataset, its champion and the newest of the streams that it scores: one HTML "
+    "file that needs nothing else. `genres report -o FILE` writes the same wherever somebody wants it.",
+)
+def dataset_report(
+    context: dg.AssetExecutionContext, settings: dg.ResourceParam[Settings], database: dg.ResourceParam[Database]
+) -> dg.MaterializeResult:
+    """Write the page from what Dagster remembers."""
+    database.check_migrated()
+    entry = ledger.registered_dataset(database, context.partition_key)
+    data = provenance(entry)
+    instance = context.instance
+    streams = [key for key in instance.get_asset_keys() if _is_of(instance, key, data)]
+    text = page.dataset_report(instance, entry.dataset, results=streams, about=data)
+    folder = settings.reports_dir
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{entry.dataset}.html"
+    unfinished = folder / f".{context.run_id}.unfinished"
+    unfinished.write_text(text, encoding="utf-8")
+    unfinished.replace(path)
+    asset, figure = _PICTURED
+    pictured = page.newest(instance, dg.AssetKey(asset), partition=entry.dataset)
+    return dg.MaterializeResult(
+        metadata={
+            "data": data,
+            "path": dg.MetadataValue.path(path),
+            "bytes": len(text.encode()),
+            "streams": len(streams),
+            **({figure: pictured[1][figure]} if pictured and figure in pictured[1] else {}),
+        }
+    )
+
+
+def _is_of(instance: dg.DagsterInstance, key: dg.AssetKey, data: str) -> bool:
+    """Return whether an asset holds a stream's results, the newest of which are this dataset's."""
+    if not key.path[-1].endswith("streaming_results"):
+        return False
+    found: Any = page.newest(instance, key)
+    return found is not None and "data" in found[1] and found[1]["data"].value == data
