@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
@@ -11,7 +12,7 @@ from genres.datasets import published_datasets
 from genres.datasets.folder import LabelledFile, notices, scan
 from genres.errors import GenresError
 from genres.settings import Settings
-from genres.store import ledger, quarantine, schemas
+from genres.store import ledger, predictions, quarantine, schemas
 from genres.store.batch_tables import BatchTables
 from genres.store.database import Database
 from genres.store.lake import Lake
@@ -100,6 +101,8 @@ def raw_audio(
     commit = tables.publish_manifest(manifest, run_id=context.run_id)
 
     accepted = manifest[manifest["status"] == "accepted"]
+    audio = dict(zip(accepted["track_id"], accepted["sha256"], strict=True))
+    stale = predictions.mark_stale(database, dataset.dataset, audio, moment=datetime.now(UTC))
     figure, axes = new_figure(8, 3.2, title="Clips of each genre", data=provenance(dataset))
     counts = accepted["genre"].value_counts().sort_index()
     axes.bar(counts.index, counts.to_numpy())
@@ -112,6 +115,7 @@ def raw_audio(
             "clips_accepted": len(accepted),
             "clips_quarantined": len(refused),
             "clips_uploaded": uploaded,
+            "predictions_stale": stale,
             "ignored": dg.MetadataValue.json(folder.ignored),
             "manifest": tables.lake.uri(commit.path),
             "fingerprint": commit.fingerprint,

@@ -389,11 +389,15 @@ def evaluate(
 @click.option("--wrong", is_flag=True, help="Only those whose true genre is known and another one.")
 @click.option("--uncertain", is_flag=True, help="Only those that are uncertain, or unlike anything learnt.")
 @click.option("--follow", is_flag=True, help="Show the stream's newest rows as they come; as JSON, a line for each.")
+@click.option("--all", "every", is_flag=True, help="Earlier versions' too, and those of audio that is gone.")
 @_as_json
-def predictions(dataset: str, last: int | None, wrong: bool, uncertain: bool, follow: bool, as_json: bool) -> None:
+def predictions(
+    dataset: str, last: int | None, wrong: bool, uncertain: bool, follow: bool, every: bool, as_json: bool
+) -> None:
     """Show the newest stored predictions, batch and stream.
 
-    The newest stand last; of all datasets unless one is named.
+    The newest stand last; of all datasets unless one is named. Of the batch they are the champion's about the audio
+    that a dataset holds now.
     """
     from genres.settings import Settings
     from genres.store import predictions as stored
@@ -420,7 +424,9 @@ def predictions(dataset: str, last: int | None, wrong: bool, uncertain: bool, fo
     most = last if as_json else last or _LAST_SHOWN
     # One more tells whether there are more.
     limit = None if most is None else most + (not as_json)
-    batch = stored.batch_predictions(database, dataset or None, wrong=wrong, uncertain=uncertain, limit=limit)
+    batch = stored.batch_predictions(
+        database, dataset or None, current=not every, wrong=wrong, uncertain=uncertain, limit=limit
+    )
     stream = results.predictions(database, dataset=dataset or None, wrong=wrong, uncertain=uncertain, limit=limit)
     if as_json:
         _print_json(

@@ -278,6 +278,8 @@ def shortened(name: str, most: int) -> str:
 
 def _note(row: dict[str, Any]) -> str:
     """Return what to know before an answer is believed; empty if it is certain, or nobody knows."""
+    if row.get("stale_since"):
+        return "stale: the audio is gone"
     if row.get("is_unlike"):
         return "unlike anything learnt"
     return "uncertain" if row.get("is_uncertain") else ""

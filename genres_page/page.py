@@ -134,8 +134,8 @@ class Page:
     def tracks(
         self, dataset: str, genre: str, *, uncertain: bool, wrong: bool
     ) -> tuple["pd.DataFrame", "Figure | None"]:
-        """Return a dataset's tracks with what its newest version says of them, and the confusions of all of them."""
-        rows = self._newest_predictions(dataset)
+        """Return a dataset's tracks with what the champion says of them, and the confusions of all of them."""
+        rows = self._current_predictions(dataset)
         table = [
             {"track": row["track_id"], "part": row["part"] or "", **_answer_cells(row)}
             for row in rows
@@ -194,14 +194,14 @@ class Page:
 
     def genres(self, dataset: str) -> list[str]:
         """Return the genres of a dataset's tracks; of the dataset that is meant, if none is named."""
-        return sorted({row["genre"] for row in self._newest_predictions(dataset or next(iter(self.datasets()), ""))})
+        return sorted({row["genre"] for row in self._current_predictions(dataset or next(iter(self.datasets()), ""))})
 
     def track_names(self) -> list[str]:
         """Return the tracks of the dataset that is meant, each as ``<dataset>: <track>``."""
         return [
             f"{dataset}: {row['track_id']}"
             for dataset in self.datasets()[:1]
-            for row in self._newest_predictions(dataset)
+            for row in self._current_predictions(dataset)
         ]
 
     def play_track(self, dataset: str, track: str) -> str:
@@ -222,10 +222,8 @@ class Page:
     def _champions(self, dataset: str) -> Champions:
         return Champions(ModelRegistry(self.settings.tracking_uri), self.lake, self.database, dataset)
 
-    def _newest_predictions(self, dataset: str) -> list[dict[str, Any]]:
-        rows = predictions.batch_predictions(self.database, dataset)
-        newest = max((row["model_version"] for row in rows), default=0)
-        return [row for row in rows if row["model_version"] == newest]
+    def _current_predictions(self, dataset: str) -> list[dict[str, Any]]:
+        return predictions.batch_predictions(self.database, dataset, current=True)
 
 
 def in_words(answer: dict[str, Any]) -> str:

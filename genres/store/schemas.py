@@ -298,6 +298,12 @@ BATCH_PREDICTIONS = Table(
         *_ANSWER,
         _RUN_ID,
         Column("predicted_at", "timestamp", "When the row was made, UTC."),
+        Column(
+            "stale_since",
+            "timestamp",
+            "When a load found that this audio was replaced or taken out of the dataset, UTC; empty while it is there.",
+            nullable=True,
+        ),
     ),
 )
 

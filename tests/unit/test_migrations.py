@@ -101,6 +101,8 @@ def test_rows_of_every_table_survive_the_upgrade(database: Database, revision: s
         row |= {"suffix": "", "judged_by": "", "closed_at": None} if revision < "0006" else {}
     for row in before["batch_predictions"] if revision < "0005" else ():
         row["sha256"] = ""
+    for row in before["batch_predictions"]:
+        row["stale_since"] = None
     for row in [*before["batch_predictions"], *before.get("stream_predictions", ())]:
         row |= {"is_uncertain": None, "distance": None, "is_unlike": None, "over_time": None}
     with database.reading() as connection:

@@ -10,6 +10,7 @@ import pytest
 from genre_assets.batch_predictions import by_audio, check_stale
 from genres.store import predictions
 from genres.store.database import Database
+from genres.store.sql import tables
 
 
 @pytest.fixture
@@ -39,6 +40,7 @@ def row(track_id: str, **changed: Any) -> dict[str, Any]:
         "feature_version": "gtzan57-1",
         "run_id": "first",
         "predicted_at": datetime(2026, 1, 2, tzinfo=UTC),
+        "stale_since": None,
         **changed,
     }
 
@@ -50,6 +52,53 @@ def test_second_write_of_a_key_changes_nothing(database: Database) -> None:
     again = [row("a", run_id="second", predicted_genre="blues"), row("c")]
     assert predictions.add_batch_predictions(database, again) == 1
     assert predictions.batch_predictions(database)[:2] == before
+
+
+def test_what_is_stale_leaves_the_current_view_and_comes_back_with_its_audio(database: Database) -> None:
+    rows = [row("a"), row("a", sha256="b" * 64), row("gone"), row("old", sha256=""), row("old gone", sha256="")]
+    predictions.add_batch_predictions(database, [*rows, row("a", dataset="yours")])
+    now = datetime(2026, 2, 3, tzinfo=UTC)
+    audio = {"a": "b" * 64, "old": "c" * 64}
+    assert predictions.mark_stale(database, "mine", audio, moment=now) == 3
+    later = datetime(2026, 2, 4, tzinfo=UTC)
+    assert predictions.mark_stale(database, "mine", audio, moment=later) == 3
+
+    def current(dataset: str = "mine") -> list[tuple[str, str]]:
+        return [
+            (row["track_id"], row["sha256"][:1])
+            for row in predictions.batch_predictions(database, dataset, current=True)
+        ]
+
+    assert current() == [("a", "b"), ("old", "")]
+    assert current("yours") == [("a", "a")]
+    every = predictions.batch_predictions(database, "mine")
+    assert len(every) == 5
+    assert {row["track_id"]: row["stale_since"] for row in every if row["stale_since"]} == dict.fromkeys(
+        ("a", "gone", "old gone"), now
+    )
+    assert predictions.mark_stale(database, "mine", {**audio, "a": "a" * 64, "gone": "a" * 64}, moment=later) == 2
+    assert current() == [("a", "a"), ("gone", "a"), ("old", "")]
+    marked = {
+        (row["track_id"], row["sha256"][:1]): row["stale_since"] for row in predictions.batch_predictions(database)
+    }
+    assert marked["a", "b"] == later and marked["old gone", ""] == now
+
+
+def test_the_champions_answers_are_current(database: Database) -> None:
+    rows = [row("a"), row("a", model_version=2), row("a", model_version=3), row("a", dataset="yours", model_version=7)]
+    predictions.add_batch_predictions(database, rows)
+
+    def versions() -> dict[str, int]:
+        found = predictions.batch_predictions(database, current=True)
+        return {row["dataset"]: row["model_version"] for row in found}
+
+    assert versions() == {"mine": 3, "yours": 7}
+    for champion, shown in ((1, 1), (2, 2), (1, 1), (4, 1)):  # the fourth has predicted nothing yet
+        with database.writing() as connection:
+            change = {"dataset": "mine", "model_name": "genres-mine", "model_version": champion, "action": "promote"}
+            who = {"changed_by": "me", "why": "", "changed_at": datetime(2026, 1, 2, tzinfo=UTC)}
+            connection.execute(tables.CHAMPION_CHANGES.insert(), [{**change, **who}])
+        assert versions() == {"mine": shown, "yours": 7}
 
 
 def test_versions_and_datasets_stand_side_by_side(database: Database) -> None:
