@@ -27,6 +27,10 @@ html_title = "genres"
 # Of files that lie outside this folder nothing is copied: links to code lead into the checkout.
 exclude_patterns = ["pictures", "notebooks"]
 
+# `make linkcheck`: this machine's own pages are not the world's.
+linkcheck_ignore = [r"https?://(127\.0\.0\.1|localhost)[:/]"]
+linkcheck_timeout = 20
+
 myst_enable_extensions = ["colon_fence"]
 myst_heading_anchors = 3
 
