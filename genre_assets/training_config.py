@@ -12,6 +12,14 @@ from spark.classifiers import CANDIDATES, Candidate
 ClassifierName = Enum("ClassifierName", {candidate.name: candidate.name for candidate in CANDIDATES})  # type: ignore[misc]
 
 
+class Preset(Enum):
+    """Candidates by how much time there is."""
+
+    USUAL = "usual"
+    QUICK = "quick"
+    EVERY = "every"
+
+
 class LogisticRegressionConfig(classifiers.LogisticRegression, dg.Config):
     """Multinomial logistic regression."""
 
@@ -60,8 +68,13 @@ class Hyperparameters(dg.Config):
 class TrainingConfig(dg.Config):
     """Run config of ``genre_classifiers``; empty, it trains what the settings say as it was trained before."""
 
+    preset: Preset = Field(
+        Preset.USUAL,
+        description="USUAL: the candidates of the setting GENRES_CLASSIFIERS, or three by default. QUICK: logistic "
+        "regression alone, to see that data and graph work. EVERY: all candidates, which takes several times as long.",
+    )
     classifiers: list[ClassifierName] = Field(
-        [], description="Candidates to train; none: those of the setting GENRES_CLASSIFIERS, or three by default."
+        [], description="Candidates to train, by name; none: those of the preset."
     )
     hyperparameters: Hyperparameters = Field(
         Hyperparameters(), description="Hyperparameters of each candidate, by MLlib's names for them."
@@ -86,7 +99,13 @@ class TrainingConfig(dg.Config):
         GenresError
             If `default` names a candidate that there isn't.
         """
-        return chosen_candidates(self.classifiers, default, among=[one for _, one in self.hyperparameters])
+        among: list[Candidate] = [one for _, one in self.hyperparameters]
+        names = {
+            Preset.USUAL: default,
+            Preset.QUICK: classifiers.LogisticRegression.name,
+            Preset.EVERY: ",".join(candidate.name for candidate in among),
+        }
+        return chosen_candidates(self.classifiers, names[self.preset], among=among)
 
 
 def chosen_candidates(

@@ -82,6 +82,16 @@ class SparkResource(LazyPySparkResource):
             yield self
 
 
+def spark_resource(config: dict[str, str], *, shared_as: str = "") -> dg.ResourceDefinition:
+    """Build a `SparkResource` whose configuration the launchpad does not show: it is nobody's to choose there."""
+
+    def opened(context: dg.InitResourceContext) -> Generator[SparkResource, None, None]:
+        with SparkResource(spark_config=config, shared_as=shared_as).yield_for_execution(context) as resource:
+            yield resource
+
+    return dg.ResourceDefinition(opened)
+
+
 def resources(settings: Settings) -> dict[str, Any]:
     """Build every resource of the batch assets from the settings."""
     bypass_proxies(settings)
@@ -95,5 +105,5 @@ def resources(settings: Settings) -> dict[str, Any]:
         # Not a ConfigurableResource: the UI shows their configuration, and the address may hold a password.
         "database": dg.ResourceDefinition(lambda _: database()),
         "mlflow": MlflowResource(tracking_uri=settings.tracking_uri),
-        "spark_connect": SparkResource(spark_config=session_config(settings, app_name="genres batch")),
+        "spark_connect": spark_resource(session_config(settings, app_name="genres batch")),
     }

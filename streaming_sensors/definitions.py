@@ -4,7 +4,7 @@ import dagster as dg
 
 from genres.settings import Settings, StreamSettings
 from genres_dagster.alerts import build_alert_sensors
-from genres_dagster.resources import SparkResource, resources
+from genres_dagster.resources import resources, spark_resource
 from spark.session import session_config
 from streaming_sensors.maintenance import build_maintenance_job, build_maintenance_schedule, maintenance
 from streaming_sensors.sensors import build_audio_clips_sensor, build_job, build_range_reconciler
@@ -60,7 +60,7 @@ def build_defs(*, settings: Settings) -> dg.Definitions:
         sensors=build_alert_sensors(settings),
         resources={
             **{name: common[name] for name in ("settings", "lake", "database", "mlflow")},
-            "spark_stream": SparkResource(spark_config=stream_session, shared_as=f"stream of {settings.state_dir}"),
+            "spark_stream": spark_resource(stream_session, shared_as=f"stream of {settings.state_dir}"),
         },
         executor=dg.in_process_executor,
     )

@@ -1,5 +1,6 @@
 """The launchpad's choices: what is left out is as it was, and a mistake is refused before anything is trained."""
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -8,9 +9,10 @@ import pytest
 from pydantic import ValidationError
 
 from genre_assets.definitions import build_defs
-from genre_assets.training_config import ClassifierName, Hyperparameters, TrainingConfig
+from genre_assets.training_config import ClassifierName, Hyperparameters, Preset, TrainingConfig
 from genres.errors import GenresError
 from genres.settings import Settings
+from genres_dagster import resources
 from spark.classifiers import CANDIDATES
 
 DEFAULTS = {
@@ -72,6 +74,27 @@ def test_the_setting_says_which_unless_the_config_does() -> None:
         config.candidates("KMeans,DecisionTree")
 
 
+def test_presets_choose_candidates_and_names_go_before_them(tmp_path: Path) -> None:
+    def names(preset: Preset, *classifiers: ClassifierName) -> list[str]:
+        config = TrainingConfig(preset=preset, classifiers=list(classifiers))
+        return [candidate.name for candidate in config.candidates("RandomForest")]
+
+    assert names(Preset.USUAL) == ["RandomForest"]
+    assert names(Preset.QUICK) == ["LogisticRegression"]
+    assert names(Preset.EVERY) == list(DEFAULTS)
+    assert names(Preset.EVERY, ClassifierName.DecisionTree) == ["DecisionTree"]  # type: ignore[attr-defined]
+    assert validated({}, tmp_path)["preset"] == "usual"
+    assert validated({"preset": "QUICK"}, tmp_path)["preset"] == "quick"
+    for field in TrainingConfig.model_fields.values():
+        assert field.description
+
+
+def test_the_launchpad_shows_none_of_sparks_settings(tmp_path: Path) -> None:
+    job = build_defs(settings=Settings(state_dir=tmp_path)).resolve_job_def("batch_pipeline")
+    shown = str(dg.validate_run_config(job, {})["resources"])
+    assert "spark.sql" not in shown and "spark.remote" not in shown, shown
+
+
 def test_what_is_left_out_keeps_its_default(tmp_path: Path) -> None:
     config = validated({"hyperparameters": {"RandomForest": {"numTrees": 7}}}, tmp_path)
     assert config["hyperparameters"] == {**DEFAULTS, "RandomForest": {"numTrees": 7, "maxDepth": 8, "seed": 0}}
@@ -94,3 +117,24 @@ def test_what_there_is_not_cannot_be_launched(config: dict[str, Any], tmp_path: 
 def test_a_value_out_of_range_is_named() -> None:
     with pytest.raises(ValidationError, match="maxDepth"):
         Hyperparameters(RandomForest={"maxDepth": 31})  # type: ignore[arg-type]
+
+
+def test_a_step_gets_a_spark_resource_that_is_closed_after_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    happened: list[str] = []
+
+    class Session:
+        def __init__(self, config: dict[str, str], *, shared_as: str) -> None:
+            happened.append(f"opened {config['spark.remote']} {shared_as}")
+
+    monkeypatch.setattr(resources, "open_session", Session)
+    monkeypatch.setattr(resources, "stop_session", lambda session, *, remote: happened.append(f"stopped {remote}"))
+    monkeypatch.setattr(resources, "starvation_told", lambda *_, **__: nullcontext())
+
+    @dg.asset
+    def step(spark_connect: resources.SparkResource) -> None:
+        assert isinstance(spark_connect.spark_session, Session)
+        happened.append("worked")
+
+    given = {"spark_connect": resources.spark_resource({"spark.remote": "sc://here:1"}, shared_as="all")}
+    assert dg.materialize([step], resources=given).success
+    assert happened == ["opened sc://here:1 all", "worked", "stopped sc://here:1"]
