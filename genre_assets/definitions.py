@@ -59,7 +59,7 @@ def build_defs(*, settings: Settings) -> dg.Definitions:
         "batch_pipeline",
         selection=dg.AssetSelection.assets(*ASSETS),
         partitions_def=DATASETS,
-        description="The whole batch half for one dataset.",
+        description="The whole batch half for one dataset: from its folder to predictions and report. Start here.",
     )
     return dg.Definitions(
         assets=[*with_retraining(ASSETS, settings), hyperparameter_search],

@@ -33,7 +33,10 @@ _SEED = 0
     kinds={"python", "hdfs", "parquet"},
     owners=OWNERS,
     partitions_def=DATASETS,
-    description="The labelled clips in HDFS and their manifest. Uploads only what is new or changed.",
+    description="The labelled clips in HDFS and their manifest. Uploads only what is new or changed. A fresh graph "
+    "has no partition to materialize: `genres load FOLDER` or `genres demo` adds one. Then launch the job "
+    "batch_pipeline with it; Materialize all does the same and searches for hyperparameters besides, which takes up to "
+    "ten minutes more.",
     metadata={"dagster/column_schema": column_schema(schemas.RAW_AUDIO)},
     check_specs=[
         *(
