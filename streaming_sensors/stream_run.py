@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 
 NO_CHAMPION = "no champion model"
 """How the reason of a range begins that waits for a model."""
+_TO_END = {dg.DagsterRunStatus.CANCELING, dg.DagsterRunStatus.CANCELED, dg.DagsterRunStatus.FAILURE}
 
 
 class NoChampionError(GenresError):
@@ -95,6 +96,7 @@ class StreamRun:
         self.database = database
         self.token: int | None = None
         self.shard = WHOLE_TOPIC
+        self._is_residents = False
         self._mlflow = mlflow
         self._spark = spark_stream
         self._champion: RegisteredModel | None = None
@@ -107,14 +109,22 @@ class StreamRun:
         self._started = self._progress_at = time.monotonic()
 
     @contextlib.contextmanager
-    def lease(self, *, drains: Shard | None) -> Iterator[None]:
-        """Show signs of life, and hold the lease of the shard that this run is to drain, if nobody else does."""
+    def lease(self, *, drains: Shard | None, holder: str = "") -> Iterator[None]:
+        """Show signs of life, and hold the lease of the shard that this run is to drain, if nobody else does.
+
+        Parameters
+        ----------
+        drains
+            The shard; None for a run that does exactly its range.
+        holder
+            Whose lease it is, if not the run's own: this one holds it before the run and goes on to hold it after.
+        """
         topic, lease_s, run_id = self.stream.topic, self.settings.lease_s, self.context.run_id
         if drains is not None:
-            self.shard = drains
-            self.token = leases.acquire(self.database, topic, run_id, lease_s, shard=drains.number)
+            self.shard, self._is_residents = drains, bool(holder)
+            self.token = leases.acquire(self.database, topic, holder or run_id, lease_s, shard=drains.number)
             if self.token is None:
-                self.context.log.info("another run drains these partitions: this one does its own range only")
+                self.context.log.info("somebody else drains these partitions: this run does its own range only")
         done = threading.Event()
 
         def beat() -> None:
@@ -135,7 +145,7 @@ class StreamRun:
         finally:
             done.set()
             beating.join()
-            if self.token is not None:
+            if self.token is not None and not self._is_residents:
                 leases.release(self.database, topic, self.token, shard=self.shard.number)
 
     def close(self) -> None:
@@ -189,8 +199,19 @@ class StreamRun:
         self._progress_at = time.monotonic()
 
     def _goes_on(self) -> bool:
-        """Whether this run takes another range: it has the lease and is not old."""
-        return self.token is not None and time.monotonic() - self._started < self.settings.max_run_s
+        """Whether this run takes another range: it has the lease, is not old, and nobody wants it to end."""
+        is_young = time.monotonic() - self._started < self.settings.max_run_s
+        return self.token is not None and is_young and not self._is_to_end()
+
+    def _is_to_end(self) -> bool:
+        """Whether a resident process's run was asked to end, by a person or by its process.
+
+        Any other run is interrupted instead; the process has more to do than this run, and may be on another host.
+        """
+        if not self._is_residents:
+            return False
+        run = self.context.instance.get_run_by_id(self.context.run_id)
+        return run is None or run.status in _TO_END
 
     def _begin_ahead(self) -> _Begun | None:
         """Begin a range while another one waits for its commit, which nothing that happens here shall prevent."""
@@ -212,7 +233,7 @@ class StreamRun:
             if not wait_for_data(self.settings, self.stream.topic, state.ends, quiet_s, concerns=self.shard.has):
                 self.context.log.info(f"its partitions were quiet for {quiet_s:g} s: done")
                 return None
-        self.context.log.info(f"this run is {self.settings.max_run_s:g} s old: the next one goes on")
+        self.context.log.info(f"asked to end, or {self.settings.max_run_s:g} s old: the next run goes on")
         return None
 
     def _begin_next(self, state: TopicState) -> _Begun | None:
