@@ -5,10 +5,12 @@ the job's that the sensors launch, with the same plan, ledger and records in Dag
 process that has everything imported, on whichever host.
 """
 
+import contextlib
 import importlib
 import os
 import socket
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures import wait as wait_for
@@ -28,7 +30,7 @@ from genres_dagster.checks import failure_reason
 from genres_dagster.resources import MlflowResource
 from streaming_sensors.definitions import build_defs
 from streaming_sensors.offset_plan import Shard
-from streaming_sensors.run_tags import HOLDER_TAG, SHARD_TAG
+from streaming_sensors.run_tags import DRAIN_TAG, HOLDER_TAG, SHARD_TAG
 from streaming_sensors.sensors import JOB, run_tags, wanted_of, who_drains, with_champion
 from streaming_sensors.stream import Stream
 from streaming_sensors.topic import TopicState, topic_state, wait_for_data
@@ -38,6 +40,8 @@ _LOOK_S = 1.0
 """How often it looks again whether a shard is free, or whether the stream goes on."""
 _SAID_SOON_S = 0.25
 """How soon it notices, while a run is at work, that it is to end."""
+_QUIET_LOG = {"loggers": {"console": {"config": {"log_level": "WARNING"}}}}
+"""What a run prints, other than what Dagster keeps of its log: this process says itself what a person should read."""
 _AT_WORK = [dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.CANCELING]
 
 
@@ -83,6 +87,7 @@ class ResidentDrain:
         self._database = Database(settings.database)
         self._mlflow = MlflowResource(tracking_uri=settings.tracking_uri)
         self._job = build_defs(settings=settings).resolve_job_def(stream.named(JOB))
+        self._looked_at = time.monotonic()
         self._shard: Shard | None = None
         self._token: int | None = None
         # Not the main thread, where Dagster would take over what SIGTERM and Ctrl-C mean.
@@ -123,7 +128,7 @@ class ResidentDrain:
         state = topic_state(settings, topic)
         attempt = self._next_attempt(state, takes_new=takes_new, takes_old=takes_old)
         if attempt is not None:
-            self._run(attempt, stop)
+            self._run(attempt, stop, goes_on=takes_new)
             return
         self._tell(f"drains {topic}, shard {self._shard}")
         # Not for longer than the lease may go without being renewed; ranges may become due for another attempt, too.
@@ -190,14 +195,18 @@ class ResidentDrain:
         attempts = ranges.record_plan(self._database, first, token=self._token, shard=shard.number)
         return attempts[0] if attempts else None
 
-    def _run(self, attempt: Attempt, stop: threading.Event) -> None:
-        """Let a run begin with a range, and wait until it has nothing more to do."""
+    def _run(self, attempt: Attempt, stop: threading.Event, *, goes_on: bool) -> None:
+        """Let a run begin with a range and, if it goes on, stay for what comes; wait until it ends."""
         key = str(attempt.key)
         self._instance.add_dynamic_partitions(str(self._stream.offset_ranges.name), [key])
+        tags = run_tags(attempt, self._settings)
+        if not goes_on:
+            del tags[DRAIN_TAG]
         run = self._instance.create_run_for_job(
             self._job,
+            run_config=_QUIET_LOG,
             tags={
-                **run_tags(attempt, self._settings),
+                **tags,
                 "dagster/partition": key,
                 HOLDER_TAG: self._me.holder,
                 PID_TAG: self._me.process,
@@ -207,18 +216,28 @@ class ResidentDrain:
             ),
         )
         done = self._worker.submit(self._execute, run)
-        asked = False
-        while not done.done():
-            if stop.is_set() and not asked:
-                asked = True
-                self._instance.report_run_canceling(run, "its process was told to end: this range is the last one")
-            wait_for([done], timeout=_SAID_SOON_S)
+        is_asked = False
+        while not wait_for([done], timeout=_SAID_SOON_S).done:
+            # What fails here, Dagster's storage say, must not let a second run begin beside this one.
+            with contextlib.suppress(Exception):
+                if not is_asked and (why := self._why_end(stop, goes_on=goes_on)):
+                    self._instance.report_run_canceling(run, f"{why}: what it has begun is the last")
+                    is_asked = True
         try:
             if why := self._outcome(done.result()):
                 self._tell(f"{key}: {why}")
         except Exception as error:  # Dagster's own: it has written nothing down
             self._instance.report_run_failed(run, last_words(error))
             raise
+
+    def _why_end(self, stop: threading.Event, *, goes_on: bool) -> str:
+        """Return why a run that is at work is to end; an empty text if it is not."""
+        if stop.is_set():
+            return "its process was told to end"
+        if goes_on and time.monotonic() - self._looked_at > _LOOK_S:
+            self._looked_at = time.monotonic()
+            return "" if self._sensors_on()[0] else "the stream's sensor is off"
+        return ""
 
     def _execute(self, run: dg.DagsterRun) -> Any:
         from dagster._core.definitions.job_base import InMemoryJob

@@ -76,8 +76,7 @@ def build_audio_clips_sensor(stream: Stream) -> dg.SensorDefinition:
             # Who holds the others takes what arrives there.
             shards = [shard for shard in with_partitions if shard.number not in held]
             if not shards:
-                holders = [held[shard.number] for shard in with_partitions]
-                why = f"{who_drains(holders)} draining {stream.topic}{_idle_drains(settings, state)}"
+                why = f"{who_drains(held.values())} draining {stream.topic}{_idle_drains(settings, state)}"
                 return _skip(_and_why(why, ranges.known(database, stream.topic)), stream, producer, news)
             planned = _plan_new(context, stream, settings, database, state, shards)
             if not (planned.new or planned.lost) and wait_for_data(
@@ -88,10 +87,14 @@ def build_audio_clips_sensor(stream: Stream) -> dg.SensorDefinition:
                 concerns=lambda partition: any(shard.has(partition) for shard in shards),
             ):
                 state = topic_state(settings, stream.topic)
+                # A resident drain may have taken one meanwhile.
+                held = leases.holders(database, stream.topic, settings.lease_s)
+                shards = [shard for shard in shards if shard.number not in held]
                 planned = _plan_new(context, stream, settings, database, state, shards)
             attempts = ranges.record_plan(database, planned)
             if not attempts and not planned.lost:
-                why = f"{planned.reason or 'nothing new'}{_idle_drains(settings, state)}"
+                nothing = "nothing new" if shards else f"{who_drains(held.values())} draining {stream.topic}"
+                why = f"{planned.reason or nothing}{_idle_drains(settings, state)}"
                 return _skip(_and_why(why, ranges.known(database, stream.topic)), stream, producer, news)
         except GenresError as error:
             return _skip(str(error), stream, producer, news)

@@ -26,6 +26,7 @@ from genres.store.stream_ledger.leases import FencedError
 from genres.store.stream_ledger.values import Attempt, PartitionKey, Plan
 from genres_dagster.partitions import provenance
 from genres_dagster.resources import MlflowResource, SparkResource
+from spark.session import still_knows
 from streaming_sensors.offset_plan import FEWEST_CLIPS, WHOLE_TOPIC, Limits, Pace, Shard, next_range, plan
 from streaming_sensors.range_work import RangeWork, StoredFeatures
 from streaming_sensors.stream import Stream
@@ -222,19 +223,40 @@ class StreamRun:
             return None
 
     def _wait_for_next(self) -> _Begun | None:
-        """Wait for clips; None if its partitions stay quiet or the run has no more time."""
+        """Wait for clips; None if its partitions stay quiet, for a run that is not a resident's, or it is to end."""
         if self.token is None:
             return None
         while self._goes_on():
             state = topic_state(self.settings, self.stream.topic)
             if (begun := self._begin_next(state)) is not None:
                 return begun
+            if self._is_residents:
+                if not self._stays_for_clips(state):
+                    return None
+                continue
             quiet_s = self.settings.drain_quiet_s
             if not wait_for_data(self.settings, self.stream.topic, state.ends, quiet_s, concerns=self.shard.has):
                 self.context.log.info(f"its partitions were quiet for {quiet_s:g} s: done")
                 return None
         self.context.log.info(f"asked to end, or {self.settings.max_run_s:g} s old: the next run goes on")
         return None
+
+    def _stays_for_clips(self, state: TopicState) -> bool:
+        """Wait for clips as a resident's run, which keeps its model for the next ones; False if it had better end."""
+        self._made_progress()
+        # Not for longer than ranges that wait for another attempt may wait for somebody to look.
+        wait_for_data(
+            self.settings,
+            self.stream.topic,
+            state.ends,
+            self.settings.lease_s / 3,
+            concerns=self.shard.has,
+            given_up=self._is_to_end,
+        )
+        if not still_knows(self._session, remote=self.settings.remote):
+            self.context.log.info("Spark Connect was started again, or closed the session: the next run goes on")
+            return False
+        return True
 
     def _begin_next(self, state: TopicState) -> _Begun | None:
         """Begin a range that waits for another attempt, or plan the next one; None if there is neither."""

@@ -24,7 +24,7 @@ from genres.store.tables import STREAM_RANGES
 from genres_cli import streams
 from streaming_sensors import resident, sensors
 from streaming_sensors.resident import ResidentDrain
-from streaming_sensors.run_tags import HOLDER_TAG, SHARD_TAG
+from streaming_sensors.run_tags import DRAIN_TAG, HOLDER_TAG, SHARD_TAG
 from streaming_sensors.sensors import build_audio_clips_sensor
 from streaming_sensors.stream import Stream
 from streaming_sensors.topic import TopicState
@@ -139,6 +139,21 @@ def test_it_holds_its_lease_while_nothing_comes_and_the_sensor_says_so(rig: Rig)
     assert rig.said == [f"drains {TOPIC}, shard 0/1"]
 
 
+def test_the_sensor_leaves_a_shard_alone_that_was_taken_while_it_waited(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = datetime.now(UTC)
+    producers.beat(rig.database, Producer(TOPIC, "h", "/f", 1, now, now, None, None, 0, 0, 0))
+
+    def clips_come(*_: Any, **__: Any) -> bool:
+        leases.acquire(rig.database, TOPIC, ANOTHER.holder, rig.settings.lease_s)
+        rig.ends[0] = 3
+        return True
+
+    monkeypatch.setattr(sensors, "wait_for_data", clips_come)
+    assert rig.tick() == f"`genres drain` (pid 7 on elsewhere) is draining {TOPIC}"
+
+
 def test_each_range_is_a_run_that_dagster_records_with_its_process(rig: Rig) -> None:
     with rig.drain():
         wait_until(rig.is_held_by_resident, patience_s=30)
@@ -221,6 +236,22 @@ def test_each_sensor_holds_what_it_would_launch(rig: Rig, off: str, done: list[i
         wait_until(lambda: rig.said, patience_s=30)
         threading.Event().wait(1)
     assert [rig.key_of(run).kafka_partition for run in rig.runs] == done
+    # With the sensor off, a run does the range that waited, and takes nothing new.
+    assert [DRAIN_TAG in run.tags for run in rig.runs] == [off != "audio_clips_sensor"]
+
+
+def test_a_run_is_asked_to_end_when_the_sensor_is_turned_off(rig: Rig) -> None:
+    def until_asked(run: dg.DagsterRun) -> Any:
+        rig.switches = {"audio_clips_sensor": False, "range_reconciler": False}
+        canceling = dg.DagsterRunStatus.CANCELING
+        wait_until(lambda: rig.instance.get_run_by_id(run.run_id).status == canceling, patience_s=30)  # type: ignore[union-attr]
+        return rig.commit(run)
+
+    rig.work = until_asked
+    rig.ends[0] = 3
+    with rig.drain():
+        wait_until(lambda: any("is paused" in line for line in rig.said), patience_s=60)
+        assert rig.is_held_by_resident()
 
 
 def test_a_run_that_fails_is_said_in_a_line_and_the_next_one_goes_on(rig: Rig) -> None:

@@ -68,15 +68,26 @@ class Run:
         self.open_scorers = 0
         self.seconds, self.shard, self.holder = 0.0, Shard(), ""
         self.status = dg.DagsterRunStatus.STARTED
+        self.while_waiting: Callable[[], object] = self.ask_to_end
+        self.still_knows = True
         for place, name, stand_in in (
             (stream_run, "topic_state", lambda settings, topic: self.topic()),
-            (stream_run, "wait_for_data", lambda settings, topic, ends, timeout_s, concerns: False),
+            (stream_run, "wait_for_data", self._wait),
+            (stream_run, "still_knows", lambda session, remote: self.still_knows),
             (ledger, "registered_dataset", lambda database, dataset: Scorer.trained_on),
             (scoring, "Scorer", self._load),
             (RangeWork, "store_features", lambda _, key, feature_set, spark, on_progress: self._features(key)),
             (RangeWork, "predict_and_commit", lambda _, *given, **named: self._commit(*given, **named)),
         ):
             monkeypatch.setattr(place, name, stand_in)
+
+    def ask_to_end(self) -> None:
+        self.status = dg.DagsterRunStatus.CANCELING
+
+    def _wait(self, *_: Any, given_up: Callable[[], bool] | None = None, **__: Any) -> bool:
+        if given_up is not None:  # as only a resident's run says
+            self.while_waiting()
+        return False
 
     def _load(self, model: Any, trained_on: Dataset, lake: Any) -> Scorer:
         loaded = Scorer()
@@ -290,16 +301,31 @@ def test_a_residents_run_without_its_lease_does_its_range_alone(run: Run) -> Non
     assert [key for key, asset in run() if asset == "stream_predictions"] == [FIRST]
 
 
+def test_a_residents_run_stays_for_what_comes_next_with_the_model_that_it_has(run: Run) -> None:
+    waits = iter([lambda: setattr(run, "topic", lambda: TOPIC._replace(ends={0: 8})), lambda: None, run.ask_to_end])
+    run.holder, run.while_waiting = RESIDENT.holder, lambda: next(waits)()
+    done = [key for key, asset in run() if asset == "stream_predictions"]
+    assert done == [FIRST, SECOND, THIRD, FIRST.between(6, 8)]
+    assert next(waits, None) is None
+    assert (run.asked, run.open_scorers) == (1, 0)
+
+
+def test_a_residents_run_ends_when_spark_was_started_again_before_it_takes_a_range(run: Run) -> None:
+    def restarted() -> None:
+        run.topic = lambda: TOPIC._replace(ends={0: 8})
+        run.still_knows = False
+
+    run.holder, run.while_waiting = RESIDENT.holder, restarted
+    assert [key for key, asset in run() if asset == "stream_predictions"] == [FIRST, SECOND, THIRD]
+    assert {found.key for found in ranges.history(run.database, "audio_clips")} == {FIRST, SECOND, THIRD}
+
+
 @pytest.mark.parametrize(("holder", "done"), [(RESIDENT.holder, [FIRST, SECOND]), ("", [FIRST, SECOND, THIRD])])
 def test_a_residents_run_that_is_asked_to_end_finishes_what_it_has_begun(
     run: Run, holder: str, done: list[PartitionKey]
 ) -> None:
     """Any other run is interrupted by its launcher, and does not look."""
-
-    def cancel(key: PartitionKey) -> None:
-        run.status = dg.DagsterRunStatus.CANCELING
-
-    run.holder, run.before_commit = holder, cancel
+    run.holder, run.before_commit = holder, lambda key: run.ask_to_end()
     assert [key for key, asset in run() if asset == "stream_predictions"] == done
     assert {run.state_of(key)[0] for key in done} == {"committed"}
 
