@@ -244,19 +244,23 @@ class StreamRun:
     def _stays_for_clips(self, state: TopicState) -> bool:
         """Wait for clips as a resident's run, which keeps its model for the next ones; False if it had better end."""
         self._made_progress()
-        # Not for longer than ranges that wait for another attempt may wait for somebody to look.
-        wait_for_data(
-            self.settings,
-            self.stream.topic,
-            state.ends,
-            self.settings.lease_s / 3,
-            concerns=self.shard.has,
-            given_up=self._is_to_end,
-        )
-        if not still_knows(self._session, remote=self.settings.remote):
-            self.context.log.info("Spark Connect was started again, or closed the session: the next run goes on")
-            return False
-        return True
+        try:
+            # Not for longer than ranges that wait for another attempt may wait for somebody to look.
+            wait_for_data(
+                self.settings,
+                self.stream.topic,
+                state.ends,
+                self.settings.lease_s / 3,
+                concerns=self.shard.has,
+                given_up=self._is_to_end,
+            )
+            if still_knows(self._session, remote=self.settings.remote):
+                return True
+            why = "Spark Connect was started again, or closed the session"
+        except GenresError as error:  # an outage while nothing is at work: no range waits for it, and no run has failed
+            why = str(error)
+        self.context.log.info(f"{why}: the next run goes on")
+        return False
 
     def _begin_next(self, state: TopicState) -> _Begun | None:
         """Begin a range that waits for another attempt, or plan the next one; None if there is neither."""

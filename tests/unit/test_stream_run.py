@@ -320,6 +320,14 @@ def test_a_residents_run_ends_when_spark_was_started_again_before_it_takes_a_ran
     assert {found.key for found in ranges.history(run.database, "audio_clips")} == {FIRST, SECOND, THIRD}
 
 
+def test_an_outage_while_a_residents_run_waits_is_no_failure(run: Run) -> None:
+    def away() -> None:
+        raise GenresError("Kafka at nowhere does not answer")
+
+    run.holder, run.while_waiting = RESIDENT.holder, away
+    assert [key for key, asset in run() if asset == "stream_predictions"] == [FIRST, SECOND, THIRD]
+
+
 @pytest.mark.parametrize(("holder", "done"), [(RESIDENT.holder, [FIRST, SECOND]), ("", [FIRST, SECOND, THIRD])])
 def test_a_residents_run_that_is_asked_to_end_finishes_what_it_has_begun(
     run: Run, holder: str, done: list[PartitionKey]
