@@ -265,6 +265,15 @@ class Settings(BaseSettings):
     sweep_grace_h: float = Field(
         24.0, ge=1, description="Nothing that is younger is swept, in hours: longer than any run works on one thing."
     )
+    compact_after_h: float = Field(
+        24.0,
+        ge=0,
+        description="When a day (UTC) has been over for so long, in hours, its small files of stream features are "
+        "merged into larger ones.",
+    )
+    compact_memory_mib: int = Field(
+        64, ge=1, description="How much of the features merging holds in memory at a time, in MiB."
+    )
     lease_s: float = Field(30.0, gt=0, description="How long a draining run holds its partitions without renewing.")
     stream_dataset: str = Field(
         "",
