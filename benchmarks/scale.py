@@ -4,7 +4,7 @@
 Extraction is a stub of known cost: it sleeps as long as an engine of so many cores takes, shared fairly by the drains,
 and returns features of before; scores are made up. All else is the pipeline's own: planner, leases, and the drains, a
 process each, which plan, overlap, grow their ranges and commit to the ledger, by default on SQLite in a temporary
-folder; a URL names an empty database. With ``--hdfs`` each range's features are written to HDFS, on a running stack.
+folder; a URL names an empty database. With ``--hdfs`` each range's features are written to HDFS, of a stack of its own.
 Dagster's records of each range go to an instance in a temporary folder. Not in it: the engine's own costs of a job, and
 fetching from Kafka, which its workers do.
 
@@ -20,7 +20,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
@@ -31,12 +31,13 @@ import dagster as dg
 import numpy as np
 import psutil
 import pyarrow as pa
+from own_stack import own_stack, require_empty
 
 from genres.audio.gtzan57 import GTZAN57
 from genres.settings import Settings
 from genres.store import ledger
 from genres.store.database import Database
-from genres.store.lake import STREAM, Lake
+from genres.store.lake import Lake
 from genres.store.ledger import Dataset
 from genres.store.stream_ledger import ranges
 from genres.store.stream_ledger.values import PartitionKey
@@ -101,12 +102,13 @@ def main() -> None:
     arguments.add_argument("--seconds", type=float, default=10.0, help="how long a row runs")
     arguments.add_argument("--clips", type=int, default=0, help="how many clips a row has, instead")
     arguments.add_argument("--url", default="", help="an empty database")
-    arguments.add_argument("--hdfs", action="store_true", help="write features to the running stack's HDFS")
+    arguments.add_argument("--hdfs", action="store_true", help="write features to HDFS")
     wanted = arguments.parse_args()
     logging.basicConfig(level=logging.WARNING)
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, own_stack() if wanted.hdfs else nullcontext():
         url = wanted.url or f"sqlite:///{Path(folder, 'ledger.db')}"
         database = Database(url)
+        require_empty(database)
         database.migrate()
         where = f"{database.engine.dialect.name}, features {'on HDFS' if wanted.hdfs else 'in no file'}"
         print(f"\n{where}; a clip costs {wanted.cost_ms:g} ms of a stub core\n")
@@ -141,9 +143,6 @@ def main() -> None:
                 row.folder.mkdir()
                 (row.folder / "dagster.yaml").write_text("telemetry:\n  enabled: false\n")
                 print_row(row, *run(row, database))
-                if wanted.hdfs:
-                    lake, version = Lake.of(row.settings()), GTZAN57.feature_version
-                    lake.files.rm(lake.path(STREAM, "features", version, topic), recursive=True)
 
 
 def run(row: Row, database: Database) -> tuple[list[Drained], float]:

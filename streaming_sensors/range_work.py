@@ -199,7 +199,7 @@ class RangeWork:
         """
         import pandas as pd
 
-        from spark.extraction import extract_features
+        from spark.extraction import extract_features, spread
 
         # Two clips are done at the same time, a few on two cores.
         step = min(_OFFSETS_PER_TASK, -(-len(key) // 2))
@@ -212,11 +212,10 @@ class RangeWork:
         )
         with interrupted_when_stuck(spark, limit_s=self._settings.range_limit_s, on_progress=on_progress):
             return extract_features(
-                spark.createDataFrame(rows),
+                spread(spark, rows, tasks=len(rows)),
                 source=KafkaClips.of(self._settings),
                 feature_set=feature_set,
                 max_clip_s=self._settings.max_clip_s,
-                tasks=len(rows),
                 clip_limit_s=self._settings.clip_limit_s,
             ).toArrow()
 
