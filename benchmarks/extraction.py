@@ -10,7 +10,7 @@ import argparse
 import multiprocessing
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from multiprocessing.pool import Pool
 from statistics import median
 from threading import Event, Thread
@@ -48,8 +48,11 @@ def main() -> None:
     arguments.add_argument("--rounds", type=int, default=5)
     arguments.add_argument("--grow", default="100,1000,10000", help="numbers of clips for the table of memory")
     wanted = arguments.parse_args()
-    with own_stack() as settings, multiprocessing.get_context("spawn").Pool(CORES, initializer=warm_up) as pool:
+    with ExitStack() as ended:
+        settings = ended.enter_context(own_stack())
+        pool = ended.enter_context(multiprocessing.get_context("spawn").Pool(CORES, initializer=warm_up))
         spark = open_session(session_config(settings, app_name="extraction benchmark"))
+        ended.callback(spark.stop)  # else an error would wait for ever: an open session keeps the process
         bench = Bench(settings, spark, pool)
         with clips_on_hdfs(settings, [CLIP_S] * wanted.clips) as even:
             bench.compare(even, wanted.rounds, f"{wanted.clips} clips of {CLIP_S:g} s")
@@ -57,7 +60,6 @@ def main() -> None:
             bench.grow(even, sizes)
         with clips_on_hdfs(settings, list(SKEWED_S) * max(1, wanted.clips // len(SKEWED_S))) as skewed:
             bench.compare(skewed, wanted.rounds, f"{len(skewed)} clips of {SKEWED_S[0]:g} to {SKEWED_S[-1]:g} s")
-        spark.stop()
 
 
 class Bench:

@@ -16,6 +16,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -107,13 +108,14 @@ class Bench:
     def bursts(self, count: int, rounds: int) -> Iterator[tuple[float, pd.DataFrame]]:
         """Extract clips of the lake, then drop such clips at once, in turns; give a rate and the clips' time stamps."""
         spark = open_session(session_config(self.settings, app_name="extraction beside the stream"))
-        with clips_on_hdfs(self.settings, [CLIP_S] * EXTRACTED_CLIPS) as clips:
+        with ExitStack() as ended:
+            ended.callback(spark.stop)
+            clips = ended.enter_context(clips_on_hdfs(self.settings, [CLIP_S] * EXTRACTED_CLIPS))
             extraction_s(spark, clips, self.settings)  # its session's workers start
             for _ in range(rounds):
                 self._wait(self._is_idle)
                 rate = len(clips) / extraction_s(spark, clips, self.settings)
                 yield rate, self.drop(count, every_s=0.0)
-        spark.stop()
 
     def _count(self) -> int:
         query = sa.select(sa.func.count()).where(STREAM_PREDICTIONS.c.topic == self.settings.topic)

@@ -223,23 +223,14 @@ def drain(row: Row, shard: Shard, key: PartitionKey) -> Drained:
 
 def stub_engine(row: Row, times: "Times") -> None:
     """Put stand-ins in the place of Kafka's answers, of extraction and of scoring, in a process of its own."""
-    made = features_of_before(row)
+    made = features_of_before(row.settings(), refused_every=row.refused_every)
     share = row.cores / row.drains
 
     def extract(work: RangeWork, key: PartitionKey, *_: Any, **__: Any) -> pa.Table:
         clips = len(key)
         # A task's clips come one after the other, however many cores there are.
         times.timed("stub", time.sleep)(row.cost_s * max(clips / share, min(clips, OFFSETS_PER_TASK)))
-        offsets = range(key.start_offset, key.end_offset)
-        table = made.slice(0, clips)
-        columns: dict[str, pa.Array] = {
-            "kafka_partition": pa.array([key.kafka_partition] * clips, made.schema.field("kafka_partition").type),
-            "kafka_offset": pa.array(offsets, made.schema.field("kafka_offset").type),
-            "sha256": pa.array([f"{key.topic}{key.kafka_partition:04x}{offset:040x}" for offset in offsets]),
-        }
-        for name, column in columns.items():
-            table = table.set_column(table.schema.get_field_index(name), table.schema.field(name), column)
-        return table
+        return with_offsets(made.slice(0, clips), key)
 
     def score(work: RangeWork, good: pa.Table, *_: Any) -> list[dict[str, Any]]:
         about = good.select(["kafka_offset", "sha256", "file_name", "genre", "created_at"]).to_pylist()
@@ -259,10 +250,23 @@ def stub_engine(row: Row, times: "Times") -> None:
         setattr(place, name, stand_in)
 
 
-def features_of_before(row: Row) -> pa.Table:
+def with_offsets(table: pa.Table, key: PartitionKey) -> pa.Table:
+    """Let features be those of a range's clips."""
+    offsets = range(key.start_offset, key.end_offset)
+    columns: dict[str, pa.Array] = {
+        "kafka_partition": pa.array([key.kafka_partition] * len(key), table.schema.field("kafka_partition").type),
+        "kafka_offset": pa.array(offsets, table.schema.field("kafka_offset").type),
+        "sha256": pa.array([f"{key.topic}{key.kafka_partition:04x}{offset:040x}" for offset in offsets]),
+    }
+    for name, column in columns.items():
+        table = table.set_column(table.schema.get_field_index(name), table.schema.field(name), column)
+    return table
+
+
+def features_of_before(settings: Settings, *, refused_every: int = 100) -> pa.Table:
     """Make features of as many clips as a range has at most, with ten windows each, some of them refused."""
-    schema = feature_schema(KafkaClips.of(row.settings()), GTZAN57)
-    random, count = np.random.default_rng(0), row.settings().max_clips_per_batch
+    schema = feature_schema(KafkaClips.of(settings), GTZAN57)
+    random, count = np.random.default_rng(0), settings.max_clips_per_batch
     columns = {}
     for field in schema:
         if field.name in GTZAN57.columns:
@@ -271,7 +275,7 @@ def features_of_before(row: Row) -> pa.Table:
             one = random.normal(size=(10, len(GTZAN57.columns))).astype(np.float32).tolist()
             values = pa.array([one] * count, field.type)
         elif field.name == "reason":
-            values = pa.array(["not audio" if place % row.refused_every == 0 else None for place in range(count)])
+            values = pa.array(["not audio" if place % refused_every == 0 else None for place in range(count)])
         elif pa.types.is_timestamp(field.type):
             values = pa.array([datetime.now(UTC)] * count, field.type)
         elif pa.types.is_string(field.type):

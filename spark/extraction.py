@@ -73,7 +73,8 @@ def spread(spark: "SparkSession", rows: "pd.DataFrame", *, tasks: int) -> "DataF
     """
     import numpy as np
 
-    return spark.createDataFrame(rows.assign(task=np.arange(len(rows)) % tasks)).repartitionById(tasks, "task")
+    numbered = rows.assign(task=np.arange(len(rows), dtype=np.int32) % np.int32(tasks))  # Spark takes no other integer
+    return spark.createDataFrame(numbered).repartitionById(tasks, "task")
 
 
 def tasks_for(clips: int) -> int:
