@@ -31,7 +31,6 @@ _ELSEWHERE = (
     ),
 )
 """Settings that would lead to somebody's cluster or data."""
-_CLIPS_PER_GENRE = 7
 
 
 @contextmanager
@@ -79,7 +78,11 @@ def require_empty(database: Database) -> None:
 def _train() -> None:
     """Have a champion, by the batch half of the demo."""
     print("training a champion on synthetic sound, which takes some minutes", file=sys.stderr)
-    few = {"GENRES_SYNTHETIC_CLIPS_PER_GENRE": str(_CLIPS_PER_GENRE)}
+    few = {
+        "GENRES_SYNTHETIC_CLIPS_PER_GENRE": "7",
+        "GENRES_SYNTHETIC_CLIP_S": "5",
+        "GENRES_CLASSIFIERS": "LogisticRegression",
+    }
     done = subprocess.run(
         [sys.executable, "-m", "genres_cli", "demo", "--batch-only"],
         env=os.environ | few,
