@@ -6,7 +6,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from sqlalchemy import inspect
@@ -48,24 +48,22 @@ def own_stack(*, champion: bool = False) -> Iterator[Settings]:
     os.environ["GENRES_STATE_DIR"] = str(folder)
     os.environ.pop("GENRES_PORT_BASE", None)
     settings = Settings()
-    try:
-        with ended_in_order():
-            try:
-                print("starting a stack of the benchmark's own, which takes a minute", file=sys.stderr)
-                settings = reserve_ports(settings)
-                os.environ["GENRES_PORT_BASE"] = str(settings.port_base)
-                settings.dagster_home.mkdir()
-                os.environ["DAGSTER_HOME"] = str(settings.dagster_home)
-                up(settings, on_progress=lambda line: None)
-                Database(settings.database).migrate()
-            except GenresError as error:
-                sys.exit(f"the benchmark's own stack does not start: {error}")
-            if champion:
-                _train()
-            yield Settings()
-    finally:
-        down(settings)
-        shutil.rmtree(folder)
+    with ended_in_order(), ExitStack() as ended:
+        ended.callback(shutil.rmtree, folder)
+        ended.callback(down, settings)
+        print("starting a stack of the benchmark's own, which takes a minute", file=sys.stderr)
+        try:
+            os.environ["GENRES_PORT_BASE"] = str(reserve_ports(settings).port_base)
+            settings = Settings()
+            settings.dagster_home.mkdir()
+            os.environ["DAGSTER_HOME"] = str(settings.dagster_home)
+            up(settings, on_progress=lambda line: None)
+            Database(settings.database).migrate()
+        except GenresError as error:
+            sys.exit(f"the benchmark's own stack does not start: {error}")
+        if champion:
+            _train()
+        yield settings
 
 
 def require_empty(database: Database) -> None:
