@@ -81,14 +81,18 @@ def _train() -> None:
         "GENRES_SYNTHETIC_CLIP_S": "5",
         "GENRES_CLASSIFIERS": "LogisticRegression",
     }
-    done = subprocess.run(
+    with subprocess.Popen(
         [sys.executable, "-m", "genres_cli", "demo", "--batch-only"],
         env=os.environ | few,
         cwd=PROJECT_DIR,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
-        check=False,
-    )
-    if done.returncode:
-        sys.exit(f"no champion was trained: {done.stderr.strip()[-500:]}")
+    ) as demo:
+        try:
+            _, words = demo.communicate()
+        except BaseException:
+            demo.terminate()  # it ends what it started; killed, it would leave that running
+            raise
+    if demo.returncode:
+        sys.exit(f"no champion was trained: {words.strip()[-500:]}")
