@@ -1,11 +1,11 @@
 """How long a clip takes from the watched folder to its row: out of idleness, in a steady flow, and at full speed.
 
-Run it from the project's folder on a stack with a champion (after ``make demo``) and with ``make ui`` closed:
-``python benchmarks/latency.py [--idle 10] [--steady 40] [--burst 400] [--bursts 5] [--drain 0]``. Producer, daemon and
-sensors are the project's own, on a topic and a folder of the benchmark's own; every time stamp is one that the pipeline
-keeps anyway. Beside it, in the same run, stand the extraction of the batch half, before each burst, and a resident
-Structured Streaming job (``benchmarks/resident_stream.py``). ``--drain N`` compares runs that are launched with those
-of a resident ``genres drain``, in turns, N clips each, and what an idle minute costs either way.
+Run it from the project's folder: ``python benchmarks/latency.py [--idle 10] [--steady 40] [--burst 400] [--bursts 5]
+[--drain 0]``. It starts a stack of its own and trains a champion on it, so that what runs already and its tables are
+not touched. Producer, daemon and sensors are the project's own; every time stamp is one that the pipeline keeps anyway.
+Beside it, in the same run, stand the extraction of the batch half, before each burst, and a resident Structured
+Streaming job (``benchmarks/resident_stream.py``). ``--drain N`` compares runs that are launched with those of a
+resident ``genres drain``, in turns, N clips each, and what an idle minute costs either way.
 The clips are noise under a slow envelope: 30 s each, all different, and no music.
 """
 
@@ -18,6 +18,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -29,12 +30,13 @@ import pandas as pd
 import psutil
 import sqlalchemy as sa
 from noise_clips import clips_on_hdfs, extraction_s, noise_wav
+from own_stack import own_stack
 
 from genres.settings import PROJECT_DIR, Settings
 from genres.store.database import Database
 from genres.store.stream_ledger import leases, ranges
 from genres.store.tables import SENT_FILES, STREAM_PREDICTIONS, STREAM_RANGES
-from genres_cli.stream_demo import stream_running, ui_runs
+from genres_cli.stream_demo import stream_running
 from genres_dagster.launch import open_instance
 from spark.session import open_session, session_config
 from streaming_sensors.run_tags import HOLDER_TAG
@@ -58,35 +60,31 @@ def main() -> None:
     arguments.add_argument("--drain", type=int, default=0, help="clips one by one, with and without a resident drain")
     arguments.add_argument("--turns", type=int, default=2, help="how often that is done, in turns")
     wanted = arguments.parse_args()
-    if wanted.idle or wanted.steady or wanted.burst or wanted.drain:
-        run_pipeline(wanted)
-    if wanted.resident:
-        print_resident(resident_rounds(wanted.resident))
+    with own_stack(champion=True) as settings:
+        # Before a session is opened here: the rival's JVM would take what that leaves in the environment for its own.
+        environment = dict(os.environ)
+        if wanted.idle or wanted.steady or wanted.burst or wanted.drain:
+            run_pipeline(wanted, settings)
+        if wanted.resident:
+            print_resident(resident_rounds(wanted.resident, environment))
 
 
-def run_pipeline(wanted: argparse.Namespace) -> None:
+def run_pipeline(wanted: argparse.Namespace, settings: Settings) -> None:
     """Start the project's own pipeline, measure it and stop it."""
-    topic = f"latency_{uuid4().hex[:8]}"
-    with tempfile.TemporaryDirectory() as folder:
-        os.environ |= {"GENRES_TOPIC": topic, "GENRES_WATCH_FOLDER": folder}
-        settings = Settings()
-        if ui_runs(settings):
-            sys.exit("close `make ui` first: its daemon would work on the default topic at the same time")
-        database = Database(settings.database)
-        database.migrate()
-        create_topic(settings, settings.topic)
-        instance = open_instance(settings)
-        bench = Bench(settings, database, instance)
-        with stream_running(settings, instance):
-            bench.idle_rounds(1)  # the daemon's first run imports everything once
-            if wanted.drain:
-                compare_drains(bench, wanted.drain, wanted.turns)
-            if wanted.idle:
-                print_phases(bench.idle_rounds(wanted.idle))
-            if wanted.steady:
-                print_flow("one clip a second", bench.drop(wanted.steady, every_s=1.0))
-            if wanted.burst:
-                print_bursts(wanted.burst, list(bench.bursts(wanted.burst, wanted.bursts)))
+    create_topic(settings, settings.topic)
+    settings.watch_folder.mkdir(exist_ok=True)
+    instance = open_instance(settings)
+    bench = Bench(settings, Database(settings.database), instance)
+    with stream_running(settings, instance):
+        bench.idle_rounds(1)  # the daemon's first run imports everything once
+        if wanted.drain:
+            compare_drains(bench, wanted.drain, wanted.turns)
+        if wanted.idle:
+            print_phases(bench.idle_rounds(wanted.idle))
+        if wanted.steady:
+            print_flow("one clip a second", bench.drop(wanted.steady, every_s=1.0))
+        if wanted.burst:
+            print_bursts(wanted.burst, list(bench.bursts(wanted.burst, wanted.bursts)))
 
 
 def compare_drains(bench: "Bench", count: int, turns: int) -> None:
@@ -168,13 +166,14 @@ class Bench:
     def bursts(self, count: int, rounds: int) -> Iterator[tuple[float, pd.DataFrame]]:
         """Extract clips of the lake, then drop such clips at once, in turns; give a rate and the clips' time stamps."""
         spark = open_session(session_config(self.settings, app_name="extraction beside the stream"))
-        with clips_on_hdfs(self.settings, [CLIP_S] * EXTRACTED_CLIPS) as clips:
+        with ExitStack() as ended:
+            ended.callback(spark.stop)
+            clips = ended.enter_context(clips_on_hdfs(self.settings, [CLIP_S] * EXTRACTED_CLIPS))
             extraction_s(spark, clips, self.settings)  # its session's workers start
             for _ in range(rounds):
                 self._wait(self._is_idle)
                 rate = len(clips) / extraction_s(spark, clips, self.settings)
                 yield rate, self.drop(count, every_s=0.0)
-        spark.stop()
 
     def _count(self) -> int:
         query = sa.select(sa.func.count()).where(STREAM_PREDICTIONS.c.topic == self.settings.topic)
@@ -263,21 +262,28 @@ def new_clip() -> tuple[str, bytes]:
     return f"{uuid4().hex}.wav", noise_wav(CLIP_S, np.random.default_rng())
 
 
-def resident_rounds(rounds: int) -> pd.Series:
+def resident_rounds(rounds: int, environment: dict[str, str]) -> pd.Series:
     """Seconds from drop to row of the resident job, clip by clip, after one that warms it."""
     took = []
     with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryDirectory() as checkpoints:
         command = [sys.executable, str(Path(__file__).with_name("resident_stream.py")), folder, checkpoints]
-        with subprocess.Popen(command, cwd=PROJECT_DIR, stdout=subprocess.PIPE, text=True) as job:
+        with subprocess.Popen(command, cwd=PROJECT_DIR, env=environment, stdout=subprocess.PIPE, text=True) as job:
+
+            def told() -> dict[str, Any]:
+                line = job.stdout.readline()
+                if not line:
+                    sys.exit(f"the resident job ended with {job.wait()}: its words are above")
+                return dict(json.loads(line))
+
             try:
-                json.loads(job.stdout.readline())
+                told()
                 for _ in range(rounds + 1):
                     name, data = new_clip()
                     hidden = Path(folder) / f".{name}"
                     hidden.write_bytes(data)
                     dropped = time.time()
                     hidden.rename(hidden.with_name(name))  # the file source has no way to see that a file is whole
-                    took.append(json.loads(job.stdout.readline())["committed"] - dropped)
+                    took.append(told()["committed"] - dropped)
                     time.sleep(1)
             finally:
                 job.terminate()

@@ -296,13 +296,13 @@ class StreamRun:
                     f"{NO_CHAMPION} for dataset '{self._dataset_id}' yet: the clips wait until there is one"
                 )
             feature_set = self._feature_set(champion)
-            path = offset_range.feature_path if offset_range.feature_version == feature_set.feature_version else None
-            if self.stream.features in selected or path is None:
+            is_stored = offset_range.feature_path and offset_range.feature_version == feature_set.feature_version
+            if self.stream.features in selected or not is_stored:
                 features = self._other.submit(
                     self._work.store_features, key, feature_set, spark=self._session, on_progress=self._made_progress
                 )
             else:
-                features = self._other.submit(self._work.read_features, path)
+                features = self._other.submit(self._work.read_features, offset_range)
             return _Begun(key, selected, champion, feature_set, features)
 
     def _stored(self, begun: _Begun) -> StoredFeatures:
