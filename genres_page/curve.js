@@ -93,6 +93,7 @@ function drawGenres(curve) {
 }
 
 function drawLegend(curve) {
+  add(root, "p", `Below the waveform: probability of each genre, 0 to 1, in windows of ${curve.window_s.toFixed(0)} s`);
   const list = add(root, "ul");
   list.className = "legend";
   curve.genres.forEach((genre, place) => {

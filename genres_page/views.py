@@ -15,8 +15,10 @@ if TYPE_CHECKING:
     import gradio as gr
 
 _HERE = Path(__file__).parent
-_PLAYER: dict[str, Any] = {"waveform_options": {"show_recording_waveform": False}}
+_PLAYER: dict[str, Any] = {"waveform_options": {"show_recording_waveform": False}, "buttons": ["download"]}
 """The browser's own player, which keyboards and screen readers know; the waveform is drawn with the genres below it."""
+_CHECKBOX = 240
+"""Width of one with its label, in pixels: a phone has each on a line of its own."""
 _EVERY_S = 2.0
 """How often the stream is looked at, in seconds."""
 _STREAM = "Stream"
@@ -60,7 +62,9 @@ def theme() -> "gr.themes.Base":
     """Return how it looks; nothing is fetched from elsewhere."""
     import gradio as gr
 
-    return gr.themes.Default(font=list(_FONTS), font_mono=["ui-monospace", "monospace"])
+    base = gr.themes.Default(font=list(_FONTS), font_mono=["ui-monospace", "monospace"])
+    # Lighter by default than can be read well.
+    return base.set(body_text_color_subdued="*neutral_600", input_placeholder_color="*neutral_500")
 
 
 def _try_it(page: Page, blocks: "gr.Blocks", _tab: "gr.Tab", _every: "gr.Timer") -> None:
@@ -102,8 +106,8 @@ def _stream(page: Page, blocks: "gr.Blocks", tab: "gr.Tab", every: "gr.Timer") -
     now = gr.Textbox(label="Now", interactive=False)
     with gr.Row():
         genre = gr.Dropdown([ANY], value=ANY, label="Predicted genre")
-        uncertain = gr.Checkbox(label="uncertain or unlike anything learnt")
-        wrong = gr.Checkbox(label="other than the folder's name says")
+        uncertain = gr.Checkbox(label="uncertain or unlike anything learnt", min_width=_CHECKBOX)
+        wrong = gr.Checkbox(label="other than the folder's name says", min_width=_CHECKBOX)
     player, curve = _player("stream-clip")
     shown = gr.State("")
     rows = gr.Dataframe(
@@ -139,8 +143,8 @@ def _library(page: Page, blocks: "gr.Blocks", tab: "gr.Tab", _every: "gr.Timer")
     with gr.Row():
         dataset = gr.Dropdown([], label="Dataset")
         genre = gr.Dropdown([ANY], value=ANY, label="Genre")
-        uncertain = gr.Checkbox(label="uncertain or unlike anything learnt")
-        wrong = gr.Checkbox(label="predicted wrongly")
+        uncertain = gr.Checkbox(label="uncertain or unlike anything learnt", min_width=_CHECKBOX)
+        wrong = gr.Checkbox(label="predicted wrongly", min_width=_CHECKBOX)
     player, curve = _player("track")
     confusion = gr.Plot(show_label=False)
     rows = gr.Dataframe(
@@ -180,7 +184,7 @@ def _models(page: Page, blocks: "gr.Blocks", tab: "gr.Tab", _every: "gr.Timer") 
         interactive=False,
         wrap=True,
         label="Versions; choose one to read its card",
-        column_widths=["70px", "98px", "196px", "112px", "112px", "280px"],
+        column_widths=["91px", "98px", "210px", "154px", "196px", "364px"],
     )
     with gr.Row():
         version = gr.Number(label="Version", precision=0, value=None)

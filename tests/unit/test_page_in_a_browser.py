@@ -25,6 +25,7 @@ from genres_page import clips, page
 from genres_page.answers import Answerer
 from genres_page.server import build_app
 from streaming_sensors.topic import TopicState
+from tests.accessibility import grave_violations
 from tests.unit import test_page, test_predictions_table, test_stream_ledger
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 
 CLIP_S = 6.0
 PICTURE = "<img src=x onerror=\"document.title='owned'\">"
-FORMULA = "=1+1 **bold** $x^2$ [link](http://elsewhere.example) {{value}} ${value}"
+FORMULA = "=1+1 **bold** $\\frac$ $x^2$ [link](http://elsewhere.example) {{value}} ${value}"
 OVER_TIME = {
     "window_s": 3.0,
     "hop_s": 3.0,
@@ -110,7 +111,7 @@ def settings(tmp_path: Path, database: Database, monkeypatch: pytest.MonkeyPatch
         [
             row("blues.good", predicted_genre="blues", over_time=OVER_TIME),
             row(PICTURE, over_time=OVER_TIME),
-            row(FORMULA, genre=PICTURE, predicted_genre=PICTURE, is_uncertain=True),
+            row(FORMULA, genre=PICTURE, predicted_genre=FORMULA, is_uncertain=True),
         ],
     )
     refused = [RefusedClip(PICTURE, "a" * 64, "raw_audio", f"not sound: {FORMULA}")]
@@ -126,7 +127,7 @@ def settings(tmp_path: Path, database: Database, monkeypatch: pytest.MonkeyPatch
 
 @pytest.fixture
 def address(settings: Settings) -> Iterator[str]:
-    config = uvicorn.Config(build_app(settings, cast("Answerer", Answers())), port=0, log_level="warning")
+    config = uvicorn.Config(build_app(settings, cast("Answerer", Answers())), port=0, log_level="critical")
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run)
     thread.start()
@@ -139,15 +140,16 @@ def address(settings: Settings) -> Iterator[str]:
         thread.join()
 
 
-@pytest.fixture(params=[390, 1280])
+@pytest.fixture(params=[(390, "light"), (1280, "light"), (1280, "dark")], ids=["phone", "desk", "dark"])
 def seen(request: pytest.FixtureRequest, address: str, browser: "Browser") -> "Iterator[Page]":
     """The page on a phone and on a desk; nothing may be asked of elsewhere, and no error be said."""
-    page = browser.new_page(viewport={"width": request.param, "height": 900})
+    width, scheme = request.param
+    page = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
     complaints: list[str] = []
     page.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
     page.on("pageerror", lambda error: complaints.append(str(error)))
     page.on("request", lambda asked: complaints.append(asked.url) if leads_out(asked.url, address) else None)
-    page.set_default_timeout(30_000)
+    page.set_default_timeout(15_000)
     page.goto(address)
     page.get_by_role("tab", name="Try it").wait_for()
     yield page
@@ -158,7 +160,7 @@ def seen(request: pytest.FixtureRequest, address: str, browser: "Browser") -> "I
 @pytest.fixture
 def desk(address: str, browser: "Browser") -> "Page":
     page = browser.new_page(viewport={"width": 1280, "height": 900})
-    page.set_default_timeout(30_000)
+    page.set_default_timeout(15_000)
     page.goto(address)
     return page
 
@@ -260,3 +262,86 @@ def test_the_stream_is_filtered(desk: "Page", database: Database) -> None:
     view.get_by_label("Predicted genre").click()
     desk.get_by_role("option", name="blues").click()
     shown({"unsure.wav"})
+
+
+def test_each_view_fits_and_can_be_used_by_anybody(seen: "Page", database: Database) -> None:
+    commit_clip(database, 0, file_name=PICTURE, genre=PICTURE, predicted_genre=FORMULA)
+    width = seen.evaluate("window.innerWidth")
+    for view in ("Try it", "Stream", "Library", "Models"):
+        shown = look_at(seen, view)
+        if view != "Try it":
+            shown.get_by_role("gridcell").first.wait_for()
+        if view in ("Stream", "Library"):
+            shown.get_by_role("gridcell", name=PICTURE).first.click()
+            shown.get_by_role("slider", name="Position in the clip").wait_for()
+        if view == "Models":
+            shown.get_by_role("gridcell").first.click()
+            shown.get_by_text("genres-mine version 2").wait_for()
+        assert seen.evaluate("document.documentElement.scrollWidth") <= width, view
+        assert grave_violations(seen) == [], view
+
+
+def test_names_are_text_wherever_they_stand(seen: "Page", database: Database) -> None:
+    commit_clip(database, 0, file_name=PICTURE, genre=PICTURE, predicted_genre=FORMULA)
+    commit_clip(database, 1, file_name=FORMULA)
+    view = look_at(seen, "Stream")
+    view.get_by_text(PICTURE).first.wait_for()
+    view.get_by_text(FORMULA).first.wait_for()
+    view = look_at(seen, "Library")
+    view.get_by_text(PICTURE).first.wait_for()
+    view.get_by_text(f"not sound: {FORMULA}").first.wait_for()
+    view = look_at(seen, "Models")
+    view.get_by_text(FORMULA).first.wait_for()
+    view.get_by_role("gridcell").first.click()
+    card = view.get_by_role("heading", name="genres-mine version 2").locator("xpath=..")
+    assert PICTURE in card.inner_text()
+    assert "![x](http://elsewhere.example/x.png)" in card.inner_text()
+    assert card.locator("img, a").count() == 0
+
+
+def test_a_row_is_chosen_and_played_by_keyboard(desk: "Page", monkeypatch: pytest.MonkeyPatch) -> None:
+    played: list[str] = []
+    monkeypatch.setattr(clips, "of_track", lambda _, __, track: played.append(track) or (sound(), "a.wav"))
+    view = look_at(desk, "Library")
+    view.get_by_role("gridcell", name="blues.good").wait_for()
+    for _ in range(30):
+        desk.keyboard.press("Tab")
+        if desk.evaluate("document.activeElement.getAttribute('role')") == "gridcell":
+            break
+    desk.keyboard.press("ArrowDown")
+    view.get_by_role("slider", name="Position in the clip").wait_for()
+    assert len(played) >= 1
+    # The focus is seen wherever it is.
+    outline = desk.evaluate("getComputedStyle(document.activeElement).outlineStyle")
+    assert outline == "solid"
+
+
+def test_a_champion_is_changed_with_a_reason_and_a_tick_and_dagster_is_told(
+    desk: "Page", settings: Settings, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[Any] = []
+    monkeypatch.setattr("genres_dagster.champion_changes.tell_dagster", lambda _, change: told.append(change))
+    monkeypatch.setattr("genres.store.champions.require_intact", lambda *_: None)
+    view = look_at(desk, "Models")
+    view.get_by_role("gridcell").first.click()
+    view.get_by_text("genres-mine version 2").wait_for()
+    assert "0.80, 95 %: 0.49 to 0.94 (n = 10)" in view.inner_text()
+    view.get_by_role("button", name="Make this version the champion").click()
+    desk.get_by_text("say why, and tick that you mean it").wait_for()
+    assert told == []
+    view.get_by_label("Why").fill("it is heard to be better")
+    view.get_by_label("I mean it").check()
+    view.get_by_role("button", name="Make this version the champion").click()
+    desk.wait_for_function(
+        "box => box.value.includes('version 2 is the champion now')", arg=view.get_by_label("Done").element_handle()
+    )
+    assert [(change.model_version, change.previous_version, change.why) for change in told] == [
+        (2, 1, "it is heard to be better")
+    ]
+    # The tick is gone: the next change takes another.
+    assert not view.get_by_label("I mean it").is_checked()
+    view.get_by_label("I mean it").check()
+    view.get_by_role("button", name="Back to the champion before").click()
+    desk.wait_for_function(
+        "box => box.value.includes('version 1 is the champion now')", arg=view.get_by_label("Done").element_handle()
+    )
