@@ -156,12 +156,12 @@ def _library(page: Page, blocks: "gr.Blocks", tab: "gr.Tab", _every: "gr.Timer")
 
     def look(dataset: str | None, genre: str, uncertain: bool, wrong: bool) -> tuple[Any, ...]:
         with _said():
-            found = page.tracks(_required(dataset), genre, uncertain=uncertain, wrong=wrong)
-            return *found, page.refused(_required(dataset))
+            found = page.tracks(_required(page, dataset), genre, uncertain=uncertain, wrong=wrong)
+            return *found, page.refused(_required(page, dataset))
 
-    def play(dataset: str, table: Any, chosen: gr.SelectData) -> tuple[str, dict[str, Any]]:
+    def play(dataset: str | None, table: Any, chosen: gr.SelectData) -> tuple[str, dict[str, Any]]:
         with _said():
-            return page.play_track(dataset, str(table.iloc[chosen.index[0]]["track"]))
+            return page.play_track(_required(page, dataset), str(table.iloc[chosen.index[0]]["track"]))
 
     filters = [dataset, genre, uncertain, wrong]
     for looked in (tab.select, *(part.input for part in filters)):
@@ -198,23 +198,23 @@ def _models(page: Page, blocks: "gr.Blocks", tab: "gr.Tab", _every: "gr.Timer") 
 
     def look(dataset: str | None) -> Any:
         with _said():
-            return page.versions(_required(dataset))
+            return page.versions(_required(page, dataset))
 
-    def choose(dataset: str, table: Any, chosen: gr.SelectData) -> tuple[int, str]:
+    def choose(dataset: str | None, table: Any, chosen: gr.SelectData) -> tuple[int, str]:
         number = int(table.iloc[chosen.index[0]]["version"])
         with _said():
-            return number, page.card(dataset, number)
+            return number, page.card(_required(page, dataset), number)
 
     def promoted(dataset: str | None, version: float | None, why: str, sure: bool) -> tuple[str, Any, bool]:
         with _said():
             _require_reason(why, sure=sure)
-            said = page.promote(_required(dataset), int(version or 0), why)
-            return said, page.versions(_required(dataset)), False
+            said = page.promote(_required(page, dataset), int(version or 0), why)
+            return said, page.versions(_required(page, dataset)), False
 
     def rolled_back(dataset: str | None, why: str, sure: bool) -> tuple[str, Any, bool]:
         with _said():
             _require_reason(why, sure=sure)
-            return page.rollback(_required(dataset), why), page.versions(_required(dataset)), False
+            return page.rollback(_required(page, dataset), why), page.versions(_required(page, dataset)), False
 
     for looked in (tab.select, dataset.input):
         looked(look, dataset, rows, api_visibility="private")
@@ -249,8 +249,9 @@ def _offer_datasets(page: Page, blocks: "gr.Blocks", dataset: "gr.Dropdown") -> 
     blocks.load(offered, None, dataset, api_visibility="private")
 
 
-def _required(dataset: str | None) -> str:
-    if not dataset:
+def _required(page: Page, dataset: str | None) -> str:
+    """Return the dataset; who opens a view before it offers any looks at the one that is meant."""
+    if not (dataset := dataset or next(iter(page.datasets()), "")):
         raise GenresError("no dataset is loaded yet: `genres demo`, or `genres load FOLDER`")
     return dataset
 
