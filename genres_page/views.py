@@ -219,8 +219,13 @@ def _models(page: Page, blocks: "gr.Blocks", tab: "gr.Tab", _every: "gr.Timer") 
     for looked in (tab.select, dataset.input):
         looked(look, dataset, rows, api_visibility="private")
     rows.select(choose, [dataset, rows], [version, card], api_visibility="private")
-    promote.click(promoted, [dataset, version, why, sure], [done, rows, sure], api_visibility="private")
-    rollback.click(rolled_back, [dataset, why, sure], [done, rows, sure], api_visibility="private")
+    # What is refused is said in a corner; over the fields it would keep them from being filled.
+    promote.click(
+        promoted, [dataset, version, why, sure], [done, rows, sure], api_visibility="private", show_progress="hidden"
+    )
+    rollback.click(
+        rolled_back, [dataset, why, sure], [done, rows, sure], api_visibility="private", show_progress="hidden"
+    )
     _offer_datasets(page, blocks, dataset)
 
 

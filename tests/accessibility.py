@@ -8,6 +8,8 @@ if TYPE_CHECKING:
     from playwright.sync_api import Page
 
 _GRAVE = ("serious", "critical")
+_GRADIOS = {"aria-prohibited-attr": 'aria-label="Empty value"'}
+"""Violations of Gradio's own, by rule: it labels the place of a component that has no value yet, which has no role."""
 
 
 def grave_violations(page: "Page") -> list[str]:
@@ -17,5 +19,5 @@ def grave_violations(page: "Page") -> list[str]:
         f"{rule['id']}: {node['html']}"
         for rule in axe.run(page).response["violations"]
         for node in rule["nodes"]
-        if rule["impact"] in _GRAVE
+        if rule["impact"] in _GRAVE and (rule["id"] not in _GRADIOS or _GRADIOS[rule["id"]] not in node["html"])
     ]
