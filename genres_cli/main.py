@@ -423,6 +423,23 @@ def watch(folder: Path | None, name: str, once: bool) -> None:
         producer.watch(settings, folder, stream.topic, once=once, console=_console(), stop=stop)
 
 
+@app.command()
+@click.option("--stream", "name", default="", help="Stream that is drained; the default one unless named.")
+@click.option("--shard", type=int, help="Which of the GENRES_DRAINS shards, from 0; by default one that is free.")
+def drain(name: str, shard: int | None) -> None:
+    """Predict a stream's clips in this process, on any host.
+
+    Ctrl-C or SIGTERM ends it after the batch at work. It does what the runs do that Dagster's sensors launch, which
+    launch none for a shard that it has. Several processes share the shards; one for which there is none stands by.
+    """
+    from genres.settings import Settings
+    from genres_cli import streams
+    from streaming_sensors.folder_producer import producer
+
+    with producer.stop_on_signals() as stop:
+        streams.drain(Settings(), name, shard=shard, console=_console(), stop=stop)
+
+
 @app.group(cls=_InOrder, invoke_without_command=True)
 @_as_json
 @click.pass_context
