@@ -22,7 +22,7 @@ OTHER_PYTHON := other-python
 endif
 endif
 
-.PHONY: able other-python help install demo up ui down status test integration-tests other-tests unit test-faults test-cluster nemesis soak lint docs lock clean-state
+.PHONY: able other-python help install demo up ui down status test integration-tests other-tests unit test-faults test-cluster nemesis soak lint docs pictures lock clean-state
 help: ## say what there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/make \1\t\2/' | expand -t 20
 
@@ -63,6 +63,8 @@ lint: install ## ruff, mypy and the import rules
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports --no-cache --no-logo
 docs: install ## build the documentation into build/docs, warnings as errors
 	@$(BIN)/python -m sphinx -q -E -W --keep-going docs build/docs && echo "genres: open build/docs/index.html"
+pictures: install ## take the documentation's pictures from the running system (make demo, then make ui)
+	@PYTHONPATH=. $(BIN)/python docs/take_pictures.py
 unit: lint ## lint, types and the tests that need no daemons
 	@$(BIN)/python -m pytest tests/unit
 test: lint docs ## lint, types, documentation and every test, on daemons of its own

@@ -666,13 +666,13 @@ def models_rollback(version: int | None, dataset: str, why: str) -> None:
 
 def _change_champion(dataset: str, action: str, version: int | None, why: str) -> None:
     from genres.settings import Settings
-    from genres_cli import champions
+    from genres_cli.champions import open_champions
+    from genres_dagster.champion_changes import in_words, tell_dagster
 
     settings = Settings()
-    opened = champions.open_champions(settings, dataset)
-    change = getattr(opened, action)(version, why=why)
-    champions.tell_dagster(settings, change)
-    _print_prose([champions.in_words(change)])
+    change = getattr(open_champions(settings, dataset), action)(version, why=why)
+    tell_dagster(settings, change)
+    _print_prose([in_words(change)])
 
 
 @app.command()

@@ -25,6 +25,7 @@ def batch_predictions(
     dataset: str | None = None,
     *,
     model_version: int | None = None,
+    track_id: str | None = None,
     wrong: bool = False,
     uncertain: bool = False,
     limit: int | None = None,
@@ -37,6 +38,8 @@ def batch_predictions(
         Only this dataset's; None for all.
     model_version
         Only this version's; None for all.
+    track_id
+        Only this track's; None for all.
     wrong, uncertain
         Only those: see `answers`.
     limit
@@ -53,6 +56,8 @@ def batch_predictions(
         query = query.where(table.c.dataset == dataset)
     if model_version is not None:
         query = query.where(table.c.model_version == model_version)
+    if track_id is not None:
+        query = query.where(table.c.track_id == track_id)
     with database.reading() as connection:
         rows = [dict(row._mapping) for row in connection.execute(query)]
     return rows if limit is None else rows[::-1]
