@@ -22,7 +22,7 @@ OTHER_PYTHON := other-python
 endif
 endif
 
-.PHONY: able other-python help install demo up ui down status test integration-tests other-tests unit test-faults test-cluster nemesis soak lint docs linkcheck lock clean-state
+.PHONY: able other-python help install demo up ui down status test integration-tests other-tests unit test-faults test-cluster nemesis soak lint docs linkcheck pictures lock clean-state
 help: ## say what there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/make \1\t\2/' | expand -t 20
 
@@ -65,6 +65,8 @@ docs: install ## build the documentation into build/docs, warnings as errors
 	@$(BIN)/python -m sphinx -q -E -W --keep-going docs build/docs && echo "genres: open build/docs/index.html"
 linkcheck: install ## ask for every address that the documentation links to; needs a network, so CI leaves it out
 	@$(BIN)/python -m sphinx -q -E -b linkcheck docs build/linkcheck
+pictures: install ## take the documentation's pictures from the running system (make demo, then make ui)
+	@PYTHONPATH=. $(BIN)/python docs/take_pictures.py
 unit: lint ## lint, types and the tests that need no daemons
 	@$(BIN)/python -m pytest tests/unit
 test: lint docs ## lint, types, documentation and every test, on daemons of its own

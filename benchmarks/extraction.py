@@ -1,15 +1,16 @@
 """Extraction on the lake through Spark Connect beside a bare pool of processes that reads the same files from HDFS.
 
-Run it from the project's folder on a running stack: ``python benchmarks/extraction.py [--clips 100] [--rounds 5]
-[--grow 100,1000,10000]``. Both sides fetch over WebHDFS, check, decode and compute with the same code, on as many
-processes as there are cores, and give their rows back to this process; they take turns in one run. The clips are noise.
+Run it from the project's folder: ``python benchmarks/extraction.py [--clips 100] [--rounds 5] [--grow
+100,1000,10000]``. It starts a stack of its own. Both sides fetch over WebHDFS, check, decode and compute with the same
+code, on as many processes as there are cores, and give their rows back to this process; they take turns in one run. The
+clips are noise.
 """
 
 import argparse
 import multiprocessing
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from multiprocessing.pool import Pool
 from statistics import median
 from threading import Event, Thread
@@ -22,6 +23,7 @@ import numpy as np  # noqa: E402
 import pandas as pd  # noqa: E402
 import psutil  # noqa: E402
 from noise_clips import clips_on_hdfs, extraction_s  # noqa: E402
+from own_stack import own_stack  # noqa: E402
 
 from genres.audio.clip_features import clip_features  # noqa: E402
 from genres.audio.gtzan57 import GTZAN57  # noqa: E402
@@ -46,17 +48,18 @@ def main() -> None:
     arguments.add_argument("--rounds", type=int, default=5)
     arguments.add_argument("--grow", default="100,1000,10000", help="numbers of clips for the table of memory")
     wanted = arguments.parse_args()
-    settings = Settings()
-    spark = open_session(session_config(settings, app_name="extraction benchmark"))
-    with multiprocessing.get_context("spawn").Pool(CORES, initializer=warm_up) as pool:
+    with ExitStack() as ended:
+        settings = ended.enter_context(own_stack())
+        pool = ended.enter_context(multiprocessing.get_context("spawn").Pool(CORES, initializer=warm_up))
+        spark = open_session(session_config(settings, app_name="extraction benchmark"))
+        ended.callback(spark.stop)  # else an error would wait for ever: an open session keeps the process
         bench = Bench(settings, spark, pool)
         with clips_on_hdfs(settings, [CLIP_S] * wanted.clips) as even:
             bench.compare(even, wanted.rounds, f"{wanted.clips} clips of {CLIP_S:g} s")
             sizes = [int(size) for size in wanted.grow.split(",") if size]
             bench.grow(even, sizes)
-        with clips_on_hdfs(settings, list(SKEWED_S) * (wanted.clips // len(SKEWED_S))) as skewed:
+        with clips_on_hdfs(settings, list(SKEWED_S) * max(1, wanted.clips // len(SKEWED_S))) as skewed:
             bench.compare(skewed, wanted.rounds, f"{len(skewed)} clips of {SKEWED_S[0]:g} to {SKEWED_S[-1]:g} s")
-    spark.stop()
 
 
 class Bench:

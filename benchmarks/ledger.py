@@ -2,8 +2,8 @@
 
 ``python benchmarks/ledger.py [--ranges 1000 10000 100000 1000000] [--url postgresql+psycopg://…]``. No stack is needed:
 the tables are filled with ranges of 16 clips as a stream would leave them, and the functions are the pipeline's own. By
-default on SQLite in a temporary folder; a URL names an empty database, which is filled. Prints the median of some
-rounds in milliseconds, and as a multiple of the first line's.
+default on SQLite in a temporary folder; a URL names an empty database, which is filled (one that has tables is
+refused). Prints the median of some rounds in milliseconds, and as a multiple of the first line's.
 """
 
 import argparse
@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
+from own_stack import require_empty
 
 from genres.store.database import Database
 from genres.store.stream_ledger import ranges
@@ -39,6 +40,7 @@ def main() -> None:
     wanted = arguments.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         database = Database(wanted.url or f"sqlite:///{Path(folder, 'ledger.db')}")
+        require_empty(database)
         database.migrate()
         print(f"### {database.engine.dialect.name}\n")
         print_ticks(database, sorted(wanted.ranges))

@@ -37,6 +37,11 @@ Kernel = Callable[[np.ndarray], np.ndarray]
 
 def main() -> None:
     """Print a row for each way, then the memory of the kernel's own."""
+    if len(sys.argv) != 5 or (missing := [name for name in sys.argv[1:] if not Path(name).exists()]):
+        lacks = f"there is no {missing[0]}" if len(sys.argv) == 5 else "four arguments are wanted"
+        sys.exit(f"{lacks}: python benchmarks/musicnn.py CLIPS ORACLE TAGGRAMS ARTISTS")
+    if why := MUSICNN.missing():
+        sys.exit(f"musicnn cannot be computed: {why}")
     folder, oracle, taggrams, artists = map(Path, sys.argv[1:])
     clips = {path.stem: path.read_bytes() for path in sorted(folder.glob("*/*.wav"))}
     expected = {row["track_id"]: row for row in csv.DictReader(oracle.open(newline=""))}

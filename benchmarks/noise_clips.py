@@ -16,7 +16,7 @@ from genres.audio.gtzan57 import GTZAN57
 from genres.settings import Settings
 from genres.store.lake import Lake
 from spark.clip_source import WebHdfsClips
-from spark.extraction import extract_features, tasks_for
+from spark.extraction import extract_features, spread, tasks_for
 
 SAMPLE_RATE = 22_050
 
@@ -42,19 +42,20 @@ def clips_on_hdfs(settings: Settings, lengths_s: Sequence[float]) -> Iterator[pd
         path, data = f"{folder}/{number}.wav", noise_wav(length_s, random)
         lake.files.pipe_file(path, data)
         rows.append((str(number), "noise", path, hashlib.sha256(data).hexdigest()))
-    yield pd.DataFrame(rows, columns=["track_id", "genre", "path", "sha256"])
-    lake.files.rm(folder, recursive=True)
+    try:
+        yield pd.DataFrame(rows, columns=["track_id", "genre", "path", "sha256"])
+    finally:
+        lake.files.rm(folder, recursive=True)
 
 
 def extraction_s(spark: Any, clips: pd.DataFrame, settings: Settings) -> float:
     """Seconds that the project's extraction takes, from rows that name clips to a table of features."""
     began = time.perf_counter()
     table = extract_features(
-        spark.createDataFrame(clips),
+        spread(spark, clips, tasks=tasks_for(len(clips))),
         source=WebHdfsClips(settings.webhdfs, settings.hdfs_user),
         feature_set=GTZAN57,
         max_clip_s=settings.max_clip_s,
-        tasks=tasks_for(len(clips)),
     ).toArrow()
     seconds = time.perf_counter() - began
     if table["reason"].null_count != len(clips):

@@ -88,11 +88,10 @@ def main(folder: str, checkpoints: str) -> None:
         spark.readStream.format("binaryFile").schema(FILE_COLUMNS).option("pathGlobFilter", "*.wav").load(folder_uri)
     )
     features = extract_features(
-        files,
+        files.repartition(usable_cores()),
         source=FileContents(),
         feature_set=scorer.feature_set,
         max_clip_s=settings.max_clip_s,
-        tasks=usable_cores(),
     )
     query = features.writeStream.foreachBatch(commit).option("checkpointLocation", checkpoint_uri).start()
     print(json.dumps({"ready": True}), flush=True)

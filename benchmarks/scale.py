@@ -4,7 +4,7 @@
 Extraction is a stub of known cost: it sleeps as long as an engine of so many cores takes, shared fairly by the drains,
 and returns features of before; scores are made up. All else is the pipeline's own: planner, leases, and the drains, a
 process each, which plan, overlap, grow their ranges and commit to the ledger, by default on SQLite in a temporary
-folder; a URL names an empty database. With ``--hdfs`` each range's features are written to HDFS, on a running stack.
+folder; a URL names an empty database. With ``--hdfs`` each range's features are written to HDFS, of a stack of its own.
 Dagster's records of each range go to an instance in a temporary folder. Not in it: the engine's own costs of a job, and
 fetching from Kafka, which its workers do.
 
@@ -20,7 +20,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
@@ -31,12 +31,13 @@ import dagster as dg
 import numpy as np
 import psutil
 import pyarrow as pa
+from own_stack import own_stack, require_empty
 
 from genres.audio.gtzan57 import GTZAN57
 from genres.settings import Settings
 from genres.store import ledger
 from genres.store.database import Database
-from genres.store.lake import STREAM, Lake
+from genres.store.lake import Lake
 from genres.store.ledger import Dataset
 from genres.store.stream_ledger import ranges
 from genres.store.stream_ledger.values import PartitionKey
@@ -101,12 +102,13 @@ def main() -> None:
     arguments.add_argument("--seconds", type=float, default=10.0, help="how long a row runs")
     arguments.add_argument("--clips", type=int, default=0, help="how many clips a row has, instead")
     arguments.add_argument("--url", default="", help="an empty database")
-    arguments.add_argument("--hdfs", action="store_true", help="write features to the running stack's HDFS")
+    arguments.add_argument("--hdfs", action="store_true", help="write features to HDFS")
     wanted = arguments.parse_args()
     logging.basicConfig(level=logging.WARNING)
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, own_stack() if wanted.hdfs else nullcontext():
         url = wanted.url or f"sqlite:///{Path(folder, 'ledger.db')}"
         database = Database(url)
+        require_empty(database)
         database.migrate()
         where = f"{database.engine.dialect.name}, features {'on HDFS' if wanted.hdfs else 'in no file'}"
         print(f"\n{where}; a clip costs {wanted.cost_ms:g} ms of a stub core\n")
@@ -140,10 +142,10 @@ def main() -> None:
                 )
                 row.folder.mkdir()
                 (row.folder / "dagster.yaml").write_text("telemetry:\n  enabled: false\n")
+                dg.DagsterInstance.from_config(
+                    str(row.folder)
+                ).dispose()  # else drains make its tables at the same time
                 print_row(row, *run(row, database))
-                if wanted.hdfs:
-                    lake, version = Lake.of(row.settings()), GTZAN57.feature_version
-                    lake.files.rm(lake.path(STREAM, "features", version, topic), recursive=True)
 
 
 def run(row: Row, database: Database) -> tuple[list[Drained], float]:
@@ -224,23 +226,14 @@ def drain(row: Row, shard: Shard, key: PartitionKey) -> Drained:
 
 def stub_engine(row: Row, times: "Times") -> None:
     """Put stand-ins in the place of Kafka's answers, of extraction and of scoring, in a process of its own."""
-    made = features_of_before(row)
+    made = features_of_before(row.settings(), refused_every=row.refused_every)
     share = row.cores / row.drains
 
     def extract(work: RangeWork, key: PartitionKey, *_: Any, **__: Any) -> pa.Table:
         clips = len(key)
         # A task's clips come one after the other, however many cores there are.
         times.timed("stub", time.sleep)(row.cost_s * max(clips / share, min(clips, OFFSETS_PER_TASK)))
-        offsets = range(key.start_offset, key.end_offset)
-        table = made.slice(0, clips)
-        columns: dict[str, pa.Array] = {
-            "kafka_partition": pa.array([key.kafka_partition] * clips, made.schema.field("kafka_partition").type),
-            "kafka_offset": pa.array(offsets, made.schema.field("kafka_offset").type),
-            "sha256": pa.array([f"{key.topic}{key.kafka_partition:04x}{offset:040x}" for offset in offsets]),
-        }
-        for name, column in columns.items():
-            table = table.set_column(table.schema.get_field_index(name), table.schema.field(name), column)
-        return table
+        return with_offsets(made.slice(0, clips), key)
 
     def score(work: RangeWork, good: pa.Table, *_: Any) -> list[dict[str, Any]]:
         about = good.select(["kafka_offset", "sha256", "file_name", "genre", "created_at"]).to_pylist()
@@ -260,10 +253,23 @@ def stub_engine(row: Row, times: "Times") -> None:
         setattr(place, name, stand_in)
 
 
-def features_of_before(row: Row) -> pa.Table:
+def with_offsets(table: pa.Table, key: PartitionKey) -> pa.Table:
+    """Let features be those of a range's clips."""
+    offsets = range(key.start_offset, key.end_offset)
+    columns: dict[str, pa.Array] = {
+        "kafka_partition": pa.array([key.kafka_partition] * len(key), table.schema.field("kafka_partition").type),
+        "kafka_offset": pa.array(offsets, table.schema.field("kafka_offset").type),
+        "sha256": pa.array([f"{key.topic}{key.kafka_partition:04x}{offset:040x}" for offset in offsets]),
+    }
+    for name, column in columns.items():
+        table = table.set_column(table.schema.get_field_index(name), table.schema.field(name), column)
+    return table
+
+
+def features_of_before(settings: Settings, *, refused_every: int = 100) -> pa.Table:
     """Make features of as many clips as a range has at most, with ten windows each, some of them refused."""
-    schema = feature_schema(KafkaClips.of(row.settings()), GTZAN57)
-    random, count = np.random.default_rng(0), row.settings().max_clips_per_batch
+    schema = feature_schema(KafkaClips.of(settings), GTZAN57)
+    random, count = np.random.default_rng(0), settings.max_clips_per_batch
     columns = {}
     for field in schema:
         if field.name in GTZAN57.columns:
@@ -272,7 +278,7 @@ def features_of_before(row: Row) -> pa.Table:
             one = random.normal(size=(10, len(GTZAN57.columns))).astype(np.float32).tolist()
             values = pa.array([one] * count, field.type)
         elif field.name == "reason":
-            values = pa.array(["not audio" if place % row.refused_every == 0 else None for place in range(count)])
+            values = pa.array(["not audio" if place % refused_every == 0 else None for place in range(count)])
         elif pa.types.is_timestamp(field.type):
             values = pa.array([datetime.now(UTC)] * count, field.type)
         elif pa.types.is_string(field.type):

@@ -1,9 +1,9 @@
 """How long training all candidates takes on the Connect server in several forms, from the first row to the last metric.
 
-Run it from the project's folder on a running stack: ``python benchmarks/training.py [FEATURES.csv [ROUNDS]]``. The file
-is a table like the published GTZAN one (``features_30_sec.csv``); without it a synthetic table of the same shape is
-made. Every round trains in each form once, in a process and a session of its own; the first round, in which the server
-compiles, is not counted. Prints a Markdown table of medians and ranges.
+Run it from the project's folder: ``python benchmarks/training.py [FEATURES.csv [ROUNDS]]``. It starts a stack of its
+own. The file is a table like the published GTZAN one (``features_30_sec.csv``); without it a synthetic table of the
+same shape is made. Every round trains in each form once, in a process and a session of its own; the first round, in
+which the server compiles, is not counted. Prints a Markdown table of medians and ranges.
 """
 
 import json
@@ -16,6 +16,7 @@ from statistics import median
 from typing import Any
 
 import psutil
+from own_stack import own_stack
 
 ROUNDS = 3
 FORMS = {
@@ -33,15 +34,20 @@ def main() -> None:
         return
     features = sys.argv[1] if len(sys.argv) > 1 else ""
     rounds = int(sys.argv[2]) if len(sys.argv) > 2 else ROUNDS
+    if features and not Path(features).is_file():
+        sys.exit(f"there is no file {features}: name a table of features, or '' for a synthetic one")
     measured: dict[str, list[dict[str, Any]]] = {form: [] for form in FORMS}
-    for number in range(rounds + 1):
-        for form in FORMS:
-            command = [sys.executable, __file__, "--form", form, features]
-            done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, check=True)
-            run = json.loads(done.stdout.splitlines()[-1])
-            print(number, form, run["seconds"], file=sys.stderr)
-            if number:
-                measured[form].append(run)
+    with own_stack():
+        for number in range(rounds + 1):
+            for form in FORMS:
+                command = [sys.executable, __file__, "--form", form, features]
+                done = subprocess.run(command, capture_output=True, text=True, check=False)
+                if done.returncode:
+                    sys.exit(f"training in the form '{form}' failed:\n{done.stderr[-2000:]}")
+                run = json.loads(done.stdout.splitlines()[-1])
+                print(number, form, run["seconds"], file=sys.stderr)
+                if number:
+                    measured[form].append(run)
 
     first = next(iter(measured.values()))
     print(f"{'table ' + Path(features).name if features else 'synthetic table'}, {rounds} rounds in turns; seconds\n")

@@ -1,9 +1,9 @@
 """What a process waits for its first batch on the Connect server, and whether many processes leave anything behind.
 
-Run it from the project's folder on a running stack: ``python benchmarks/warm_engine.py [--runs 500] [--idle-s 70]``.
-Every run is a process of its own, as a streaming run is: it opens a session, computes the features of two short clips
-and ends. The first table compares ways of opening the session; the second one repeats the project's own way and looks
-at the server's sessions, Python workers and memory on the way.
+Run it from the project's folder: ``python benchmarks/warm_engine.py [--runs 500] [--idle-s 70]``. It starts a stack of
+its own. Every run is a process of its own, as a streaming run is: it opens a session, computes the features of two
+short clips and ends. The first table compares ways of opening the session; the second one repeats the project's own way
+and looks at the server's sessions, Python workers and memory on the way.
 """
 
 import argparse
@@ -17,12 +17,13 @@ import pandas as pd
 import psutil
 import requests
 from noise_clips import clips_on_hdfs
+from own_stack import own_stack
 
 from genres.audio.gtzan57 import GTZAN57
 from genres.settings import Settings
 from local_stack.stack import status
 from spark.clip_source import WebHdfsClips
-from spark.extraction import extract_features
+from spark.extraction import extract_features, spread
 from spark.session import open_session, session_config
 from streaming_sensors.warm_launcher import PRELOADED
 
@@ -36,9 +37,8 @@ def main() -> None:
     arguments.add_argument("--runs", type=int, default=500, help="processes of the second table")
     arguments.add_argument("--idle-s", type=float, default=70, help="pause after which workers have ended")
     wanted = arguments.parse_args()
-    settings = Settings()
     shared = f"warm engine {uuid4().hex}"
-    with clips_on_hdfs(settings, [1.0, 1.0]) as clips:
+    with own_stack() as settings, clips_on_hdfs(settings, [1.0, 1.0]) as clips:
         print("\n| session | first batch, p50 | least | most |\n|---|---|---|---|")
         run(settings, clips, shared)
         print_row("the name's, used a moment ago", [run(settings, clips, shared) for _ in range(ROUNDS)])
@@ -75,9 +75,7 @@ def batch(
     began = time.perf_counter()
     spark = open_session(session_config(settings, app_name="warm engine"), shared_as=shared_as)
     source = WebHdfsClips(settings.webhdfs, settings.hdfs_user)
-    table = extract_features(
-        spark.createDataFrame(clips), source=source, feature_set=GTZAN57, max_clip_s=60, tasks=2
-    ).toArrow()
+    table = extract_features(spread(spark, clips, tasks=2), source=source, feature_set=GTZAN57, max_clip_s=60).toArrow()
     if table["reason"].null_count != len(clips):
         raise RuntimeError(str(table["reason"]))
     sender.send(time.perf_counter() - began)

@@ -175,12 +175,11 @@ def _compute_part(
     """Compute clips in one job and commit them; return track id, sha256 and reason of those that were refused."""
     from pyspark.sql import functions as sf
 
-    from spark.extraction import tasks_for
     from spark.isolation import interrupted_when_stuck
 
     attempts = {}
     # Both the good and the bad rows are wanted; without this, every clip would be decoded twice.
-    extracted = _extracted(clips, spark, feature_set, settings, tasks=tasks_for(len(clips))).persist()
+    extracted = _extracted(clips, spark, feature_set, settings).persist()
     try:
         with _progress_logged(context, spark), interrupted_when_stuck(spark, limit_s=settings.range_limit_s):
             good = extracted.filter(sf.col("reason").isNull())
@@ -214,13 +213,12 @@ def _killers(
     clips: "pd.DataFrame", spark: "SparkSession", feature_set: AnyFeatureSet, settings: Settings
 ) -> list[tuple[str, str, str]]:
     """Find the clips that kill their worker alone; return track id, sha256 and reason of each."""
-    from spark.extraction import tasks_for
     from spark.isolation import check_engine, interrupted_when_stuck, isolated
 
     def compute(places: Sequence[int]) -> "pa.Table":
         part = clips.iloc[list(places)]
         with interrupted_when_stuck(spark, limit_s=settings.range_limit_s):
-            return _extracted(part, spark, feature_set, settings, tasks=tasks_for(len(part))).toArrow()
+            return _extracted(part, spark, feature_set, settings).toArrow()
 
     found = isolated(
         range(len(clips)), compute=compute, check_engine=lambda seconds: check_engine(spark, feature_set, for_s=seconds)
@@ -238,17 +236,16 @@ def _can_be_partition(genre: str) -> bool:
 
 
 def _extracted(
-    clips: "pd.DataFrame", spark: "SparkSession", feature_set: AnyFeatureSet, settings: Settings, *, tasks: int
+    clips: "pd.DataFrame", spark: "SparkSession", feature_set: AnyFeatureSet, settings: Settings
 ) -> "DataFrame":
     from spark.clip_source import WebHdfsClips
-    from spark.extraction import extract_features
+    from spark.extraction import extract_features, spread, tasks_for
 
     return extract_features(
-        spark.createDataFrame(clips[["track_id", "genre", "path", "sha256"]]),
+        spread(spark, clips[["track_id", "genre", "path", "sha256"]], tasks=tasks_for(len(clips))),
         source=WebHdfsClips(settings.webhdfs, user=settings.hdfs_user),
         feature_set=feature_set,
         max_clip_s=settings.max_clip_s,
-        tasks=tasks,
         clip_limit_s=settings.clip_limit_s,
     )
 

@@ -32,6 +32,10 @@ class FourierLogisticRegressionConfig(classifiers.FourierLogisticRegression, dg.
     """Multinomial logistic regression on random Fourier features."""
 
 
+class LinearDiscriminantAnalysisConfig(classifiers.LinearDiscriminantAnalysis, dg.Config):
+    """The genre whose mean is nearest, measured by how features vary within the genres."""
+
+
 class DecisionTreeConfig(classifiers.DecisionTree, dg.Config):
     """One decision tree."""
 
@@ -58,6 +62,7 @@ class Hyperparameters(dg.Config):
     LogisticRegression: LogisticRegressionConfig = LogisticRegressionConfig()
     WhitenedLogisticRegression: WhitenedLogisticRegressionConfig = WhitenedLogisticRegressionConfig()
     FourierLogisticRegression: FourierLogisticRegressionConfig = FourierLogisticRegressionConfig()
+    LinearDiscriminantAnalysis: LinearDiscriminantAnalysisConfig = LinearDiscriminantAnalysisConfig()
     DecisionTree: DecisionTreeConfig = DecisionTreeConfig()
     RandomForest: RandomForestConfig = RandomForestConfig()
     OneVsRestLinearSVC: OneVsRestLinearSVCConfig = OneVsRestLinearSVCConfig()

@@ -75,6 +75,15 @@ _TOPIC = r"^[A-Za-z0-9_-]{1,200}$"
 _KAFKA_FILES = ("kafka_ca_file", "kafka_cert_file", "kafka_key_file")
 
 
+def _require_local(name: str, value: Any) -> None:
+    """Refuse a URL where files are read, written or watched by the system's own calls."""
+    if "://" in str(value or ""):
+        raise ValueError(
+            f"{name}={value} is a URL, and only a path of this machine serves there: name a folder or file here, such "
+            "as one where the share is mounted"
+        )
+
+
 class StreamSettings(BaseModel):
     """One stream: a topic, the folder that is sent to it, and the dataset whose champion scores it."""
 
@@ -91,6 +100,12 @@ class StreamSettings(BaseModel):
         pattern=_ID,
         description="Whose champion scores the stream; empty: that of dataset, else of audio, else of the current one.",
     )
+
+    @field_validator("watch_folder", mode="before")
+    @classmethod
+    def _is_local(cls, value: Any) -> Any:
+        _require_local("GENRES_MORE_STREAMS: watch_folder", value)
+        return value
 
     @field_validator("watch_folder")
     @classmethod
@@ -265,6 +280,15 @@ class Settings(BaseSettings):
     sweep_grace_h: float = Field(
         24.0, ge=1, description="Nothing that is younger is swept, in hours: longer than any run works on one thing."
     )
+    compact_after_h: float = Field(
+        24.0,
+        ge=0,
+        description="When a day (UTC) has been over for so long, in hours, its small files of stream features are "
+        "merged into larger ones.",
+    )
+    compact_memory_mib: int = Field(
+        64, ge=1, description="How much of the features merging holds in memory at a time, in MiB."
+    )
     lease_s: float = Field(30.0, gt=0, description="How long a draining run holds its partitions without renewing.")
     stream_dataset: str = Field(
         "",
@@ -295,6 +319,7 @@ class Settings(BaseSettings):
     def _absolute_paths(cls, values: dict[str, Any]) -> dict[str, Any]:
         # Dagster's step processes have other working folders; a relative path must mean the same in all.
         for name in ("state_dir", "cache_dir", "jar_dir", "jdk_dir", "audio", "watch_folder", *_KAFKA_FILES):
+            _require_local(f"GENRES_{name.upper()}", values.get(name))
             if values.get(name):
                 values[name] = Path(values[name]).expanduser().resolve()
             else:

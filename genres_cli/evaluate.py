@@ -20,7 +20,9 @@ if TYPE_CHECKING:
     from spark.comparison import Trial
 
 _FOLDS = 5
-_COMPARED = "LogisticRegression,WhitenedLogisticRegression,FourierLogisticRegression,RandomForest"
+_COMPARED = (
+    "LogisticRegression,WhitenedLogisticRegression,FourierLogisticRegression,LinearDiscriminantAnalysis,RandomForest"
+)
 """More than a dataset's models are trained with by default: nobody waits here for a batch to be scored."""
 
 

@@ -462,6 +462,23 @@ def watch(folder: Path | None, name: str, once: bool) -> None:
         producer.watch(settings, folder, stream.topic, once=once, console=_console(), stop=stop)
 
 
+@app.command()
+@click.option("--stream", "name", default="", help="Stream that is drained; the default one unless named.")
+@click.option("--shard", type=int, help="Which of the GENRES_DRAINS shards, from 0; by default one that is free.")
+def drain(name: str, shard: int | None) -> None:
+    """Predict a stream's clips in this process, on any host.
+
+    Ctrl-C or SIGTERM ends it after the batch at work. It does what the runs do that Dagster's sensors launch, which
+    launch none for a shard that it has. Several processes share the shards; one for which there is none stands by.
+    """
+    from genres.settings import Settings
+    from genres_cli import streams
+    from streaming_sensors.folder_producer import producer
+
+    with producer.stop_on_signals() as stop:
+        streams.drain(Settings(), name, shard=shard, console=_console(), stop=stop)
+
+
 @app.group(cls=_InOrder, invoke_without_command=True)
 @_as_json
 @click.pass_context
@@ -688,13 +705,13 @@ def models_rollback(version: int | None, dataset: str, why: str) -> None:
 
 def _change_champion(dataset: str, action: str, version: int | None, why: str) -> None:
     from genres.settings import Settings
-    from genres_cli import champions
+    from genres_cli.champions import open_champions
+    from genres_dagster.champion_changes import in_words, tell_dagster
 
     settings = Settings()
-    opened = champions.open_champions(settings, dataset)
-    change = getattr(opened, action)(version, why=why)
-    champions.tell_dagster(settings, change)
-    _print_prose([champions.in_words(change)])
+    change = getattr(open_champions(settings, dataset), action)(version, why=why)
+    tell_dagster(settings, change)
+    _print_prose([in_words(change)])
 
 
 @app.command()

@@ -408,6 +408,7 @@ def stream_lines(about: dict[str, Any]) -> list[str]:
             "folder": about["watch_folder"],
             "scored by": about["scored_by"],
             "state": about["state"],
+            "drained by": "; ".join(about["drains"]) or "nobody now",
             "producer": about["producer"],
             "ranges": ", ".join(f"{count:,} {state}" for state, count in about["ranges"].items()) or "none yet",
             "clips": f"{about['predicted']:,} predicted, {about['refused']:,} refused",

@@ -1,17 +1,23 @@
-"""What ``genres stream`` does: say how a stream is, pause it and let it go on."""
+"""What ``genres stream`` and ``genres drain`` do: say how a stream is, pause it, let it go on, work on its clips."""
 
-from typing import Any
+import threading
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
 
 from genres.errors import GenresError
 from genres.file_names import display_path
 from genres.settings import Settings
 from genres.store import champions, ledger
 from genres.store.database import Database
-from genres.store.stream_ledger import producers, ranges, results
+from genres.store.stream_ledger import leases, producers, ranges, results
+from genres.store.stream_ledger.leases import Resident
 from genres_cli.stream_demo import ui_runs
 from genres_dagster import sensor_states
 from genres_dagster.launch import open_instance
 from streaming_sensors.stream import Stream
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 
 def status(settings: Settings, name: str) -> dict[str, Any]:
@@ -35,6 +41,10 @@ def status(settings: Settings, name: str) -> dict[str, Any]:
         "dataset": dataset,
         "scored_by": champions.scorer(database, dataset),
         "state": state,
+        "drains": [
+            f"shard {shard} of {settings.drains}: {_describe(holder)}"
+            for shard, holder in leases.holders(database, stream.topic, settings.lease_s).items()
+        ],
         "producer": producers.describe(producers.newest(database, stream.topic)),
         **results.summary(database, stream.topic)._asdict(),
         "waiting": [found.describe() for found in ranges.waiting(ranges.known(database, stream.topic))],
@@ -60,6 +70,23 @@ def resume(settings: Settings, name: str) -> list[str]:
     _switch(settings, Stream(stream), on=True)
     closed = "" if ui_runs(settings) else ", as soon as Dagster is open (`genres ui`)"
     return [f"stream {stream.topic} goes on{closed}"]
+
+
+def drain(settings: Settings, name: str, *, shard: int | None, console: "Console", stop: threading.Event) -> None:
+    """Work on a stream's clips in this process until told to stop, and print what it waits for."""
+    from streaming_sensors.resident import ResidentDrain
+
+    def say(line: str) -> None:
+        now = f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC"
+        console.print(f"{now}: {line}", markup=False, highlight=False)
+
+    with open_instance(settings) as instance:
+        ResidentDrain(settings, Stream(settings.stream(name)), instance, shard=shard, say=say).drain(stop)
+
+
+def _describe(holder: str) -> str:
+    resident = Resident.parse(holder)
+    return resident.describe() if resident else f"run {holder}"
 
 
 def _switch(settings: Settings, stream: Stream, *, on: bool) -> None:

@@ -143,8 +143,9 @@ def draw_confusion(axes: "Axes", confusion: "npt.NDArray[np.int64]", genres: Seq
 
     shares = confusion / np.maximum(confusion.sum(axis=1, keepdims=True), 1)
     axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-    axes.set_xticks(range(len(genres)), genres, rotation=45, ha="right", fontsize=8)
-    axes.set_yticks(range(len(genres)), genres, fontsize=8)
+    # A dollar in a name begins no formula.
+    axes.set_xticks(range(len(genres)), genres, rotation=45, ha="right", fontsize=8, parse_math=False)
+    axes.set_yticks(range(len(genres)), genres, fontsize=8, parse_math=False)
     axes.set_xlabel("predicted genre", fontsize=8)
     axes.set_ylabel("true genre", fontsize=8)
     for (row, column), count in np.ndenumerate(confusion):

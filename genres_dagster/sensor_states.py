@@ -4,6 +4,7 @@ from collections.abc import Collection
 
 import dagster as dg
 from dagster._core.definitions.run_request import InstigatorType
+from dagster._core.remote_origin import RemoteJobOrigin
 from dagster._core.scheduler.instigation import InstigatorState, InstigatorStatus
 
 
@@ -18,6 +19,12 @@ def switch(instance: dg.DagsterInstance, names: Collection[str], *, on: bool) ->
     for state in _states(instance, names):
         if state.is_running != on:
             instance.update_instigator_state(state.with_status(status))
+
+
+def job_origin(instance: dg.DagsterInstance, sensor: str, job: str) -> RemoteJobOrigin | None:
+    """Return what ties a run to a sensor's job in the UI; None if no daemon has evaluated the sensor yet."""
+    origins = [state.origin.repository_origin.get_job_origin(job) for state in _states(instance, [sensor])]
+    return origins[0] if origins else None
 
 
 def _states(instance: dg.DagsterInstance, names: Collection[str]) -> list[InstigatorState]:

@@ -4,9 +4,10 @@ Names of files and genres come from outside: they are shown as text, in cells an
 """
 
 import tempfile
+import threading
+import time
 from collections.abc import Sequence
 from pathlib import Path
-from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from genres.audio.gate import SUFFIXES
@@ -23,13 +24,15 @@ from genres.store.model_registry import ModelRegistry
 from genres.store.stream_ledger import results
 from genres_page import clips, pictures
 from genres_page.answers import Answerer
+from streaming_sensors.metrics import NEWEST, latency
 
 if TYPE_CHECKING:
     import pandas as pd
+    from markdown_it import MarkdownIt
     from matplotlib.figure import Figure
 
-_NEWEST = 200
-"""Rows of the stream that the page has in view."""
+_OLD_S = 1.0
+"""How old what is said of the streams' state may be, in seconds."""
 ANY = "all"
 """What filters by genre offer besides the genres."""
 
@@ -65,11 +68,13 @@ class Page:
         self.answerer = answerer
         self.database = Database(settings.database)
         self.lake = Lake.of(settings)
+        self._looking = threading.Lock()
+        self._now = -_OLD_S, ""
 
     def answer(
         self, path: str | None
-    ) -> tuple[dict[str, float], str, "Figure | None", "Figure | None", dict[str, float]]:
-        """Answer the clip in a file: probabilities, a line about them, and pictures; nothing for no file.
+    ) -> tuple[dict[str, float], str, dict[str, Any] | None, "Figure | None", dict[str, float]]:
+        """Answer the clip in a file: probabilities, a line about them, curve, spectrogram, tags; nothing for no file.
 
         Raises
         ------
@@ -83,23 +88,24 @@ class Page:
             answer = self.answerer.answer(data, file_name=Path(path).name)
         except RejectedAudio as error:
             raise GenresError(f"refused: {error}") from error
+        samples = pictures.samples_of(data)
         return (
             answer["probabilities"],
             in_words(answer),
-            pictures.over_time(answer),
-            pictures.spectrogram(data),
+            pictures.curve(samples, answer["over_time"]),
+            pictures.spectrogram(samples),
             answer["tags"],
         )
 
     def streamed(self, genre: str, *, uncertain: bool, wrong: bool) -> "pd.DataFrame":
-        """Return the newest rows of the streams, the newest first."""
-        rows = [
-            row
-            for row in reversed(results.predictions(self.database, limit=_NEWEST))
-            if genre in (ANY, row["predicted_genre"])
-            and (not uncertain or row["is_uncertain"] or row["is_unlike"])
-            and (not wrong or (row["genre"] is not None and row["genre"] != row["predicted_genre"]))
-        ]
+        """Return the newest rows of the streams that are asked for, the newest first."""
+        rows = results.predictions(
+            self.database,
+            predicted_genre=None if genre == ANY else genre,
+            uncertain=uncertain,
+            wrong=wrong,
+            limit=NEWEST,
+        )
         table = [
             {
                 "time": f"{row['predicted_at'].astimezone():%H:%M:%S}",
@@ -109,27 +115,34 @@ class Page:
                 "offset": row["kafka_offset"],
                 **_answer_cells(row),
             }
-            for row in rows
+            for row in reversed(rows)
         ]
         return _frame(table, STREAM_COLUMNS)
 
     def stream_now(self) -> str:
-        """Return a line about the streams' lag and latency."""
+        """Return a line about the streams' lag and latency, looked up once a second at most for all who look."""
+        with self._looking:
+            looked_at, line = self._now
+            if time.monotonic() - looked_at > _OLD_S:
+                line = "; ".join(self._stream_now(stream.topic) for stream in self.settings.streams)
+                self._now = time.monotonic(), line
+        return line
+
+    def _stream_now(self, topic: str) -> str:
         from streaming_sensors.sensors import lag
         from streaming_sensors.topic import topic_state
 
-        parts = []
-        for stream in self.settings.streams:
-            newest = results.predictions(self.database, topic=stream.topic, limit=_NEWEST)
-            try:
-                waiting = f"{lag(self.database, topic_state(self.settings, stream.topic))} clips wait"
-            except GenresError as error:
-                waiting = str(error)
-            parts.append(f"{stream.topic}: {waiting}")
-            if newest:
-                middle = median(row["latency_s"] for row in newest)
-                parts[-1] += f", {middle:.2f} s from file to row in the middle (n = {len(newest)})"
-        return "; ".join(parts)
+        try:
+            waiting = lag(self.database, topic_state(self.settings, topic))
+            line = f"{topic}: {waiting} {'clip waits' if waiting == 1 else 'clips wait'}"
+        except GenresError as error:
+            line = f"{topic}: {error}"
+        if measured := latency(self.database, topic):
+            half, most = measured.quantiles_s[0.5], measured.quantiles_s[0.95]
+            line += (
+                f"; from file to row {half:.2f} s for half of the newest, {most:.2f} s for 95 % (n = {measured.clips})"
+            )
+        return line
 
     def tracks(
         self, dataset: str, genre: str, *, uncertain: bool, wrong: bool
@@ -167,7 +180,7 @@ class Page:
                 "alias": row["alias"],
                 "classifier": row["classifier"] or "",
                 "valid macro-F1": _figure(row["valid_macro_f1"], row["valid_tracks"]),
-                "test accuracy": _figure(row["test_accuracy"], row["test_tracks"]),
+                "test accuracy": _accuracy(row["test_accuracy"], row["test_tracks"]),
                 "why": row["why"] or "",
             }
             for row in self._champions(dataset).rows()
@@ -175,17 +188,25 @@ class Page:
         return _frame(rows, VERSION_COLUMNS)
 
     def card(self, dataset: str, version: int) -> str:
-        """Return a version's model card, as Markdown that this project wrote."""
+        """Return a version's model card as HTML; what looks like HTML, a link or a picture in it is text."""
         found = ModelRegistry(self.settings.tracking_uri).versions(dataset)
-        return next((one.description or "" for one in found if int(one.version) == version), "")
+        card = next((one.description or "" for one in found if int(one.version) == version), "")
+        # Names of tracks and genres stand in it as they are.
+        return str(_card_markdown().render(card))
 
     def promote(self, dataset: str, version: int, why: str) -> str:
         """Make a version the champion; return what was done."""
-        return _done(self._champions(dataset).promote(version, why=why))
+        return self._changed(self._champions(dataset).promote(version, why=why))
 
     def rollback(self, dataset: str, why: str) -> str:
         """Make the version the champion that was it before; return what was done."""
-        return _done(self._champions(dataset).rollback(why=why))
+        return self._changed(self._champions(dataset).rollback(why=why))
+
+    def _changed(self, change: ChampionChange) -> str:
+        from genres_dagster.champion_changes import in_words, tell_dagster
+
+        tell_dagster(self.settings, change)
+        return in_words(change)
 
     def datasets(self) -> list[str]:
         """Return the ids of all datasets, the one that is meant first."""
@@ -204,13 +225,23 @@ class Page:
             for row in self._current_predictions(dataset)
         ]
 
-    def play_track(self, dataset: str, track: str) -> str:
-        """Return a file with a track's bytes, for the player."""
+    def track_file(self, dataset: str, track: str) -> str:
+        """Return a file with a track's bytes."""
         return self._file(*clips.of_track(self.settings, dataset, track))
 
-    def play_streamed(self, partition_key: str, offset: int) -> str:
-        """Return a file with a stream's clip, for the player."""
-        return self._file(*clips.of_stream(self.settings, partition_key, offset))
+    def play_track(self, dataset: str, track: str) -> tuple[str, dict[str, Any]]:
+        """Return a file with a track's bytes for the player, and the curve of the newest version's answer."""
+        rows = predictions.batch_predictions(self.database, dataset, track_id=track)
+        newest = max(rows, key=lambda row: row["model_version"], default={"over_time": None})
+        return self._playable(*clips.of_track(self.settings, dataset, track), newest["over_time"])
+
+    def play_streamed(self, partition_key: str, offset: int) -> tuple[str, dict[str, Any]]:
+        """Return a file with a stream's clip for the player, and the curve of its answer."""
+        over_time = results.over_time_at(self.database, partition_key, offset)
+        return self._playable(*clips.of_stream(self.settings, partition_key, offset), over_time)
+
+    def _playable(self, data: bytes, name: str, over_time: dict[str, Any] | None) -> tuple[str, dict[str, Any]]:
+        return self._file(data, name), pictures.curve(pictures.samples_of(data), over_time)
 
     def _file(self, data: bytes, file_name: str) -> str:
         # What a clip is called never becomes a path; its suffix is one of those that are read.
@@ -239,10 +270,6 @@ def in_words(answer: dict[str, Any]) -> str:
     return "; ".join(said)
 
 
-def _done(change: ChampionChange) -> str:
-    return f"version {change.model_version} is the champion now; it was version {change.previous_version}"
-
-
 def _answer_cells(row: dict[str, Any]) -> dict[str, Any]:
     return {
         "genre": row["genre"] or "",
@@ -255,6 +282,22 @@ def _answer_cells(row: dict[str, Any]) -> dict[str, Any]:
 
 def _figure(value: float | None, count: int | None) -> str:
     return "" if value is None else f"{value:.2f} (n = {count})"
+
+
+def _accuracy(value: float | None, count: int | None) -> str:
+    """Write an accuracy with its 95 % interval by Wilson's method, which holds for few tracks and near 0 and 1."""
+    from scipy.stats import binomtest
+
+    if value is None or not count:
+        return _figure(value, count)
+    low, high = binomtest(round(value * count), count).proportion_ci(method="wilson")
+    return f"{value:.2f}, 95 %: {low:.2f} to {high:.2f} (n = {count})"
+
+
+def _card_markdown() -> "MarkdownIt":
+    from markdown_it import MarkdownIt
+
+    return MarkdownIt("commonmark", {"html": False}).enable("table").disable(["autolink", "image", "link"])
 
 
 def _frame(rows: Sequence[dict[str, Any]], columns: Sequence[str]) -> "pd.DataFrame":

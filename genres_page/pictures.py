@@ -1,24 +1,69 @@
-"""What the page draws: a clip's mel spectrogram, its genres over time, and a dataset's confusions."""
+"""What the page draws: a clip's waveform, genres over time and mel spectrogram, and a dataset's confusions."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from genres_dagster.figures import draw_confusion, draw_over_time
+from genres_dagster.figures import draw_confusion
 
 if TYPE_CHECKING:
+    import numpy as np
     from matplotlib.figure import Figure
 
 _RATE = 22_050
+_PEAKS = 400
+"""Columns of a waveform."""
 
 
-def spectrogram(data: bytes) -> "Figure":
-    """Draw the mel spectrogram of a clip that the gate has let in."""
+def samples_of(data: bytes) -> "np.ndarray":
+    """Return the samples that the pictures of a clip are drawn from; the gate has let it in."""
+    from genres.audio.decode import decode
+
+    return decode(data, sample_rate=_RATE)
+
+
+def curve(samples: "np.ndarray", over_time: dict[str, Any] | None) -> dict[str, Any]:
+    """Return what ``curve.js`` draws: a waveform, and the probability of each genre over time below it.
+
+    Parameters
+    ----------
+    samples
+        From `samples_of`.
+    over_time
+        Of a prediction's row; None if the model says nothing about that.
+
+    Returns
+    -------
+    dict
+        ``seconds``; ``peaks``, from 0 to 100, the loudest; ``over_time``; and ``colours``, of its genres.
+    """
+    import numpy as np
+    from matplotlib import colormaps
+    from matplotlib.colors import to_hex
+
+    loud = np.abs(samples)
+    places = np.linspace(0, len(loud), min(_PEAKS, len(loud)), endpoint=False).astype(int)
+    peaks = np.maximum.reduceat(loud, places)
+    colours = colormaps["tab20"]
+    return {
+        "seconds": round(len(samples) / _RATE, 3),
+        "peaks": np.round(100 * peaks / max(float(peaks.max()), 1e-9)).astype(int).tolist(),
+        "over_time": over_time,
+        "colours": [to_hex(colours(number % 20)) for number in range(len(over_time["genres"]) if over_time else 0)],
+    }
+
+
+def spectrogram(samples: "np.ndarray") -> "Figure":
+    """Draw the mel spectrogram of a clip.
+
+    Parameters
+    ----------
+    samples
+        From `samples_of`.
+    """
     from matplotlib.figure import Figure
 
-    from genres.audio.decode import decode
     from genres.audio.mel_spectrogram import HOP, band_hz, mel_spectrogram
 
-    samples = decode(data, sample_rate=_RATE)
     bands = mel_spectrogram(samples, _RATE)
     figure = Figure(figsize=(9, 3), layout="constrained")
     axes = figure.subplots()
@@ -32,23 +77,6 @@ def spectrogram(data: bytes) -> "Figure":
     axes.set_xlabel("s")
     axes.set_ylabel("Hz")
     figure.colorbar(picture, label="dB below the loudest")
-    return figure
-
-
-def over_time(answer: dict[str, Any]) -> "Figure | None":
-    """Draw the probability of each genre over time; None if the model says nothing about that."""
-    from matplotlib import colormaps
-    from matplotlib.figure import Figure
-
-    curve = answer["over_time"]
-    if not curve:
-        return None
-    figure = Figure(figsize=(9, 3), layout="constrained")
-    axes = figure.subplots()
-    draw_over_time(axes, curve, [colormaps["tab20"](number % 20) for number in range(len(curve["genres"]))])
-    axes.set_xlabel("s")
-    axes.set_ylabel("probability")
-    figure.legend(loc="outside right upper", fontsize=8)
     return figure
 
 

@@ -13,6 +13,30 @@ from genres_page.page import Page
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+# Gradio's own scripts stand in the page, and build others there.
+_POLICY = (
+    b"default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval'; style-src 'self' 'unsafe-inline'; "
+    b"img-src 'self' data: blob:; media-src 'self' data: blob:; worker-src 'self' blob:; font-src 'self' data:; "
+    b"connect-src 'self' data: blob:; object-src 'none'; base-uri 'self'; form-action 'self'; frame-ancestors 'self'"
+)
+"""What a browser lets the page load: nothing from elsewhere, whatever a name or a library asks for."""
+
+
+class _NothingFromElsewhere:
+    """ASGI middleware that sends the policy with every answer."""
+
+    def __init__(self, app: "ASGIApp") -> None:
+        self._app = app
+
+    async def __call__(self, scope: "Scope", receive: "Receive", send: "Send") -> None:
+        async def with_policy(message: "Message") -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = [*message["headers"], (b"content-security-policy", _POLICY)]
+            await send(message)
+
+        await self._app(scope, receive, with_policy)
 
 
 def build_app(settings: Settings, answerer: Answerer) -> "FastAPI":
@@ -22,6 +46,7 @@ def build_app(settings: Settings, answerer: Answerer) -> "FastAPI":
     from fastapi.responses import JSONResponse
 
     app = FastAPI(title="genres", docs_url=None, redoc_url=None, openapi_url=None)
+    app.add_middleware(_NothingFromElsewhere)
     app.add_middleware(OwnPagesOnly)
 
     # FastAPI reads the annotations where the function is; the names of this one's are local.
@@ -45,6 +70,7 @@ def build_app(settings: Settings, answerer: Answerer) -> "FastAPI":
         path="/",
         max_file_size=max_clip_bytes(settings.max_clip_s),
         theme=views.theme(),
+        css=views.css(),
         show_error=True,
         footer_links=["api"],
     )

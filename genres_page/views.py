@@ -5,6 +5,7 @@ A view is filled when the page is opened and when its tab is chosen, so that wha
 
 import contextlib
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from genres.errors import GenresError
@@ -13,8 +14,14 @@ from genres_page.page import ANY, Page
 if TYPE_CHECKING:
     import gradio as gr
 
+_HERE = Path(__file__).parent
+_PLAYER: dict[str, Any] = {"waveform_options": {"show_recording_waveform": False}, "buttons": ["download"]}
+"""The browser's own player, which keyboards and screen readers know; the waveform is drawn with the genres below it."""
+_CHECKBOX = 240
+"""Width of one with its label, in pixels: a phone has each on a line of its own."""
 _EVERY_S = 2.0
 """How often the stream is looked at, in seconds."""
+_STREAM = "Stream"
 # The system's own: others would be fetched from elsewhere.
 _FONTS = ("system-ui", "sans-serif")
 
@@ -32,32 +39,48 @@ def build(page: Page) -> "gr.Blocks":
     # What a clip is played from lies in the cache for an hour.
     with gr.Blocks(title="genres", analytics_enabled=False, delete_cache=(600, 3600)) as blocks:
         gr.Markdown("# genres")
-        for name, view in (("Try it", _try_it), ("Stream", _stream), ("Library", _library), ("Models", _models)):
-            with gr.Tab(name) as tab:
-                view(page, blocks, tab)
+        every = gr.Timer(_EVERY_S, active=False)
+
+        def only_while_seen(chosen: gr.SelectData) -> gr.Timer:
+            """Let nobody ask for the stream's news while nobody looks at them."""
+            return gr.Timer(active=chosen.value == _STREAM)
+
+        with gr.Tabs() as tabs:
+            for name, view in (("Try it", _try_it), (_STREAM, _stream), ("Library", _library), ("Models", _models)):
+                with gr.Tab(name) as tab:
+                    view(page, blocks, tab, every)
+        tabs.select(only_while_seen, None, every, api_visibility="private", show_progress="hidden")
     return blocks
+
+
+def css() -> str:
+    """Return what the theme leaves open."""
+    return _HERE.joinpath("page.css").read_text(encoding="utf-8")
 
 
 def theme() -> "gr.themes.Base":
     """Return how it looks; nothing is fetched from elsewhere."""
     import gradio as gr
 
-    return gr.themes.Default(font=list(_FONTS), font_mono=["ui-monospace", "monospace"])
+    base = gr.themes.Default(font=list(_FONTS), font_mono=["ui-monospace", "monospace"])
+    # Lighter by default than can be read well.
+    return base.set(body_text_color_subdued="*neutral_600", input_placeholder_color="*neutral_500")
 
 
-def _try_it(page: Page, blocks: "gr.Blocks", _: "gr.Tab") -> None:
+def _try_it(page: Page, blocks: "gr.Blocks", _tab: "gr.Tab", _every: "gr.Timer") -> None:
     import gradio as gr
 
     gr.Markdown("Drop a clip, or record one: the champion says what it hears.")
     with gr.Row():
         with gr.Column():
-            clip = gr.Audio(label="Clip", sources=["upload", "microphone"], type="filepath", format="wav")
+            clip = gr.Audio(
+                label="Clip", sources=["upload", "microphone"], type="filepath", format="wav", elem_id="clip", **_PLAYER
+            )
+            curve = _curve("clip")
             track = gr.Dropdown([], label="Or a track of the library")
         with gr.Column():
             said = gr.Textbox(label="Answer", interactive=False)
             likely = gr.Label(label="Probability", num_top_classes=5)
-    gr.Markdown("### Genre over time")
-    curve = gr.Plot(show_label=False)
     gr.Markdown("### Mel spectrogram")
     picture = gr.Plot(show_label=False)
     tags = gr.Label(label="Tags heard", num_top_classes=10, visible=False)
@@ -70,53 +93,59 @@ def _try_it(page: Page, blocks: "gr.Blocks", _: "gr.Tab") -> None:
     def play(chosen: str | None) -> str | None:
         dataset, _, name = (chosen or "").partition(": ")
         with _said():
-            return page.play_track(dataset, name) if name else None
+            return page.track_file(dataset, name) if name else None
 
     clip.change(answer, clip, [likely, said, curve, picture, tags], api_name="answer", show_progress="minimal")
     track.input(play, track, clip, api_visibility="private")
     blocks.load(lambda: gr.Dropdown(page.track_names()), None, track, api_visibility="private")
 
 
-def _stream(page: Page, blocks: "gr.Blocks", tab: "gr.Tab") -> None:
+def _stream(page: Page, blocks: "gr.Blocks", tab: "gr.Tab", every: "gr.Timer") -> None:
     import gradio as gr
 
     now = gr.Textbox(label="Now", interactive=False)
     with gr.Row():
         genre = gr.Dropdown([ANY], value=ANY, label="Predicted genre")
-        uncertain = gr.Checkbox(label="uncertain or unlike anything learnt")
-        wrong = gr.Checkbox(label="other than the folder's name says")
-    player = gr.Audio(label="Player", interactive=False, autoplay=True)
+        uncertain = gr.Checkbox(label="uncertain or unlike anything learnt", min_width=_CHECKBOX)
+        wrong = gr.Checkbox(label="other than the folder's name says", min_width=_CHECKBOX)
+    player, curve = _player("stream-clip")
+    shown = gr.State("")
     rows = gr.Dataframe(
         interactive=False,
         label="Newest clips; choose one to play it",
         column_widths=["84px", "168px", "98px", "98px", "98px", "98px", "98px", "70px", "280px", "70px"],
     )
 
-    def look(genre: str, uncertain: bool, wrong: bool) -> tuple[str, Any]:
-        with _said():
-            return page.stream_now(), page.streamed(genre, uncertain=uncertain, wrong=wrong)
+    def look(shown: str, genre: str, uncertain: bool, wrong: bool) -> tuple[str, Any, str]:
+        try:
+            said, table = page.stream_now(), page.streamed(genre, uncertain=uncertain, wrong=wrong)
+        except GenresError as error:  # is looked at again, and would be said again each time
+            return str(error), gr.skip(), shown
+        found = table.to_csv()
+        # What is there already stays as it is, with who scrolled and chose in it.
+        return said, gr.skip() if found == shown else table, found
 
-    def play(table: Any, chosen: gr.SelectData) -> str:
+    def play(table: Any, chosen: gr.SelectData) -> tuple[str, dict[str, Any]]:
         row = table.iloc[chosen.index[0]]
         with _said():
             return page.play_streamed(str(row["range"]), int(row["offset"]))
 
     filters = [genre, uncertain, wrong]
-    for looked in (gr.Timer(_EVERY_S).tick, tab.select, *(part.change for part in filters)):
-        looked(look, filters, [now, rows], api_visibility="private", show_progress="hidden")
-    rows.select(play, rows, player, api_visibility="private")
+    for looked in (every.tick, tab.select, *(part.change for part in filters)):
+        looked(look, [shown, *filters], [now, rows, shown], api_visibility="private", show_progress="hidden")
+    rows.select(play, rows, [player, curve], api_visibility="private")
     blocks.load(lambda: gr.Dropdown([ANY, *page.genres("")]), None, genre, api_visibility="private")
 
 
-def _library(page: Page, blocks: "gr.Blocks", tab: "gr.Tab") -> None:
+def _library(page: Page, blocks: "gr.Blocks", tab: "gr.Tab", _every: "gr.Timer") -> None:
     import gradio as gr
 
     with gr.Row():
         dataset = gr.Dropdown([], label="Dataset")
         genre = gr.Dropdown([ANY], value=ANY, label="Genre")
-        uncertain = gr.Checkbox(label="uncertain or unlike anything learnt")
-        wrong = gr.Checkbox(label="predicted wrongly")
-    player = gr.Audio(label="Player", interactive=False, autoplay=True)
+        uncertain = gr.Checkbox(label="uncertain or unlike anything learnt", min_width=_CHECKBOX)
+        wrong = gr.Checkbox(label="predicted wrongly", min_width=_CHECKBOX)
+    player, curve = _player("track")
     confusion = gr.Plot(show_label=False)
     rows = gr.Dataframe(
         interactive=False,
@@ -127,17 +156,17 @@ def _library(page: Page, blocks: "gr.Blocks", tab: "gr.Tab") -> None:
 
     def look(dataset: str | None, genre: str, uncertain: bool, wrong: bool) -> tuple[Any, ...]:
         with _said():
-            found = page.tracks(_required(dataset), genre, uncertain=uncertain, wrong=wrong)
-            return *found, page.refused(_required(dataset))
+            found = page.tracks(_required(page, dataset), genre, uncertain=uncertain, wrong=wrong)
+            return *found, page.refused(_required(page, dataset))
 
-    def play(dataset: str, table: Any, chosen: gr.SelectData) -> str:
+    def play(dataset: str | None, table: Any, chosen: gr.SelectData) -> tuple[str, dict[str, Any]]:
         with _said():
-            return page.play_track(dataset, str(table.iloc[chosen.index[0]]["track"]))
+            return page.play_track(_required(page, dataset), str(table.iloc[chosen.index[0]]["track"]))
 
     filters = [dataset, genre, uncertain, wrong]
     for looked in (tab.select, *(part.input for part in filters)):
         looked(look, filters, [rows, confusion, refused], api_visibility="private")
-    rows.select(play, [dataset, rows], player, api_visibility="private")
+    rows.select(play, [dataset, rows], [player, curve], api_visibility="private")
     _offer_datasets(page, blocks, dataset)
     dataset.change(
         lambda chosen: gr.Dropdown([ANY, *page.genres(chosen or "")], value=ANY),
@@ -147,7 +176,7 @@ def _library(page: Page, blocks: "gr.Blocks", tab: "gr.Tab") -> None:
     )
 
 
-def _models(page: Page, blocks: "gr.Blocks", tab: "gr.Tab") -> None:
+def _models(page: Page, blocks: "gr.Blocks", tab: "gr.Tab", _every: "gr.Timer") -> None:
     import gradio as gr
 
     dataset = gr.Dropdown([], label="Dataset")
@@ -155,7 +184,7 @@ def _models(page: Page, blocks: "gr.Blocks", tab: "gr.Tab") -> None:
         interactive=False,
         wrap=True,
         label="Versions; choose one to read its card",
-        column_widths=["70px", "98px", "196px", "112px", "112px", "280px"],
+        column_widths=["91px", "98px", "210px", "154px", "196px", "364px"],
     )
     with gr.Row():
         version = gr.Number(label="Version", precision=0, value=None)
@@ -165,34 +194,54 @@ def _models(page: Page, blocks: "gr.Blocks", tab: "gr.Tab") -> None:
         promote = gr.Button("Make this version the champion")
         rollback = gr.Button("Back to the champion before")
     done = gr.Textbox(label="Done", interactive=False)
-    card = gr.Markdown()
+    card = gr.HTML()
 
     def look(dataset: str | None) -> Any:
         with _said():
-            return page.versions(_required(dataset))
+            return page.versions(_required(page, dataset))
 
-    def choose(dataset: str, table: Any, chosen: gr.SelectData) -> tuple[int, str]:
+    def choose(dataset: str | None, table: Any, chosen: gr.SelectData) -> tuple[int, str]:
         number = int(table.iloc[chosen.index[0]]["version"])
         with _said():
-            return number, page.card(dataset, number)
+            return number, page.card(_required(page, dataset), number)
 
     def promoted(dataset: str | None, version: float | None, why: str, sure: bool) -> tuple[str, Any, bool]:
         with _said():
             _require_reason(why, sure=sure)
-            said = page.promote(_required(dataset), int(version or 0), why)
-            return said, page.versions(_required(dataset)), False
+            said = page.promote(_required(page, dataset), int(version or 0), why)
+            return said, page.versions(_required(page, dataset)), False
 
     def rolled_back(dataset: str | None, why: str, sure: bool) -> tuple[str, Any, bool]:
         with _said():
             _require_reason(why, sure=sure)
-            return page.rollback(_required(dataset), why), page.versions(_required(dataset)), False
+            return page.rollback(_required(page, dataset), why), page.versions(_required(page, dataset)), False
 
     for looked in (tab.select, dataset.input):
         looked(look, dataset, rows, api_visibility="private")
     rows.select(choose, [dataset, rows], [version, card], api_visibility="private")
-    promote.click(promoted, [dataset, version, why, sure], [done, rows, sure], api_visibility="private")
-    rollback.click(rolled_back, [dataset, why, sure], [done, rows, sure], api_visibility="private")
+    # What is refused is said in a corner; over the fields it would keep them from being filled.
+    promote.click(
+        promoted, [dataset, version, why, sure], [done, rows, sure], api_visibility="private", show_progress="hidden"
+    )
+    rollback.click(
+        rolled_back, [dataset, why, sure], [done, rows, sure], api_visibility="private", show_progress="hidden"
+    )
     _offer_datasets(page, blocks, dataset)
+
+
+def _player(name: str) -> "tuple[gr.Audio, gr.HTML]":
+    """Return a player, and the curve below it."""
+    import gradio as gr
+
+    return gr.Audio(label="Player", interactive=False, autoplay=True, elem_id=name, **_PLAYER), _curve(name)
+
+
+def _curve(player: str) -> "gr.HTML":
+    """Return what shows a clip's waveform and genres over time, with the playhead of the player of this name."""
+    import gradio as gr
+
+    script = _HERE.joinpath("curve.js").read_text(encoding="utf-8")
+    return gr.HTML(None, html_template='<div class="curve"></div>', js_on_load=script, player=player)
 
 
 def _offer_datasets(page: Page, blocks: "gr.Blocks", dataset: "gr.Dropdown") -> None:
@@ -205,8 +254,9 @@ def _offer_datasets(page: Page, blocks: "gr.Blocks", dataset: "gr.Dropdown") -> 
     blocks.load(offered, None, dataset, api_visibility="private")
 
 
-def _required(dataset: str | None) -> str:
-    if not dataset:
+def _required(page: Page, dataset: str | None) -> str:
+    """Return the dataset; who opens a view before it offers any looks at the one that is meant."""
+    if not (dataset := dataset or next(iter(page.datasets()), "")):
         raise GenresError("no dataset is loaded yet: `genres demo`, or `genres load FOLDER`")
     return dataset
 

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from spark.calibration import HeldOutScores, cautious_temperature, tempered
-from spark.classifiers import TRAINING_CONF, Candidate, Scale, index_genres, is_variance
+from spark.classifiers import TRAINING_CONF, Candidate, Scale, index_genres, logarithm_offset
 from spark.evaluation import FEW, Answers, accuracy_interval
 from spark.out_of_fold import held_out_answers
 
@@ -233,11 +233,11 @@ def foreign_scales(scales: Sequence[Scale], values: npt.NDArray[np.float64], col
     """
     for scale, column, raw in zip(scales, columns, values.T, strict=True):
         known = raw[~np.isnan(raw)]
-        if scale.is_logarithmic and (not is_variance(column) or (known < 0).any()):
+        if scale.offset is not None and (scale.offset != logarithm_offset(column) or (known < 0).any()):
             return True
         if len(known) < 2 or scale.deviation == 0:
             continue
-        known = np.log(known + 1e-9) if scale.is_logarithmic else known
+        known = known if scale.offset is None else np.log(known + scale.offset)
         near = 1e-6 * scale.deviation
         if abs(known.mean() - scale.mean) > near or abs(known.std(ddof=1) - scale.deviation) > near:
             return True
@@ -253,8 +253,7 @@ def _frame(
     """
     import pandas as pd
 
-    # Names of our own: those of a stranger's table may hold anything, or differ by case alone.
-    names = [f"feature_{number}{'_var' if is_variance(column) else ''}" for number, column in enumerate(columns)]
+    names = [_own_name(number, column) for number, column in enumerate(columns)]
     sent = pd.DataFrame(table[list(columns)].to_numpy(float), columns=names)
     sent.insert(0, "row", np.arange(len(table)))
     sent.insert(1, "genre", table["genre"].to_numpy())
@@ -262,6 +261,14 @@ def _frame(
     sent = pd.concat([sent, pd.DataFrame(sides)], axis=1)
     indexed, genres = index_genres(spark.createDataFrame(sent).localCheckpoint())
     return indexed.localCheckpoint(), names, genres
+
+
+def _own_name(number: int, column: str) -> str:
+    """Return a name that says of a column's own no more than what `logarithm_offset` reads.
+
+    Those of a stranger's table may hold anything, or differ by case alone.
+    """
+    return f"{'tag_' if column.startswith('tag_') else ''}feature_{number}{'_var' if column.endswith('_var') else ''}"
 
 
 def _baselines(

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Self
 import numpy as np
 import numpy.typing as npt
 
-from spark.classifiers import NEGLIGIBLE, Scale, is_variance, standardising
+from spark.classifiers import NEGLIGIBLE, Scale, logarithm_offset, standardising
 from spark.evaluation import FEW
 
 if TYPE_CHECKING:
@@ -164,11 +164,11 @@ def scales_of(values: npt.NDArray[np.float64], columns: Sequence[str]) -> tuple[
     scales = []
     for column, raw in zip(columns, values.T, strict=True):
         known = raw[~np.isnan(raw)]
-        is_logarithmic = is_variance(column) and len(known) > 0 and bool(known.min() >= 0)
-        known = np.log(known + 1e-9) if is_logarithmic else known
+        offset = logarithm_offset(column) if len(known) > 0 and known.min() >= 0 else None
+        known = known if offset is None else np.log(known + offset)
         mean = float(known.mean()) if len(known) else 0.0
         deviation = float(known.std(ddof=1)) if len(known) > 1 else 0.0
-        scales.append(Scale(mean, deviation if deviation > NEGLIGIBLE * abs(mean) else 0.0, is_logarithmic))
+        scales.append(Scale(mean, deviation if deviation > NEGLIGIBLE * abs(mean) else 0.0, offset))
     return tuple(scales)
 
 
@@ -178,7 +178,7 @@ def _standardised(values: npt.NDArray[np.float64], scales: Sequence[Scale]) -> n
         if not scale.deviation:
             continue
         raw = values[:, place]
-        raw = np.log(np.maximum(raw, 0.0) + 1e-9) if scale.is_logarithmic else raw
+        raw = raw if scale.offset is None else np.log(np.maximum(raw, 0.0) + scale.offset)
         found[:, place] = np.nan_to_num((raw - scale.mean) / scale.deviation, nan=0.0)
     clipped: npt.NDArray[np.float64] = np.clip(found, -_LIMIT, _LIMIT)
     return clipped

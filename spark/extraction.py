@@ -16,8 +16,9 @@ from genres.store import schemas
 from spark.clip_source import ClipSource
 
 if TYPE_CHECKING:
+    import pandas as pd
     import pyarrow as pa
-    from pyspark.sql import DataFrame
+    from pyspark.sql import DataFrame, SparkSession
 
 _CLIPS_PER_TASK = 10
 """Rows of a Spark task: small enough that progress shows and the last task does not leave a core idle, large
@@ -30,7 +31,6 @@ def extract_features(
     source: ClipSource,
     feature_set: AnyFeatureSet,
     max_clip_s: float,
-    tasks: int,
     clip_limit_s: float = 0.0,
 ) -> "DataFrame":
     """Compute the features of the clips that a DataFrame names, in Spark's Python workers.
@@ -40,15 +40,14 @@ def extract_features(
     Parameters
     ----------
     clips : pyspark.sql.DataFrame
-        Of a classic or a Connect session; the columns are those that `source` reads.
+        Of a classic or a Connect session; it has the columns that `source` reads, and as many partitions as there are
+        to be tasks (see `spread`).
     source : ClipSource
         Where the workers get the bytes from.
     feature_set : FeatureSet or JoinedFeatureSets
         What to compute, in one decode of each clip.
     max_clip_s : float
         Longest clip that is let in, in seconds.
-    tasks : int
-        How many tasks the rows are spread over; `tasks_for` says how many are good.
     clip_limit_s : float
         A worker that computes with one clip for longer than so many seconds ends itself; 0: no limit.
 
@@ -63,7 +62,19 @@ def extract_features(
         feature_batches, source=source, feature_set=feature_set, max_clip_s=max_clip_s, clip_limit_s=clip_limit_s
     )
     schema = ", ".join(f"{column.name} {column.kind}" for column in _columns(source, feature_set))
-    return clips.repartition(tasks).mapInArrow(extract, schema)
+    return clips.mapInArrow(extract, schema)
+
+
+def spread(spark: "SparkSession", rows: "pd.DataFrame", *, tasks: int) -> "DataFrame":
+    """Make a DataFrame of rows that name clips, in so many partitions of equally many rows, give or take one.
+
+    Spark's own `repartition` deals the rows of each partition out from a random place on. An engine of many cores has
+    local rows in as many partitions, of a row or two, so that some tasks would get several and others none.
+    """
+    import numpy as np
+
+    numbered = rows.assign(task=np.arange(len(rows), dtype=np.int32) % np.int32(tasks))  # Spark takes no other integer
+    return spark.createDataFrame(numbered).repartitionById(tasks, "task")
 
 
 def tasks_for(clips: int) -> int:

@@ -213,15 +213,17 @@ def check_engine(
     GenresError
         If that fails: whatever happened to other clips was the engine's fault.
     """
-    from spark.extraction import extract_features
+    import pandas as pd
+
+    from spark.extraction import extract_features, spread
 
     began = time.monotonic()
-    rows = spark.createDataFrame([("known good",)] * _KNOWN_GOOD, "track_id string")
+    rows = spread(spark, pd.DataFrame({"track_id": ["known good"] * _KNOWN_GOOD}), tasks=_KNOWN_GOOD)
     while True:
         try:
             with interrupted_when_stuck(spark, limit_s=limit_s):
                 table = extract_features(
-                    rows, source=KnownGoodClips(), feature_set=feature_set, max_clip_s=60.0, tasks=_KNOWN_GOOD
+                    rows, source=KnownGoodClips(), feature_set=feature_set, max_clip_s=60.0
                 ).collect()
         except Exception as error:
             raise GenresError(

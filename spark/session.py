@@ -153,6 +153,27 @@ def stop_session(session: "SparkSession", *, remote: str) -> None:
     session.stop()
 
 
+def still_knows(session: "SparkSession", *, remote: str) -> bool:
+    """Return whether the server still has a session that was idle; one that was started again has not.
+
+    Parameters
+    ----------
+    remote
+        The server's address, as the session was opened with it.
+
+    Raises
+    ------
+    GenresError
+        If nothing answers at the address.
+    """
+    _wait_for_server(remote)
+    try:
+        session.conf.get("spark.app.name")
+    except Exception:  # whatever gRPC and the server make of it: it is of no more use
+        return False
+    return True
+
+
 def _wait_for_server(remote: str) -> None:
     # Left to itself the Connect client retries for minutes without a word.
     import socket

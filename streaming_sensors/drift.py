@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import dagster as dg
 
 from genres.audio.feature_sets import feature_set_of
-from genres.store import predictions
+from genres.store import predictions, stream_features
 from genres.store.batch_tables import BatchTables
 from genres.store.database import Database
 from genres.store.lake import Lake
@@ -139,12 +139,14 @@ def _feature_drift(
         for found in ranges.history(database, stream.topic, states={"committed"}, newest=_LOOKED_AT)
         if (found.model_name, found.model_version) == (newest["model_name"], newest["model_version"])
     ][-_RECENT_RANGES:]
-    paths = [found.feature_path for found in committed if found.feature_path and found.feature_version == version]
+    stored = [found for found in committed if found.feature_path and found.feature_version == version]
     training = BatchTables(lake, database, newest["dataset"]).features(version)
     trained_on = {row["sha256"] for row in batch if row["part"] == "train"}
     if trained_on:  # else the model's own tracks are not known, and all of the dataset's stand for them
         training = training[training["sha256"].isin(trained_on)]
-    arrived = lake.read_table(paths, lists=False).to_pandas() if paths else pd.DataFrame(columns=["reason"])
+    arrived = (
+        stream_features.read(lake, stored, lists=False).to_pandas() if stored else pd.DataFrame(columns=["reason"])
+    )
     arrived = arrived[arrived["reason"].isna()]
     if arrived.empty or training.empty:
         return check(

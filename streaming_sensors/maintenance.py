@@ -1,4 +1,4 @@
-"""``maintenance``: sweeps what nobody needs any more, in the lake and among Dagster's own records.
+"""``maintenance``: sweeps what nobody needs any more, in the lake and among Dagster's records, and merges small files.
 
 One asset for all of it, the batch half's leftovers too: nearly all that accumulates comes from the streams, what may go
 of the rest is ``genres.store.retention``'s to say, and a third code location would be one more process that stands by.
@@ -27,12 +27,15 @@ from streaming_sensors.topic import offsets_at, topic_state
 if TYPE_CHECKING:
     from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 
+    from genres.store.compaction import Compacted
     from genres.store.lake import Entry
     from genres.store.retention import Swept
 
 JOB = "maintenance_job"
 _RUNS_AT_A_TIME = 1000
 """How many runs are forgotten at most before the next hour; each takes Dagster a tenth of a second or two."""
+_FILES_AT_A_TIME = 20_000
+"""How many small files are merged at most before the next hour: a few minutes' work."""
 _MARGIN = timedelta(hours=1)
 """How much earlier than its message a claim check may be dated: clocks differ, and a message is tried for minutes."""
 
@@ -40,7 +43,7 @@ _MARGIN = timedelta(hours=1)
 class MaintenanceConfig(dg.Config):
     """Run config of ``maintenance``."""
 
-    dry_run: bool = Field(False, description="Only say what would be swept.")
+    dry_run: bool = Field(False, description="Only say what would be swept and merged.")
 
 
 @dg.asset(
@@ -50,7 +53,8 @@ class MaintenanceConfig(dg.Config):
     description="Sweeps what nobody needs any more: attempts of killed runs, tables and features that were never "
     "published, candidates of earlier trainings, large clips whose messages are done with, bytes of refused clips that "
     "were judged again, old streaming partitions, and Dagster's records of old runs. The settings GENRES_KEEP_RUNS, "
-    "GENRES_KEEP_RUNS_DAYS, GENRES_KEEP_PARTITIONS, GENRES_TOPIC_RETENTION_H and GENRES_SWEEP_GRACE_H say how old.",
+    "GENRES_KEEP_RUNS_DAYS, GENRES_KEEP_PARTITIONS, GENRES_TOPIC_RETENTION_H and GENRES_SWEEP_GRACE_H say how old. "
+    "Merges small files of stream features into larger ones, GENRES_COMPACT_AFTER_H after their day.",
 )
 def maintenance(
     context: dg.AssetExecutionContext,
@@ -60,10 +64,17 @@ def maintenance(
     database: dg.ResourceParam[Database],
     mlflow: MlflowResource,
 ) -> dg.MaterializeResult:
-    """Sweep kind by kind; an outage of one is no reason to leave the others."""
+    """Merge and sweep kind by kind; an outage of one is no reason to leave the others."""
+    from genres.store.compaction import Compacted
     from genres.store.retention import Swept
 
     database.check_migrated()
+    try:
+        compacted = _compacted(settings, lake.open(), database, dry_run=config.dry_run)
+    except (GenresError, OSError) as error:
+        compacted = Compacted(left=(str(error),))
+    for line in compacted.left:
+        context.log.warning(f"not merged: {line}")
     swept: dict[str, Swept] = {}
     for kind, work in _kinds(context.instance, settings, lake.open(), database, mlflow, dry_run=config.dry_run):
         try:
@@ -72,7 +83,7 @@ def maintenance(
             swept[kind] = Swept(kept_because=str(error))
         if why := swept[kind].kept_because:
             context.log.warning(f"{kind} stay as they are: {why}")
-    return dg.MaterializeResult(metadata=_metadata(swept, dry_run=config.dry_run))
+    return dg.MaterializeResult(metadata=_metadata(swept, compacted, dry_run=config.dry_run))
 
 
 def build_maintenance_job() -> "UnresolvedAssetJobDefinition":
@@ -81,7 +92,7 @@ def build_maintenance_job() -> "UnresolvedAssetJobDefinition":
         JOB,
         selection=dg.AssetSelection.assets(maintenance),
         executor_def=dg.in_process_executor,
-        description="Sweeps what nobody needs any more; with dry_run it only says what that is.",
+        description="Sweeps what nobody needs any more and merges small files; with dry_run it only says what that is.",
     )
 
 
@@ -182,6 +193,19 @@ def _kinds(
     yield "runs", runs  # after the partitions: the runs of those that went may go
 
 
+def _compacted(settings: Settings, lake: Lake, database: Database, *, dry_run: bool) -> "Compacted":
+    """Merge the small files of days that are over for long enough; each is tried whatever becomes of the others."""
+    from genres.store import compaction
+
+    moment = datetime.now(UTC) - timedelta(hours=settings.compact_after_h)
+    midnight = moment.replace(hour=0, minute=0, second=0, microsecond=0)
+    files = compaction.small_files(database, before=midnight, most=_FILES_AT_A_TIME)
+    if dry_run:
+        return compaction.Compacted(sum(map(len, files)), len(files))
+    memory_bytes = settings.compact_memory_mib * 2**20
+    return compaction.total([compaction.compact(lake, database, some, memory_bytes=memory_bytes) for some in files])
+
+
 def _unfinished(settings: Settings, database: Database, moment: datetime) -> str:
     """Say which topic still holds a message that was sent before a moment and is not done with; empty if none does."""
     topics = {stream.topic for stream in settings.streams} | set(ranges.topics_with_planned(database))
@@ -212,7 +236,7 @@ def _old_partitions(instance: dg.DagsterInstance, stream: Stream, database: Data
     return ranges.finished(database, keys, most=surplus)  # Dagster has them in the order in which they came
 
 
-def _metadata(swept: "dict[str, Swept]", *, dry_run: bool) -> dict[str, Any]:
+def _metadata(swept: "dict[str, Swept]", compacted: "Compacted", *, dry_run: bool) -> dict[str, Any]:
     """Return the figures, each kind's as a number that Dagster draws over time, and as a table for people."""
     lines = [f"| kind | {'would go' if dry_run else 'went'} | bytes | |", "|---|---|---|---|"]
     figures: dict[str, Any] = {}
@@ -220,4 +244,10 @@ def _metadata(swept: "dict[str, Swept]", *, dry_run: bool) -> dict[str, Any]:
         lines.append(f"| {kind.replace('_', ' ')} | {found.entries:,} | {found.bytes:,} | {found.kept_because} |")
         figures |= {f"{kind}_entries": found.entries, f"{kind}_bytes": found.bytes}
     total = {"entries": sum(found.entries for found in swept.values()), "bytes": sum(f.bytes for f in swept.values())}
-    return {"dry_run": dry_run, **total, "swept": dg.MetadataValue.md("\n".join(lines)), **figures}
+    merged = {
+        "merged_small_files": compacted.files,
+        "merged_files": compacted.into,
+        "merged_bytes": compacted.bytes,
+        "not_merged_files": len(compacted.left),
+    }
+    return {"dry_run": dry_run, **total, "swept": dg.MetadataValue.md("\n".join(lines)), **figures, **merged}

@@ -18,11 +18,12 @@ from genres.audio import gate
 from genres.audio.feature_set import AnyFeatureSet
 from genres.errors import GenresError
 from genres.settings import Settings
+from genres.store import stream_features
 from genres.store.database import Database
 from genres.store.lake import STREAM, Lake
 from genres.store.stream_ledger import commits, sent_files
 from genres.store.stream_ledger.commits import CommitResult, QuarantinedClip, RangeCheck, RangeResult
-from genres.store.stream_ledger.values import PartitionKey
+from genres.store.stream_ledger.values import PartitionKey, StreamRange
 from spark.isolation import check_engine, interrupted_when_stuck, is_workers_death, isolated
 from spark.job_names import named_jobs
 from streaming_sensors.kafka_clips import KafkaClips
@@ -110,14 +111,16 @@ class RangeWork:
             raise GenresError(
                 f"topic '{key.topic}' was recreated (its id is {topic_id} now): the clips of {key} are lost"
             )
-        version = feature_set.feature_version
-        folder = self._lake.path(STREAM, "features", version, key.topic, key.topic_id, str(key.kafka_partition))
+        folder = stream_features.folder_of(self._lake, key, feature_set.feature_version)
         path = self._lake.write_table(table, folder, name=f"{key.start_offset}-{key.end_offset}")
         return StoredFeatures(path, table, time.monotonic() - started)
 
-    def read_features(self, path: str) -> StoredFeatures:
-        """Read the features that an earlier run stored."""
-        return StoredFeatures(path, self._lake.read_table([path]), 0.0)
+    def read_features(self, offset_range: StreamRange) -> StoredFeatures:
+        """Read the features that an earlier run stored, which may lie in a file with those of other ranges by now."""
+        if offset_range.feature_path is None:
+            raise ValueError(f"{offset_range.key} has no features")
+        table = stream_features.read(self._lake, [offset_range])
+        return StoredFeatures(offset_range.feature_path, table, 0.0)
 
     def predict_and_commit(
         self,
@@ -197,7 +200,7 @@ class RangeWork:
         """
         import pandas as pd
 
-        from spark.extraction import extract_features
+        from spark.extraction import extract_features, spread
 
         # Two clips are done at the same time, a few on two cores.
         step = min(_OFFSETS_PER_TASK, -(-len(key) // 2))
@@ -213,11 +216,10 @@ class RangeWork:
             interrupted_when_stuck(spark, limit_s=self._settings.range_limit_s, on_progress=on_progress),
         ):
             return extract_features(
-                spark.createDataFrame(rows),
+                spread(spark, rows, tasks=len(rows)),
                 source=KafkaClips.of(self._settings),
                 feature_set=feature_set,
                 max_clip_s=self._settings.max_clip_s,
-                tasks=len(rows),
                 clip_limit_s=self._settings.clip_limit_s,
             ).toArrow()
 

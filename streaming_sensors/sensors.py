@@ -4,6 +4,7 @@ A tick opens no message and loads neither Spark nor an audio library.
 """
 
 import dataclasses
+from collections.abc import Collection
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
@@ -70,13 +71,12 @@ def build_audio_clips_sensor(stream: Stream) -> dg.SensorDefinition:
         news = _producer_news(context.instance, stream, producer)
         try:
             state = topic_state(settings, stream.topic)
-            held = leases.held_shards(database, stream.topic, settings.lease_s)
+            held = leases.holders(database, stream.topic, settings.lease_s)
             with_partitions = [shard for shard in Shard.all(settings.drains) if any(map(shard.has, state.ends))]
-            # The runs that hold the others take what arrives there.
+            # Who holds the others takes what arrives there.
             shards = [shard for shard in with_partitions if shard.number not in held]
             if not shards:
-                draining = "a run is" if len(with_partitions) == 1 else f"{len(with_partitions)} runs are"
-                why = f"{draining} draining {stream.topic}{_idle_drains(settings, state)}"
+                why = f"{who_drains(held.values())} draining {stream.topic}{_idle_drains(settings, state)}"
                 return _skip(_and_why(why, ranges.known(database, stream.topic)), stream, producer, news)
             planned = _plan_new(context, stream, settings, database, state, shards)
             if not (planned.new or planned.lost) and wait_for_data(
@@ -87,10 +87,14 @@ def build_audio_clips_sensor(stream: Stream) -> dg.SensorDefinition:
                 concerns=lambda partition: any(shard.has(partition) for shard in shards),
             ):
                 state = topic_state(settings, stream.topic)
+                # A resident drain may have taken one meanwhile.
+                held = leases.holders(database, stream.topic, settings.lease_s)
+                shards = [shard for shard in shards if shard.number not in held]
                 planned = _plan_new(context, stream, settings, database, state, shards)
             attempts = ranges.record_plan(database, planned)
             if not attempts and not planned.lost:
-                why = f"{planned.reason or 'nothing new'}{_idle_drains(settings, state)}"
+                nothing = "nothing new" if shards else f"{who_drains(held.values())} draining {stream.topic}"
+                why = f"{planned.reason or nothing}{_idle_drains(settings, state)}"
                 return _skip(_and_why(why, ranges.known(database, stream.topic)), stream, producer, news)
         except GenresError as error:
             return _skip(str(error), stream, producer, news)
@@ -120,10 +124,8 @@ def build_range_reconciler(stream: Stream) -> dg.SensorDefinition:
             database.check_migrated()
             state = topic_state(settings, stream.topic)
             known = ranges.known(database, stream.topic)
-            held = _held(context.instance, stream)
-            shards = Shard.all(settings.drains)
-            wanted = plan(known, state, limits(settings), now=datetime.now(UTC), held=held, shards=shards)
-            retry, waiting = _with_champion(wanted.retry, known, stream, settings, database, mlflow)
+            wanted = wanted_of(known, context.instance, stream, settings, state, Shard.all(settings.drains))
+            retry, waiting = with_champion(wanted.retry, known, stream, settings, database, mlflow)
             repair = dataclasses.replace(wanted, new=(), retry=retry)
             attempts = ranges.record_plan(database, repair)
         except GenresError as error:
@@ -135,7 +137,20 @@ def build_range_reconciler(stream: Stream) -> dg.SensorDefinition:
     return range_reconciler
 
 
-def _with_champion(
+def wanted_of(
+    known: list[StreamRange],
+    instance: dg.DagsterInstance,
+    stream: Stream,
+    settings: Settings,
+    state: TopicState,
+    shards: list[Shard],
+) -> Plan:
+    """Return what is to be done about some shards now, runs that have not started yet considered."""
+    held = _held(instance, stream)
+    return plan(known, state, limits(settings), now=datetime.now(UTC), held=held, shards=shards)
+
+
+def with_champion(
     retry: tuple[Attempt, ...],
     known: list[StreamRange],
     stream: Stream,
@@ -166,8 +181,7 @@ def _plan_new(
     shards: list[Shard],
 ) -> Plan:
     known = ranges.known(database, stream.topic)
-    held = _held(context.instance, stream)
-    wanted = plan(known, state, limits(settings), now=datetime.now(UTC), held=held, shards=shards)
+    wanted = wanted_of(known, context.instance, stream, settings, state, shards)
     return dataclasses.replace(wanted, retry=(), split=())
 
 
@@ -183,11 +197,7 @@ def _result(
         dg.RunRequest(
             run_key=attempt.run_key,
             partition_key=str(attempt.key),
-            tags={
-                DRAIN_TAG: "true",
-                SHARD_TAG: str(Shard.holding(attempt.key.kafka_partition, settings.drains)),
-                ATTEMPT_TAG: str(attempt.attempt),
-            },
+            tags=run_tags(attempt, settings),
         )
         for attempt in attempts
     ]
@@ -198,6 +208,24 @@ def _result(
         cursor=",".join(f"{partition}={end}" for partition, end in state.ends.items()),
         asset_events=[lag_observation(stream, database, state), *_losses(stream, planned)],
     )
+
+
+def run_tags(attempt: Attempt, settings: Settings) -> dict[str, str]:
+    """Return the tags of the run that makes an attempt at a range and then drains the shard that has it."""
+    return {
+        DRAIN_TAG: "true",
+        SHARD_TAG: str(Shard.holding(attempt.key.kafka_partition, settings.drains)),
+        ATTEMPT_TAG: str(attempt.attempt),
+    }
+
+
+def who_drains(holders: Collection[str]) -> str:
+    """Say who holds some leases: the subject of a sentence, with its verb."""
+    found = [leases.Resident.parse(holder) for holder in holders]
+    residents = [resident.describe() for resident in found if resident]
+    runs = len(found) - len(residents)
+    said = [*(["a run" if runs == 1 else f"{runs} runs"] if runs else []), *residents]
+    return f"{' and '.join(said)} {'is' if len(found) == 1 else 'are'}"
 
 
 def _producer_news(

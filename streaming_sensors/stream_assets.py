@@ -15,7 +15,7 @@ from genres_dagster.columns import column_lineage, column_schema
 from genres_dagster.partitions import OWNERS
 from genres_dagster.resources import LakeResource, MlflowResource, SparkResource
 from streaming_sensors.offset_plan import WHOLE_TOPIC, Shard
-from streaming_sensors.run_tags import ATTEMPT_TAG, DRAIN_TAG, SHARD_TAG
+from streaming_sensors.run_tags import ATTEMPT_TAG, DRAIN_TAG, HOLDER_TAG, SHARD_TAG
 from streaming_sensors.stream import Stream
 from streaming_sensors.stream_run import Output, StreamRun
 
@@ -104,7 +104,8 @@ def build_stream_batch(stream: Stream) -> dg.AssetsDefinition:
         run = StreamRun(context, stream, settings, opened, database, mlflow, spark_stream)
         attempt = int(tags.get(ATTEMPT_TAG, 0)) or None
         shard = Shard.parse(tags[SHARD_TAG]) if SHARD_TAG in tags else WHOLE_TOPIC
-        with run.lease(drains=shard if tags.get(DRAIN_TAG) == "true" else None), contextlib.closing(run):
+        drains = shard if tags.get(DRAIN_TAG) == "true" else None
+        with run.lease(drains=drains, holder=tags.get(HOLDER_TAG, "")), contextlib.closing(run):
             for key in keys:
                 for output in run.work(key, context.selected_asset_keys, attempt):
                     if [output.key] == keys:

@@ -26,6 +26,7 @@ from genres.store.stream_ledger.leases import FencedError
 from genres.store.stream_ledger.values import Attempt, PartitionKey, Plan
 from genres_dagster.partitions import provenance
 from genres_dagster.resources import MlflowResource, SparkResource
+from spark.session import still_knows
 from streaming_sensors.offset_plan import FEWEST_CLIPS, WHOLE_TOPIC, Limits, Pace, Shard, next_range, plan
 from streaming_sensors.range_work import RangeWork, StoredFeatures
 from streaming_sensors.stream import Stream
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
 
 NO_CHAMPION = "no champion model"
 """How the reason of a range begins that waits for a model."""
+_TO_END = {dg.DagsterRunStatus.CANCELING, dg.DagsterRunStatus.CANCELED, dg.DagsterRunStatus.FAILURE}
 
 
 class NoChampionError(GenresError):
@@ -95,6 +97,7 @@ class StreamRun:
         self.database = database
         self.token: int | None = None
         self.shard = WHOLE_TOPIC
+        self._is_residents = False
         self._mlflow = mlflow
         self._spark = spark_stream
         self._champion: RegisteredModel | None = None
@@ -107,14 +110,22 @@ class StreamRun:
         self._started = self._progress_at = time.monotonic()
 
     @contextlib.contextmanager
-    def lease(self, *, drains: Shard | None) -> Iterator[None]:
-        """Show signs of life, and hold the lease of the shard that this run is to drain, if nobody else does."""
+    def lease(self, *, drains: Shard | None, holder: str = "") -> Iterator[None]:
+        """Show signs of life, and hold the lease of the shard that this run is to drain, if nobody else does.
+
+        Parameters
+        ----------
+        drains
+            The shard; None for a run that does exactly its range.
+        holder
+            Whose lease it is, if not the run's own: this one holds it before the run and goes on to hold it after.
+        """
         topic, lease_s, run_id = self.stream.topic, self.settings.lease_s, self.context.run_id
         if drains is not None:
-            self.shard = drains
-            self.token = leases.acquire(self.database, topic, run_id, lease_s, shard=drains.number)
+            self.shard, self._is_residents = drains, bool(holder)
+            self.token = leases.acquire(self.database, topic, holder or run_id, lease_s, shard=drains.number)
             if self.token is None:
-                self.context.log.info("another run drains these partitions: this one does its own range only")
+                self.context.log.info("somebody else drains these partitions: this run does its own range only")
         done = threading.Event()
 
         def beat() -> None:
@@ -135,7 +146,7 @@ class StreamRun:
         finally:
             done.set()
             beating.join()
-            if self.token is not None:
+            if self.token is not None and not self._is_residents:
                 leases.release(self.database, topic, self.token, shard=self.shard.number)
 
     def close(self) -> None:
@@ -189,8 +200,19 @@ class StreamRun:
         self._progress_at = time.monotonic()
 
     def _goes_on(self) -> bool:
-        """Whether this run takes another range: it has the lease and is not old."""
-        return self.token is not None and time.monotonic() - self._started < self.settings.max_run_s
+        """Whether this run takes another range: it has the lease, is not old, and nobody wants it to end."""
+        is_young = time.monotonic() - self._started < self.settings.max_run_s
+        return self.token is not None and is_young and not self._is_to_end()
+
+    def _is_to_end(self) -> bool:
+        """Whether a resident process's run was asked to end, by a person or by its process.
+
+        Any other run is interrupted instead; the process has more to do than this run, and may be on another host.
+        """
+        if not self._is_residents:
+            return False
+        run = self.context.instance.get_run_by_id(self.context.run_id)
+        return run is None or run.status in _TO_END
 
     def _begin_ahead(self) -> _Begun | None:
         """Begin a range while another one waits for its commit, which nothing that happens here shall prevent."""
@@ -201,19 +223,44 @@ class StreamRun:
             return None
 
     def _wait_for_next(self) -> _Begun | None:
-        """Wait for clips; None if its partitions stay quiet or the run has no more time."""
+        """Wait for clips; None if its partitions stay quiet, for a run that is not a resident's, or it is to end."""
         if self.token is None:
             return None
         while self._goes_on():
             state = topic_state(self.settings, self.stream.topic)
             if (begun := self._begin_next(state)) is not None:
                 return begun
+            if self._is_residents:
+                if not self._stays_for_clips(state):
+                    return None
+                continue
             quiet_s = self.settings.drain_quiet_s
             if not wait_for_data(self.settings, self.stream.topic, state.ends, quiet_s, concerns=self.shard.has):
                 self.context.log.info(f"its partitions were quiet for {quiet_s:g} s: done")
                 return None
-        self.context.log.info(f"this run is {self.settings.max_run_s:g} s old: the next one goes on")
+        self.context.log.info(f"asked to end, or {self.settings.max_run_s:g} s old: the next run goes on")
         return None
+
+    def _stays_for_clips(self, state: TopicState) -> bool:
+        """Wait for clips as a resident's run, which keeps its model for the next ones; False if it had better end."""
+        self._made_progress()
+        try:
+            # Not for longer than ranges that wait for another attempt may wait for somebody to look.
+            wait_for_data(
+                self.settings,
+                self.stream.topic,
+                state.ends,
+                self.settings.lease_s / 3,
+                concerns=self.shard.has,
+                given_up=self._is_to_end,
+            )
+            if still_knows(self._session, remote=self.settings.remote):
+                return True
+            why = "Spark Connect was started again, or closed the session"
+        except GenresError as error:  # an outage while nothing is at work: no range waits for it, and no run has failed
+            why = str(error)
+        self.context.log.info(f"{why}: the next run goes on")
+        return False
 
     def _begin_next(self, state: TopicState) -> _Begun | None:
         """Begin a range that waits for another attempt, or plan the next one; None if there is neither."""
@@ -249,13 +296,13 @@ class StreamRun:
                     f"{NO_CHAMPION} for dataset '{self._dataset_id}' yet: the clips wait until there is one"
                 )
             feature_set = self._feature_set(champion)
-            path = offset_range.feature_path if offset_range.feature_version == feature_set.feature_version else None
-            if self.stream.features in selected or path is None:
+            is_stored = offset_range.feature_path and offset_range.feature_version == feature_set.feature_version
+            if self.stream.features in selected or not is_stored:
                 features = self._other.submit(
                     self._work.store_features, key, feature_set, spark=self._session, on_progress=self._made_progress
                 )
             else:
-                features = self._other.submit(self._work.read_features, path)
+                features = self._other.submit(self._work.read_features, offset_range)
             return _Begun(key, selected, champion, feature_set, features)
 
     def _stored(self, begun: _Begun) -> StoredFeatures:

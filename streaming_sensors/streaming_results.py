@@ -13,7 +13,7 @@ from genres.store import ledger
 from genres.store.batch_tables import BatchTables
 from genres.store.database import Database
 from genres.store.lake import Lake
-from genres.store.stream_ledger import leases, results
+from genres.store.stream_ledger import leases, ranges, results
 from genres_dagster.checks import check, check_label_set, check_spec
 from genres_dagster.figures import figure_metadata, new_figure, over_time_figure
 from genres_dagster.partitions import OWNERS, provenance
@@ -125,11 +125,18 @@ def build_streaming_results_sensor(stream: Stream) -> dg.SensorDefinition:
             return dg.SkipReason("no prediction since the last figures")
         drawn = context.instance.get_latest_materialization_event(stream.results)
         age_s = time.time() - drawn.timestamp if drawn else math.inf
-        if age_s < _EVERY_S_WHILE_DRAINING and leases.is_held(database, stream.topic, settings.lease_s):
+        if age_s < _EVERY_S_WHILE_DRAINING and _is_busy(database, stream, settings):
             return dg.SkipReason(f"a run is draining {stream.topic}: the figures wait until it is done or they are old")
         return dg.SensorResult(run_requests=[dg.RunRequest(run_key=mark)], cursor=mark)
 
     return streaming_results_sensor
+
+
+def _is_busy(database: Database, stream: Stream, settings: Settings) -> bool:
+    """Whether clips are worked on; a resident process holds its lease while there are none, too."""
+    held_by = leases.holders(database, stream.topic, settings.lease_s).values()
+    is_held_by_run = any(leases.Resident.parse(holder) is None for holder in held_by)
+    return is_held_by_run or (bool(held_by) and stream.topic in ranges.topics_with_planned(database))
 
 
 def results_figure(table: "pd.DataFrame", *, data: str) -> "Figure":

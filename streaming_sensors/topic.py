@@ -138,6 +138,7 @@ def wait_for_data(
     timeout_s: float,
     *,
     concerns: Callable[[int], bool] = lambda _: True,
+    given_up: Callable[[], bool] = lambda: False,
 ) -> bool:
     """Wait until the topic has more than the caller knows of.
 
@@ -156,12 +157,14 @@ def wait_for_data(
         How long to wait, in seconds.
     concerns
         Whether the caller waits for a partition; by default for any.
+    given_up
+        Asked as often as the broker is: whether the caller waits no longer.
 
     Returns
     -------
     bool
         True as soon as a partition's end offset is another than the known one (a smaller one, if the topic was
-        recreated), False after `timeout_s`.
+        recreated), False after `timeout_s` or once the caller has given up.
 
     Raises
     ------
@@ -179,7 +182,7 @@ def wait_for_data(
             if any(end != after.get(partition, 0) for partition, end in ends.items() if concerns(partition)):
                 return True
             left = deadline - time.monotonic()
-            if left <= 0:
+            if left <= 0 or given_up():
                 return False
             time.sleep(min(left, _ASK_AGAIN_S))
 

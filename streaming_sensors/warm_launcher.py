@@ -22,10 +22,11 @@ from dagster import DagsterRun, DefaultRunLauncher
 from dagster._core.launcher.base import CheckRunHealthResult, LaunchRunContext, WorkerStatus
 from dagster._grpc.types import ExecuteRunArgs
 
-from streaming_sensors.run_tags import DRAIN_TAG
+from streaming_sensors.run_tags import DRAIN_TAG, HOLDER_TAG
 
 PID_TAG = "genres/process"
-"""Host, process id and start time of a run that was forked, as another process needs them to look after it."""
+"""Host, process id and start time of a run that was forked or that a resident process works on, as another process
+needs them to look after it."""
 
 PRELOADED = (
     "dagster._cli.api",
@@ -78,6 +79,8 @@ class WarmRunLauncher(DefaultRunLauncher):
         if run is None or run.is_finished or PID_TAG not in run.tags:
             return bool(super().terminate(run_id))  # type: ignore[no-untyped-call]
         self._instance.report_run_canceling(run)
+        if HOLDER_TAG in run.tags:
+            return True  # its process, on whichever host, asks for its state, and has more to do than this run
         process = process_of(run)
         if process is None:
             return False
@@ -90,14 +93,14 @@ class WarmRunLauncher(DefaultRunLauncher):
         return True
 
     def check_run_worker_health(self, run: DagsterRun) -> CheckRunHealthResult:
-        """Look for the process of a forked run; of the others nothing is known, which counts as alive."""
+        """Look for the process of a run that has one here; of the others nothing is known, which counts as alive."""
         if PID_TAG not in run.tags or run.tags[PID_TAG].split()[0] != socket.gethostname() or process_of(run):
             return CheckRunHealthResult(WorkerStatus.RUNNING)
         return CheckRunHealthResult(WorkerStatus.FAILED, msg="its process is gone")
 
 
 def process_of(run: DagsterRun) -> psutil.Process | None:
-    """Find the process of a forked run; None if it is gone, also if another one has got its number, or elsewhere."""
+    """Find the process of a run; None if it is gone, also if another one has got its number, or elsewhere."""
     host, pid, started = run.tags[PID_TAG].split()
     try:
         process = psutil.Process(int(pid))

@@ -55,6 +55,7 @@ class FakeWebHdfs(ThreadingHTTPServer):
 class Handler(BaseHTTPRequestHandler):
     server: FakeWebHdfs
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True  # else a body waits for the answer to its header, 40 ms each
 
     def log_message(self, format: str, *arguments: object) -> None:
         pass

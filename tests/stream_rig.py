@@ -26,7 +26,7 @@ from genres.store.database import Database
 from genres.store.lake import Lake
 from genres.store.ledger import Dataset, registered_datasets
 from genres.store.model_registry import ModelRegistry
-from genres.store.stream_ledger import ranges, results
+from genres.store.stream_ledger import leases, ranges, results
 from genres_dagster.launch import WORKSPACE, open_instance, register
 from streaming_sensors import stream as streams
 from streaming_sensors.topic import create_topic, topic_state
@@ -58,6 +58,20 @@ class Stream:
         began = time.time()
         self.daemon = self._start("dagster_daemon", "-m", "dagster._daemon", "run", "-w", str(WORKSPACE))
         wait_until(lambda: self.ticked_since(began))
+
+    @contextmanager
+    def resident_drain(self) -> Iterator[subprocess.Popen[bytes]]:
+        """Run ``genres drain`` meanwhile; it holds the lease when the caller goes on."""
+        with self._start("drain", "-m", "genres_cli", "drain") as drain:
+            try:
+                wait_until(lambda: self._resident_pid() == drain.pid)
+                yield drain
+            finally:
+                drain.terminate()
+
+    def _resident_pid(self) -> int | None:
+        held_by = leases.holders(self.database, self.settings.topic, self.settings.lease_s).values()
+        return next((found.pid for found in map(leases.Resident.parse, held_by) if found), None)
 
     def stop(self) -> None:
         if self.producer is not None:

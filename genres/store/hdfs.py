@@ -4,7 +4,7 @@ Only the transport is here; which paths there are and how they are committed is 
 """
 
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import IO, Any, TypeVar
 from urllib.parse import SplitResult, parse_qs, unquote, urlsplit
 
 import requests
@@ -155,10 +155,21 @@ class Hdfs(WebHDFS):
 
     def pipe_file(self, path: str, value: bytes, mode: str = "overwrite", **kwargs: Any) -> None:
         """Write a whole file with a single CREATE."""
+        self._create(path, lambda: value)
 
+    def put_open_file(self, path: str, content: IO[bytes]) -> None:
+        """Write a whole file from a local one, which is sent piece by piece and never held in memory."""
+
+        def from_its_beginning() -> IO[bytes]:
+            content.seek(0)
+            return content
+
+        self._create(path, from_its_beginning)
+
+    def _create(self, path: str, content: Callable[[], bytes | IO[bytes]]) -> None:
         def put() -> None:
             target = self._call_once("CREATE", "PUT", path, redirect=False, overwrite="true").headers["Location"]
-            answer = self.session.put(target, data=value, headers={"content-type": "application/octet-stream"})
+            answer = self.session.put(target, data=content(), headers={"content-type": "application/octet-stream"})
             _raise_unless_ok(answer, path)
 
         self.patiently(put)

@@ -28,6 +28,7 @@ def batch_predictions(
     *,
     model_version: int | None = None,
     current: bool = False,
+    track_id: str | None = None,
     wrong: bool = False,
     uncertain: bool = False,
     limit: int | None = None,
@@ -43,6 +44,8 @@ def batch_predictions(
     current
         Only those of audio that the datasets hold now, and of the version that answers for each: the newest champion
         that predicted any of it.
+    track_id
+        Only this track's; None for all.
     wrong, uncertain
         Only those: see `answers`.
     limit
@@ -59,6 +62,8 @@ def batch_predictions(
         query = query.where(table.c.dataset == dataset)
     if model_version is not None:
         query = query.where(table.c.model_version == model_version)
+    if track_id is not None:
+        query = query.where(table.c.track_id == track_id)
     with database.reading() as connection:
         if current:
             versions = _answering_versions(connection).items()

@@ -15,7 +15,9 @@ from genres.store.batch_tables import BatchTables
 from genres.store.database import Database
 from genres.store.lake import ATTEMPTS, STREAM, Entry, Lake
 from genres.store.sql import sa, tables
+from genres.store.stream_features import is_merged, range_of
 from genres.store.stream_ledger import results
+from genres.store.stream_ledger.transaction import in_statements
 
 _DAY = timedelta(days=1)
 
@@ -68,17 +70,25 @@ def unneeded_quarantine(lake: Lake, database: Database, *, before: datetime) -> 
 
 
 def unpublished_stream_features(lake: Lake, database: Database, *, before: datetime) -> list[Entry]:
-    """List features of ranges that no range names: of attempts that did not commit, or of an older feature version.
+    """List features that no range names: of attempts that did not commit, of older versions, and merged ones.
 
-    Whatever belongs to a range that is planned, and so may be in work, is left out.
+    Whatever belongs to a range that is planned, and so may be in work, is left out; and what was merged, as long as the
+    file that it was merged into is young, so that whoever read the ledger before finds it there.
     """
-    folder = lake.path(STREAM, "features")
-    stored = [entry for entry in lake.entries(folder, below=True) if entry.modified_at < before]
-    columns = tables.STREAM_RANGES.c
+    stored = lake.entries(lake.path(STREAM, "features"), below=True)
+    old = {entry.path: entry for entry in stored if entry.modified_at < before}
+    column = tables.STREAM_RANGES.c
+    named = sa.select(column.feature_path).where(column.feature_path.is_not(None)).distinct()
+    kept: set[str] = set()
     with database.reading() as connection:
-        published = set(connection.scalars(sa.select(columns.feature_path).where(columns.feature_path.is_not(None))))
-        planned = set(connection.scalars(sa.select(columns.partition_key).where(columns.state == "planned")))
-    return [entry for entry in stored if entry.path not in published and _range_of(entry.path) not in planned]
+        published = set(connection.scalars(named))
+        kept.update(connection.scalars(sa.select(column.partition_key).where(column.state == "planned")))
+        unnamed = [entry for path, entry in old.items() if path not in published]
+        for some in in_statements([range_of(entry.path) for entry in unnamed]):
+            moved = sa.select(column.partition_key, column.feature_path).where(column.partition_key.in_(some))
+            # One that the lake did not list is younger than the list.
+            kept.update(key for key, path in connection.execute(moved) if is_merged(path or "") and path not in old)
+    return [entry for entry in unnamed if range_of(entry.path) not in kept]
 
 
 def unpublished_tables(dataset: BatchTables, *, before: datetime) -> list[Entry]:
@@ -115,9 +125,3 @@ def _sent_by(claim: Entry) -> datetime:
         return datetime.fromisoformat(posixpath.basename(claim.path)).replace(tzinfo=UTC) + _DAY
     except ValueError:  # nobody of ours made it
         return datetime.max.replace(tzinfo=UTC)
-
-
-def _range_of(feature_path: str) -> str:
-    """Return the partition key of the range whose features lie at a path, as `RangeWork` makes it."""
-    *_, topic, topic_id, kafka_partition, name = feature_path.split("/")
-    return f"{topic}:{topic_id}:{kafka_partition}:{name.rpartition('-')[0]}"

@@ -408,11 +408,11 @@ STREAM_RANGES = Table(
 
 STREAM_LEASES = Table(
     "stream_leases",
-    "Which run drains a topic. The token grows with every new holder and fences the ones before.",
+    "Who drains a topic. The token grows with every new holder and fences the ones before.",
     (
         _TOPIC.as_key(),
         Column("shard", "int", "Which share of its Kafka partitions; 0 if one run drains all.", key=True),
-        Column("holder", "string", "The Dagster run that drains; empty if none does."),
+        Column("holder", "string", "The Dagster run, or the resident process, that drains; empty if none does."),
         Column("token", "int", "What the holder shows with each commit."),
         Column("expires_at", "timestamp", "When another run may take over, UTC."),
     ),

@@ -38,6 +38,7 @@ from genres_cli.stream_demo import kept_running
 from genres_dagster.launch import open_instance
 from local_stack.java import java_home
 from spark.classifiers import CANDIDATES
+from tests.accessibility import grave_violations
 from tests.sounds import SR, coloured_noise, speech, tone
 
 if TYPE_CHECKING:
@@ -148,7 +149,19 @@ def test_a_browser_hears_and_sees_what_the_page_has(
         assert page.evaluate("document.documentElement.scrollWidth") <= 390  # nothing sticks out of a phone
         page.get_by_role("tab", name="Library").click()
         page.get_by_text("blues.blues_0").locator("visible=true").first.click()
-        page.get_by_text("0:03").locator("visible=true").first.wait_for()  # the player has a clip of three seconds
+        curve = page.get_by_role("slider", name="Position in the clip").filter(visible=True)
+        curve.wait_for()
+        assert float(curve.get_attribute("aria-valuemax") or 0) == 3.0  # a clip of three seconds, from HDFS
+        assert str(curve.get_attribute("aria-valuetext")).split()[2].strip(",") in GENRES
+        source = page.locator("#track audio").get_attribute("src")
+        part = requests.get(str(source), headers={"Range": "bytes=4-7"}, timeout=30)
+        assert (part.status_code, len(part.content)) == (206, 4)  # who seeks need not fetch what lies before
+        for view in ("Try it", "Stream", "Library", "Models"):
+            page.get_by_role("tab", name=view).click()
+            if view != "Try it":
+                page.get_by_role("gridcell").filter(visible=True).first.wait_for()
+            assert grave_violations(page) == [], view
+            assert page.evaluate("document.documentElement.scrollWidth") <= 390, view
         assert complaints == []
 
 

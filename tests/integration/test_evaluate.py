@@ -11,10 +11,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.stats import multivariate_normal
 
 from genres.settings import PROJECT_DIR, Settings
 from local_stack.java import java_home
 from local_stack.stack import status
+from spark.distance import scales_of
 
 GENRES = ("blues", "metal", "rock")
 COLUMNS = ("tempo", "mfcc1_mean", "mfcc1_var", "same_var", "odd")
@@ -33,7 +35,7 @@ columns = [column for column in rows if column not in ("filename", "genre")]
 spark = open_session(session_config(Settings(), app_name="test"))
 indexed, genres = index_genres(spark.createDataFrame(rows).localCheckpoint())
 for candidate in CANDIDATES:
-    if candidate.name.endswith("LogisticRegression"):
+    if candidate.name.endswith(("LogisticRegression", "DiscriminantAnalysis")):
         model = fit_pipeline(candidate, indexed, columns=columns, genres=genres)
         model.write().overwrite().save(f"file://{folder}/{candidate.name}")
         names, answers, _ = collect_answers(
@@ -142,6 +144,27 @@ def test_on_a_fresh_clone_it_starts_the_engine_and_nothing_else(
     assert set(states.values()) == {"stopped"}
 
 
+def by_normal_distributions(table: pd.DataFrame, *, shrinkage: float) -> pd.DataFrame:
+    """Probabilities of the genres, by the textbook: normal distributions around the means, all of one shape."""
+    values = table[list(COLUMNS)].to_numpy(float)
+    standardised = np.zeros(values.shape)
+    for place, scale in enumerate(scales_of(values, COLUMNS)):
+        if scale.deviation:
+            one = values[:, place] if scale.offset is None else np.log(values[:, place] + scale.offset)
+            standardised[:, place] = np.clip(np.nan_to_num((one - scale.mean) / scale.deviation), -3, 3)
+    of_genre = {genre: standardised[table["label"] == genre] for genre in sorted(GENRES)}
+    variances, axes = np.linalg.eigh(np.cov(np.vstack([rows - rows.mean(axis=0) for rows in of_genre.values()]).T))
+    variances[variances < 1e-9] = 1  # of what does not vary within genres
+    shrunk = (1 - shrinkage) * variances + shrinkage * variances.mean()
+    shape = axes @ np.diag(shrunk) @ axes.T
+    likelihoods = {
+        genre: multivariate_normal(rows.mean(axis=0), shape).pdf(standardised) * len(rows)
+        for genre, rows in of_genre.items()
+    }
+    found = pd.DataFrame(likelihoods, index=table["filename"])
+    return found.div(found.sum(axis=1), axis=0)
+
+
 def test_every_pipeline_loads_where_this_project_is_not(stack: Settings, table: Path, tmp_path: Path) -> None:
     models = tmp_path / "models"
     models.mkdir()
@@ -163,9 +186,13 @@ def test_every_pipeline_loads_where_this_project_is_not(stack: Settings, table: 
     answers = sorted(models.glob("*.json"))
     assert [path.stem for path in answers] == [
         "FourierLogisticRegression",
+        "LinearDiscriminantAnalysis",
         "LogisticRegression",
         "WhitenedLogisticRegression",
     ]
+    analysis = json.loads((models / "LinearDiscriminantAnalysis.json").read_text())
+    expected = by_normal_distributions(pd.read_csv(table), shrinkage=0.1)
+    np.testing.assert_allclose([analysis[name] for name in expected.index], expected, atol=1e-6)
     for path in answers:
         ours, theirs = (json.loads(file.read_text()) for file in (path, path.with_suffix(".classic")))
         assert ours.keys() == theirs.keys() and len(ours) == 75

@@ -11,7 +11,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import pandas as pd
 import pytest
+from pyspark.sql import functions as sf
 
 from genres.audio.gtzan57 import GTZAN57
 from genres.errors import last_words
@@ -21,7 +23,7 @@ from local_stack import stack as local
 from local_stack.program import Program
 from local_stack.stack import down, up
 from spark.clip_source import WebHdfsClips
-from spark.extraction import extract_features
+from spark.extraction import extract_features, spread
 from spark.session import open_session, session_config
 from spark.starvation import starvation_told
 
@@ -77,16 +79,28 @@ def test_what_the_workers_lack_is_one_line(bare: Settings, run_genres: RunGenres
 def test_a_workers_own_error_is_what_a_person_reads(bare: Settings) -> None:
     spark = open_session(session_config(bare, app_name="workers without the project"))
     try:
-        named = "track_id string, genre string, path string, sha256 string"
-        rows = spark.createDataFrame([("a", "blues", "/a.wav", "0")], named)
-        features = extract_features(
-            rows, source=WebHdfsClips(bare.webhdfs, "me"), feature_set=GTZAN57, max_clip_s=10, tasks=1
-        )
+        named = {"track_id": ["a"], "genre": ["blues"], "path": ["/a.wav"], "sha256": ["0"]}
+        rows = spread(spark, pd.DataFrame(named), tasks=1)
+        features = extract_features(rows, source=WebHdfsClips(bare.webhdfs, "me"), feature_set=GTZAN57, max_clip_s=10)
         with pytest.raises(Exception) as failed:
             features.collect()
     finally:
         spark.stop()
     assert "No module named" in last_words(failed.value), str(failed.value)
+
+
+def test_each_task_of_a_large_engine_has_as_many_clips(stack: Settings) -> None:
+    spark = open_session(session_config(stack, app_name="spread"))
+    try:
+        spark.conf.set("spark.sql.leafNodeDefaultParallelism", "64")  # as 64 cores have it
+        for rows, tasks in ((63, 63), (1000, 100), (7, 3)):
+            frame = spread(spark, pd.DataFrame({"clip": range(rows)}), tasks=tasks)
+            found = frame.groupBy(sf.spark_partition_id()).count().collect()
+            assert sorted(row["count"] for row in found) == sorted(
+                len(range(task, rows, tasks)) for task in range(tasks)
+            )
+    finally:
+        spark.stop()
 
 
 def test_an_able_engine_is_asked_and_passes(stack: Settings, bare: Settings) -> None:

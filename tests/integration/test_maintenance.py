@@ -10,6 +10,7 @@ import dagster as dg
 import pytest
 
 from genres.settings import Settings
+from genres.store import stream_features
 from genres.store.stream_ledger import ranges, results
 from streaming_sensors import maintenance as module
 from streaming_sensors.definitions import build_defs
@@ -57,6 +58,7 @@ def test_what_waits_is_kept_and_what_is_done_with_goes(stream: Stream, monkeypat
 
     swept = maintain(stream, dry_run=False)
     assert claims(stream) and swept["claim_checks_entries"] == 0, "not a day old"
+    assert swept["merged_small_files"] == 0, "the day is not over"
 
     monkeypatch.setattr(module, "datetime", DaysLater)
     waiting = stream.drop(LATER)
@@ -79,8 +81,12 @@ def test_what_waits_is_kept_and_what_is_done_with_goes(stream: Stream, monkeypat
     done = ranges.history(stream.database, TOPIC, states={"committed"})
     made = stream.instance.get_materialized_partitions(stream.names.features)
     assert {str(found.key) for found in done} <= made
-    paths = [found.feature_path for found in done if found.feature_path]
-    assert len(stream.lake.read_table(paths)) == CLIPS + 3
+    features = stream_features.read(stream.lake, done)
+    assert len(features) == CLIPS + 3 == len(set(features["sha256"].to_pylist()))
+    # By now they lie in a few files, and the small ones that they were in are gone.
+    stored = set(stream.lake.sizes(stream.lake.path("stream", "features")))
+    assert stored == {found.feature_path for found in done}
+    assert len(stored) < len(done) and any(map(stream_features.is_merged, stored))
 
 
 def maintain(stream: Stream, *, dry_run: bool) -> dict[str, Any]:

@@ -135,7 +135,7 @@ def test_the_stream_draws_the_same_curves_and_draws_them_again(settings: Setting
     work = RangeWork(settings, tables.lake, tables.database)
     with scoring(settings, tables) as (champion, spark):
         for found in ranges.history(tables.database, settings.topic, states={"committed"}):
-            stored = work.read_features(found.feature_path or "").table
+            stored = work.read_features(found).table
             again = work._predictions(stored, champion, spark)
             assert [row["over_time"] for row in again] == [batch[row["sha256"]] for row in again]
             of_before = stored.drop_columns([LIBROSA96.windows_column])

@@ -25,6 +25,7 @@ def test_help_loads_next_to_nothing() -> None:
         "evaluate",
         "predictions",
         "watch",
+        "drain",
         "quarantine",
         "losses",
         "stream",

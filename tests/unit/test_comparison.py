@@ -95,9 +95,9 @@ COLUMNS = ("tempo", "mfcc1_var", "same")
 def scales_of(values: Any) -> tuple[Scale, ...]:
     logs = np.log(values[:, 1] + 1e-9)
     return (
-        Scale(values[:, 0].mean(), values[:, 0].std(ddof=1), is_logarithmic=False),
-        Scale(logs.mean(), logs.std(ddof=1), is_logarithmic=True),
-        Scale(5.0, 0.0, is_logarithmic=False),
+        Scale(values[:, 0].mean(), values[:, 0].std(ddof=1), offset=None),
+        Scale(logs.mean(), logs.std(ddof=1), offset=1e-9),
+        Scale(5.0, 0.0, offset=None),
     )
 
 

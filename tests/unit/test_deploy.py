@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from genres.settings import PROJECT_DIR, Settings
+from genres_cli.main import app
 from spark.server_conf import SERVER_CONF, differences
 
 DEPLOY = PROJECT_DIR / "deploy"
@@ -182,6 +183,21 @@ def test_the_connect_server_is_started_as_it_should_be() -> None:
     assert found["data"]["spark-connect.conf"].splitlines() == lines
     (databases,) = [found for found in OBJECTS if "databases.sql" in found.get("data", {})]
     assert databases["data"]["databases.sql"] == (DEPLOY / "databases.sql").read_text()
+
+
+def test_each_shard_has_a_drain_with_time_to_end_in_order() -> None:
+    (found,) = [found for found in OBJECTS if (found["kind"], found["metadata"]["name"]) == ("Deployment", "drain")]
+    values = settings_of("kubernetes")
+    assert found["spec"]["replicas"] == int(values["GENRES_DRAINS"]) <= int(values["GENRES_TOPIC_PARTITIONS"])
+    pod = found["spec"]["template"]["spec"]
+    (container,) = pod["containers"]
+    program, command = container["args"]
+    assert program == "genres" and command in app.commands
+    settings = Settings()
+    # Two ranges may be begun.
+    assert pod["terminationGracePeriodSeconds"] > 4 * settings.batch_s
+    assert {variable["name"] for variable in container["env"]} == {"GENRES_DATABASE_URL", "GENRES_DAGSTER_DATABASE_URL"}
+    assert container["envFrom"] == [{"configMapRef": {"name": "genres"}}]
 
 
 def test_every_manifest_is_applied() -> None:

@@ -29,14 +29,14 @@ def test_scales_are_those_of_the_training_clips() -> None:
     logs = np.log(values[:, 1] + 1e-9)
     tempo = pd.Series(values[:, 0])
     expected = (
-        Scale(tempo.mean(), tempo.std(), is_logarithmic=False),
-        Scale(logs.mean(), logs.std(ddof=1), is_logarithmic=True),
-        Scale(values[:, 2].mean(), values[:, 2].std(ddof=1), is_logarithmic=False),
-        Scale(5.0, 0.0, is_logarithmic=False),
+        Scale(tempo.mean(), tempo.std(), offset=None),
+        Scale(logs.mean(), logs.std(ddof=1), offset=1e-9),
+        Scale(values[:, 2].mean(), values[:, 2].std(ddof=1), offset=None),
+        Scale(5.0, 0.0, offset=None),
     )
     for found, wanted in zip(scales_of(values, COLUMNS), expected, strict=True):
-        assert found == (pytest.approx(wanted.mean), pytest.approx(wanted.deviation), wanted.is_logarithmic)
-    assert not scales_of(-values, COLUMNS)[1].is_logarithmic, "what is negative somewhere is no variance"
+        assert found == (pytest.approx(wanted.mean), pytest.approx(wanted.deviation), wanted.offset)
+    assert scales_of(-values, COLUMNS)[1].offset is None, "what is negative somewhere is no variance"
 
 
 def test_distances_are_scikit_learns_mahalanobis_distances() -> None:

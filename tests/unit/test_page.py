@@ -110,7 +110,9 @@ def test_a_dropped_clip_fills_the_view(settings: Settings, answers: Answers, tmp
     likely, said, curve, picture, tags = page.answer(str(tmp_path / "a.wav"))
     assert likely == ANSWER["probabilities"]
     assert said == "blues (0.80); genres-mine version 3; trained on synthetic sound, which says nothing about music"
-    assert [axes.get_xlabel() for figure in (curve, picture) for axes in figure.axes[:1]] == ["s", "s"]
+    assert [axes.get_xlabel() for axes in picture.axes[:1]] == ["s"]
+    assert (curve["seconds"], curve["over_time"]) == (1.0, ANSWER["over_time"])
+    assert len(curve["colours"]) == 2
     assert tags == {}
     assert page.answer(None)[0] == {}
 

@@ -120,3 +120,23 @@ def test_other_code_goes_to_another_session(monkeypatch: pytest.MonkeyPatch, ask
     monkeypatch.setattr(sent_code, "code_zip", lambda folder: folder / "genres-code-other.zip")
     session.open_session(config, shared_as="stream")
     assert asked[3] not in asked[:3]
+
+
+@pytest.mark.parametrize("error", [None, PySparkException("[INVALID_HANDLE.SESSION_CHANGED] It was restarted.")])
+def test_a_server_that_was_started_again_has_forgotten_the_session(error: PySparkException | None) -> None:
+    class Conf:
+        def get(self, name: str) -> str:
+            if error is not None:
+                raise error
+            return name
+
+    idle: Any = type("Session", (), {"conf": Conf()})()
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        remote = f"sc://127.0.0.1:{server.getsockname()[1]}"
+        assert session.still_knows(idle, remote=remote) is (error is None)
+
+
+def test_a_server_that_is_away_is_no_forgotten_session(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(session, "_PATIENCE_S", 0.1)
+    with pytest.raises(GenresError, match="Spark Connect does not answer"):
+        session.still_knows(object(), remote="sc://127.0.0.1:1")  # type: ignore[arg-type]

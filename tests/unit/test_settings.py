@@ -162,3 +162,17 @@ def test_a_clip_ends_before_its_range() -> None:
     with pytest.raises(ValidationError, match=said):
         Settings(range_limit_s=45)
     assert Settings(range_limit_s=45, clip_limit_s=40).range_limit_s == 45
+
+
+@pytest.mark.parametrize("name", ["audio", "watch_folder", "state_dir", "cache_dir", "jar_dir", "kafka_ca_file"])
+def test_a_url_is_no_folder_of_this_machine(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setenv(f"GENRES_{name.upper()}", "s3://bucket/folder")
+    with pytest.raises(ValidationError) as raised:
+        Settings()
+    (error,) = raised.value.errors()
+    assert f"GENRES_{name.upper()}=s3://bucket/folder is a URL" in error["msg"]
+
+
+def test_nor_is_it_the_folder_of_another_stream() -> None:
+    with pytest.raises(ValidationError, match=r"watch_folder=hdfs://n/x is a URL"):
+        Settings(more_streams=[{"name": "radio", "topic": "radio", "watch_folder": "hdfs://n/x"}])  # type: ignore[arg-type]

@@ -1011,3 +1011,20 @@ def test_what_a_tick_asks_takes_no_more_of_a_longer_history(database: Database) 
     of_some = steps_of_a_tick()
     commit(*range(100, 3000))
     assert 10 < of_some <= steps_of_a_tick() < 2 * of_some
+
+
+def test_newest_arrivals_and_answers_are_found_without_reading_all(database: Database) -> None:
+    assert results.arrivals(database, topic=TOPIC, limit=5) == []
+    plan_new(database, key(0, 1), key(1, 3))
+    over_time = {"genres": ["jazz"], "probabilities": [[1.0]]}
+    first = [prediction("a", event_time=NOW - timedelta(seconds=9), over_time=over_time)]
+    commits.commit_range(database, RangeResult(key(0, 1), "r", predictions=first), now=NOW)
+    later = [prediction("b", 1), prediction("c", 2, predicted_genre="rock")]
+    commits.commit_range(database, RangeResult(key(1, 3), "r", predictions=later), now=LATER)
+    assert results.arrivals(database, topic=TOPIC, limit=5) == [(LATER, 90), (LATER, 90), (NOW, 9)]
+    assert results.arrivals(database, topic=TOPIC, limit=1) == [(LATER, 90)]
+    assert results.arrivals(database, topic="another", limit=5) == []
+    (rock,) = results.predictions(database, predicted_genre="rock")
+    assert rock["sha256"] == "c"
+    assert results.over_time_at(database, str(key(0, 1)), 0) == over_time
+    assert results.over_time_at(database, str(key(1, 3)), 1) is None

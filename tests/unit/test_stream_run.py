@@ -10,6 +10,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import dagster as dg
 import pyarrow as pa
 import pytest
 import sqlalchemy as sa
@@ -23,7 +24,7 @@ from genres.store.database import Database
 from genres.store.ledger import Dataset
 from genres.store.stream_ledger import commits, leases, ranges
 from genres.store.stream_ledger.commits import RangeResult
-from genres.store.stream_ledger.leases import FencedError
+from genres.store.stream_ledger.leases import FencedError, Resident
 from genres.store.stream_ledger.values import Attempt, PartitionKey, Plan
 from spark import scoring
 from streaming_sensors import offset_plan, stream_run
@@ -36,6 +37,7 @@ from tests.stream_rig import wait_until
 
 Commit = Callable[[PartitionKey], None]
 TOPIC = TopicState("audio_clips", "A", {0: 0}, {0: 6})
+RESIDENT = Resident("h", 7, 1.5)
 FIRST, SECOND, THIRD = (PartitionKey("audio_clips", "A", 0, start, start + 2) for start in (0, 2, 4))
 
 
@@ -64,16 +66,28 @@ class Run:
         self.champion, self.asked = version(1), 0
         self.scored_by: dict[PartitionKey, int] = {}
         self.open_scorers = 0
-        self.seconds, self.shard = 0.0, Shard()
+        self.seconds, self.shard, self.holder = 0.0, Shard(), ""
+        self.status = dg.DagsterRunStatus.STARTED
+        self.while_waiting: Callable[[], object] = self.ask_to_end
+        self.still_knows = True
         for place, name, stand_in in (
             (stream_run, "topic_state", lambda settings, topic: self.topic()),
-            (stream_run, "wait_for_data", lambda settings, topic, ends, timeout_s, concerns: False),
+            (stream_run, "wait_for_data", self._wait),
+            (stream_run, "still_knows", lambda session, remote: self.still_knows),
             (ledger, "registered_dataset", lambda database, dataset: Scorer.trained_on),
             (scoring, "Scorer", self._load),
             (RangeWork, "store_features", lambda _, key, feature_set, spark, on_progress: self._features(key)),
             (RangeWork, "predict_and_commit", lambda _, *given, **named: self._commit(*given, **named)),
         ):
             monkeypatch.setattr(place, name, stand_in)
+
+    def ask_to_end(self) -> None:
+        self.status = dg.DagsterRunStatus.CANCELING
+
+    def _wait(self, *_: Any, given_up: Callable[[], bool] | None = None, **__: Any) -> bool:
+        if given_up is not None:  # as only a resident's run says
+            self.while_waiting()
+        return False
 
     def _load(self, model: Any, trained_on: Dataset, lake: Any) -> Scorer:
         loaded = Scorer()
@@ -104,14 +118,17 @@ class Run:
         context: Any = SimpleNamespace(
             run_id="run",
             log=logging.getLogger("run"),
-            instance=SimpleNamespace(add_dynamic_partitions=lambda name, keys: None),
+            instance=SimpleNamespace(
+                add_dynamic_partitions=lambda name, keys: None,
+                get_run_by_id=lambda run_id: SimpleNamespace(status=self.status),
+            ),
         )
         mlflow: Any = SimpleNamespace(open=lambda: SimpleNamespace(find_champion=self._find_champion))
         lake: Any = SimpleNamespace(uri=lambda path: path)
         spark: Any = SimpleNamespace(spark_session=None)
         stream = Stream(self.settings.streams[0])
         run = StreamRun(context, stream, self.settings, lake, self.database, mlflow, spark)
-        with run.lease(drains=self.shard), closing(run):
+        with run.lease(drains=self.shard, holder=self.holder), closing(run):
             for output in run.work(FIRST, {stream.features, stream.predictions}, 1):
                 yield output.key, output.asset.to_user_string()
 
@@ -268,6 +285,57 @@ def test_a_shards_run_keeps_to_its_partitions(run: Run) -> None:
         *((2, 0, 2), (2, 2, 3)),
     ]
     assert leases.held_shards(run.database, "audio_clips", 60) == {1}
+
+
+def test_a_residents_run_uses_its_lease_and_leaves_it_to_it(run: Run) -> None:
+    run.holder = RESIDENT.holder
+    token = leases.acquire(run.database, "audio_clips", run.holder, run.settings.lease_s)
+    assert len(list(run())) == 6
+    assert leases.holders(run.database, "audio_clips", run.settings.lease_s) == {0: run.holder}
+    assert leases.acquire(run.database, "audio_clips", run.holder, run.settings.lease_s) == token
+
+
+def test_a_residents_run_without_its_lease_does_its_range_alone(run: Run) -> None:
+    run.holder = RESIDENT.holder
+    assert leases.acquire(run.database, "audio_clips", "another", run.settings.lease_s)
+    assert [key for key, asset in run() if asset == "stream_predictions"] == [FIRST]
+
+
+def test_a_residents_run_stays_for_what_comes_next_with_the_model_that_it_has(run: Run) -> None:
+    waits = iter([lambda: setattr(run, "topic", lambda: TOPIC._replace(ends={0: 8})), lambda: None, run.ask_to_end])
+    run.holder, run.while_waiting = RESIDENT.holder, lambda: next(waits)()
+    done = [key for key, asset in run() if asset == "stream_predictions"]
+    assert done == [FIRST, SECOND, THIRD, FIRST.between(6, 8)]
+    assert next(waits, None) is None
+    assert (run.asked, run.open_scorers) == (1, 0)
+
+
+def test_a_residents_run_ends_when_spark_was_started_again_before_it_takes_a_range(run: Run) -> None:
+    def restarted() -> None:
+        run.topic = lambda: TOPIC._replace(ends={0: 8})
+        run.still_knows = False
+
+    run.holder, run.while_waiting = RESIDENT.holder, restarted
+    assert [key for key, asset in run() if asset == "stream_predictions"] == [FIRST, SECOND, THIRD]
+    assert {found.key for found in ranges.history(run.database, "audio_clips")} == {FIRST, SECOND, THIRD}
+
+
+def test_an_outage_while_a_residents_run_waits_is_no_failure(run: Run) -> None:
+    def away() -> None:
+        raise GenresError("Kafka at nowhere does not answer")
+
+    run.holder, run.while_waiting = RESIDENT.holder, away
+    assert [key for key, asset in run() if asset == "stream_predictions"] == [FIRST, SECOND, THIRD]
+
+
+@pytest.mark.parametrize(("holder", "done"), [(RESIDENT.holder, [FIRST, SECOND]), ("", [FIRST, SECOND, THIRD])])
+def test_a_residents_run_that_is_asked_to_end_finishes_what_it_has_begun(
+    run: Run, holder: str, done: list[PartitionKey]
+) -> None:
+    """Any other run is interrupted by its launcher, and does not look."""
+    run.holder, run.before_commit = holder, lambda key: run.ask_to_end()
+    assert [key for key, asset in run() if asset == "stream_predictions"] == done
+    assert {run.state_of(key)[0] for key in done} == {"committed"}
 
 
 def test_a_range_that_a_killed_run_left_is_taken_before_new_ones(run: Run) -> None:

@@ -31,10 +31,10 @@ from streaming_sensors import sensors
 from streaming_sensors.definitions import build_defs
 from streaming_sensors.sensors import (
     _losses,
-    _with_champion,
     build_audio_clips_sensor,
     build_range_reconciler,
     lag,
+    with_champion,
 )
 from streaming_sensors.stream import Stream
 from streaming_sensors.stream_checks import build_stream_checks
@@ -403,7 +403,7 @@ def test_what_waits_for_a_champion_is_tried_again_when_there_is_one(
         StreamRange(killed, "planned", now, reason=None),
     ]
     retry = (Attempt(waiting, 2), Attempt(killed, 2))
-    left, why = _with_champion(retry, known, STREAM, settings, database, Registry())  # type: ignore[arg-type]
+    left, why = with_champion(retry, known, STREAM, settings, database, Registry())  # type: ignore[arg-type]
     assert left == (retry if has_champion else retry[1:])
     assert why == ("" if has_champion else f"3 clips: {NO_CHAMPION} for dataset 'mine' yet: the clips wait")
 

@@ -26,6 +26,7 @@ DEFAULTS = {
         "numFeatures": 512,
         "seed": 0,
     },
+    "LinearDiscriminantAnalysis": {"shrinkage": 0.1},
     "DecisionTree": {"maxDepth": 8, "seed": 0},
     "RandomForest": {"numTrees": 100, "maxDepth": 8, "seed": 0},
     "OneVsRestLinearSVC": {"maxIter": 20, "regParam": 0.01, "tol": 1e-3},
@@ -46,7 +47,7 @@ def test_every_candidate_can_be_tuned_and_has_its_present_defaults(tmp_path: Pat
     assert config["hyperparameters"] == DEFAULTS
     assert list(Hyperparameters.model_fields) == list(DEFAULTS) == [candidate.name for candidate in CANDIDATES]
     trained = TrainingConfig().candidates("")
-    worth_it = {name: DEFAULTS[name] for name in ("LogisticRegression", "WhitenedLogisticRegression", "RandomForest")}
+    worth_it = {name: DEFAULTS[name] for name in ("LogisticRegression", "LinearDiscriminantAnalysis", "RandomForest")}
     assert {candidate.name: candidate.model_dump() for candidate in trained} == worth_it
     assert [candidate.name for candidate in CANDIDATES if not candidate.gives_probability] == [
         "OneVsRestLinearSVC",

@@ -147,7 +147,7 @@ def test_the_sensor_says_it_too_while_another_run_drains(
     settings: Settings, database: Database, failed_with: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sensors, "topic_state", lambda *_, **__: TOPIC)
-    monkeypatch.setattr(sensors.leases, "held_shards", lambda *_: {0})
+    monkeypatch.setattr(sensors.leases, "holders", lambda *_: {0: "a run"})
     sensor = build_audio_clips_sensor(Stream(settings.streams[0]))
     with (
         dg.DagsterInstance.ephemeral() as instance,

@@ -9,9 +9,11 @@ import dagster as dg
 import psutil
 import pytest
 from dagster._core.launcher.base import WorkerStatus
+from dagster._core.test_utils import create_run_for_test
 
 from genre_assets.definitions import _PRELOADED
 from genres.settings import PROJECT_DIR
+from streaming_sensors.run_tags import HOLDER_TAG
 from streaming_sensors.warm_launcher import PID_TAG, PRELOADED, WarmRunLauncher, process_of
 
 HERE, PID = socket.gethostname(), os.getpid()
@@ -34,6 +36,18 @@ def run_at(where: str) -> dg.DagsterRun:
 )
 def test_only_a_run_whose_process_is_gone_from_this_host_has_failed(where: str, status: WorkerStatus) -> None:
     assert WarmRunLauncher().check_run_worker_health(run_at(where)).status == status
+
+
+def test_a_residents_run_is_asked_to_end_and_its_process_is_left_alone() -> None:
+    """Wherever it is: a signal would end the process, which has more to do; here it would end the tests."""
+    with dg.DagsterInstance.ephemeral() as instance:
+        launcher = WarmRunLauncher()
+        launcher.register_instance(instance)
+        for where in (f"{HERE} {PID} {STARTED}", f"elsewhere {PID} {STARTED}"):
+            tags = {PID_TAG: where, HOLDER_TAG: f"resident {where}"}
+            run = create_run_for_test(instance, "stream_batch_job", status=dg.DagsterRunStatus.STARTED, tags=tags)
+            assert launcher.terminate(run.run_id)
+            assert instance.get_run_by_id(run.run_id).status == dg.DagsterRunStatus.CANCELING  # type: ignore[union-attr]
 
 
 def test_a_process_is_found_by_host_number_and_start() -> None:

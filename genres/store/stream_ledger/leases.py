@@ -1,4 +1,4 @@
-"""Leases: which run drains a shard of a topic, and what keeps one that was overtaken from writing.
+"""Leases: who drains a shard of a topic, and what keeps a run that was overtaken from writing.
 
 Leases keep runs out of each other's way. That no clip is done twice rests on the ledger instead, where the first write
 of a range and of a row wins: runs whose shards overlap, because there are more or fewer of them since, do no harm.
@@ -7,7 +7,7 @@ of a range and of a row wins: runs whose shards overlap, because there are more 
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, NamedTuple, Self
 
 from genres.errors import GenresError
 from genres.store.database import Database
@@ -15,6 +15,39 @@ from genres.store.sql import OnFirstUse, sa, tables
 from genres.store.stream_ledger.transaction import writing
 
 _LEASE: Any = OnFirstUse(lambda: tables.STREAM_LEASES.c)
+_RESIDENT = "resident"
+
+
+class Resident(NamedTuple):
+    """A process that holds a lease also while it has nothing to do (``genres drain``); other holders are runs."""
+
+    host: str
+    pid: int
+    started: float
+    """When it started, as a timestamp: another process gets its number some day."""
+
+    @classmethod
+    def parse(cls, holder: str) -> Self | None:
+        """Read the name of a lease's holder; None if it is a run."""
+        kind, _, rest = holder.partition(" ")
+        if kind != _RESIDENT:
+            return None
+        host, pid, started = rest.split()
+        return cls(host, int(pid), float(started))
+
+    @property
+    def holder(self) -> str:
+        """Its name as a lease's holder."""
+        return f"{_RESIDENT} {self.process}"
+
+    @property
+    def process(self) -> str:
+        """Host, process id and start, as the runs that are forked have it in a tag."""
+        return f"{self.host} {self.pid} {self.started}"
+
+    def describe(self) -> str:
+        """Return what people call it."""
+        return f"`genres drain` (pid {self.pid} on {self.host})"
 
 
 class FencedError(GenresError):
@@ -53,16 +86,22 @@ def acquire(
 
 
 def is_held(database: Database, topic: str, lease_s: float, *, now: datetime | None = None) -> bool:
-    """Return whether a run drains the topic, or a shard of it, now; leases are renewed for `lease_s` seconds."""
+    """Return whether somebody drains the topic, or a shard of it, now; leases are renewed for `lease_s` seconds."""
     return bool(held_shards(database, topic, lease_s, now=now))
 
 
 def held_shards(database: Database, topic: str, lease_s: float, *, now: datetime | None = None) -> set[int]:
-    """Return the shards whose lease a run holds now."""
-    query = sa.select(_LEASE.shard, _LEASE.expires_at).where(_LEASE.topic == topic, _LEASE.holder != "")
+    """Return the shards whose lease somebody holds now."""
+    return set(holders(database, topic, lease_s, now=now))
+
+
+def holders(database: Database, topic: str, lease_s: float, *, now: datetime | None = None) -> dict[int, str]:
+    """Return who holds each shard's lease now: a run, by its id, or a `Resident`; the others' shards are left out."""
+    query = sa.select(_LEASE.shard, _LEASE.holder, _LEASE.expires_at).where(_LEASE.topic == topic, _LEASE.holder != "")
     now = now or datetime.now(UTC)
     with database.reading() as connection:
-        return {shard for shard, until in connection.execute(query) if _runs(until, now, lease_s)}
+        found = connection.execute(query.order_by(_LEASE.shard))
+        return {shard: holder for shard, holder, until in found if _runs(until, now, lease_s)}
 
 
 def renew(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
@@ -299,6 +299,34 @@ def publish_features(database: Database, key: PartitionKey, feature_path: str, f
     values = {"feature_path": feature_path, "feature_version": feature_version}
     with writing(database, key.topic) as connection:
         connection.execute(sa.update(tables.STREAM_RANGES).where(RANGE.partition_key == str(key)).values(values))
+
+
+def move_features(database: Database, paths: Mapping[PartitionKey, str], merged_path: str) -> bool:
+    """Let committed ranges, all or none, name the file that their features were merged into.
+
+    Parameters
+    ----------
+    paths
+        The file that each of them, of one topic, is taken to name.
+
+    Returns
+    -------
+    bool
+        False if one of them names another file by now; then nothing is changed.
+    """
+    chosen = [
+        RANGE.partition_key.in_([key for key, _ in some])  # found by its index; the pairs are not
+        & sa.tuple_(RANGE.partition_key, RANGE.feature_path).in_(some)
+        & (RANGE.state == "committed")
+        for some in in_statements([(str(key), path) for key, path in paths.items()])
+    ]
+    count = sa.select(sa.func.count()).select_from(tables.STREAM_RANGES)
+    with writing(database, next(iter(paths)).topic) as connection:
+        if sum(connection.scalar(count.where(those)) or 0 for those in chosen) != len(paths):
+            return False
+        for those in chosen:
+            connection.execute(sa.update(tables.STREAM_RANGES).where(those).values(feature_path=merged_path))
+        return True
 
 
 def _change_planned(

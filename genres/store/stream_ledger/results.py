@@ -25,6 +25,7 @@ def predictions(
     topic: str | None = None,
     dataset: str | None = None,
     since: datetime | None = None,
+    predicted_genre: str | None = None,
     wrong: bool = False,
     uncertain: bool = False,
     limit: int | None = None,
@@ -40,6 +41,8 @@ def predictions(
     since
         Only those predicted after this time; the last row's ``predicted_at`` continues a live table without gaps,
         since a range's rows appear together and carry one time.
+    predicted_genre
+        Only those with this answer; None for all.
     wrong, uncertain
         Only those: see `genres.store.predictions.answers`.
     limit
@@ -55,7 +58,42 @@ def predictions(
         query = query.where(columns.dataset == dataset)
     if since is not None:
         query = query.where(columns.predicted_at > since)
+    if predicted_genre is not None:
+        query = query.where(columns.predicted_genre == predicted_genre)
     return _rows(database, query)[::-1]
+
+
+def over_time_at(database: Database, partition_key: str, offset: int) -> dict[str, Any] | None:
+    """Return the newest model's genres over time of the clip at an offset of a range; None where nothing says it."""
+    columns = tables.STREAM_PREDICTIONS.c
+    query = (
+        sa.select(columns.over_time)
+        .where(columns.partition_key == partition_key, columns.kafka_offset == offset)
+        .order_by(columns.predicted_at.desc())
+        .limit(1)
+    )
+    with database.reading() as connection:
+        return connection.scalar(query)
+
+
+class Arrival(NamedTuple):
+    """When a clip had its row, and how long that took."""
+
+    predicted_at: datetime
+    latency_s: float
+
+
+def arrivals(database: Database, *, topic: str, limit: int) -> list[Arrival]:
+    """Return when the newest clips of a topic had their rows, the newest first."""
+    columns = tables.STREAM_PREDICTIONS.c
+    query = (
+        sa.select(columns.predicted_at, columns.latency_s)
+        .where(columns.topic == topic)
+        .order_by(columns.predicted_at.desc())
+        .limit(limit)
+    )
+    with database.reading() as connection:
+        return [Arrival(*row) for row in connection.execute(query)]
 
 
 def quarantine(database: Database, *, topic: str | None = None, history: bool = False) -> list[dict[str, Any]]:
