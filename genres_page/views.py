@@ -22,6 +22,8 @@ _CHECKBOX = 240
 _EVERY_S = 2.0
 """How often the stream is looked at, in seconds."""
 _STREAM = "Stream"
+_BY_KEYBOARD = "Play"
+"""What rows are chosen by where there is no mouse: a table's cells take the focus, but no key chooses one."""
 # The system's own: others would be fetched from elsewhere.
 _FONTS = ("system-ui", "sans-serif")
 
@@ -109,6 +111,7 @@ def _stream(page: Page, blocks: "gr.Blocks", tab: "gr.Tab", every: "gr.Timer") -
         uncertain = gr.Checkbox(label="uncertain or unlike anything learnt", min_width=_CHECKBOX)
         wrong = gr.Checkbox(label="other than the folder's name says", min_width=_CHECKBOX)
     player, curve = _player("stream-clip")
+    clip = gr.Dropdown([], label=_BY_KEYBOARD)
     shown = gr.State("")
     rows = gr.Dataframe(
         interactive=False,
@@ -116,24 +119,33 @@ def _stream(page: Page, blocks: "gr.Blocks", tab: "gr.Tab", every: "gr.Timer") -
         column_widths=["84px", "168px", "98px", "98px", "98px", "98px", "98px", "70px", "280px", "70px"],
     )
 
-    def look(shown: str, genre: str, uncertain: bool, wrong: bool) -> tuple[str, Any, str]:
+    def look(shown: str, genre: str, uncertain: bool, wrong: bool) -> tuple[str, Any, Any, str]:
         try:
             said, table = page.stream_now(), page.streamed(genre, uncertain=uncertain, wrong=wrong)
         except GenresError as error:  # is looked at again, and would be said again each time
-            return str(error), gr.skip(), shown
+            return str(error), gr.skip(), gr.skip(), shown
         found = table.to_csv()
-        # What is there already stays as it is, with who scrolled and chose in it.
-        return said, gr.skip() if found == shown else table, found
+        if found == shown:  # stays as it is, with who scrolled and chose in it
+            return said, gr.skip(), gr.skip(), found
+        offered = [
+            (f"{row.time} {row.file}: {row.predicted}", f"{row.range} {row.offset}") for row in table.itertuples()
+        ]
+        return said, table, gr.Dropdown(offered, value=None), found
 
-    def play(table: Any, chosen: gr.SelectData) -> tuple[str, dict[str, Any]]:
-        row = table.iloc[chosen.index[0]]
+    def play(place: str | None) -> tuple[str | None, dict[str, Any] | None]:
+        partition_key, _, offset = (place or "").rpartition(" ")
         with _said():
-            return page.play_streamed(str(row["range"]), int(row["offset"]))
+            return page.play_streamed(partition_key, int(offset)) if partition_key else (None, None)
+
+    def play_row(table: Any, chosen: gr.SelectData) -> tuple[str | None, dict[str, Any] | None]:
+        row = table.iloc[chosen.index[0]]
+        return play(f"{row['range']} {row['offset']}")
 
     filters = [genre, uncertain, wrong]
     for looked in (every.tick, tab.select, *(part.change for part in filters)):
-        looked(look, [shown, *filters], [now, rows, shown], api_visibility="private", show_progress="hidden")
-    rows.select(play, rows, [player, curve], api_visibility="private")
+        looked(look, [shown, *filters], [now, rows, clip, shown], api_visibility="private", show_progress="hidden")
+    rows.select(play_row, rows, [player, curve], api_visibility="private")
+    clip.input(play, clip, [player, curve], api_visibility="private")
     blocks.load(lambda: gr.Dropdown([ANY, *page.genres("")]), None, genre, api_visibility="private")
 
 
@@ -146,6 +158,7 @@ def _library(page: Page, blocks: "gr.Blocks", tab: "gr.Tab", _every: "gr.Timer")
         uncertain = gr.Checkbox(label="uncertain or unlike anything learnt", min_width=_CHECKBOX)
         wrong = gr.Checkbox(label="predicted wrongly", min_width=_CHECKBOX)
     player, curve = _player("track")
+    track = gr.Dropdown([], label=_BY_KEYBOARD)
     confusion = gr.Plot(show_label=False)
     rows = gr.Dataframe(
         interactive=False,
@@ -156,17 +169,22 @@ def _library(page: Page, blocks: "gr.Blocks", tab: "gr.Tab", _every: "gr.Timer")
 
     def look(dataset: str | None, genre: str, uncertain: bool, wrong: bool) -> tuple[Any, ...]:
         with _said():
-            found = page.tracks(_required(page, dataset), genre, uncertain=uncertain, wrong=wrong)
-            return *found, page.refused(_required(page, dataset))
+            table, confusions = page.tracks(_required(page, dataset), genre, uncertain=uncertain, wrong=wrong)
+            offered = gr.Dropdown(list(table["track"]), value=None)
+            return table, offered, confusions, page.refused(_required(page, dataset))
 
-    def play(dataset: str | None, table: Any, chosen: gr.SelectData) -> tuple[str, dict[str, Any]]:
+    def play(dataset: str | None, track: str | None) -> tuple[str | None, dict[str, Any] | None]:
         with _said():
-            return page.play_track(_required(page, dataset), str(table.iloc[chosen.index[0]]["track"]))
+            return page.play_track(_required(page, dataset), track) if track else (None, None)
+
+    def play_row(dataset: str | None, table: Any, chosen: gr.SelectData) -> tuple[str | None, dict[str, Any] | None]:
+        return play(dataset, str(table.iloc[chosen.index[0]]["track"]))
 
     filters = [dataset, genre, uncertain, wrong]
     for looked in (tab.select, *(part.input for part in filters)):
-        looked(look, filters, [rows, confusion, refused], api_visibility="private")
-    rows.select(play, [dataset, rows], [player, curve], api_visibility="private")
+        looked(look, filters, [rows, track, confusion, refused], api_visibility="private")
+    rows.select(play_row, [dataset, rows], [player, curve], api_visibility="private")
+    track.input(play, [dataset, track], [player, curve], api_visibility="private")
     _offer_datasets(page, blocks, dataset)
     dataset.change(
         lambda chosen: gr.Dropdown([ANY, *page.genres(chosen or "")], value=ANY),

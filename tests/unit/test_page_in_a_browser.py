@@ -13,6 +13,7 @@ import pytest
 import soundfile
 import uvicorn
 
+from genres.audio.gtzan57 import GTZAN57
 from genres.settings import Settings
 from genres.store import predictions, quarantine
 from genres.store.database import Database
@@ -76,7 +77,7 @@ class Registry:
         self.champion[alias] = version
 
     def version(self, dataset: str, version: int) -> Any:
-        return SimpleNamespace(name=self.name_for(dataset), version=version, feature_version="gtzan57-1")
+        return SimpleNamespace(name=self.name_for(dataset), version=version, feature_version=GTZAN57.feature_version)
 
     def versions(self, dataset: str) -> list[Any]:
         return [
@@ -267,6 +268,24 @@ def test_the_stream_is_filtered(desk: "Page", database: Database) -> None:
     view.get_by_label("Predicted genre").click()
     desk.get_by_role("option", name="blues").click()
     shown({"unsure.wav"})
+
+
+def test_clips_are_chosen_by_keyboard_too(desk: "Page", database: Database) -> None:
+    commit_clip(database, 0, file_name=PICTURE, predicted_genre="jazz")
+    for name, option in (("Stream", f"{PICTURE}: jazz"), ("Library", PICTURE)):
+        view = look_at(desk, name)
+        cell(view, PICTURE).wait_for()
+        chosen = view.get_by_label("Play", exact=True)
+        chosen.focus()
+        chosen.press("ArrowDown")
+        desk.get_by_role("option", name=option).wait_for()
+        chosen.press_sequentially("<img")
+        chosen.press("Enter")
+        position = view.get_by_role("slider", name="Position in the clip")
+        position.wait_for()
+        position.focus()
+        position.press("End")
+        assert position.get_attribute("aria-valuenow") != "0", name
 
 
 def test_each_view_fits_and_can_be_used_by_anybody(seen: "Page", database: Database) -> None:
