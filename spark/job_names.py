@@ -28,12 +28,15 @@ def named_jobs(spark: "SparkSession", name: str) -> Iterator[None]:
     from google.protobuf.any_pb2 import Any  # type: ignore[import-untyped]
 
     name = name.replace(",", "")
-    client = spark.client
-    # Its server takes no notice of extensions that it does not know. The slash makes it an address of a type.
-    extension = client.add_threadlocal_user_context_extension(Any(type_url=f"/{name}"))
+    thread = spark.client.thread_local
+    tags: set[str] = getattr(thread, "tags", set())
+    extensions: list[tuple[str, Any]] = getattr(thread, "user_context_extensions", [])
+    # Others than before: the threads of `inheritable_thread_target` share the ones that were there when it was called.
+    thread.tags, thread.user_context_extensions = set(tags), list(extensions)
     spark.addTag(name)
+    # The server takes no notice of extensions that it does not know. The slash makes it an address of a type.
+    spark.client.add_threadlocal_user_context_extension(Any(type_url=f"/{name}"))
     try:
         yield
     finally:
-        spark.removeTag(name)
-        client.remove_user_context_extension(extension)
+        thread.tags, thread.user_context_extensions = tags, extensions

@@ -467,7 +467,8 @@ def test_engines_show_what_they_did(stack: Settings, tables: BatchTables) -> Non
     # The server names a tag by the session's as well.
     names = [{tag.split("_Tag_")[1] for tag in job["jobTags"] if "_Tag_" in tag} for job in jobs]
     told = {name for found in names for name in found if not name.startswith("limited-")}
-    assert {f"{name} on gtzan57 of {tables.dataset}" for name in TRAINED} <= told, "the training is there, too"
+    # The server remembers the newest thousand jobs: the fewer of the training the more came after it.
+    assert f"{TRAINED[-1]} on gtzan57 of {tables.dataset}" in told, "the training is there, too"
     for asset in ("audio_features", "genre_classifiers", "calibrated_classifier", "batch_predictions"):
         assert f"{asset} of {tables.dataset}" in told
     assert any(name.startswith(f"champion_model of {tables.dataset}: version ") for name in told)
