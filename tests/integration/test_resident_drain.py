@@ -29,14 +29,14 @@ def residents_runs(stream: Stream) -> dict[str, bool]:
 
 def test_a_resident_drain_scores_clips_and_the_sensor_goes_on_when_it_is_killed(stream: Stream) -> None:
     with stream.resident_drain() as drain:
-        hashes = stream.drop(short_clips(10, seed=70))
+        hashes = stream.drop(short_clips(10, seed=170))
         stream.wait_for(hashes)
         assert set(residents_runs(stream).values()) == {True}
         keys = {str(found.key) for found in ranges.history(stream.database, TOPIC)}
         wait_until(lambda: keys <= stream.instance.get_materialized_partitions(stream.names.predictions))
         wait_until(lambda: "`genres drain` (pid" in (last_skip_reason(stream) or ""))
 
-        hashes |= stream.drop(short_clips(60, seed=71), every_s=0.02)
+        hashes |= stream.drop(short_clips(60, seed=171), every_s=0.02)
         wait_until(lambda: ranges.history(stream.database, TOPIC, states={"planned"}))
         drain.kill()
         drain.wait(60)
@@ -55,7 +55,7 @@ def test_a_resident_drain_scores_clips_and_the_sensor_goes_on_when_it_is_killed(
 def test_sigterm_ends_it_in_order_and_frees_its_shard_at_once(stream: Stream) -> None:
     before = {found.key for found in ranges.history(stream.database, TOPIC)}
     with stream.resident_drain() as drain:
-        hashes = stream.drop(short_clips(12, seed=72))
+        hashes = stream.drop(short_clips(12, seed=172))
         wait_until(lambda: ranges.history(stream.database, TOPIC, states={"planned"}))
         drain.terminate()
         assert drain.wait(120) == 0
