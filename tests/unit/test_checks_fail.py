@@ -475,10 +475,8 @@ def genres_that_are_predicted_more_often(rig: Rig) -> Iterator[tuple[bool, Resul
     yield False, of_results(rig, "prediction_drift", prediction("x"))  # there is nothing to compare
     columns = {column.name for column in schemas.BATCH_PREDICTIONS.columns}
     answers = [prediction(track, predicted_genre=("jazz", "rock")[n % 2]) for n, track in enumerate(MANY)]
-    rows = [
-        {**row, "track_id": row["sha256"], "part": "test", "genre": "jazz", "run_id": "r", "predicted_at": NOW}
-        for row in answers
-    ]
+    about = {"part": "test", "genre": "jazz", "run_id": "r", "predicted_at": NOW, "stale_since": None}
+    rows = [{**row, "track_id": row["sha256"], **about} for row in answers]
     predictions.add_batch_predictions(rig.database, [{name: row[name] for name in columns} for row in rows])
     yield True, of_results(rig, "prediction_drift", *answers)
     yield False, of_results(rig, "prediction_drift", *(prediction(track) for track in MANY))
