@@ -172,7 +172,9 @@ class LinearDiscriminantAnalysis(Candidate):
     """The genre whose mean is nearest, measured by how features vary within the genres.
 
     Linear discriminant analysis with a shrunk covariance [1]_: normal distributions with one covariance, a part of
-    which is replaced by the mean variance in all directions. Solved in closed form. Spark has no such classifier, but
+    which is replaced by the mean variance in all directions. The covariance of few clips is too small in most
+    directions, which would make every answer certain: it grows by the columns for each degree of freedom, which orders
+    genres of equal size as before. Solved in closed form. Spark has no such classifier, but
     a perceptron without a hidden layer is the same map, from features to the genres' log-likelihoods, and takes the
     weights that it is given when it is allowed no iteration.
 
@@ -196,6 +198,8 @@ class LinearDiscriminantAnalysis(Candidate):
         axes = rotation.pc.toArray()
         shrunk = (1 - self.shrinkage) * variances + self.shrinkage * variances.mean()
         counts, means = prepared.genre_means
+        freedom = counts.sum() - np.count_nonzero(counts) + 1
+        shrunk = shrunk * (1 + len(variances) / freedom)
         weights = means @ (axes / shrunk) @ axes.T
         # A genre that the training part lacks is as good as never answered.
         biases = np.log(np.maximum(counts, 1e-9) / counts.sum()) - (weights * means).sum(axis=1) / 2

@@ -156,6 +156,7 @@ def by_normal_distributions(table: pd.DataFrame, *, shrinkage: float) -> pd.Data
     variances, axes = np.linalg.eigh(np.cov(np.vstack([rows - rows.mean(axis=0) for rows in of_genre.values()]).T))
     variances[variances < 1e-9] = 1  # of what does not vary within genres
     shrunk = (1 - shrinkage) * variances + shrinkage * variances.mean()
+    shrunk *= 1 + len(COLUMNS) / (len(table) - len(GENRES) + 1)
     shape = axes @ np.diag(shrunk) @ axes.T
     likelihoods = {
         genre: multivariate_normal(rows.mean(axis=0), shape).pdf(standardised) * len(rows)
