@@ -44,7 +44,7 @@ def main() -> None:
         page.wait_for_timeout(_SETTLED_MS)
         _save("asset_graph", page.screenshot())
         page.goto(registry.page(dataset))
-        page.get_by_text("LogisticRegression").first.wait_for()
+        page.get_by_text("candidates").first.wait_for()
         page.wait_for_timeout(_SETTLED_MS)
         _save("mlflow", page.screenshot())
     parent = registry.latest_run(dataset, stage="genre_classifiers")
@@ -71,6 +71,7 @@ def _seek(page: "Page") -> None:
     curve.wait_for()
     curve.press("PageUp")
     page.wait_for_timeout(_SETTLED_MS)
+    page.wait_for_function("() => !document.body.innerText.includes('processing |')")
 
 
 @contextmanager
