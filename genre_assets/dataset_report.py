@@ -7,6 +7,7 @@ import dagster as dg
 from genres.settings import Settings
 from genres.store import ledger
 from genres.store.database import Database
+from genres.written_files import replaced
 from genres_dagster import dataset_report as page
 from genres_dagster.partitions import DATASETS, OWNERS, provenance
 
@@ -37,9 +38,8 @@ def dataset_report(
     folder = settings.reports_dir
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{entry.dataset}.html"
-    unfinished = folder / f".{context.run_id}.unfinished"
-    unfinished.write_text(text, encoding="utf-8")
-    unfinished.replace(path)
+    with replaced(path) as unfinished:
+        unfinished.write_text(text, encoding="utf-8")
     asset, figure = _PICTURED
     pictured = page.newest(instance, dg.AssetKey(asset), partition=entry.dataset)
     return dg.MaterializeResult(

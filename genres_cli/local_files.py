@@ -4,7 +4,6 @@ import json
 import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ from genres.datasets.folder import reasons
 from genres.errors import GenresError
 from genres.file_names import display_name, display_path, unicode_name
 from genres.settings import Settings
+from genres.written_files import replaced
 from genres_cli.report import counted, likeliest, print_lines
 
 _CSV_COLUMNS = (
@@ -201,19 +201,6 @@ def _refusals(table: pd.DataFrame) -> list[str]:
 def _require_folder(output: Path) -> None:
     if not output.parent.is_dir():
         raise GenresError(f"{output}: there is no folder {output.parent}; make it first")
-
-
-@contextmanager
-def replaced(output: Path) -> Iterator[Path]:
-    """Yield a place beside a file to write to, and rename it at the end: what is there stays until the new is whole."""
-    unfinished = output.with_name(f".genres-{os.getpid()}.unfinished")
-    try:
-        yield unfinished
-        unfinished.replace(output)
-    except OSError as error:
-        raise GenresError(f"{output} cannot be written: {error.strerror or error}") from error
-    finally:
-        unfinished.unlink(missing_ok=True)
 
 
 def _audio_files(console: Console, paths: Sequence[Path]) -> list[Path]:
