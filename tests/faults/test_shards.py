@@ -67,4 +67,3 @@ def test_one_of_three_drains_is_killed(system: System) -> None:
         if run is not None
     }
     assert shards == {(number, f"{number}/{DRAINS}") for number in range(DRAINS)}, "each run has kept to its partition"
-    assert len(by_partition[key.kafka_partition]) > 1, "another run went on there"

@@ -45,9 +45,7 @@ def spark(stack: Settings) -> Iterator["SparkSession"]:
 def test_a_range_whose_workers_are_stopped_is_computed_again_and_nobody_is_blamed(stream: Stream) -> None:
     stream.wait_for(stream.drop(short_clips(4, seed=80)))
     deaths = engine_log(stream.settings).count(DEATH)
-    hashes = stream.drop(short_clips(16, seed=81))
-    wait_until(lambda: at_work(stream))
-    began, stopped = time.monotonic(), set[psutil.Process]()
+    hashes, seeds, stopped = set[str](), iter(range(81, 90)), set[psutil.Process]()
 
     def stop_all() -> None:
         for worker in python_workers(stream.settings):
@@ -56,13 +54,16 @@ def test_a_range_whose_workers_are_stopped_is_computed_again_and_nobody_is_blame
                 stopped.add(worker)
 
     # At work or idle, for a task that is given an idle one waits for it as well; those that are forked meanwhile, too.
+    # A machine may compute a range before its workers are stopped: other clips follow then.
     while engine_log(stream.settings).count(DEATH) == deaths:
-        assert at_work(stream), "no task had a worker that was stopped"
+        if set.union(*stream.places(hashes)) == hashes:
+            hashes |= stream.drop(short_clips(16, seed=next(seeds)))
         for _ in range(10):
             stop_all()
             time.sleep(0.02)
+    began = time.monotonic()
     stream.wait_for(hashes, patience_s=240)
-    print(f"{len(stopped)} stopped workers: {time.monotonic() - began:.0f} s to the last prediction")  # noqa: T201
+    print(f"{len(stopped)} stopped workers: {time.monotonic() - began:.0f} s from a death to the last prediction")  # noqa: T201
     assert stream.places(hashes) == (hashes, set())
     assert not results.quarantine(stream.database, topic=TOPIC)
     wait_until(lambda: {found.state for found in ranges.history(stream.database, TOPIC)} == {"committed"})
@@ -106,11 +107,6 @@ def sleep_long(batches: "Iterable[pa.RecordBatch]") -> "Iterator[pa.RecordBatch]
 
 def one_task(spark: "SparkSession", function: object) -> None:
     spark.range(1).repartition(1).mapInArrow(function, "id long").collect()  # type: ignore[arg-type]
-
-
-def at_work(stream: Stream) -> bool:
-    """Whether a run has begun a range of the stream and not committed it."""
-    return any(found.run_id for found in ranges.history(stream.database, TOPIC, states={"planned"}))
 
 
 def engine_log(settings: Settings) -> str:
