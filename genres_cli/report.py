@@ -20,6 +20,7 @@ from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
+from genres.addresses import without_secrets
 from genres.file_names import display_name, display_path
 
 if TYPE_CHECKING:
@@ -85,12 +86,15 @@ def page_lines(settings: "Settings", *, mlflow: str = "", dagster_is_open: bool)
     mlflow
         MLflow's page of a dataset; empty for its first page.
     """
-    spark = f"http://127.0.0.1:{settings.ports.spark_ui}" if "spark" in settings.embedded else settings.remote
+    if "spark" in settings.embedded:
+        spark = f"http://127.0.0.1:{settings.ports.spark_ui}"
+    else:
+        spark = without_secrets(settings.remote)
     hint = "" if dagster_is_open else "  (closed; `genres ui` opens it)"
     return [
         f"{'to listen':<14} http://127.0.0.1:{settings.ports.page}{hint}",
         f"{'Dagster':<14} {settings.dagster_url}{hint}",
-        f"{'MLflow':<14} {mlflow or settings.tracking_uri}",
+        f"{'MLflow':<14} {mlflow or without_secrets(settings.tracking_uri)}",
         f"{'Spark UI':<14} {spark}",
     ]
 

@@ -18,7 +18,7 @@ from typing import Literal, NamedTuple
 
 import psutil
 
-from genres.addresses import bypass_proxies
+from genres.addresses import bypass_proxies, without_secrets
 from genres.audio.compile_kernels import compile_kernels
 from genres.errors import GenresError
 from genres.settings import PROJECT_DIR, Settings
@@ -347,7 +347,7 @@ def _require_external(service: Service) -> None:
 def _require_able_engine(settings: Settings, report: Callable[[str], None]) -> None:
     """See what the workers of an engine that somebody else runs lack, in a process of its own: see there why."""
     begun = time.monotonic()
-    engine = f"Spark at {settings.remote.split('/;')[0]}"  # what follows may be a token
+    engine = f"Spark at {without_secrets(settings.remote)}"
     try:
         asked = subprocess.run(
             [sys.executable, "-m", "spark.engine_probe"],

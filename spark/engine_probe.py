@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, NamedTuple
 
+from genres.addresses import without_secrets
 from genres.errors import GenresError, last_words
 from spark.server_conf import DAEMON_MODULE, SERVER_CONF, differences
 
@@ -63,7 +64,7 @@ def require_able_engine(remote: str) -> list[str]:
     from spark.session import open_session, session_config, stop_session
 
     config = session_config(Settings(spark_remote=remote), app_name="genres probe")
-    place = f"the workers of Spark at {remote.split('/;')[0]}"
+    place = f"the workers of Spark at {without_secrets(remote)}"
     spark = open_session(config)
     conf: dict[str, str | None] = {}
     try:
@@ -93,7 +94,7 @@ def require_able_engine(remote: str) -> list[str]:
     if others := other_releases(report):
         warnings.append(f"{place} compute features with other releases than here: {', '.join(others)}")
     if unlike := differences(conf):
-        warnings.append(f"the server of Spark at {remote.split('/;')[0]} was started otherwise: {'; '.join(unlike)}")
+        warnings.append(f"the server of Spark at {without_secrets(remote)} was started otherwise: {'; '.join(unlike)}")
     return warnings
 
 
