@@ -52,6 +52,8 @@ def core_site(settings: Settings) -> dict[str, str]:
         "fs.defaultFS": settings.hdfs,
         "hadoop.tmp.dir": str(settings.state_dir / "hdfs" / "tmp"),
         "hadoop.http.staticuser.user": settings.hdfs_user,
+        # What the daemons' page /conf leaves out, which any page may read that is served under a name of its own.
+        "hadoop.security.sensitive-config-keys": f"secret$,password$,credential$,{_CSRF_HEADER}",
         # The DataNode starts beside the NameNode and should notice within a blink that it is there.
         "ipc.client.connect.retry.interval": "500",
         "ipc.client.connect.max.retries": "40",
