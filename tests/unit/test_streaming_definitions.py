@@ -327,6 +327,8 @@ class Sharded(NamedTuple):
             return {}, found.skip_message or ""
         assert isinstance(found, dg.SensorResult)
         shards = {str(request.partition_key): request.tags["genres/shard"] for request in found.run_requests or ()}
+        limits = {request.tags["dagster/max_runtime"] for request in found.run_requests or ()}
+        assert limits <= {"86400"}, "a host that is lost leaves no run started for ever"
         return shards, found.skip_reason.skip_message or "" if found.skip_reason else ""
 
     def range_of(self, partition: int, start: int = 0, end: int = 5) -> PartitionKey:
