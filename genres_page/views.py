@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 _HERE = Path(__file__).parent
 _PLAYER: dict[str, Any] = {"waveform_options": {"show_recording_waveform": False}, "buttons": ["download"]}
 """The browser's own player, which keyboards and screen readers know; the waveform is drawn with the genres below it."""
-_CHECKBOX = 240
-"""Width of one with its label, in pixels: a phone has each on a line of its own."""
+_FILTER: dict[str, Any] = {"min_width": 240, "elem_classes": "filter"}
+"""A checkbox with its label, in pixels and for `page.css`: a phone has each on a line of its own."""
 _EVERY_S = 2.0
 """How often the stream is looked at, in seconds."""
 _STREAM = "Stream"
@@ -112,15 +112,15 @@ def _stream(page: Page, blocks: "gr.Blocks", tab: "gr.Tab", every: "gr.Timer") -
     now = gr.Textbox(label="Now", interactive=False)
     with gr.Row():
         genre = gr.Dropdown([ANY], value=ANY, label="Predicted genre")
-        uncertain = gr.Checkbox(label="uncertain or unlike anything learnt", min_width=_CHECKBOX)
-        wrong = gr.Checkbox(label="other than the folder's name says", min_width=_CHECKBOX)
+        uncertain = gr.Checkbox(label="uncertain or unlike anything learnt", **_FILTER)
+        wrong = gr.Checkbox(label="other than the folder's name says", **_FILTER)
     player, curve = _player("stream-clip")
     clip = gr.Dropdown([], label=_BY_KEYBOARD)
     shown = gr.State("")
     rows = gr.Dataframe(
         interactive=False,
         label="Newest clips; choose one to play it",
-        column_widths=["84px", "168px", "98px", "98px", "98px", "98px", "98px", "70px", "280px", "70px"],
+        column_widths=["84px", "168px", "98px", "98px", "112px", "98px", "98px", "70px", "280px", "70px"],
     )
 
     def look(shown: str, genre: str, uncertain: bool, wrong: bool) -> tuple[str, Any, Any, str]:
@@ -159,8 +159,8 @@ def _library(page: Page, blocks: "gr.Blocks", tab: "gr.Tab", _every: "gr.Timer")
     with gr.Row():
         dataset = gr.Dropdown([], label="Dataset")
         genre = gr.Dropdown([ANY], value=ANY, label="Genre")
-        uncertain = gr.Checkbox(label="uncertain or unlike anything learnt", min_width=_CHECKBOX)
-        wrong = gr.Checkbox(label="predicted wrongly", min_width=_CHECKBOX)
+        uncertain = gr.Checkbox(label="uncertain or unlike anything learnt", **_FILTER)
+        wrong = gr.Checkbox(label="predicted wrongly", **_FILTER)
     player, curve = _player("track")
     track = gr.Dropdown([], label=_BY_KEYBOARD)
     confusion = gr.Plot(show_label=False)
@@ -169,7 +169,7 @@ def _library(page: Page, blocks: "gr.Blocks", tab: "gr.Tab", _every: "gr.Timer")
         label="Tracks; choose one to play it",
         column_widths=["196px", "112px", "112px", "112px", "70px", "98px", "70px"],
     )
-    refused = gr.Dataframe(interactive=False, wrap=True, label="Refused")
+    refused = gr.Dataframe(interactive=False, wrap=True, label="Refused", column_widths=["196px", "84px", "476px"])
 
     def look(dataset: str | None, genre: str, uncertain: bool, wrong: bool) -> tuple[Any, ...]:
         with _said():
@@ -218,7 +218,7 @@ def _models(page: Page, blocks: "gr.Blocks", tab: "gr.Tab", _every: "gr.Timer") 
         promote = gr.Button("Make this version the champion")
         rollback = gr.Button("Back to the champion before")
     done = gr.Textbox(label="Done", interactive=False)
-    card = gr.HTML()
+    card = gr.HTML(elem_classes="card")
 
     def look(dataset: str | None) -> Any:
         with _said():
