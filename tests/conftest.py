@@ -209,7 +209,8 @@ def browser() -> "Iterator[Browser]":
     if program is None:
         pytest.skip("no Chromium here (apt install chromium)")
     with sync_playwright() as playwright:
-        # As root it has no sandbox; it opens the tests' own pages only.
-        opened = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
+        # As root it has no sandbox; it opens the tests' own pages only, and its microphone hears a beep.
+        options = ["--no-sandbox", "--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]
+        opened = playwright.chromium.launch(executable_path=program, args=options)
         yield opened
         opened.close()

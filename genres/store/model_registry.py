@@ -371,8 +371,8 @@ class ModelRegistry:
         if found is None:
             others = self.datasets_with_champion()
             instead = (
-                f" There is one of {', '.join(others)}: name it with --dataset or GENRES_DATASET, or make it the "
-                f"current one with `genres datasets use {others[0]}`"
+                f" There is one of {', '.join(others)}: name it with --dataset, GENRES_DATASET or, over HTTP, "
+                f"?dataset=, or make it the current one with `genres datasets use {others[0]}`"
                 if others
                 else ""
             )
