@@ -328,7 +328,8 @@ class Sharded(NamedTuple):
         assert isinstance(found, dg.SensorResult)
         for request in found.run_requests or ():
             key = PartitionKey.parse(str(request.partition_key))
-            assert request.tags["genres/range"] == f"p{key.kafka_partition} offsets {key.start_offset}-{key.end_offset - 1}"
+            last = key.end_offset - 1
+            assert request.tags["genres/range"] == f"p{key.kafka_partition} offsets {key.start_offset}-{last}"
         shards = {str(request.partition_key): request.tags["genres/shard"] for request in found.run_requests or ()}
         return shards, found.skip_reason.skip_message or "" if found.skip_reason else ""
 
