@@ -148,7 +148,6 @@ def genre_classifiers(
             "data": provenance(dataset),
             "candidates": dg.MetadataValue.md(_table(rows, baseline)),
             **best_figures({name: scores for name, scores, *_ in rows}),
-            **{name: value for name, value in baseline.items() if name.startswith("baseline_")},
             "mlflow_run": dg.MetadataValue.url(mlflow.run_url(parent)),
             "mlflow_run_id": parent.info.run_id,
             "dataset_fingerprint": fingerprint,
