@@ -275,6 +275,11 @@ class Settings(BaseSettings):
         description="How long Spark may work on a batch of clips without progress before it counts as stuck.",
     )
     keep_partitions: int = Field(2000, ge=100, description="Streaming partitions that Dagster shows; older ones go.")
+    keep_features_days: float = Field(
+        0.0,
+        ge=0,
+        description="For how long the stream's features are kept, in days from their range's commit; 0: for ever.",
+    )
     keep_runs: int = Field(2000, ge=100, description="Runs that are over and that Dagster remembers; older ones go.")
     keep_runs_days: float = Field(14.0, gt=0, description="For how long Dagster remembers runs that are over, in days.")
     sweep_grace_h: float = Field(

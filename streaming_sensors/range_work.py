@@ -201,10 +201,10 @@ class RangeWork:
         """
         import pandas as pd
 
-        from spark.extraction import extract_features, spread
+        from spark.extraction import extract_features, parallelism, spread
 
-        # Two clips are done at the same time, a few on two cores.
-        step = min(_OFFSETS_PER_TASK, -(-len(key) // 2))
+        # A few clips are done at the same time on as many cores as there are.
+        step = min(_OFFSETS_PER_TASK, -(-len(key) // parallelism(spark))) if len(key) > 1 else 1
         rows = pd.DataFrame(
             [
                 (key.topic, key.kafka_partition, start, min(start + step, key.end_offset))

@@ -10,6 +10,8 @@ HOLDER_TAG = "genres/holder"
 """Who holds the shard's lease for the run, a resident process that has it before and after the run."""
 ATTEMPT_TAG = "genres/attempt"
 """Number of the attempt at the run's range, as the plan has it."""
+LIMIT_TAG = "dagster/max_runtime"
+"""Dagster's own: after so many seconds it takes a run that still counts as started for failed."""
 RANGE_TAG = "genres/range"
 """For people: the range that the run begins with, by its `short_name`."""
 

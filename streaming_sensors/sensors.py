@@ -20,7 +20,7 @@ from genres.store.stream_ledger.values import Attempt, Plan, StreamRange
 from genres_dagster.checks import outcome_of
 from genres_dagster.resources import MlflowResource
 from streaming_sensors.offset_plan import Shard, plan
-from streaming_sensors.run_tags import ATTEMPT_TAG, DRAIN_TAG, RANGE_TAG, SHARD_TAG, short_name
+from streaming_sensors.run_tags import ATTEMPT_TAG, DRAIN_TAG, LIMIT_TAG, RANGE_TAG, SHARD_TAG, short_name
 from streaming_sensors.stream import Stream
 from streaming_sensors.stream_run import NO_CHAMPION, limits
 from streaming_sensors.topic import TopicState, topic_state, wait_for_data
@@ -219,6 +219,8 @@ def run_tags(attempt: Attempt, settings: Settings) -> dict[str, str]:
         SHARD_TAG: str(Shard.holding(attempt.key.kafka_partition, settings.drains)),
         ATTEMPT_TAG: str(attempt.attempt),
         RANGE_TAG: short_name(attempt.key),
+        # Nobody here can tell whether a process on another host is gone: its run does not stay "started" for ever.
+        LIMIT_TAG: f"{3600 * settings.sweep_grace_h:g}",
     }
 
 

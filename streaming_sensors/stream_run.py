@@ -206,12 +206,10 @@ class StreamRun:
         return self.token is not None and is_young and not self._is_to_end()
 
     def _is_to_end(self) -> bool:
-        """Whether a resident process's run was asked to end, by a person or by its process.
+        """Whether a person, or its resident process, has asked for the end of this run.
 
-        Any other run is interrupted instead; the process has more to do than this run, and may be on another host.
+        A run that is asked on its own host is interrupted; what is asked elsewhere, its state alone says.
         """
-        if not self._is_residents:
-            return False
         run = self.context.instance.get_run_by_id(self.context.run_id)
         return run is None or run.status in _TO_END
 

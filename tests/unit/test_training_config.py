@@ -1,10 +1,12 @@
 """The launchpad's choices: what is left out is as it was, and a mistake is refused before anything is trained."""
 
 import json
+import logging
 import re
 import subprocess
 import sys
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -189,7 +191,15 @@ def test_a_step_gets_a_spark_resource_that_is_closed_after_it(monkeypatch: pytes
 
     monkeypatch.setattr(resources, "open_session", Session)
     monkeypatch.setattr(resources, "stop_session", lambda session, *, remote: happened.append(f"stopped {remote}"))
-    monkeypatch.setattr(resources, "starvation_told", lambda *_, **__: nullcontext())
+
+    @contextmanager
+    def starved(session: Session, *, engine: str, tell: Callable[[str], None]) -> Iterator[None]:
+        """Stand for what looks at the session's jobs: it finds one that gets no cores."""
+        tell(f"no cores at {engine}")
+        yield
+        happened.append("watched until here")
+
+    monkeypatch.setattr(resources, "starvation_told", starved)
 
     @dg.asset
     def step(spark_connect: resources.SparkResource) -> None:
@@ -197,5 +207,8 @@ def test_a_step_gets_a_spark_resource_that_is_closed_after_it(monkeypatch: pytes
         happened.append("worked")
 
     given = {"spark_connect": resources.spark_resource({"spark.remote": "sc://here:1"}, shared_as="all")}
-    assert dg.materialize([step], resources=given).success
-    assert happened == ["opened sc://here:1 all", "worked", "stopped sc://here:1"]
+    with dg.DagsterInstance.ephemeral() as instance:
+        done = dg.materialize([step], resources=given, instance=instance)
+        said = [entry.user_message for entry in instance.all_logs(done.run_id) if entry.level == logging.WARNING]
+    assert happened == ["opened sc://here:1 all", "worked", "watched until here", "stopped sc://here:1"]
+    assert said == ["no cores at sc://here:1"], "it stands in the run's log"
