@@ -279,9 +279,8 @@ def write_report(console: Console, dataset: str, output: Path) -> None:
     database.check_migrated()
     meant = dataset_meant(database, **settings.meaning(dataset))
     entry = registered_dataset(database, meant)
-    streams = map(Stream, settings.streams)
-    scored = [stream.results for stream in streams if stream.dataset(settings, database) == meant]
-    text = dataset_report(open_instance(settings), meant, results=scored, about=provenance(entry))
+    scored = [stream for stream in settings.streams if Stream(stream).dataset(settings, database) == meant]
+    text = dataset_report(open_instance(settings), database, meant, streams=scored, about=provenance(entry))
     with replaced(output) as unfinished:
         unfinished.write_text(text, encoding="utf-8")
     print_lines(console, [f"{output}: {len(text) / 1e6:.1f} MB"])

@@ -21,6 +21,7 @@ from rich.table import Table
 from rich.text import Text
 
 from genres.file_names import display_name, display_path
+from genres.plurals import counted as counted
 
 if TYPE_CHECKING:
     from genres.settings import Settings, StreamSettings
@@ -50,11 +51,6 @@ def print_lines(console: Console, lines: Iterable[str | Text]) -> None:
     """Print lines as they are: a name is no markup, and a line that is too long is left to the terminal to break."""
     for line in lines:
         console.print(line, markup=False, highlight=False, emoji=False, soft_wrap=True)
-
-
-def counted(number: int, what: str) -> str:
-    """Return a number with its noun, whose plural ends in s."""
-    return f"{number:,} {what}{'' if number == 1 else 's'}"
 
 
 def status_lines(services: "Sequence[ServiceStatus]") -> list[Text]:

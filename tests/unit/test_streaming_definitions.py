@@ -326,6 +326,10 @@ class Sharded(NamedTuple):
         if isinstance(found, dg.SkipReason):
             return {}, found.skip_message or ""
         assert isinstance(found, dg.SensorResult)
+        for request in found.run_requests or ():
+            key = PartitionKey.parse(str(request.partition_key))
+            last = key.end_offset - 1
+            assert request.tags["genres/range"] == f"p{key.kafka_partition} offsets {key.start_offset}-{last}"
         shards = {str(request.partition_key): request.tags["genres/shard"] for request in found.run_requests or ()}
         limits = {request.tags["dagster/max_runtime"] for request in found.run_requests or ()}
         assert limits <= {"86400"}, "a host that is lost leaves no run started for ever"
