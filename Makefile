@@ -78,7 +78,7 @@ lint: install ## ruff, mypy and the import rules
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports --no-cache --no-logo
 docs: install ## build the documentation into build/docs, warnings as errors
 	@$(BIN)/python -m sphinx -q -E -W --keep-going docs build/docs && echo "genres: open build/docs/index.html"
-linkcheck: install ## ask for every address that the documentation links to; needs a network, so CI leaves it out
+linkcheck: install ## ask for every address that the documentation links to; needs a network, so `make test` leaves it out
 	@$(BIN)/python -m sphinx -q -E -b linkcheck docs build/linkcheck
 pictures: install ## take the documentation's pictures from the running system (make demo, then make ui)
 	@PYTHONPATH=. $(BIN)/python docs/take_pictures.py
