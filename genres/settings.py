@@ -158,7 +158,10 @@ class Settings(BaseSettings):
         None, description="Where a Java is kept that had to be downloaded; empty: the user's own cache, ~/.cache/cjdk."
     )
     min_free_mib: int = Field(
-        1024, ge=0, description="What has to be free on the disks of state_dir and jar_dir before a start, in MiB."
+        1024,
+        ge=0,
+        description="What has to be free before a start on the disks of state_dir and jar_dir, and on that of jdk_dir "
+        "where a Java has to be downloaded to it, in MiB.",
     )
     port_base: int = Field(18000, ge=1024, le=65400, description="First port of the embedded stack's block.")
     start_timeout_s: float = Field(120, gt=0, description="How long one service may take to become healthy.")
@@ -457,6 +460,11 @@ class Settings(BaseSettings):
     def dagster_url(self) -> str:
         """Address of the Dagster UI that ``make ui`` opens."""
         return f"http://127.0.0.1:{self.ports.dagster}"
+
+    @property
+    def page_url(self) -> str:
+        """Address of the page to listen on, which ``make ui`` opens too."""
+        return f"http://127.0.0.1:{self.ports.page}"
 
     @property
     def database(self) -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from genres.kafka_client import KafkaAccess
 from genres.settings import Settings
+from genres.store.model_registry import experiments_page
 from local_stack import health
 
 
@@ -108,7 +109,7 @@ def services(settings: Settings) -> list[Service]:
             external=mlflow_external,
             ports={} if mlflow_external else {"HTTP": ports.mlflow},
             data_dir=None if mlflow_external else state_dir / "mlflow",
-            ui=settings.tracking_uri,
+            ui=experiments_page(settings.tracking_uri),
         )
     )
     return listed
