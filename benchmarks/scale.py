@@ -205,7 +205,8 @@ def drain(row: Row, shard: Shard, key: PartitionKey) -> Drained:
     stream = Stream(settings.streams[0])
     with dg.DagsterInstance.from_config(str(row.folder)) as instance:
         add, report = instance.add_dynamic_partitions, instance.report_runless_asset_event
-        recorded = SimpleNamespace(add_dynamic_partitions=times.timed("Dagster", add))
+        running = SimpleNamespace(status=dg.DagsterRunStatus.STARTED)
+        recorded = SimpleNamespace(add_dynamic_partitions=times.timed("Dagster", add), get_run_by_id=lambda _: running)
         context: Any = SimpleNamespace(run_id=f"run {shard}", log=logging.getLogger("drain"), instance=recorded)
         began = time.monotonic()
         work = StreamRun(context, stream, settings, lake, database, mlflow, spark)
@@ -235,7 +236,7 @@ def stub_engine(row: Row, times: "Times") -> None:
         times.timed("stub", time.sleep)(row.cost_s * max(clips / share, min(clips, OFFSETS_PER_TASK)))
         return with_offsets(made.slice(0, clips), key)
 
-    def score(work: RangeWork, good: pa.Table, *_: Any) -> list[dict[str, Any]]:
+    def score(work: RangeWork, key: PartitionKey, good: pa.Table, *_: Any) -> list[dict[str, Any]]:
         about = good.select(["kafka_offset", "sha256", "file_name", "genre", "created_at"]).to_pylist()
         return [{"event_time": clip.pop("created_at").astimezone(UTC), **clip, **ANSWER} for clip in about]
 

@@ -4,7 +4,7 @@ import re
 import sys
 from importlib.metadata import version as version_of
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from sphinx.application import Sphinx
@@ -58,6 +58,17 @@ def _from_the_checkouts_root(app: "Sphinx", path: Path, parent: str, content: li
     content[0] = re.sub(r"\]\((?!https?:|#)([^)]+)\)", target, content[0])
 
 
+def _headings_without_labels(_app: "Sphinx", what: str, *about: Any) -> None:
+    """Let modules have headings of the same names, of which each would be a label of the whole site."""
+    lines: list[str] = about[-1]
+    if what == "module":
+        for number, line in enumerate(lines):
+            if line and set(line) == {"-"}:
+                lines[number - 1 : number + 1] = [f".. rubric:: {lines[number - 1]}", ""]
+
+
 def setup(app: "Sphinx") -> None:
-    """Listen for the pages that are included from beside this folder."""
+    """Listen for the pages that are included from beside this folder, and for the modules' docstrings."""
     app.connect("include-read", _from_the_checkouts_root)
+    # Before numpydoc, which would label the headings.
+    app.connect("autodoc-process-docstring", _headings_without_labels, priority=100)

@@ -24,6 +24,7 @@ _FOLDER = Path(__file__).with_name("pictures")
 _MOST_BYTES = 150_000
 """Of a picture: they are in every clone."""
 _WIDTH, _HEIGHT = 1280, 900
+_PHONE = 390, 844
 _PATIENCE_MS = 60_000
 _SETTLED_MS = 3_000
 """How long a page that has what is looked for may still move."""
@@ -35,10 +36,17 @@ def main() -> None:
     dataset = dataset_meant(Database(settings.database), **settings.meaning())
     registry = ModelRegistry(settings.tracking_uri)
     with _browser() as page:
-        page.goto(f"http://127.0.0.1:{settings.ports.page}")
-        _try_it(page)
+        address = f"http://127.0.0.1:{settings.ports.page}"
+        page.goto(address)
+        _try_it(page, "page_try_it")
         for view in ("Stream", "Library"):
-            _play_first(page, view)
+            _play_first(page, view, f"page_{view.lower()}")
+        _models(page)
+        page.set_viewport_size({"width": _PHONE[0], "height": _PHONE[1]})
+        page.goto(address)
+        _try_it(page, "page_try_it_390")
+        _play_first(page, "Stream", "page_stream_390")
+        page.set_viewport_size({"width": _WIDTH, "height": _HEIGHT})
         page.goto(f"{settings.dagster_url}/assets/champion_model?view=lineage&lineageDepth=3")
         page.get_by_text("batch_predictions").first.wait_for()
         page.wait_for_timeout(_SETTLED_MS)
@@ -51,19 +59,32 @@ def main() -> None:
     _save("models", Path(registry.client.download_artifacts(parent.info.run_id, "models.png")).read_bytes())
 
 
-def _try_it(page: "Page") -> None:
+def _try_it(page: "Page", name: str) -> None:
     page.get_by_label("Or a track of the library").click()
     page.get_by_role("option").first.click()
     _seek(page)
-    _save("page_try_it", page.screenshot(full_page=True))
+    _save(name, page.screenshot(full_page=True))
 
 
-def _play_first(page: "Page", view: str) -> None:
+def _play_first(page: "Page", view: str, name: str) -> None:
     """Play the first clip of a view's table, and go some seconds into it."""
+    _choose_first(page, view)
+    _seek(page)
+    _save(name, page.screenshot(full_page=True))
+
+
+def _models(page: "Page") -> None:
+    """Read the newest version's card."""
+    _choose_first(page, "Models")
+    page.get_by_role("heading", name="Figures").filter(visible=True).first.wait_for()
+    page.wait_for_timeout(_SETTLED_MS)
+    # The card is longer than a picture need be.
+    _save("page_models", page.screenshot())
+
+
+def _choose_first(page: "Page", view: str) -> None:
     page.get_by_role("tab", name=view).click()
     page.get_by_role("gridcell").filter(visible=True).first.click()
-    _seek(page)
-    _save(f"page_{view.lower()}", page.screenshot(full_page=True))
 
 
 def _seek(page: "Page") -> None:

@@ -107,7 +107,7 @@ def audio_features(
             "fingerprint": content,
             "sample": dg.MetadataValue.md(table.iloc[:5, :9].to_markdown(index=False)),
         },
-        check_results=list(_checks(table, accepted, refused, feature_set)),
+        check_results=list(_checks(table, accepted, refused, feature_set, dataset=dataset.dataset)),
         data_version=dg.DataVersion(content),
     )
 
@@ -273,7 +273,12 @@ def _progress_logged(context: dg.AssetExecutionContext, spark: "SparkSession") -
 
 
 def _checks(
-    table: "pd.DataFrame", accepted: "pd.DataFrame", refused: list[quarantine.RefusedClip], feature_set: AnyFeatureSet
+    table: "pd.DataFrame",
+    accepted: "pd.DataFrame",
+    refused: list[quarantine.RefusedClip],
+    feature_set: AnyFeatureSet,
+    *,
+    dataset: str,
 ) -> Iterator[dg.AssetCheckResult]:
     import numpy as np
 
@@ -282,6 +287,7 @@ def _checks(
     yield check(
         "schema",
         not surplus and not lacking,
+        dataset=dataset,
         expected=f"{len(columns)} columns",
         actual=f"{table.shape[1]} columns, lacking {lacking}, surplus {surplus}",
     )
@@ -289,6 +295,7 @@ def _checks(
     yield check(
         "finite",
         bool(finite.all()),
+        dataset=dataset,
         expected="every value finite",
         actual=f"{int((~finite).sum())} of {finite.size} values are not",
         tracks=dg.MetadataValue.json(table.loc[~finite.all(axis=1), "track_id"].tolist()[:50]),
@@ -301,6 +308,7 @@ def _checks(
     yield check(
         "complete",
         not lacking and not surplus and stored.is_unique,
+        dataset=dataset,
         expected=f"a row for each of {len(wanted)} clips (the manifest accepts {len(accepted)}, {len(refused)} of "
         "them were refused since)",
         actual=f"{len(stored)} rows; {len(lacking)} clips have none, {len(surplus)} rows are of no such clip, "

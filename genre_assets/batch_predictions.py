@@ -109,13 +109,14 @@ def batch_predictions(
             "sample": dg.MetadataValue.md(_sample(stored)),
         },
         check_results=[
-            check_complete(stored, audio),
+            check_complete(stored, audio, dataset=dataset.dataset),
             check_label_set(
+                dataset=dataset.dataset,
                 predicted={row["predicted_genre"] for row in stored},
                 known_to_model=known_to_model,
                 in_dataset=set(tables.accepted()["genre"]),
             ),
-            check_stale(stale),
+            check_stale(stale, dataset=dataset.dataset),
         ],
     )
 
@@ -142,7 +143,7 @@ def by_audio(
     return current, stale, [row for row in stored if not row["sha256"]]
 
 
-def check_complete(stored: list[dict[str, Any]], audio: Mapping[str, str]) -> dg.AssetCheckResult:
+def check_complete(stored: list[dict[str, Any]], audio: Mapping[str, str], *, dataset: str) -> dg.AssetCheckResult:
     """Look for clips without a prediction, such as those that no split knows yet.
 
     Parameters
@@ -151,22 +152,26 @@ def check_complete(stored: list[dict[str, Any]], audio: Mapping[str, str]) -> dg
         The rows of the dataset's present audio.
     audio
         The sha256 of each track that the manifest accepts and that has features.
+    dataset
+        The dataset's id.
     """
     lacking = sorted(audio.keys() - {row["track_id"] for row in stored})
     return check(
         "complete",
         not lacking,
+        dataset=dataset,
         expected=f"a row for each of the {len(audio)} accepted clips that have features",
         actual=f"{len(lacking)} have none",
         tracks=dg.MetadataValue.json(lacking[:50]),
     )
 
 
-def check_stale(stale: list[dict[str, Any]]) -> dg.AssetCheckResult:
+def check_stale(stale: list[dict[str, Any]], *, dataset: str) -> dg.AssetCheckResult:
     """Warn of predictions for audio that is not the dataset's any more."""
     return check(
         "stale",
         not stale,
+        dataset=dataset,
         expected="every row is of audio that the dataset holds",
         actual=f"{len(stale)} rows are of audio that was replaced or taken out since",
         warn=True,

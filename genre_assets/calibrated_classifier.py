@@ -344,7 +344,7 @@ def _figures(
         whose, before, answers, temperature, curve, certain_from = calibration
         found = {
             "reliability": reliability_figure(before, answers, temperature, whose, data=data),
-            "coverage": coverage_figure(curve, certain_from, accuracy, whose, data=data),
+            "coverage": coverage_figure(curve, certain_from, accuracy, whose, n=len(answers.true), data=data),
         }
     if distances is not None:
         found["distances"] = distance_figure(distances.held_out, data=data)

@@ -24,9 +24,8 @@ def reliability_figure(before: "Answers", after: "Answers", temperature: float, 
         Which answers these are.
     """
     n = len(after.true)
-    figure, axes = new_figure(
-        11, 5, title=f"Probability and share of right answers, {n} {whose} answers", data=data, ncols=2, sharey=True
-    )
+    title = f"Probability and share of right answers (n = {n} {whose} answers)"
+    figure, axes = new_figure(11, 5, title=title, data=data, ncols=2, sharey=True)
     for axis, name, answers in ((axes[0], "before", before), (axes[1], f"temperature {temperature:.3g}", after)):
         bins = answers.reliability()
         width = 1 / len(bins.clips)
@@ -42,11 +41,13 @@ def reliability_figure(before: "Answers", after: "Answers", temperature: float, 
         axis.set_xlim(0, 1)
         axis.set_ylim(0, 1)
         axis.set_xlabel("probability of the answer; the numbers are clips", fontsize=8)
-    axes[0].set_ylabel("share of right answers", fontsize=8)
+        axis.set_ylabel("share of right answers", fontsize=8)
     return figure
 
 
-def coverage_figure(curve: "Coverage", certain_from: float, accuracy: float, whose: str, *, data: str) -> "Figure":
+def coverage_figure(
+    curve: "Coverage", certain_from: float, accuracy: float, whose: str, *, n: int, data: str
+) -> "Figure":
     """Draw what the surest answers are worth, by how many of them are taken, and where the threshold is.
 
     Parameters
@@ -57,8 +58,10 @@ def coverage_figure(curve: "Coverage", certain_from: float, accuracy: float, who
         What it was chosen for.
     whose
         Which answers these are.
+    n
+        How many there are.
     """
-    figure, axes = new_figure(7, 5, title=f"Accuracy of the surest of the {whose} answers", data=data)
+    figure, axes = new_figure(7, 5, title=f"Accuracy of the surest of the {whose} answers (n = {n})", data=data)
     axes.plot(curve.share, curve.accuracy, drawstyle="steps-post")
     axes.axhline(accuracy, color="gray", linestyle="--", linewidth=1)
     share, reached = curve.at(certain_from)
@@ -78,10 +81,11 @@ def coverage_figure(curve: "Coverage", certain_from: float, accuracy: float, who
 def distance_figure(held_out: "npt.NDArray[np.float64]", *, data: str) -> "Figure":
     """Draw how far training tracks are from the others when they are not learnt from, in units of the threshold."""
     beyond = int((held_out > 1).sum())
-    figure, axes = new_figure(7, 4, title=f"Distance of {len(held_out)} tracks that were held out", data=data)
+    title = f"Distance of tracks that were held out (n = {len(held_out)})"
+    figure, axes = new_figure(7, 4, title=title, data=data)
     axes.hist(held_out, bins=30, color="#9ecae1", edgecolor="white")
     axes.axvline(1, color="#d94801", linestyle="--")
     axes.set_title(f"above 1, a clip counts as unlike anything learnt: {beyond} of these", fontsize=10)
-    axes.set_xlabel("distance", fontsize=8)
+    axes.set_xlabel("distance, in units of the threshold", fontsize=8)
     axes.set_ylabel("tracks", fontsize=8)
     return figure

@@ -20,7 +20,7 @@ from genres.store.ledger import Dataset
 from genres.store.model_directory import UnusableModelError, directory_digest
 from genres.store.model_facts import ModelFacts, RegisteredModel
 from genres.store.model_registry import LONGEST_DESCRIPTION
-from genres_dagster.checks import check_spec
+from genres_dagster.checks import DATASET, check_spec, judged
 from genres_dagster.partitions import DATASETS, OWNERS, provenance
 from genres_dagster.resources import LakeResource, MlflowResource, SparkResource
 from spark.job_names import named_jobs
@@ -169,10 +169,13 @@ def champion_model(
     else:
         context.log.warning(f"no champion: {verdict.reason}")
         yield dg.AssetObservation(asset_key=context.asset_key, partition=context.partition_key, metadata=metadata)
-    yield _promotion(verdict, comparison, present_serves=present is None or rival is not None)
+    serves = present is None or rival is not None
+    yield _promotion(verdict, comparison, dataset=dataset.dataset, present_serves=serves)
 
 
-def _promotion(verdict: Verdict, comparison: Comparison | None, *, present_serves: bool) -> dg.AssetCheckResult:
+def _promotion(
+    verdict: Verdict, comparison: Comparison | None, *, dataset: str, present_serves: bool
+) -> dg.AssetCheckResult:
     """Return the check's result; what follows is blocked only where the alias is left at a version that cannot serve.
 
     A champion that goes on is no reason to leave a dataset's new tracks without predictions, and without any champion
@@ -196,8 +199,8 @@ def _promotion(verdict: Verdict, comparison: Comparison | None, *, present_serve
         check_name="promotion",
         passed=verdict.is_champion,
         severity=dg.AssetCheckSeverity.WARN if present_serves else dg.AssetCheckSeverity.ERROR,
-        description=verdict.reason,
-        metadata={"conditions": dg.MetadataValue.md("\n".join(lines)), **figures},
+        description=judged(dataset, verdict.reason),
+        metadata={DATASET: dataset, "conditions": dg.MetadataValue.md("\n".join(lines)), **figures},
     )
 
 

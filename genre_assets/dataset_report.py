@@ -4,7 +4,7 @@ from typing import Any
 
 import dagster as dg
 
-from genres.settings import Settings
+from genres.settings import Settings, StreamSettings
 from genres.store import ledger
 from genres.store.database import Database
 from genres.written_files import replaced
@@ -22,8 +22,9 @@ _PICTURED = "evaluation_figures", "models"
     owners=OWNERS,
     partitions_def=DATASETS,
     automation_condition=dg.AutomationCondition.eager(),
-    description="What is known of the dataset, its champion and the newest of the streams that it scores: one HTML "
-    "file that needs nothing else. `genres report -o FILE` writes the same wherever somebody wants it.",
+    description="What is known of the dataset, its champion and the newest of the streams that it scores, what their "
+    "checks found and what was refused: one HTML file that needs nothing else. `genres report -o FILE` writes the same "
+    "wherever somebody wants it.",
 )
 def dataset_report(
     context: dg.AssetExecutionContext, settings: dg.ResourceParam[Settings], database: dg.ResourceParam[Database]
@@ -33,8 +34,8 @@ def dataset_report(
     entry = ledger.registered_dataset(database, context.partition_key)
     data = provenance(entry)
     instance = context.instance
-    streams = [key for key in instance.get_asset_keys() if _is_of(instance, key, data)]
-    text = page.dataset_report(instance, entry.dataset, results=streams, about=data)
+    streams = [stream for stream in settings.streams if _is_of(instance, stream, data)]
+    text = page.dataset_report(instance, database, entry.dataset, streams=streams, about=data)
     folder = settings.reports_dir
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{entry.dataset}.html"
@@ -53,9 +54,7 @@ def dataset_report(
     )
 
 
-def _is_of(instance: dg.DagsterInstance, key: dg.AssetKey, data: str) -> bool:
-    """Return whether an asset holds a stream's results, the newest of which are this dataset's."""
-    if not key.path[-1].endswith("streaming_results"):
-        return False
-    found: Any = page.newest(instance, key)
+def _is_of(instance: dg.DagsterInstance, stream: StreamSettings, data: str) -> bool:
+    """Return whether a stream's newest results are this dataset's."""
+    found: Any = page.newest(instance, page.stream_asset(stream, "streaming_results"))
     return found is not None and "data" in found[1] and found[1]["data"].value == data

@@ -85,6 +85,8 @@ def model_comparison(metrics: dict[str, dict[str, float]], parent: dict[str, flo
         parent["baseline_test_accuracy"], color="grey", linestyle="--", linewidth=1, label="majority baseline (test)"
     )
     axes.set_xticks(places, list(metrics), fontsize=8)
+    axes.set_xlabel("classifier")
+    axes.set_ylabel("macro-F1 and accuracy, from 0 to 1")
     axes.set_ylim(0, 1.05)
     axes.legend(fontsize=8, ncols=3)
     return figure
@@ -119,11 +121,14 @@ def f1_by_genre(metrics: dict[str, dict[str, float]], genres: list[str], *, data
 
     from spark.evaluation import metric_key
 
-    figure, axes = new_figure(9, 3.8, title="F1 of each genre on the test part", data=data)
+    clips = next(iter(metrics.values()))["test_rows"]
+    figure, axes = new_figure(9, 3.8, title=f"F1 of each genre on the test part (n = {clips:.0f})", data=data)
     values = np.array([[scores[f"test_f1_{metric_key(genre)}"] for genre in genres] for scores in metrics.values()])
     axes.imshow(values, cmap="Greens", vmin=0, vmax=1, aspect="auto")
     axes.set_xticks(range(len(genres)), genres, rotation=45, ha="right", fontsize=8)
     axes.set_yticks(range(len(metrics)), list(metrics), fontsize=8)
+    axes.set_xlabel("genre")
+    axes.set_ylabel("classifier")
     for (row, column), value in np.ndenumerate(values):
         axes.text(column, row, f"{value:.2f}", ha="center", va="center", fontsize=8, color="w" if value > 0.6 else "k")
     return figure

@@ -19,6 +19,13 @@ if TYPE_CHECKING:
 
 _RATE = 22_050
 """Samples per second of the spectrograms, in Hz, whatever the features are computed at."""
+_UNITS = {
+    **dict.fromkeys(("spectral_centroid", "spectral_bandwidth", "rolloff"), "Hz"),
+    **dict.fromkeys(("mfcc", "spectral_contrast", "onset_strength"), "dB"),
+    **dict.fromkeys(("tempo", "beat_tempo"), "beats per minute"),
+    "tag_": "probability",
+}
+"""What features are measured in, by how their names begin; the sets' docstrings say so."""
 
 
 @dg.asset(
@@ -73,28 +80,40 @@ def mel_spectrograms(clips: dict[str, bytes], *, data: str) -> "Figure":
         Bytes of a clip by genre; up to 12 genres are drawn.
     """
     from genres.audio.decode import decode
-    from genres.audio.mel_spectrogram import mel_spectrogram
+    from genres.audio.mel_spectrogram import HOP, band_hz, mel_spectrogram
 
     genres = sorted(clips)[:12]
     columns = min(len(genres), 5)
     rows = -(-len(genres) // columns)
-    title = "Mel spectrogram of the first 10 s of a clip of each genre"
+    title = f"Mel spectrogram of the first 10 s of a clip of each genre (n = {len(genres)} clips)"
     figure, axes = new_figure(
-        2.6 * columns, 2.2 * rows + 0.8, title=title, data=data, nrows=rows, ncols=columns, squeeze=False
+        2.6 * columns + 1, 2.2 * rows + 0.8, title=title, data=data, nrows=rows, ncols=columns, squeeze=False
     )
-    for axis in axes.flat:
+    for axis in axes.flat[len(genres) :]:
         axis.set_axis_off()
+    hertz = band_hz(_RATE)
+    marks = range(0, len(hertz), 32)
     for axis, genre in zip(axes.flat, genres, strict=False):
         samples = decode(clips[genre], sample_rate=_RATE)[: 10 * _RATE]
-        axis.imshow(mel_spectrogram(samples, _RATE), origin="lower", aspect="auto", cmap="magma", vmin=-80, vmax=0)
-        axis.set_title(genre, fontsize=9)
+        bands = mel_spectrogram(samples, _RATE)
+        size = (0, bands.shape[1] * HOP / _RATE, 0, len(bands))
+        picture = axis.imshow(
+            bands, origin="lower", aspect="auto", cmap="magma", vmin=-80, vmax=0, extent=size, interpolation="nearest"
+        )
+        axis.set_yticks(list(marks), [f"{hertz[mark]:,.0f}" for mark in marks])
+        axis.tick_params(labelsize=7)
+        axis.set_xlabel("s", fontsize=7)
+        axis.set_ylabel("Hz", fontsize=7)
+        axis.set_title(genre, fontsize=9, parse_math=False)
+    figure.colorbar(picture, ax=axes, label="dB, 0 is the clip's loudest")
     return figure
 
 
 def feature_distributions(features: "pd.DataFrame", columns: Sequence[str], *, data: str) -> "Figure":
     """Draw box plots by genre of up to six columns."""
     rows = -(-len(columns) // 3)
-    figure, axes = new_figure(12, 3.25 * rows, title="Features by genre", data=data, nrows=rows, ncols=3, squeeze=False)
+    title = f"Features by genre (n = {len(features)} tracks)"
+    figure, axes = new_figure(12, 3.25 * rows, title=title, data=data, nrows=rows, ncols=3, squeeze=False)
     groups = dict(list(features.groupby("genre")))
     for axis in axes.flat[len(columns) :]:
         axis.set_axis_off()
@@ -103,18 +122,22 @@ def feature_distributions(features: "pd.DataFrame", columns: Sequence[str], *, d
         axis.set_title(column, fontsize=9)
         axis.tick_params(axis="x", rotation=60, labelsize=8)
         axis.tick_params(axis="y", labelsize=8)
+        axis.set_xlabel("genre", fontsize=8)
+        axis.set_ylabel(_unit(column), fontsize=8)
     return figure
 
 
 def feature_correlations(features: "pd.DataFrame", *, data: str) -> "Figure":
     """Draw the Pearson correlations of all columns as a heat map."""
     columns = list(features.columns)
-    figure, axes = new_figure(9, 8.2, title="Correlation of the features", data=data)
+    figure, axes = new_figure(9, 8.2, title=f"Correlation of the features (n = {len(features)} tracks)", data=data)
     picture = axes.imshow(features.corr().fillna(0).to_numpy(), cmap="RdBu_r", vmin=-1, vmax=1)
     every = -(-len(columns) // 60)  # more names than that would lie over each other
     axes.set_xticks(range(0, len(columns), every), columns[::every], rotation=90, fontsize=6)
     axes.set_yticks(range(0, len(columns), every), columns[::every], fontsize=6)
-    figure.colorbar(picture, ax=axes, shrink=0.7)
+    axes.set_xlabel("feature")
+    axes.set_ylabel("feature")
+    figure.colorbar(picture, ax=axes, shrink=0.7, label="Pearson's correlation")
     return figure
 
 
@@ -129,13 +152,20 @@ def feature_pca(features: "pd.DataFrame", genres: "pd.Series", *, data: str) -> 
     left, strengths, _ = np.linalg.svd(standardised, full_matrices=False)
     places = left * strengths
     shares = strengths**2 / max((strengths**2).sum(), np.finfo(float).tiny)
-    figure, axes = new_figure(7.5, 6, title="Tracks on two principal components", data=data)
+    title = f"Tracks on two principal components (n = {len(features)} tracks)"
+    figure, axes = new_figure(7.5, 6, title=title, data=data)
     for number, (genre, rows) in enumerate(features.groupby(genres).indices.items()):
         axes.scatter(places[rows, 0], places[rows, 1], s=18, label=genre, color=f"C{number % 10}", alpha=0.8)
     axes.set_xlabel(f"first component ({shares[0]:.0%} of the variance)")
     axes.set_ylabel(f"second component ({shares[1]:.0%})")
     axes.legend(fontsize=8, ncols=2)
     return figure
+
+
+def _unit(column: str) -> str:
+    """Return the unit of a feature's axis; what is none of these has no unit."""
+    unit = next((unit for start, unit in _UNITS.items() if column.startswith(start)), "")
+    return f"{unit}²" if unit and column.endswith("_var") else unit or "no unit"
 
 
 def _one_clip_a_genre(tables: BatchTables) -> dict[str, bytes]:

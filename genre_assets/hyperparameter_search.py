@@ -368,6 +368,7 @@ def grid_figure(trials: Sequence[Trial], *, data: str) -> "Figure":
         axis.set_yticks(range(len(own)), [f"{trial.candidate.name}\n{trial.point}" for trial in own], fontsize=6)
         axis.set_title(version, fontsize=8)
         axis.set_xlabel("accuracy; diamond: the default, cross: stopped early", fontsize=8)
+        axis.set_ylabel("candidate and its hyperparameters", fontsize=8)
         axis.grid(axis="x", linewidth=0.4)
     return figure
 

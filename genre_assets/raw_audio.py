@@ -24,6 +24,7 @@ from genres_dagster.resources import LakeResource
 
 if TYPE_CHECKING:
     import pandas as pd
+    from matplotlib.figure import Figure
 
 _SEED = 0
 
@@ -106,11 +107,6 @@ def raw_audio(
     accepted = manifest[manifest["status"] == "accepted"]
     audio = dict(zip(accepted["track_id"], accepted["sha256"], strict=True))
     stale = predictions.mark_stale(database, dataset.dataset, audio, moment=datetime.now(UTC))
-    figure, axes = new_figure(8, 3.2, title="Clips of each genre", data=provenance(dataset))
-    counts = accepted["genre"].value_counts().sort_index()
-    axes.bar(counts.index, counts.to_numpy())
-    axes.set_ylabel("accepted clips")
-    axes.tick_params(axis="x", rotation=45)
     return dg.MaterializeResult(
         metadata={
             "data": provenance(dataset),
@@ -122,9 +118,9 @@ def raw_audio(
             "ignored": dg.MetadataValue.json(folder.ignored),
             "manifest": tables.lake.uri(commit.path),
             "fingerprint": commit.fingerprint,
-            "class_balance": figure_metadata(figure),
+            "class_balance": figure_metadata(clips_of_each_genre(accepted["genre"], data=provenance(dataset))),
         },
-        check_results=list(_checks(manifest, accepted)),
+        check_results=list(_checks(manifest, accepted, dataset=dataset.dataset)),
         data_version=dg.DataVersion(commit.fingerprint),
     )
 
@@ -203,26 +199,47 @@ def _bring(
     return row, not is_there
 
 
-def published_checksums(manifest: "pd.DataFrame") -> Iterator[dg.AssetCheckResult]:
+def clips_of_each_genre(genres: "pd.Series", *, data: str) -> "Figure":
+    """Draw how many clips each genre has.
+
+    Parameters
+    ----------
+    genres
+        The genre of each accepted clip.
+    """
+    counts = genres.value_counts().sort_index()
+    figure, axes = new_figure(8, 3.2, title=f"Clips of each genre (n = {len(genres)})", data=data)
+    axes.bar(counts.index, counts.to_numpy())
+    axes.set_xlabel("genre")
+    axes.set_ylabel("accepted clips")
+    axes.tick_params(axis="x", rotation=45)
+    return figure
+
+
+def published_checksums(manifest: "pd.DataFrame", *, dataset: str) -> Iterator[dg.AssetCheckResult]:
     """Compare clips with the originals of the published dataset whose names they have: a check for each that is known.
 
     Parameters
     ----------
     manifest
         Columns ``track_id``, ``genre`` and ``md5``.
+    dataset
+        The dataset's id.
     """
     recognised = published_datasets.published_dataset(zip(manifest["track_id"], manifest["genre"], strict=True))
     for known in published_datasets.PUBLISHED:
         title = known.title
         if known is not recognised:
             actual = f"the names are not {title}'s"
-            yield check(f"{known.name}_checksums", True, expected=f"only for {title}'s names", actual=actual)
+            expected = f"only for {title}'s names"
+            yield check(f"{known.name}_checksums", True, dataset=dataset, expected=expected, actual=actual)
             continue
         validation = known.validate(dict(zip(manifest["track_id"], manifest["md5"], strict=True)))
         in_all = len(known.read_tracks())
         yield check(
             f"{known.name}_checksums",
             not validation.different,
+            dataset=dataset,
             expected=f"every file is {title}'s original",
             actual=f"{len(validation.different)} differ, {len(validation.missing)} of {title}'s {in_all} are not here",
             warn=True,
@@ -230,13 +247,14 @@ def published_checksums(manifest: "pd.DataFrame") -> Iterator[dg.AssetCheckResul
         )
 
 
-def _checks(manifest: "pd.DataFrame", accepted: "pd.DataFrame") -> Iterator[dg.AssetCheckResult]:
-    yield from published_checksums(manifest)
+def _checks(manifest: "pd.DataFrame", accepted: "pd.DataFrame", *, dataset: str) -> Iterator[dg.AssetCheckResult]:
+    yield from published_checksums(manifest, dataset=dataset)
     # Of every genre that was handed in: one whose clips were all refused has none left.
     counts = accepted["genre"].value_counts().reindex(sorted(manifest["genre"].unique()), fill_value=0)
     yield check(
         "class_balance",
         counts.min() * 2 >= counts.max(),
+        dataset=dataset,
         expected="every genre has at least half the clips of the largest",
         actual=", ".join(f"{genre} {count}" for genre, count in counts.items()),
         warn=True,
@@ -245,6 +263,7 @@ def _checks(manifest: "pd.DataFrame", accepted: "pd.DataFrame") -> Iterator[dg.A
     yield check(
         "exact_duplicates",
         copies.empty,
+        dataset=dataset,
         expected="no two clips are the same",
         actual=f"{len(copies)} clips share their bytes with another",
         warn=True,
@@ -254,6 +273,7 @@ def _checks(manifest: "pd.DataFrame", accepted: "pd.DataFrame") -> Iterator[dg.A
     yield check(
         "quarantined",
         refused.empty,
+        dataset=dataset,
         expected="no clip refused",
         actual=f"{len(refused)} of {len(manifest)} refused",
         warn=True,

@@ -64,12 +64,12 @@ def track_split(
             "parquet": tables.lake.uri(commit.path),
             "fingerprint": commit.fingerprint,
         },
-        check_results=[check_no_leak(tables.split(), tables.accepted())],
+        check_results=[check_no_leak(tables.split(), tables.accepted(), dataset=dataset.dataset)],
         data_version=dg.DataVersion(commit.fingerprint),
     )
 
 
-def check_no_leak(published: "pd.DataFrame", accepted: "pd.DataFrame") -> dg.AssetCheckResult:
+def check_no_leak(published: "pd.DataFrame", accepted: "pd.DataFrame", *, dataset: str) -> dg.AssetCheckResult:
     """Look for tracks, audio and songs on two sides of the published split.
 
     Parameters
@@ -78,6 +78,8 @@ def check_no_leak(published: "pd.DataFrame", accepted: "pd.DataFrame") -> dg.Ass
         The split as it is read back.
     accepted
         The manifest's accepted clips, whose hashes count: a split that goes by others is no split of this audio.
+    dataset
+        The dataset's id.
     """
     used = (
         published[published["part"] != EXCLUDED]
@@ -92,6 +94,7 @@ def check_no_leak(published: "pd.DataFrame", accepted: "pd.DataFrame") -> dg.Ass
     return check(
         "no_leak",
         not faults,
+        dataset=dataset,
         expected="every track once; every sha256 of the manifest and every song in one part",
         actual="; ".join(faults) or "so it is",
     )

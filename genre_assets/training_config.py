@@ -2,9 +2,10 @@
 
 from collections.abc import Mapping, Sequence
 from enum import Enum
+from typing import Any
 
 import dagster as dg
-from pydantic import Field
+from pydantic import Field, create_model
 
 from spark import classifiers
 from spark.classifiers import CANDIDATES, Candidate
@@ -20,54 +21,20 @@ class Preset(Enum):
     EVERY = "every"
 
 
-class LogisticRegressionConfig(classifiers.LogisticRegression, dg.Config):
-    """Multinomial logistic regression."""
+def _hyperparameters_model(candidates: Sequence[Candidate]) -> type[dg.Config]:
+    """Return a config with a field for each candidate, whose fields are the candidate's hyperparameters."""
+    fields: dict[str, Any] = {}
+    for candidate in candidates:
+        kind = type(candidate)
+        # The launchpad shows the docstring: of a candidate's, the line that says what it is.
+        line = (kind.__doc__ or candidate.name).strip().partition("\n")[0]
+        config = create_model(f"{candidate.name}Config", __base__=(kind, dg.Config), __doc__=line, __module__=__name__)
+        fields[candidate.name] = (config, config())
+    return create_model("_Hyperparameters", __base__=dg.Config, __module__=__name__, **fields)
 
 
-class WhitenedLogisticRegressionConfig(classifiers.WhitenedLogisticRegression, dg.Config):
-    """Multinomial logistic regression where the features vary alike within the genres."""
-
-
-class FourierLogisticRegressionConfig(classifiers.FourierLogisticRegression, dg.Config):
-    """Multinomial logistic regression on random Fourier features."""
-
-
-class LinearDiscriminantAnalysisConfig(classifiers.LinearDiscriminantAnalysis, dg.Config):
-    """The genre whose mean is nearest, measured by how features vary within the genres."""
-
-
-class DecisionTreeConfig(classifiers.DecisionTree, dg.Config):
-    """One decision tree."""
-
-
-class RandomForestConfig(classifiers.RandomForest, dg.Config):
-    """A forest of trees, each on a sample of clips and features."""
-
-
-class OneVsRestLinearSVCConfig(classifiers.OneVsRestLinearSVC, dg.Config):
-    """A linear support vector machine for each genre against the rest."""
-
-
-class OneVsRestGBTConfig(classifiers.OneVsRestGBT, dg.Config):
-    """Gradient-boosted trees for each genre against the rest."""
-
-
-class MultilayerPerceptronConfig(classifiers.MultilayerPerceptron, dg.Config):
-    """A perceptron with one hidden layer."""
-
-
-class Hyperparameters(dg.Config):
+class Hyperparameters(_hyperparameters_model(CANDIDATES)):  # type: ignore[misc]
     """The hyperparameters of each candidate, by MLlib's names; what is left out keeps its default."""
-
-    LogisticRegression: LogisticRegressionConfig = LogisticRegressionConfig()
-    WhitenedLogisticRegression: WhitenedLogisticRegressionConfig = WhitenedLogisticRegressionConfig()
-    FourierLogisticRegression: FourierLogisticRegressionConfig = FourierLogisticRegressionConfig()
-    LinearDiscriminantAnalysis: LinearDiscriminantAnalysisConfig = LinearDiscriminantAnalysisConfig()
-    DecisionTree: DecisionTreeConfig = DecisionTreeConfig()
-    RandomForest: RandomForestConfig = RandomForestConfig()
-    OneVsRestLinearSVC: OneVsRestLinearSVCConfig = OneVsRestLinearSVCConfig()
-    OneVsRestGBT: OneVsRestGBTConfig = OneVsRestGBTConfig()
-    MultilayerPerceptron: MultilayerPerceptronConfig = MultilayerPerceptronConfig()
 
 
 class TrainingConfig(dg.Config):

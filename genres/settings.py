@@ -176,7 +176,10 @@ class Settings(BaseSettings):
         None, description="Where a Java is kept that had to be downloaded; empty: the user's own cache, ~/.cache/cjdk."
     )
     min_free_mib: int = Field(
-        1024, ge=0, description="What has to be free on the disks of state_dir and jar_dir before a start, in MiB."
+        1024,
+        ge=0,
+        description="What has to be free before a start on the disks of state_dir and jar_dir, and on that of jdk_dir "
+        "where a Java has to be downloaded to it, in MiB.",
     )
     port_base: int = Field(18000, ge=1024, le=65400, description="First port of the embedded stack's block.")
     start_timeout_s: float = Field(120, gt=0, description="How long one service may take to become healthy.")
@@ -308,6 +311,11 @@ class Settings(BaseSettings):
         description="How long Spark may work on a batch of clips without progress before it counts as stuck.",
     )
     keep_partitions: int = Field(2000, ge=100, description="Streaming partitions that Dagster shows; older ones go.")
+    keep_features_days: float = Field(
+        0.0,
+        ge=0,
+        description="For how long the stream's features are kept, in days from their range's commit; 0: for ever.",
+    )
     keep_runs: int = Field(2000, ge=100, description="Runs that are over and that Dagster remembers; older ones go.")
     keep_runs_days: float = Field(14.0, gt=0, description="For how long Dagster remembers runs that are over, in days.")
     sweep_grace_h: float = Field(
@@ -508,6 +516,11 @@ class Settings(BaseSettings):
     def dagster_url(self) -> str:
         """Address of the Dagster UI that ``make ui`` opens."""
         return f"http://127.0.0.1:{self.ports.dagster}"
+
+    @property
+    def page_url(self) -> str:
+        """Address of the page to listen on, which ``make ui`` opens too."""
+        return f"http://127.0.0.1:{self.ports.page}"
 
     @property
     def database(self) -> str:

@@ -9,11 +9,13 @@ import dagster as dg
 
 from genres.errors import GenresError
 from genres.settings import Settings
-from genres_dagster.checks import failed_check, failure_reason, outcome_of
+from genres_dagster.checks import dataset_of, failed_check, failure_reason, outcome_of
 
 _EVERY_S = 30
 _MOST_RUNS = 20
 """How many failed runs one message names; more are counted."""
+_EVALUATIONS = 25
+"""How many of a check's evaluations are looked at: of each dataset that is among them, the newest counts."""
 
 
 @dataclass
@@ -23,7 +25,7 @@ class _Told:
     runs_until: float = 0.0
     """When the newest failed run that they were told of had ended, as a timestamp."""
     failing: list[str] = field(default_factory=list)
-    """Checks that failed when they were last told of them."""
+    """Checks, and the datasets that they judged, that failed when they were last told of them."""
 
 
 def build_alert_sensors(settings: Settings) -> list[dg.SensorDefinition]:
@@ -105,19 +107,45 @@ def _line(instance: dg.DagsterInstance, settings: Settings, run: dg.DagsterRun) 
 
 
 def _checks(context: dg.SensorEvaluationContext, before: list[str]) -> tuple[list[str], list[str]]:
-    """Return a line for each check of this code location that changed, and the names of those that fail now."""
+    """Return a line for each check of this code location that changed, and the names of those that fail now.
+
+    A check of two datasets counts as two: that it passes for one says nothing about the other.
+    """
     repository = context.repository_def
     assert repository is not None  # noqa: S101 - a sensor that Dagster evaluates has one
     lines, failing = [], []
     for key in sorted(repository.asset_graph.asset_check_keys, key=str):
-        name = f"{key.name} of {key.asset_key.to_user_string()}"
-        evaluation = outcome_of(context.instance.get_latest_asset_check_evaluation_record(key))
-        if evaluation is None:
-            failing += [name] if name in before else []
-        elif not evaluation.passed:
-            failing.append(name)
-            if name not in before:
-                lines.append(f"{failed_check(evaluation)} ({key.asset_key.to_user_string()})")
-        elif name in before:
-            lines.append(f"check {key.name} passes again ({key.asset_key.to_user_string()})")
+        asset = key.asset_key.to_user_string()
+        name = f"{key.name} of {asset}"
+        newest = _newest_outcomes(context.instance, key)
+        known = {_of_dataset(name, dataset) for dataset in newest}
+        # What was not evaluated of late is as it was.
+        failing += [
+            told
+            for told in before
+            if told not in known and (told.startswith(_of_dataset(name, "")) or (not newest and told == name))
+        ]
+        for dataset, evaluation in newest.items():
+            own = _of_dataset(name, dataset)
+            if not evaluation.passed:
+                failing.append(own)
+                if own not in before:
+                    lines.append(f"{failed_check(evaluation)} ({asset})")
+            elif own in before:
+                of_what = f" of dataset {dataset}" if dataset else ""
+                lines.append(f"check {key.name}{of_what} passes again ({asset})")
     return lines, failing
+
+
+def _newest_outcomes(instance: dg.DagsterInstance, key: dg.AssetCheckKey) -> dict[str | None, dg.AssetCheckEvaluation]:
+    """Return a check's newest outcome by the dataset that it judged; None stands for a check that judges none."""
+    history = instance.event_log_storage.get_asset_check_execution_history(key, limit=_EVALUATIONS)  # the newest first
+    newest: dict[str | None, dg.AssetCheckEvaluation] = {}
+    for evaluation in map(outcome_of, history):
+        if evaluation is not None:
+            newest.setdefault(dataset_of(evaluation), evaluation)
+    return newest
+
+
+def _of_dataset(name: str, dataset: str | None) -> str:
+    return name if dataset is None else f"{name}, dataset {dataset}"

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecord
 
 CHECK_FAILED = "DagsterAssetCheckFailedError"
+DATASET = "dataset"
+"""The metadata of a check in which the dataset stands that it judged."""
 
 
 def check_spec(asset: dg.AssetKey | str, name: str, description: str, *, blocking: bool = False) -> dg.AssetCheckSpec:
@@ -29,12 +31,14 @@ def check_spec(asset: dg.AssetKey | str, name: str, description: str, *, blockin
 
 
 def check(
-    name: str, passed: bool, *, expected: str, actual: str, warn: bool = False, **metadata: Any
+    name: str, passed: bool, *, dataset: str, expected: str, actual: str, warn: bool = False, **metadata: Any
 ) -> dg.AssetCheckResult:
     """Build the result of a check.
 
     Parameters
     ----------
+    dataset
+        The id of the dataset that was judged: Dagster shows a check's newest outcome, whichever dataset it is of.
     expected, actual
         What should be and what is, in words or figures.
     warn
@@ -44,8 +48,20 @@ def check(
         check_name=name,
         passed=bool(passed),
         severity=dg.AssetCheckSeverity.WARN if warn else dg.AssetCheckSeverity.ERROR,
-        metadata={"expected": expected, "actual": actual, **metadata},
+        description=judged(dataset, actual),
+        metadata={DATASET: dataset, "expected": expected, "actual": actual, **metadata},
     )
+
+
+def judged(dataset: str, said: str) -> str:
+    """Return a check's description: of which dataset it is, and what it says."""
+    return f"dataset {dataset}: {said}"
+
+
+def dataset_of(evaluation: dg.AssetCheckEvaluation) -> str | None:
+    """Return the id of the dataset that a check judged; None for one that judges no dataset."""
+    found = evaluation.metadata.get(DATASET)
+    return str(found.value) if found else None
 
 
 def outcome_of(record: "AssetCheckExecutionRecord | None") -> dg.AssetCheckEvaluation | None:
@@ -56,12 +72,14 @@ def outcome_of(record: "AssetCheckExecutionRecord | None") -> dg.AssetCheckEvalu
 
 
 def check_label_set(
-    *, predicted: Collection[str], known_to_model: Collection[str], in_dataset: Collection[str]
+    *, dataset: str, predicted: Collection[str], known_to_model: Collection[str], in_dataset: Collection[str]
 ) -> dg.AssetCheckResult:
     """Compare stored answers and the model's genres with the genres of the dataset's clips.
 
     Parameters
     ----------
+    dataset
+        The dataset's id.
     predicted
         Genres that stored predictions name.
     known_to_model
@@ -74,6 +92,7 @@ def check_label_set(
     return check(
         "label_set",
         not strange and not never,
+        dataset=dataset,
         expected=f"the genres of the dataset's clips: {', '.join(sorted(in_dataset))}",
         actual=f"predicted besides: {', '.join(strange) or 'none'}; unknown to the model: {', '.join(never) or 'none'}",
         warn=not strange,
@@ -86,7 +105,8 @@ def failed_check(evaluation: Any) -> str:
         name: str(evaluation.metadata[name].value) for name in ("expected", "actual") if name in evaluation.metadata
     }
     why = ", ".join(f"{name} {text}" for name, text in said.items()) or evaluation.description or "it says no more"
-    return f"check {evaluation.check_name} failed: {why}"
+    dataset = dataset_of(evaluation)
+    return f"check {evaluation.check_name}{f' of dataset {dataset}' if dataset else ''} failed: {why}"
 
 
 def failure_reason(error: Any) -> str:

@@ -1,14 +1,23 @@
-"""The report of a dataset: what its newest materializations say and draw, as one HTML file that needs nothing else.
+"""The report of a dataset, as one HTML file that needs nothing else.
 
+What its newest materializations say and draw, what its streams' checks found last, and what was refused, and why.
 Names of files and genres come from outside: the page takes no HTML of theirs, runs no script and fetches nothing.
 """
 
 import html
-from collections.abc import Iterator, Mapping, Sequence
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
 import dagster as dg
+
+from genres.settings import StreamSettings
+from genres.store import quarantine
+from genres.store.database import Database
+from genres.store.stream_ledger import results
+from genres_dagster.checks import outcome_of
 
 _STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; color: #222; }
@@ -18,19 +27,38 @@ td, th { border: 1px solid #ccc; padding: .2rem .6rem; text-align: left; vertica
 _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 _PARTS = ("raw_audio", "audio_features", "feature_figures", "track_split", "genre_classifiers", "calibrated_classifier")
 _RESULTS = ("champion_model", "batch_predictions", "evaluation_figures")
+STREAM_CHECKS = {
+    "audio_clips": ("nothing_lost", "producer_alive", "consumer_lag"),
+    "stream_predictions": ("complete", "quarantine_rate"),
+    "streaming_results": ("label_set", "feature_drift", "prediction_drift", "batch_checks"),
+}
+"""The checks of a stream by asset, which its own code location evaluates and this room does not import."""
+_REASONS = 30
+"""How many reasons are listed; the rest is summed up."""
+_PARTICULAR = re.compile(r"b?'[^']*'|b?\"[^\"]*\"|\d[\d,.]*")
+"""What is of one clip in a reason: numbers, and what is quoted from its file."""
 
 
-def dataset_report(instance: dg.DagsterInstance, dataset: str, *, results: Sequence[dg.AssetKey], about: str) -> str:
+def stream_asset(stream: StreamSettings, name: str) -> dg.AssetKey:
+    """Return the key of one of a stream's assets."""
+    return dg.AssetKey([*filter(None, [stream.name]), name])
+
+
+def dataset_report(
+    instance: dg.DagsterInstance, database: Database, dataset: str, *, streams: Sequence[StreamSettings], about: str
+) -> str:
     """Write the report.
 
     Parameters
     ----------
     instance
-        Dagster's, which remembers the materializations.
+        Dagster's, which remembers the materializations and what checks found.
+    database
+        Has what was refused, and what became of the streams' clips.
     dataset
         The dataset's id.
-    results
-        The results of the streams that its champion scores.
+    streams
+        Those that its champion scores.
     about
         Where the clips come from (`genres_dagster.partitions.provenance`).
 
@@ -41,8 +69,13 @@ def dataset_report(instance: dg.DagsterInstance, dataset: str, *, results: Seque
         of it will.
     """
     found = [(name, newest(instance, dg.AssetKey(name), partition=dataset)) for name in (*_RESULTS, *_PARTS)]
-    found += [(key.to_user_string(), newest(instance, key)) for key in results]
+    shown = [stream_asset(stream, "streaming_results") for stream in streams]
+    found += [(key.to_user_string(), newest(instance, key)) for key in shown]
     sections = [line for name, event in found if event is not None for line in _section(name, event)]
+    if refused := quarantine.refused(database, dataset):
+        sections += ["<h2>Refused clips of the dataset</h2>", *_reasons(clip.reason for clip in refused)]
+    for stream in streams:
+        sections += _faults(instance, database, stream)
     title = html.escape(f"Dataset {dataset}")
     now = f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC"
     return "\n".join(
@@ -78,14 +111,61 @@ def _section(name: str, event: tuple[datetime, Mapping[str, dg.MetadataValue]]) 
         (label, _plain(value)) for label, value in metadata.items() if not isinstance(value, dg.MarkdownMetadataValue)
     ]
     if any(text for _, text in rows):
-        cells = ((label.removeprefix("dagster/").replace("_", " "), text) for label, text in rows if text)
-        yield "<table>"
-        yield from (f"<tr><th>{html.escape(label)}</th><td>{html.escape(text)}</td></tr>" for label, text in cells)
-        yield "</table>"
+        yield from _table((label.removeprefix("dagster/").replace("_", " "), text) for label, text in rows if text)
     for label, value in metadata.items():
         if isinstance(value, dg.MarkdownMetadataValue) and value.md_str:
             yield f"<h3>{html.escape(label.replace('_', ' '))}</h3>"
             yield markdown.render(value.md_str)
+
+
+def _faults(instance: dg.DagsterInstance, database: Database, stream: StreamSettings) -> Iterator[str]:
+    """What went wrong with a stream's clips; nothing of one that has had none and was never checked."""
+    checks = [(stream_asset(stream, asset), name) for asset, names in STREAM_CHECKS.items() for name in names]
+    keys = [dg.AssetCheckKey(asset, name) for asset, name in checks]
+    records = [(key, instance.get_latest_asset_check_evaluation_record(key)) for key in keys]
+    outcomes = [(key, record, found) for key, record in records if record and (found := outcome_of(record))]
+    summed = results.summary(database, stream.topic)
+    if not (outcomes or summed.ranges):
+        return
+    yield f"<h2>{html.escape(f'Faults of stream {stream.topic}')}</h2>"
+    states = ", ".join(f"{count} {state}" for state, count in sorted(summed.ranges.items())) or "none"
+    yield from _table(
+        [("offset ranges", states), ("predictions", f"{summed.predicted}"), ("refused clips", f"{summed.refused}")]
+    )
+    if outcomes:
+        yield "<h3>Newest outcomes of its checks</h3>"
+        yield from _table(
+            [
+                (
+                    f"{key.asset_key.to_user_string()}: {key.name}",
+                    "passed" if found.passed else f"failed ({found.severity.value.lower()})",
+                    f"{datetime.fromtimestamp(record.create_timestamp, UTC):%Y-%m-%d %H:%M} UTC",
+                    found.description or "",
+                )
+                for key, record, found in outcomes
+            ]
+        )
+    if summed.refused:
+        yield "<h3>Refused clips by reason</h3>"
+        yield from _reasons(row["reason"] for row in results.quarantine(database, topic=stream.topic))
+
+
+def _reasons(reasons: Iterable[str]) -> Iterator[str]:
+    """Count refusals by reason, without what a reason says of its clip alone."""
+    counts = Counter(_PARTICULAR.sub("…", reason) for reason in reasons).most_common()
+    rows = [(reason, f"{count}") for reason, count in counts[:_REASONS]]
+    if others := counts[_REASONS:]:
+        rows.append((f"{len(others)} other reasons", f"{sum(count for _, count in others)}"))
+    yield from _table([("reason", "clips"), *rows])
+
+
+def _table(rows: Iterable[Sequence[str]]) -> Iterator[str]:
+    """Lay rows of text out, the first of each as its heading."""
+    yield "<table>"
+    for heading, *cells in rows:
+        others = "".join(f"<td>{html.escape(cell)}</td>" for cell in cells)
+        yield f"<tr><th>{html.escape(heading)}</th>{others}</tr>"
+    yield "</table>"
 
 
 def _plain(value: dg.MetadataValue[Any]) -> str:

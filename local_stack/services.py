@@ -10,6 +10,7 @@ from pathlib import Path
 from genres.addresses import without_secrets
 from genres.kafka_client import KafkaAccess
 from genres.settings import Settings
+from genres.store.model_registry import experiments_page
 from local_stack import health
 
 
@@ -114,7 +115,7 @@ def services(settings: Settings) -> list[Service]:
             external=mlflow_external,
             ports={} if mlflow_external else {"HTTP": ports.mlflow},
             data_dir=None if mlflow_external else state_dir / "mlflow",
-            ui=without_secrets(settings.tracking_uri),
+            ui=experiments_page(without_secrets(settings.tracking_uri)),
         )
     )
     return listed

@@ -293,7 +293,7 @@ def _wait_healthy(settings: Settings, service: Service, supervisor: Supervisor, 
             what = (
                 "ended while it was starting"
                 if ended
-                else f"was not healthy after {settings.start_timeout_s:g} s ({reason})"
+                else f"was not healthy after {settings.start_timeout_s:g} s ({reason}; GENRES_START_TIMEOUT_S)"
             )
             raise GenresError(f"{service.name} {what}; the end of {log}:\n{tail(log, 40)}")
         time.sleep(0.2)
@@ -360,8 +360,8 @@ def _require_able_engine(settings: Settings, report: Callable[[str], None]) -> N
         )
     except subprocess.TimeoutExpired as error:
         raise GenresError(
-            f"{engine} has not done a job of one row within {settings.start_timeout_s:g} s: look at its web UI and "
-            "its log"
+            f"{engine} has not done a job of one row within {settings.start_timeout_s:g} s "
+            "(GENRES_START_TIMEOUT_S): look at its web UI and its log"
         ) from error
     if asked.returncode:
         said = [line for line in (asked.stdout or asked.stderr).splitlines() if line.strip()]

@@ -111,10 +111,11 @@ class WhitenedLogisticRegression(LogisticRegression):
 
 
 class FourierLogisticRegression(WhitenedLogisticRegression):
-    """Multinomial logistic regression on random Fourier features [1]_, which stand for a Gaussian kernel.
+    """Multinomial logistic regression on random Fourier features.
 
-    They are of the whitened features. Spark has no stage that maps a vector entry by entry, so the map is SQL on the
-    standardised columns; its matrix, which whitens too, stands in the statement as JSON, which is read once a query.
+    These stand for a Gaussian kernel [1]_, and are of the whitened features. Spark has no stage that maps a vector
+    entry by entry, so the map is SQL on the standardised columns; its matrix, which whitens too, stands in the
+    statement as JSON, which is read once a query.
 
     References
     ----------

@@ -7,11 +7,15 @@ environment of its process, which a command's children inherit.
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from typing import Any, NamedTuple
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from genres.addresses import without_secrets
 from genres.errors import GenresError, last_words
 from spark.server_conf import DAEMON_MODULE, SERVER_CONF, differences
+
+if TYPE_CHECKING:
+    from genres.settings import Settings
 
 ANSWER_S = 60.0
 """How long a job of one row may wait for a worker, in seconds."""
@@ -39,6 +43,8 @@ class WorkerReport(NamedTuple):
     """Whether the code is there, installed or sent, and can be loaded."""
     versions: Mapping[str, str | None]
     """Of each requirement; None if it is not installed."""
+    kafka: str = ""
+    """Why it cannot log in to Kafka: a secret or a file that is not there; empty if it can, as far as it knows."""
 
 
 def require_able_engine(remote: str) -> list[str]:
@@ -63,14 +69,15 @@ def require_able_engine(remote: str) -> list[str]:
     from spark.isolation import OutOfTimeError, interrupted_when_stuck
     from spark.session import open_session, session_config, stop_session
 
-    config = session_config(Settings(spark_remote=remote), app_name="genres probe")
+    settings = Settings(spark_remote=remote)
+    config = session_config(settings, app_name="genres probe")
     place = f"the workers of Spark at {without_secrets(remote)}"
     spark = open_session(config)
     conf: dict[str, str | None] = {}
     try:
         conf |= _server_conf(spark)
         with interrupted_when_stuck(spark, limit_s=ANSWER_S):
-            report = _asked(spark)
+            report = _asked(spark, settings)
     except OutOfTimeError as error:
         raise GenresError(
             f"{place} do not begin a job of one row within {ANSWER_S:g} s: there are none, or others hold all cores; "
@@ -124,6 +131,8 @@ def lacking(report: WorkerReport, needed: Sequence[str]) -> list[str]:
             )
     elif not absent:
         lacks.append(f"the project's code, which was sent, cannot be loaded ({report.code})")
+    if report.kafka:
+        lacks.append(report.kafka)
     return lacks
 
 
@@ -173,20 +182,25 @@ def _server_conf(spark: Any) -> dict[str, str | None]:
     return conf
 
 
-def _asked(spark: Any) -> WorkerReport:
+def _asked(spark: Any, settings: "Settings") -> WorkerReport:
     import json
 
     from packaging.requirements import Requirement
     from pyspark.sql import functions as sf
 
+    from genres.kafka_client import KafkaAccess
+
     names = [Requirement(text).name for text in _needed()]
+    # Without its secrets, which each worker has to have. Paths are pickled in another way by other Pythons.
+    state = KafkaAccess.of(settings).__getstate__()
+    kafka = {name: str(value) if isinstance(value, Path) else value for name, value in state.items()}
     # Without Arrow: what it needs may be what is missing.
-    ask = sf.udf(_questions(names, _MODULES), "string", useArrow=False)
+    ask = sf.udf(_questions(names, _MODULES, kafka), "string", useArrow=False)
     (row,) = spark.range(1).select(ask("id").alias("answer")).collect()
     return WorkerReport(**json.loads(row["answer"]))
 
 
-def _questions(names: Sequence[str], modules: Sequence[str]) -> Callable[[int], str]:
+def _questions(names: Sequence[str], modules: Sequence[str], kafka: Mapping[str, Any]) -> Callable[[int], str]:
     """Return the function that the worker runs.
 
     It is nested, so that it is pickled whole: one that a worker would have to import from here needs the project there.
@@ -211,6 +225,12 @@ def _questions(names: Sequence[str], modules: Sequence[str]) -> Callable[[int], 
             code, is_importable = importlib.import_module("spark.engine_probe").code_version(), True
         except Exception as error:
             code, is_importable = f"{type(error).__name__}: {error}", False
+        said = ""
+        if is_importable:
+            try:
+                importlib.import_module("genres.kafka_client").KafkaAccess(**kafka).options()
+            except Exception as error:
+                said = str(error)
         return json.dumps(
             {
                 "host": socket.gethostname(),
@@ -218,6 +238,7 @@ def _questions(names: Sequence[str], modules: Sequence[str]) -> Callable[[int], 
                 "code": code,
                 "is_importable": is_importable,
                 "versions": versions,
+                "kafka": said,
             }
         )
 

@@ -5,6 +5,7 @@ Where bytes come from is `spark.clip_source`, what happens to a clip `genres.aud
 
 import faulthandler
 import functools
+import re
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -75,6 +76,16 @@ def spread(spark: "SparkSession", rows: "pd.DataFrame", *, tasks: int) -> "DataF
 
     numbered = rows.assign(task=np.arange(len(rows), dtype=np.int32) % np.int32(tasks))  # Spark takes no other integer
     return spark.createDataFrame(numbered).repartitionById(tasks, "task")
+
+
+def parallelism(spark: "SparkSession") -> int:
+    """Return how many tasks the engine works on at the same time, as it is now: a cluster grows and shrinks.
+
+    Only a plan says so to a Connect client; it is made, which takes some milliseconds, and not run.
+    """
+    # `explain` prints, and what other threads print meanwhile would be taken for it.
+    found = re.search(r"splits=(\d+)", spark.range(2)._explain_string())  # type: ignore[operator]
+    return int(found.group(1)) if found else 1
 
 
 def tasks_for(clips: int) -> int:

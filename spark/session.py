@@ -5,6 +5,7 @@ session takes the project's code along (`spark.sent_code`).
 """
 
 import hashlib
+import socket
 import sys
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -119,9 +120,9 @@ def _open_shared(config: dict[str, str], name: str) -> "SparkSession":
 
     remote = config["spark.remote"]
     parameters = remote.rstrip("/") + ("" if "/;" in remote else "/")
-    today = datetime.now(UTC).date()
+    today, host = datetime.now(UTC).date(), socket.gethostname()  # two pods may have equal addresses and paths
     for generation in range(_GENERATIONS):
-        digest = hashlib.sha256(f"{remote} {name} {today} {generation}".encode()).digest()
+        digest = hashlib.sha256(f"{remote} {host} {name} {today} {generation}".encode()).digest()
         session_id = UUID(bytes=digest[:16], version=4)  # the client takes no other version
         try:
             session = _build({**config, "spark.remote": f"{parameters};session_id={session_id}"})
@@ -145,8 +146,6 @@ def stop_session(session: "SparkSession", *, remote: str) -> None:
     remote
         The server's address, as the session was opened with it.
     """
-    import socket
-
     try:
         socket.create_connection(_server(remote), timeout=5).close()
     except OSError:

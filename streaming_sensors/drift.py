@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import dagster as dg
 
 from genres.audio.feature_sets import feature_set_of
+from genres.plurals import counted
 from genres.store import predictions, stream_features
 from genres.store.batch_tables import BatchTables
 from genres.store.database import Database
@@ -50,6 +51,7 @@ def drift_checks(
             yield check(
                 name,
                 False,
+                dataset=dataset,
                 expected=f"predictions by a model of dataset {dataset}",
                 actual=f"none of the newest {len(table)} is",
                 warn=True,
@@ -60,7 +62,8 @@ def drift_checks(
     scored = own[(own["model_name"] == newest["model_name"]) & (own["model_version"] == version)]
     batch = predictions.batch_predictions(database, dataset, model_version=version)
     yield _feature_drift(batch, stream, database, lake, newest)
-    yield _prediction_drift(list(scored["predicted_genre"]), [row["predicted_genre"] for row in batch])
+    answers, reference = list(scored["predicted_genre"]), [row["predicted_genre"] for row in batch]
+    yield _prediction_drift(answers, reference, dataset=dataset)
 
 
 def feature_shifts(stream: "pd.DataFrame", training: "pd.DataFrame", columns: Sequence[str]) -> "pd.Series":
@@ -152,8 +155,10 @@ def _feature_drift(
         return check(
             "feature_drift",
             False,
+            dataset=newest["dataset"],
             expected=f"features {version} of arrived clips and of the training set",
-            actual=f"{len(arrived)} clips of the newest {_RECENT_RANGES} ranges have some, {len(training)} tracks do",
+            actual=f"{counted(len(arrived), 'clip')} with some in the newest {_RECENT_RANGES} ranges, "
+            f"{counted(len(training), 'track')} with some",
             warn=True,
         )
     found = feature_stability(arrived, training, feature_set.columns)
@@ -163,9 +168,11 @@ def _feature_drift(
     return check(
         "feature_drift",
         len(drifted) <= MOST_DRIFTED * len(found),
+        dataset=newest["dataset"],
         expected=f"at most {MOST_DRIFTED:.0%} of the features with a population stability index above {_DRIFT:g} and "
         "what chance may add",
-        actual=f"{len(drifted)} of {len(found)}, {len(arrived)} clips beside {len(training)} training tracks",
+        actual=f"{len(drifted)} of {len(found)}, {counted(len(arrived), 'clip')} beside "
+        f"{counted(len(training), 'training track')}",
         warn=True,
         drifted_share=len(drifted) / len(found),
         drifted=dg.MetadataValue.json(
@@ -181,7 +188,7 @@ def _feature_drift(
     )
 
 
-def _prediction_drift(answers: list[str], reference: list[str]) -> dg.AssetCheckResult:
+def _prediction_drift(answers: list[str], reference: list[str], *, dataset: str) -> dg.AssetCheckResult:
     """Compare the genres that are predicted for the stream with those that the same model predicts for its dataset."""
     import numpy as np
 
@@ -190,6 +197,7 @@ def _prediction_drift(answers: list[str], reference: list[str]) -> dg.AssetCheck
         return check(
             name,
             False,
+            dataset=dataset,
             expected="batch predictions of the same model version",
             actual="none: materialize batch_predictions",
             warn=True,
@@ -200,8 +208,9 @@ def _prediction_drift(answers: list[str], reference: list[str]) -> dg.AssetCheck
     return check(
         name,
         index <= limit,
+        dataset=dataset,
         expected=f"a population stability index of at most {limit:.2f}",
-        actual=f"{index:.2f}, {len(answers)} answers beside {len(reference)} about the dataset",
+        actual=f"{index:.2f}, {counted(len(answers), 'answer')} beside {len(reference):,} about the dataset",
         warn=True,
         shares=dg.MetadataValue.json(
             {

@@ -53,7 +53,8 @@ class MaintenanceConfig(dg.Config):
     description="Sweeps what nobody needs any more: attempts of killed runs, tables and features that were never "
     "published, candidates of earlier trainings, large clips whose messages are done with, bytes of refused clips that "
     "were judged again, old streaming partitions, and Dagster's records of old runs. The settings GENRES_KEEP_RUNS, "
-    "GENRES_KEEP_RUNS_DAYS, GENRES_KEEP_PARTITIONS, GENRES_TOPIC_RETENTION_H and GENRES_SWEEP_GRACE_H say how old. "
+    "GENRES_KEEP_RUNS_DAYS, GENRES_KEEP_PARTITIONS, GENRES_KEEP_FEATURES_DAYS, GENRES_TOPIC_RETENTION_H and "
+    "GENRES_SWEEP_GRACE_H say how old. "
     "Merges small files of stream features into larger ones, GENRES_COMPACT_AFTER_H after their day.",
 )
 def maintenance(
@@ -156,6 +157,13 @@ def _kinds(
             return retention.Swept(kept_because=why)
         return retention.sweep(lake, old, dry_run=dry_run)
 
+    def features() -> "Swept":
+        if not (days := settings.keep_features_days):
+            return retention.Swept()
+        # Their files are swept as those that no range names.
+        moment = now - timedelta(days=days)
+        return retention.Swept(ranges.forget_features(database, committed_before=moment, dry_run=dry_run))
+
     def runs() -> "Swept":
         there: dict[dg.AssetKey, set[str]] = {}
         for stream in streams:
@@ -185,6 +193,7 @@ def _kinds(
         return retention.Swept(count)
 
     yield "attempts", swept(lambda: retention.old_attempts(lake, before=before))
+    yield "stream_features", features
     yield "unpublished", swept(unpublished)
     yield "candidates", swept(candidates)
     yield "claim_checks", claims

@@ -16,6 +16,7 @@ from datetime import datetime, timedelta
 from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple, Self
 
+from genres.plurals import waiting
 from genres.store.stream_ledger.values import Attempt, Lost, PartitionKey, Plan, Split, StreamRange
 
 if TYPE_CHECKING:
@@ -289,7 +290,7 @@ def _oddities(known: Iterable[StreamRange], state: "TopicState", positions: dict
 def _why_nothing(
     positions: dict[int, int], state: "TopicState", in_flight: Sequence[StreamRange], due: Sequence[StreamRange]
 ) -> str:
-    waiting = sum(max(0, state.ends[number] - position) for number, position in positions.items())
-    if not waiting and not in_flight and not due:
+    new = sum(max(0, state.ends[number] - position) for number, position in positions.items())
+    if not new and not in_flight and not due:
         return "nothing new: every partition is planned up to its end"
-    return f"{waiting} new clips wait; ranges in flight: {len(in_flight)}, waiting for another attempt: {len(due)}"
+    return f"{waiting(new, 'new clip')}; ranges in flight: {len(in_flight)}, waiting for another attempt: {len(due)}"

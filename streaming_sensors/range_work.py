@@ -27,6 +27,7 @@ from genres.store.stream_ledger.values import PartitionKey, StreamRange
 from spark.isolation import check_engine, interrupted_when_stuck, is_workers_death, isolated
 from spark.job_names import named_jobs
 from streaming_sensors.kafka_clips import KafkaClips
+from streaming_sensors.run_tags import short_name
 from streaming_sensors.topic import topic_state
 
 if TYPE_CHECKING:
@@ -200,10 +201,10 @@ class RangeWork:
         """
         import pandas as pd
 
-        from spark.extraction import extract_features, spread
+        from spark.extraction import extract_features, parallelism, spread
 
-        # Two clips are done at the same time, a few on two cores.
-        step = min(_OFFSETS_PER_TASK, -(-len(key) // 2))
+        # A few clips are done at the same time on as many cores as there are.
+        step = min(_OFFSETS_PER_TASK, -(-len(key) // parallelism(spark))) if len(key) > 1 else 1
         rows = pd.DataFrame(
             [
                 (key.topic, key.kafka_partition, start, min(start + step, key.end_offset))
@@ -212,7 +213,7 @@ class RangeWork:
             columns=["topic", "kafka_partition", "start_offset", "end_offset"],
         )
         with (
-            named_jobs(spark, f"{_offsets(key)}: features"),
+            named_jobs(spark, f"{short_name(key)} {key.topic}: features"),
             interrupted_when_stuck(spark, limit_s=self._settings.range_limit_s, on_progress=on_progress),
         ):
             return extract_features(
@@ -270,7 +271,7 @@ class RangeWork:
             rows = window_rows(some, scorer.feature_set, keep=["kafka_offset"])
             # In a plan of local rows alone the optimiser evaluates the whole model itself, interpreting it row by row.
             frame = spark.createDataFrame(rows).coalesce(-(-len(rows) // _SCORED_ROWS_PER_TASK))
-            with named_jobs(spark, f"{_offsets(key)}: scores"):
+            with named_jobs(spark, f"{short_name(key)} {key.topic}: scores"):
                 scored |= {row["kafka_offset"]: row for row in scorer.rows(frame, keep=["kafka_offset"])}
         about = good.select(["kafka_offset", "sha256", "file_name", "genre", "created_at"]).to_pylist()
         return [
@@ -285,8 +286,9 @@ class RangeWork:
         return RangeCheck(
             "complete",
             not lacking,
-            f"a row for each of the {len(confirmed)} files that the broker confirmed there",
-            f"{len(lacking)} have none{': ' if lacking else ''}{', '.join(lacking[:5])}",
+            f"a row for each file that the broker confirmed there, {len(confirmed):,} in all",
+            f"{len(lacking):,} {'has' if len(lacking) == 1 else 'have'} none{': ' if lacking else ''}"
+            f"{', '.join(lacking[:5])}",
         )
 
     def _keep(self, key: PartitionKey, offset: int, sha256: str) -> str | None:
@@ -306,11 +308,6 @@ class RangeWork:
     def _message(self, key: PartitionKey, offset: int) -> "Clip":
         one = key.between(offset, offset + 1)
         return next(KafkaClips.of(self._settings).clips([asdict(one)]))
-
-
-def _offsets(key: PartitionKey) -> str:
-    """Name a range as short as Dagster's runs do, its topic last."""
-    return f"p{key.kafka_partition} {key.start_offset}-{key.end_offset - 1} {key.topic}"
 
 
 def judged_by(feature_version: str) -> str:

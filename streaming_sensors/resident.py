@@ -30,7 +30,7 @@ from genres_dagster.checks import failure_reason
 from genres_dagster.resources import MlflowResource
 from streaming_sensors.definitions import build_defs
 from streaming_sensors.offset_plan import Shard
-from streaming_sensors.run_tags import DRAIN_TAG, HOLDER_TAG, SHARD_TAG
+from streaming_sensors.run_tags import DRAIN_TAG, HOLDER_TAG, SHARD_TAG, short_name
 from streaming_sensors.sensors import JOB, run_tags, wanted_of, who_drains, with_champion
 from streaming_sensors.stream import Stream
 from streaming_sensors.topic import TopicState, topic_state, wait_for_data
@@ -225,7 +225,7 @@ class ResidentDrain:
                     is_asked = True
         try:
             if why := self._outcome(done.result()):
-                self._tell(f"{key}: {why}")
+                self._tell(f"{short_name(attempt.key)} of {attempt.key.topic}: {why}")
         except Exception as error:  # Dagster's own: it has written nothing down
             self._instance.report_run_failed(run, last_words(error))
             raise

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import dagster as dg
 
 from genres.errors import GenresError
+from genres.plurals import counted
 from genres.settings import Settings
 from genres.store.database import Database
 from genres.store.stream_ledger import leases, producers, ranges
@@ -19,7 +20,7 @@ from genres.store.stream_ledger.values import Attempt, Plan, StreamRange
 from genres_dagster.checks import outcome_of
 from genres_dagster.resources import MlflowResource
 from streaming_sensors.offset_plan import Shard, plan
-from streaming_sensors.run_tags import ATTEMPT_TAG, DRAIN_TAG, SHARD_TAG
+from streaming_sensors.run_tags import ATTEMPT_TAG, DRAIN_TAG, LIMIT_TAG, RANGE_TAG, SHARD_TAG, short_name
 from streaming_sensors.stream import Stream
 from streaming_sensors.stream_run import NO_CHAMPION, limits
 from streaming_sensors.topic import TopicState, topic_state, wait_for_data
@@ -169,7 +170,8 @@ def with_champion(
     if not waiting or mlflow.open().find_champion(stream.dataset(settings, database)):
         return retry, ""
     clips = sum(len(attempt.key) for attempt in waiting)
-    return tuple(attempt for attempt in retry if attempt not in waiting), f"{clips} clips: {reasons[waiting[0].key]}"
+    why = f"{counted(clips, 'clip')}: {reasons[waiting[0].key]}"
+    return tuple(attempt for attempt in retry if attempt not in waiting), why
 
 
 def _plan_new(
@@ -216,6 +218,9 @@ def run_tags(attempt: Attempt, settings: Settings) -> dict[str, str]:
         DRAIN_TAG: "true",
         SHARD_TAG: str(Shard.holding(attempt.key.kafka_partition, settings.drains)),
         ATTEMPT_TAG: str(attempt.attempt),
+        RANGE_TAG: short_name(attempt.key),
+        # Nobody here can tell whether a process on another host is gone: its run does not stay "started" for ever.
+        LIMIT_TAG: f"{3600 * settings.sweep_grace_h:g}",
     }
 
 
@@ -253,7 +258,8 @@ def _idle_drains(settings: Settings, state: TopicState) -> str:
     idle = settings.drains - len(state.ends)
     if idle <= 0:
         return ""
-    return f"; {idle} of {settings.drains} drains (GENRES_DRAINS) are idle: the topic has {len(state.ends)} partitions"
+    are = f"{idle} of {settings.drains} drains (GENRES_DRAINS) {'is' if idle == 1 else 'are'} idle"
+    return f"; {are}: the topic has {counted(len(state.ends), 'partition')}"
 
 
 def _and_why(reason: str, known: list[StreamRange]) -> str:

@@ -52,7 +52,9 @@ class Stream:
     def offset_ranges(self) -> dg.DynamicPartitionsDefinition:
         """The partitions of its features and predictions.
 
-        Keys are ``<topic>:<topic id>:<Kafka partition>:<start>-<end>``: the same key always means the same clips.
+        Keys are ``<topic>:<topic id>:<Kafka partition>:<start>-<end>``: the same key always means the same clips. They
+        are data that users have, in event logs, tables and queries, so that they are never written in another way;
+        what people read beside them is `streaming_sensors.run_tags.short_name`.
         """
         return dg.DynamicPartitionsDefinition(name=self.named("offset_range"))
 

@@ -13,6 +13,7 @@ from typing import NamedTuple
 import dagster as dg
 
 from genres.errors import GenresError
+from genres.plurals import counted, waiting
 from genres.settings import Settings
 from genres.store.database import Database
 from genres.store.stream_ledger import losses, producers, ranges, results, sent_files
@@ -128,8 +129,8 @@ def nothing_lost(now: Observed) -> Finding:
     unnoted = [*found.lost, *(split.lost for split in found.split if split.lost)]
     gone = [loss.describe() for loss in noted.ranges] + [f"{entry.key}: {entry.reason}" for entry in unnoted]
     clips = sum(len(loss.key) - loss.made_good for loss in noted.ranges) + sum(len(entry.key) for entry in unnoted)
-    said = [f"{clips} clips by their offsets", *gone[-_SHOWN:]]
-    said += [f"{len(noted.paths)} confirmed files without a row", *noted.paths[:_SHOWN]]
+    said = [f"{counted(clips, 'clip')} by offset", *gone[-_SHOWN:]]
+    said += [f"{counted(len(noted.paths), 'confirmed file')} without a row", *noted.paths[:_SHOWN]]
     if is_lost := bool(gone or noted.paths):
         said.append("drop them again; `genres losses` lists them, and --acknowledge says that the rest is known")
     return Finding(not is_lost, f"lost: {'; '.join(said)}", dg.AssetCheckSeverity.ERROR)
@@ -147,15 +148,18 @@ def consumer_lag(now: Observed) -> Finding:
     # Ranges grow with the rate.
     newest = ranges.history(now.database, now.stream.topic, states={"committed"}, newest=_NEWEST_RANGES)
     batch = max(limits(now.settings).max_clips_per_batch, *(len(found.key) for found in newest), 1)
-    waiting, allowed = now.lag, 2 * batch
-    return Finding(waiting <= allowed, f"{waiting} clips wait, at most {allowed} should")
+    lagging, allowed = now.lag, 2 * batch
+    why = "twice the largest range of late, which GENRES_MAX_CLIPS_PER_BATCH limits"
+    return Finding(lagging <= allowed, f"{waiting(lagging, 'clip')}, at most {allowed:,} should ({why})")
 
 
 def complete(now: Observed) -> Finding:
     """Look up the rows of what the broker confirmed to the producers in the newest committed ranges."""
     committed = ranges.history(now.database, now.stream.topic, states={"committed"}, newest=_NEWEST_RANGES)
     lacking = sent_files.unanswered(now.database, [found.key for found in committed])
-    said = f"{len(lacking)} confirmed files have no row, of those in the newest {len(committed)} ranges"
+    said = (
+        f"confirmed files without a row, in the newest {counted(len(committed), 'committed range')}: {len(lacking):,}"
+    )
     return Finding(
         not lacking, "; ".join([said, *(file.path for file in lacking[:_SHOWN])]), dg.AssetCheckSeverity.ERROR
     )
@@ -168,7 +172,7 @@ def quarantine_rate(now: Observed) -> Finding:
     clips = len({outcome.sha256 for outcome in newest})
     return Finding(
         len(refused) <= _MOST_REFUSED * clips,
-        f"{len(refused)} of the newest {clips} clips are refused, at most {_MOST_REFUSED:.0%} should",
+        f"refused of the newest {counted(clips, 'clip')}: {len(refused):,}, at most {_MOST_REFUSED:.0%} should be",
     )
 
 
@@ -197,14 +201,14 @@ def build_audio_clips_observer(stream: Stream) -> dg.SensorDefinition:
         now = Observed(stream, settings, database)
         events: list[dg.AssetObservation | dg.AssetCheckEvaluation] = list(_news(context.instance, now))
         try:
-            waiting, why = str(now.lag), f"{now.lag} clips wait"
+            lagging, why = str(now.lag), waiting(now.lag, "clip")
         except GenresError as error:
-            waiting, why = "", str(error)
+            lagging, why = "", str(error)
         before, at = (context.cursor or ":0").split(":")
         cursor = context.cursor
-        if waiting and (waiting != before or time.time() - float(at) > _SAY_AGAIN_S):
+        if lagging and (lagging != before or time.time() - float(at) > _SAY_AGAIN_S):
             events.append(lag_observation(stream, database, now.topic))
-            cursor = f"{waiting}:{time.time():.0f}"
+            cursor = f"{lagging}:{time.time():.0f}"
         return dg.SensorResult(skip_reason=why, asset_events=events, cursor=cursor)
 
     return audio_clips_observer

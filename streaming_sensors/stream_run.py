@@ -29,6 +29,7 @@ from genres_dagster.resources import MlflowResource, SparkResource
 from spark.session import still_knows
 from streaming_sensors.offset_plan import FEWEST_CLIPS, WHOLE_TOPIC, Limits, Pace, Shard, next_range, plan
 from streaming_sensors.range_work import RangeWork, StoredFeatures
+from streaming_sensors.run_tags import short_name
 from streaming_sensors.stream import Stream
 from streaming_sensors.topic import TopicState, topic_state, wait_for_data
 
@@ -205,12 +206,10 @@ class StreamRun:
         return self.token is not None and is_young and not self._is_to_end()
 
     def _is_to_end(self) -> bool:
-        """Whether a resident process's run was asked to end, by a person or by its process.
+        """Whether a person, or its resident process, has asked for the end of this run.
 
-        Any other run is interrupted instead; the process has more to do than this run, and may be on another host.
+        A run that is asked on its own host is interrupted; what is asked elsewhere, its state alone says.
         """
-        if not self._is_residents:
-            return False
         run = self.context.instance.get_run_by_id(self.context.run_id)
         return run is None or run.status in _TO_END
 
@@ -236,9 +235,10 @@ class StreamRun:
                 continue
             quiet_s = self.settings.drain_quiet_s
             if not wait_for_data(self.settings, self.stream.topic, state.ends, quiet_s, concerns=self.shard.has):
-                self.context.log.info(f"its partitions were quiet for {quiet_s:g} s: done")
+                self.context.log.info(f"its partitions were quiet for {quiet_s:g} s (GENRES_DRAIN_QUIET_S): done")
                 return None
-        self.context.log.info(f"asked to end, or {self.settings.max_run_s:g} s old: the next run goes on")
+        old = f"{self.settings.max_run_s:g} s old (GENRES_MAX_RUN_S)"
+        self.context.log.info(f"asked to end, or {old}: the next run goes on")
         return None
 
     def _stays_for_clips(self, state: TopicState) -> bool:
@@ -320,6 +320,7 @@ class StreamRun:
                 ranges.publish_features(self.database, key, stored.path, version)
             if self.stream.features in selected:
                 metadata = {
+                    "range": short_name(key),
                     "dagster/row_count": len(stored.table),
                     "clips_refused": len(stored.table) - stored.table["reason"].null_count,
                     "seconds": stored.seconds,
@@ -350,7 +351,7 @@ class StreamRun:
         try:
             ranges.end_attempt(self.database, key, run_id, reason=reason[:500], is_outage=is_outage)
         except GenresError as error:  # it must not hide why the attempt ended
-            self.context.log.warning(f"{key}: the ledger does not take down why its attempt ended: {error}")
+            self.context.log.warning(f"{short_name(key)}: the ledger does not take down why its attempt ended: {error}")
 
     def _predict(self, begun: _Begun, features: StoredFeatures) -> Output:
         started = time.monotonic()
@@ -368,10 +369,11 @@ class StreamRun:
         self._pace.note(len(key), max(features.seconds, seconds))
         champion = scorer.model
         self.context.log.info(
-            f"{key}: {result.new_predictions} predicted, {result.new_quarantine} quarantined, "
+            f"{short_name(key)}: {result.new_predictions} predicted, {result.new_quarantine} quarantined, "
             f"{result.duplicates} known already"
         )
         metadata = {
+            "range": short_name(key),
             "data": provenance(scorer.trained_on),
             "dagster/row_count": result.new_predictions,
             "clips_quarantined": result.new_quarantine,

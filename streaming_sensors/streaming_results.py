@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 
 from genres.errors import GenresError
+from genres.plurals import counted
 from genres.settings import Settings
 from genres.store import ledger
 from genres.store.batch_tables import BatchTables
@@ -148,28 +149,44 @@ def results_figure(table: "pd.DataFrame", *, data: str) -> "Figure":
         Rows of ``stream_predictions``, oldest first.
     """
     import pandas as pd
+    from matplotlib.ticker import LogLocator, NullFormatter
 
-    figure, axes = new_figure(12, 8, title=f"The newest {len(table)} predictions", data=data, nrows=2, ncols=2)
+    n = len(table)
+    figure, axes = new_figure(12, 8, title=f"The newest {n} predictions", data=data, nrows=2, ncols=2)
     counts = pd.crosstab(table["predicted_at"], table["predicted_genre"]).cumsum()
     axes[0, 0].stackplot(counts.index, counts.T.to_numpy(), labels=list(counts.columns), step="post")
     axes[0, 0].set_title("predicted genres, added up over time")
+    axes[0, 0].set_ylabel(f"clips, added up (n = {n})")
     axes[0, 0].legend(fontsize=7, loc="upper left")
     axes[0, 1].hist(table["probability"], bins=20, range=(0, 1))
     calibrated = "" if table["is_calibrated"].all() else " (uncalibrated)"
     uncertain, unlike = _marked(table, "is_uncertain"), _marked(table, "is_unlike")
     axes[0, 1].set_title(
-        f"probability of the predicted genre{calibrated}: {uncertain} uncertain, {unlike} unlike anything learnt"
+        f"probability of the predicted genre{calibrated}: {uncertain} uncertain, {unlike} unlike anything learnt",
+        fontsize=10,
     )
+    axes[0, 1].set_xlabel("probability")
+    axes[0, 1].set_ylabel(f"clips (n = {n})")
+    # Outages and backlogs make some latencies a thousand times the usual one, which would lie on the axis else.
+    axes[1, 0].set_yscale("log", nonpositive="mask")
+    axes[1, 0].yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes[1, 0].yaxis.set_major_formatter("{x:g}")
+    axes[1, 0].yaxis.set_minor_formatter(NullFormatter())
     axes[1, 0].plot(table["predicted_at"], table["latency_s"], ".", markersize=4)
+    # A producer whose clock is ahead sends clips that were made after their rows.
+    hidden = int(table["latency_s"].le(0).sum())
+    axes[1, 0].set_ylabel(f"latency, s (n = {n}{f'; {hidden} not above 0 are left out' if hidden else ''})")
     p50, p95 = table["latency_s"].quantile([0.5, 0.95])
     axes[1, 0].set_title(f"seconds from file to row: p50 {p50:.1f}, p95 {p95:.1f}")
-    axes[1, 0].set_ylim(bottom=0)
     known = table[table["genre"].notna()]
     right = (known["genre"] == known["predicted_genre"]).expanding().mean()
     axes[1, 1].plot(range(1, len(right) + 1), right)
     axes[1, 1].set_ylim(0, 1)
-    axes[1, 1].set_title(f"running accuracy of the {len(known)} clips whose genre is known")
+    axes[1, 1].set_xlabel("clips whose genre is known, in their order")
+    axes[1, 1].set_ylabel(f"share of right answers (n = {len(known)})")
+    axes[1, 1].set_title(f"running accuracy of the {counted(len(known), 'clip')} whose genre is known")
     for axis in (axes[0, 0], axes[1, 0]):
+        axis.set_xlabel("when it was predicted (UTC)")
         axis.tick_params(axis="x", rotation=30, labelsize=7)
     return figure
 
@@ -187,12 +204,14 @@ def _refused(rows: Sequence[dict[str, Any]]) -> dict[str, str]:
 def _checks(
     table: "pd.DataFrame", stream: Stream, settings: Settings, database: Database, lake: Lake
 ) -> Iterator[dg.AssetCheckResult]:
+    dataset = stream.dataset(settings, database)
     yield _labels(table, database, lake)
-    yield from drift_checks(table, stream, database, lake, dataset=stream.dataset(settings, database))
+    yield from drift_checks(table, stream, database, lake, dataset=dataset)
     failed = results.checks(database, topic=stream.topic, failed_only=True)
     yield check(
         "batch_checks",
         not failed,
+        dataset=dataset,
         expected="every range passed its checks",
         actual=f"{len(failed)} failed",
         failed=dg.MetadataValue.json(
@@ -206,6 +225,7 @@ def _labels(table: "pd.DataFrame", database: Database, lake: Lake) -> dg.AssetCh
     dataset = table["dataset"].iloc[-1]
     rows = table[table["dataset"] == dataset]
     return check_label_set(
+        dataset=dataset,
         predicted=set(rows["predicted_genre"]),
         known_to_model=set(rows["probabilities"].iloc[-1]),
         in_dataset=set(BatchTables(lake, database, dataset).accepted()["genre"]),

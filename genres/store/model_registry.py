@@ -48,6 +48,12 @@ _MOST_VERSIONS = 1000
 """Versions that are listed: MLflow answers no more at once than ten thousand."""
 
 
+def experiments_page(tracking_uri: str, experiment_id: str = "") -> str:
+    """Return the address of MLflow's page of an experiment's runs, or of the list of all experiments."""
+    place = f"experiments/{experiment_id}/runs" if experiment_id else "experiments"
+    return f"{tracking_uri}/#/{place}?{MODEL_TRAINING}"
+
+
 class ModelRegistry:
     """A dataset's experiment and registered model on an MLflow server.
 
@@ -76,10 +82,9 @@ class ModelRegistry:
         return f"genres-{dataset}"
 
     def page(self, dataset: str) -> str:
-        """Address of the page with the dataset's runs."""
+        """Address of the page with the dataset's runs; of the list of experiments, if it has none."""
         experiment = self.client.get_experiment_by_name(self.name_for(dataset))
-        place = f"experiments/{experiment.experiment_id}/runs" if experiment else "experiments"
-        return f"{self.tracking_uri}/#/{place}?{MODEL_TRAINING}"
+        return experiments_page(self.tracking_uri, experiment.experiment_id if experiment else "")
 
     @contextmanager
     def run(
@@ -374,8 +379,8 @@ class ModelRegistry:
         if found is None:
             others = self.datasets_with_champion()
             instead = (
-                f" There is one of {', '.join(others)}: name it with --dataset or GENRES_DATASET, or make it the "
-                f"current one with `genres datasets use {others[0]}`"
+                f" There is one of {', '.join(others)}: name it with --dataset, GENRES_DATASET or, over HTTP, "
+                f"?dataset=, or make it the current one with `genres datasets use {others[0]}`"
                 if others
                 else ""
             )

@@ -80,7 +80,8 @@ def cluster(
     hdfs = HdfsOfTwo(folder / "hdfs", free_port_base)
     brokers = Brokers(folder / "kafka", free_port_base)
     mlflow = Mlflow(folder / "mlflow", free_port_base, new_postgres_database())
-    spark = SparkCluster(daemons, folder / "spark", free_port_base, hdfs=hdfs.hdfs, replication=2)
+    secrets = {"GENRES_KAFKA_PASSWORD": brokers.settings["KAFKA_PASSWORD"]}
+    spark = SparkCluster(daemons, folder / "spark", free_port_base, hdfs=hdfs.hdfs, replication=2, secrets=secrets)
     daemons.start(*hdfs.programs, *brokers.programs, *mlflow.programs)
     spark.start()
     for part in (hdfs, brokers, mlflow, spark):
@@ -91,7 +92,7 @@ def cluster(
     settings = use_settings(
         HDFS_URL=hdfs.hdfs,
         WEBHDFS_URL=hdfs.webhdfs,
-        KAFKA_BOOTSTRAP_SERVERS=brokers.bootstrap_servers,
+        **brokers.settings,
         SPARK_REMOTE=spark.remote,
         MLFLOW_TRACKING_URI=mlflow.tracking_uri,
         DATABASE_URL=new_postgres_database(),

@@ -4,7 +4,7 @@ Each function describes the programs of one part and says where clients find it;
 """
 
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -24,10 +24,14 @@ from local_stack.java import java_home
 from local_stack.mlflow_server import mlflow_programs
 from local_stack.program import Program
 from spark.server_conf import DAEMON_MODULE
+from tests.certificates import Authority
 from tests.cluster.daemons import Daemons
 from tests.other_interpreter import interpreter_without_the_project
+from tests.secured_broker import with_listeners
 
 PATIENCE_S = 180.0
+USER, PASSWORD = "clips", "hunter2"
+"""Who logs in to the brokers."""
 HDFS_SUPERUSER = "hdfs"
 """Not the user whose lake it is: permissions count for that one."""
 _CLUSTER_ID = "Z2VucmVzLXRlc3RzLTEyMw"
@@ -39,8 +43,16 @@ class SparkCluster:
     """A standalone master, two workers of one core, and a Connect server; the workers have not got the project."""
 
     def __init__(
-        self, daemons: Daemons, folder: Path, free_port_base: FreePortBase, *, hdfs: str, replication: int
+        self,
+        daemons: Daemons,
+        folder: Path,
+        free_port_base: FreePortBase,
+        *,
+        hdfs: str,
+        replication: int,
+        secrets: Mapping[str, str] | None = None,
     ) -> None:
+        """Describe it; `secrets` are in the environment of its daemons alone, where whoever runs it has put them."""
         folder.mkdir()
         settings = Settings(state_dir=folder / "connect", port_base=free_port_base())
         self.workers = ("spark-worker-1", "spark-worker-2")
@@ -54,6 +66,7 @@ class SparkCluster:
             (connect,) = spark_server.spark_programs(settings, java_home())
         environment = {
             **connect.environment,
+            **(secrets or {}),
             "PYSPARK_PYTHON": str(interpreter_without_the_project(folder)),
             # Nothing of the tests' own: what the workers find of the project, it was sent to them.
             "PYTHONPATH": "",
@@ -135,12 +148,26 @@ def _on_standalone(plain: dict[str, str], master: str, hdfs: str, replication: i
 
 
 class Brokers:
-    """Three brokers that are controllers too; a message is on all of them and has to be on two."""
+    """Three brokers that are controllers too; a message is on all of them and has to be on two.
+
+    Clients log in over TLS; the brokers talk plainly among themselves.
+    """
 
     def __init__(self, folder: Path, free_port_base: FreePortBase) -> None:
         self.names = ("kafka-1", "kafka-2", "kafka-3")
         all_settings = [Settings(state_dir=folder / name, port_base=free_port_base()) for name in self.names]
-        self.bootstrap_servers = ",".join(settings.bootstrap_servers for settings in all_settings)
+        self._plain = [settings.bootstrap_servers for settings in all_settings]
+        authority = Authority(folder / "authority")
+        secured = [f"127.0.0.1:{settings.port_base + 94}" for settings in all_settings]
+        self.settings = {
+            "KAFKA_BOOTSTRAP_SERVERS": ",".join(secured),
+            "KAFKA_SECURITY_PROTOCOL": "SASL_SSL",
+            "KAFKA_SASL_MECHANISM": "PLAIN",
+            "KAFKA_USERNAME": USER,
+            "KAFKA_PASSWORD": PASSWORD,
+            "KAFKA_CA_FILE": str(authority.ca_file),
+        }
+        """What clients need."""
         voters = [
             f"{number}@127.0.0.1:{settings.ports.kafka_controller}"
             for number, settings in enumerate(all_settings, start=1)
@@ -152,7 +179,7 @@ class Brokers:
         }
         jars = class_path(KAFKA_LOCK, on_progress=print)
         self.programs = []
-        for number, settings in enumerate(all_settings, start=1):
+        for number, (settings, address) in enumerate(zip(all_settings, secured, strict=True), start=1):
             own = {
                 "node.id": str(number),
                 "controller.quorum.voters": ",".join(voters),
@@ -161,7 +188,12 @@ class Brokers:
                 "offsets.topic.replication.factor": "3",
                 **replicated,
             }
-            with _patched(kafka_broker, "broker", lambda plain, own=own: plain | own):
+
+            def broker(plain: dict[str, str], own: dict[str, str] = own, address: str = address) -> dict[str, str]:
+                listeners = {"SASL_SSL": address}
+                return with_listeners(plain | own, authority, listeners, user=USER, password=PASSWORD)
+
+            with _patched(kafka_broker, "broker", broker):
                 (program,) = kafka_broker.kafka_programs(settings, java_home(), jars)
             self.programs.append(replace(program, name=self.names[number - 1], prepare=_formatting(program)))
 
@@ -169,7 +201,7 @@ class Brokers:
         """Wait until all brokers have registered."""
 
         def ask() -> None:
-            admin = KafkaAdminClient(bootstrap_servers=self.bootstrap_servers.split(","), request_timeout_ms=5000)
+            admin = KafkaAdminClient(bootstrap_servers=self._plain, request_timeout_ms=5000)
             try:
                 known = admin.describe_cluster()["brokers"]
             finally:

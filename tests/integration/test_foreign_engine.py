@@ -23,7 +23,7 @@ from local_stack import stack as local
 from local_stack.program import Program
 from local_stack.stack import down, up
 from spark.clip_source import WebHdfsClips
-from spark.extraction import extract_features, spread
+from spark.extraction import extract_features, parallelism, spread
 from spark.session import open_session, session_config
 from spark.starvation import starvation_told
 
@@ -92,7 +92,9 @@ def test_a_workers_own_error_is_what_a_person_reads(bare: Settings) -> None:
 def test_each_task_of_a_large_engine_has_as_many_clips(stack: Settings) -> None:
     spark = open_session(session_config(stack, app_name="spread"))
     try:
+        assert parallelism(spark) == os.cpu_count()
         spark.conf.set("spark.sql.leafNodeDefaultParallelism", "64")  # as 64 cores have it
+        assert parallelism(spark) == 64
         for rows, tasks in ((63, 63), (1000, 100), (7, 3)):
             frame = spread(spark, pd.DataFrame({"clip": range(rows)}), tasks=tasks)
             found = frame.groupBy(sf.spark_partition_id()).count().collect()

@@ -19,6 +19,7 @@ from local_stack.health import UnhealthyError, probe_kafka
 from local_stack.stack import down, up
 from tests.certificates import Authority
 from tests.in_process import drain, send
+from tests.secured_broker import with_listeners
 from tests.stream_rig import prepared_stream, set_champion, sha256_of, short_clips
 
 RunGenres = Callable[..., subprocess.CompletedProcess[str]]
@@ -42,9 +43,6 @@ def secured(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[dict[str, str]]:
     """Run a broker with listeners for SASL_SSL and for clients with a certificate; yield the settings for the first."""
-    cert_file, key_file = authority.issue("127.0.0.1")
-    keystore = cert_file.with_name("broker.pem")
-    keystore.write_bytes(key_file.read_bytes() + cert_file.read_bytes())
     own = Settings(
         state_dir=Path(tmp_path_factory.mktemp("broker")),
         port_base=free_port_base(),
@@ -57,25 +55,8 @@ def secured(
     plain = kafka_broker.broker
 
     def broker(settings: Settings) -> dict[str, str]:
-        module = "org.apache.kafka.common.security"
-        properties = plain(settings)
-        for name in ("listeners", "advertised.listeners"):
-            properties[name] += f",SASL_SSL://{sasl},SSL://{certified}"
-        return properties | {
-            "listener.security.protocol.map": ",".join(
-                f"{name}:{name.replace('CONTROLLER', 'PLAINTEXT')}"
-                for name in ("CONTROLLER", "PLAINTEXT", "SASL_SSL", "SSL")
-            ),
-            "ssl.keystore.type": "PEM",
-            "ssl.keystore.location": str(keystore),
-            "ssl.truststore.type": "PEM",
-            "ssl.truststore.location": str(authority.ca_file),
-            "listener.name.ssl.ssl.client.auth": "required",
-            "listener.name.sasl_ssl.sasl.enabled.mechanisms": "PLAIN,SCRAM-SHA-512",
-            "listener.name.sasl_ssl.plain.sasl.jaas.config": f"{module}.plain.PlainLoginModule required "
-            f'user_{USER}="{PASSWORD}";',
-            "listener.name.sasl_ssl.scram-sha-512.sasl.jaas.config": f"{module}.scram.ScramLoginModule required;",
-        }
+        listeners = {"SASL_SSL": sasl, "SSL": certified}
+        return with_listeners(plain(settings), authority, listeners, user=USER, password=PASSWORD)
 
     with pytest.MonkeyPatch.context() as monkeypatch:
         monkeypatch.setattr(kafka_broker, "broker", broker)

@@ -88,9 +88,9 @@ class Location:
         self.cursor = result.cursor
         return str(result.skip_reason.skip_message)
 
-    def evaluate(self, name: str, *, passed: bool) -> None:
+    def evaluate(self, name: str, *, passed: bool, dataset: str = "") -> None:
         """Report what a check found."""
-        found = {"expected": "8 rows", "actual": "7"}
+        found = {"expected": "8 rows", "actual": "7", **({"dataset": dataset} if dataset else {})}
         evaluation = dg.AssetCheckEvaluation(asset_key=rows.key, check_name=name, passed=passed, metadata=found)
         self.instance.report_runless_asset_event(evaluation)
 
@@ -142,6 +142,40 @@ def test_a_check_is_told_when_it_fails_and_when_it_passes_again(location: Locati
         "genres: check complete passes again (rows)",
     ]
     assert "check fresh failed: expected 8 rows, actual 7 (rows)" in receiver.messages[0]["message"]
+
+
+def test_a_check_is_told_of_each_dataset_by_itself(location: Location, receiver: Receiver) -> None:
+    location.evaluate("complete", passed=False, dataset="mine")
+    location.tick()
+    location.evaluate("complete", passed=True, dataset="yours")  # which says nothing about mine
+    location.tick()
+    location.evaluate("complete", passed=False, dataset="mine")  # known
+    location.evaluate("complete", passed=False, dataset="yours")
+    location.tick()
+    location.evaluate("complete", passed=True, dataset="mine")
+    location.evaluate("complete", passed=False, dataset="yours")
+    location.tick()
+    assert [message["message"] for message in receiver.messages] == [
+        "check complete of dataset mine failed: expected 8 rows, actual 7 (rows)",
+        "check complete of dataset yours failed: expected 8 rows, actual 7 (rows)",
+        "check complete of dataset mine passes again (rows)",
+    ]
+
+
+def test_a_failure_that_is_no_longer_among_the_newest_outcomes_is_still_known(
+    location: Location, receiver: Receiver
+) -> None:
+    location.evaluate("complete", passed=False, dataset="mine")
+    location.tick()
+    for _ in range(30):
+        location.evaluate("complete", passed=True, dataset="yours")
+    location.tick()
+    location.evaluate("complete", passed=True, dataset="mine")
+    location.tick()
+    assert [message["title"] for message in receiver.messages] == [
+        "genres: check complete of dataset mine failed: expected 8 rows, actual 7 (rows)",
+        "genres: check complete of dataset mine passes again (rows)",
+    ]
 
 
 def test_what_nobody_took_is_told_later(location: Location, receiver: Receiver) -> None:

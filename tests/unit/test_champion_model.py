@@ -144,9 +144,9 @@ def test_what_follows_is_blocked_only_if_the_champion_cannot_serve(
     f1: float, present_serves: bool, passed: bool, severity: dg.AssetCheckSeverity
 ) -> None:
     verdict = judge(valid_macro_f1=f1, baseline=0.2, comparison=None, tracks=40, no_rival="it is no rival")
-    result = asset._promotion(verdict, None, present_serves=present_serves)
+    result = asset._promotion(verdict, None, dataset="own", present_serves=present_serves)
     assert (result.passed, result.severity) == (passed, severity)
-    assert result.description == verdict.reason
+    assert result.description == f"dataset own: {verdict.reason}"
     assert ("| baseline | no |" in result.metadata["conditions"].value) is not passed
 
 

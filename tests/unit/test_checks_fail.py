@@ -170,10 +170,10 @@ def better_than_the_champion(rig: Rig) -> Iterator[tuple[bool, Result]]:
         (None, False, True),
     ):
         verdict = judge(valid_macro_f1=0.8, baseline=0.1, comparison=comparison, tracks=100)
-        yield passes, champion_model._promotion(verdict, comparison, present_serves=present_serves)
+        yield passes, champion_model._promotion(verdict, comparison, dataset="mine", present_serves=present_serves)
     # Neither is of use.
     verdict = judge(valid_macro_f1=0.1, baseline=0.1, comparison=None, tracks=100)
-    yield False, champion_model._promotion(verdict, None, present_serves=False)
+    yield False, champion_model._promotion(verdict, None, dataset="mine", present_serves=False)
 
 
 # ------------------------------------------------------------------------------------------------------- raw_audio
@@ -191,7 +191,7 @@ def manifest(*clips: tuple[str, str], refused: tuple[str, ...] = (), **columns: 
 
 
 def of_raw_audio(name: str, table: pd.DataFrame) -> dg.AssetCheckResult:
-    return outcome(raw_audio._checks(table, table[table["status"] == "accepted"]), name)
+    return outcome(raw_audio._checks(table, table[table["status"] == "accepted"], dataset="mine"), name)
 
 
 @case("raw_audio", "gtzan_checksums")
@@ -238,7 +238,7 @@ def features(*tracks: str) -> pd.DataFrame:
 
 def of_features(name: str, table: pd.DataFrame, *refused: RefusedClip) -> dg.AssetCheckResult:
     clips = manifest(("a", "jazz"), ("b", "jazz"))
-    return outcome(audio_features._checks(table, clips, list(refused), GTZAN57), name)
+    return outcome(audio_features._checks(table, clips, list(refused), GTZAN57, dataset="mine"), name)
 
 
 @case("audio_features", "schema")
@@ -277,24 +277,30 @@ def rows_for_the_manifest(rig: Rig) -> Iterator[tuple[bool, Result]]:
 def audio_on_one_side(rig: Rig) -> Iterator[tuple[bool, Result]]:
     split = pd.DataFrame({"track_id": ["a", "b"], "genre": "jazz", "sha256": ["a", "b"], "part": ["train", "test"]})
     clips = manifest(("a", "jazz"), ("b", "jazz"))
-    yield True, check_no_leak(split, clips)
-    yield False, check_no_leak(pd.concat([split, split.assign(part="valid")]), clips)
-    yield False, check_no_leak(split, clips.assign(sha256="the same"))
-    yield True, check_no_leak(split.assign(part=["train", "excluded"]), clips.assign(sha256="the same"))
-    yield False, check_no_leak(split, clips.iloc[:1])
+
+    def no_leak(published: pd.DataFrame, accepted: pd.DataFrame) -> dg.AssetCheckResult:
+        return check_no_leak(published, accepted, dataset="mine")
+
+    yield True, no_leak(split, clips)
+    yield False, no_leak(pd.concat([split, split.assign(part="valid")]), clips)
+    yield False, no_leak(split, clips.assign(sha256="the same"))
+    yield True, no_leak(split.assign(part=["train", "excluded"]), clips.assign(sha256="the same"))
+    yield False, no_leak(split, clips.iloc[:1])
 
 
 @case("batch_predictions", "complete")
 def rows_for_the_features(rig: Rig) -> Iterator[tuple[bool, Result]]:
     stored = [{"track_id": "a", "sha256": "1"}]
-    yield True, check_complete(stored, {"a": "1"})
-    yield False, check_complete(stored, {"a": "1", "b": "2"})
+    yield True, check_complete(stored, {"a": "1"}, dataset="mine")
+    yield False, check_complete(stored, {"a": "1", "b": "2"}, dataset="mine")
     current, *_ = by_audio(stored, {"a": "the audio that replaced it"})
-    yield False, check_complete(current, {"a": "the audio that replaced it"})
+    yield False, check_complete(current, {"a": "the audio that replaced it"}, dataset="mine")
 
 
 def labels(*predicted: str, model: str = "jazz rock", dataset: str = "jazz rock") -> dg.AssetCheckResult:
-    return check_label_set(predicted=predicted, known_to_model=model.split(), in_dataset=dataset.split())
+    return check_label_set(
+        dataset="mine", predicted=predicted, known_to_model=model.split(), in_dataset=dataset.split()
+    )
 
 
 @case("batch_predictions", "label_set")
@@ -314,7 +320,7 @@ def genres_of_model_and_dataset(rig: Rig) -> Iterator[tuple[bool, Result]]:
 def rows_of_replaced_audio(rig: Rig) -> Iterator[tuple[bool, Result]]:
     stored = [{"track_id": "a", "sha256": "1"}]
     for now, passes in (({"a": "1"}, True), ({"a": "2"}, False), ({}, False)):
-        yield passes, check_stale(by_audio(stored, now)[1])
+        yield passes, check_stale(by_audio(stored, now)[1], dataset="mine")
 
 
 # ---------------------------------------------------------------------------------------------------------- stream
@@ -342,7 +348,7 @@ def clips_that_nobody_had_read(rig: Rig) -> Iterator[tuple[bool, Result]]:
     yield False, stream_checks.nothing_lost(rig.observed(end=5))
     rig.commit(key(4, 5), "c")
     half = stream_checks.nothing_lost(rig.observed(end=5))
-    assert "1 clips by their offsets" in half.said
+    assert "1 clip by offset" in half.said
     assert "retention took it; 1 of 2 made good; nobody knows what 1 held" in half.said
     yield False, half
     acknowledge(rig, end=5)
@@ -490,7 +496,7 @@ def checks_of_ranges(rig: Rig) -> Iterator[tuple[bool, Result]]:
     yield True, of_results(rig, "batch_checks", prediction("a"))
     rig.send("c", "d", offset=2)
     lacking = work._complete(key(2, 4), ["c"])
-    assert lacking.actual == "1 have none: /drop/d"
+    assert lacking.actual == "1 has none: /drop/d"
     rig.commit(key(2, 4), "c", checks=(lacking,))
     yield False, of_results(rig, "batch_checks", prediction("a"))
 
@@ -506,6 +512,21 @@ def test_it_fails_where_it_must_and_passes_beside_it(rig: Rig, asset: str, check
     )
     assert found == expected
     assert set(expected) == {True, False}, "a case shows both"
+
+
+OF_A_TOPIC = {
+    (found.asset.to_user_string(), found.name)
+    for found in stream_checks.stream_checks(Stream(Settings(more_streams=()).streams[0]))
+}
+"""Checks of what Kafka and the ledger hold, whichever dataset's champion scored it."""
+
+
+@pytest.mark.parametrize(("asset", "check"), [found for found in CASES if found not in OF_A_TOPIC])
+def test_it_says_which_dataset_it_judged(rig: Rig, asset: str, check: str) -> None:
+    for _, result in CASES[asset, check](rig):
+        assert isinstance(result, dg.AssetCheckResult)
+        assert result.metadata["dataset"].value == "mine"
+        assert (result.description or "").startswith("dataset mine: ")
 
 
 def defined(tmp_path: Path) -> dict[tuple[str, str], bool]:

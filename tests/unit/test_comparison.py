@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from genre_assets.genre_classifiers import ties
+from genre_assets.genre_classifiers import best_figures, ties
 from spark.calibration import tempered
 from spark.classifiers import Scale
 from spark.comparison import Judged, Trial, _add_calibrated, _Round, foreign_scales, ranked
@@ -64,6 +64,14 @@ def test_the_assets_ties_are_named_too() -> None:
     scores = {name: {"valid_macro_f1": f1, "valid_log_loss": loss} for name, f1, loss in [("A", 0.5, 2), ("B", 0.5, 1)]}
     assert ties(scores) == "tie at validation macro-F1 0.500; the least log-loss decides: B 1.000, A 2.000"
     assert ties({**scores, "C": {"valid_macro_f1": 0.6, "valid_log_loss": 9.0}}) == ""
+
+
+def test_the_best_candidates_figures_are_numbers_that_dagster_draws() -> None:
+    names = ("valid_macro_f1", "valid_log_loss", "valid_accuracy", "test_macro_f1", "test_accuracy")
+    rows = {"A": (0.5, 2.0, 0.6, 0.3, 0.4), "B": (0.5, 1.0, 0.7, 0.2, 0.1), "C": (0.4, 0.1, 0.9, 0.9, 0.9)}
+    found = best_figures({name: dict(zip(names, values, strict=True)) for name, values in rows.items()})
+    assert found.pop("best") == "B", "of equals the one with the least log-loss, as it is the one that is registered"
+    assert found == {f"best_{name}": value for name, value in zip(names, rows["B"], strict=True)}
 
 
 def test_few_clips_mean_little() -> None:

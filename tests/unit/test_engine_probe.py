@@ -6,6 +6,8 @@ import subprocess
 import sys
 from importlib.metadata import version
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pyspark
 import pytest
@@ -13,7 +15,7 @@ from pyspark import cloudpickle
 
 from genres.settings import Settings
 from local_stack.spark_server import connect_conf
-from spark.engine_probe import WorkerReport, _needed, _questions, code_version, lacking, other_releases
+from spark.engine_probe import WorkerReport, _asked, _needed, _questions, code_version, lacking, other_releases
 from spark.server_conf import DAEMON_MODULE, SERVER_CONF, differences
 
 NEEDED = ("numpy>=2", "pyarrow>=20", "pyspark==4.2.0")
@@ -82,7 +84,7 @@ def test_the_requirements_are_those_of_the_metadata() -> None:
 
 def test_a_bare_interpreter_can_answer(tmp_path: Path) -> None:
     """Without site-packages and without this project, as on a cluster that was never prepared."""
-    ask = cloudpickle.dumps(_questions(["numpy"], ["spark.extraction"]))
+    ask = cloudpickle.dumps(_questions(["numpy"], ["spark.extraction"], {}))
     assert not any(op.name == "GLOBAL" and "engine_probe" in str(arg) for op, arg, _ in pickletools.genops(ask))
     (tmp_path / "question").write_bytes(ask)
     # What Spark itself puts on a worker's path.
@@ -95,3 +97,42 @@ def test_a_bare_interpreter_can_answer(tmp_path: Path) -> None:
     report = WorkerReport(**json.loads(done.stdout))
     assert (report.is_importable, report.versions) == (False, {"numpy": None})
     assert report.code.startswith("ModuleNotFoundError: No module named 'spark")
+
+
+def test_a_worker_without_kafkas_password_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The secret stays here; what is sent is the rest, and the worker looks for the secret where it is."""
+    monkeypatch.setattr("genres.settings.PROJECT_DIR", tmp_path)
+    monkeypatch.delenv("GENRES_KAFKA_PASSWORD", raising=False)
+    secured = Settings(
+        state_dir=tmp_path,
+        kafka_bootstrap_servers="kafka:9093",
+        kafka_security_protocol="SASL_PLAINTEXT",
+        kafka_sasl_mechanism="PLAIN",
+        kafka_username="me",
+        kafka_password="hunter2",  # type: ignore[arg-type]
+    )
+    sent: list[bytes] = []
+
+    class Spark:
+        """Stands for a session with a worker: it pickles the question, and asks it."""
+
+        def range(self, _: int) -> "Spark":
+            return self
+
+        def select(self, _: object) -> "Spark":
+            return self
+
+        def collect(self) -> list[dict[str, str]]:
+            return [{"answer": cloudpickle.loads(sent[-1])(0)}]
+
+    def udf(function: object, *_: object, **__: object) -> Any:
+        sent.append(cloudpickle.dumps(function))
+        return lambda _: SimpleNamespace(alias=lambda _: None)
+
+    monkeypatch.setattr("pyspark.sql.functions.udf", udf)
+    report = _asked(Spark(), secured)
+    (line,) = lacking(report._replace(versions=dict(ABLE.versions)), NEEDED)
+    assert line.startswith("there is no GENRES_KAFKA_PASSWORD for user 'me'")
+    assert b"hunter2" not in sent[-1]
+    monkeypatch.setenv("GENRES_KAFKA_PASSWORD", "hunter2")
+    assert not _asked(Spark(), secured).kafka

@@ -78,9 +78,9 @@ def test_a_failed_check_is_named_with_what_it_found(tmp_path: Path) -> None:
     def leaky() -> dg.MaterializeResult:
         return dg.MaterializeResult(
             check_results=[
-                check("no_leak", False, expected="each sha256 in one part", actual="3 cross"),
-                check("balance", False, expected="balance", actual="none", warn=True),
-                check("finite", True, expected="every value finite", actual="0 are not"),
+                check("no_leak", False, dataset="own", expected="each sha256 in one part", actual="3 cross"),
+                check("balance", False, dataset="own", expected="balance", actual="none", warn=True),
+                check("finite", True, dataset="own", expected="every value finite", actual="0 are not"),
             ]
         )
 
@@ -91,7 +91,7 @@ def test_a_failed_check_is_named_with_what_it_found(tmp_path: Path) -> None:
         for record in instance.get_records_for_run(run.run_id).records:
             launch._take_in(record.event_log_entry, summary, lambda _, kind, text: told.append((kind, text)))
     assert not run.success
-    line = "check no_leak failed: expected each sha256 in one part, actual 3 cross"
+    line = "check no_leak of dataset own failed: expected each sha256 in one part, actual 3 cross"
     assert summary.failures == {"leaky": line}
     assert ("failed", line) in told
 
@@ -193,7 +193,7 @@ def test_a_person_is_told_what_was_passed_over(
     (tmp_path / "music" / "blues" / "cover.jpg").touch()
     told: list[str] = []
     choose(Settings(audio=tmp_path / "music"), on_notice=told.append)
-    assert told == ["passed over: not audio by its suffix: 1"]
+    assert told == ["passed over: not audio by its suffix: 1 .jpg"]
 
 
 @pytest.mark.parametrize(

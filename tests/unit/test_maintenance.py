@@ -163,6 +163,28 @@ def test_an_outage_of_one_kind_leaves_the_others_and_a_dry_run_leaves_all(
     assert sweep()["entries"] == 0
 
 
+def test_features_are_kept_for_as_long_as_the_settings_say(
+    settings: Settings, database: Database, instance: dg.DagsterInstance, server: FakeWebHdfs
+) -> None:
+    lake = LakeResource(webhdfs=server.url, hdfs="hdfs://here:1", root="/genres", user="me")
+    key = PartitionKey(TOPIC, "A", 0, 0, 5)
+    ranges.record_plan(database, Plan(new=(Attempt(key),)))
+    result = RangeResult(key, "run", feature_path="/genres/x.parquet", feature_version="gtzan57-1")
+    commits.commit_range(database, result, now=datetime.now(UTC) - timedelta(days=400))
+    for days, gone in ((0, 0), (500, 0), (300, 1)):
+        with dg.build_asset_context(instance=instance) as context:
+            said = maintenance(
+                context,
+                MaintenanceConfig(dry_run=False),
+                settings=settings.model_copy(update={"keep_features_days": days}),
+                lake=lake,
+                database=database,
+                mlflow=MlflowResource(tracking_uri="http://127.0.0.1:1"),
+            )
+        assert said.metadata["stream_features_entries"] == gone
+        assert (ranges.find(database, key).feature_path is None) == bool(gone)
+
+
 def test_runs_that_made_what_dagster_shows_are_kept(instance: dg.DagsterInstance) -> None:
     now = datetime.now(UTC)
     shown, parted = dg.AssetKey("shown"), dg.AssetKey("parted")

@@ -105,3 +105,12 @@ def test_the_dashboard_shows_what_there_is() -> None:
     targets = [target for panel in json.loads(DASHBOARD.read_text())["panels"] for target in panel["targets"]]
     shown = {name for target in targets for name in re.findall(r"genres_\w+", target["expr"])}
     assert shown == {SERVICE_METRIC, *STREAM_METRICS}
+
+
+def test_the_dashboard_shows_latencies_on_a_logarithmic_scale() -> None:
+    panels = json.loads(DASHBOARD.read_text())["panels"]
+    (shown,) = [panel for panel in panels if "genres_stream_latency_seconds" in str(panel["targets"])]
+    axis = shown["fieldConfig"]["defaults"]
+    assert axis["custom"]["scaleDistribution"]["type"] == "log"
+    assert axis["unit"] == "s"
+    assert "min" not in axis, "a logarithmic axis has no 0"

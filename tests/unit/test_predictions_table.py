@@ -121,7 +121,7 @@ def test_replaced_audio_has_a_row_of_its_own(database: Database) -> None:
     assert [found["sha256"] for found in current] == ["b" * 64]
     assert [found["track_id"] for found in stale] == ["a", "gone"]
     assert [found["sha256"] for found in of_unknown] == [""]
-    failed, passed = check_stale(stale), check_stale(of_unknown[:0])
+    failed, passed = (check_stale(rows, dataset="own") for rows in (stale, of_unknown[:0]))
     assert (failed.passed, failed.severity, passed.passed) == (False, dg.AssetCheckSeverity.WARN, True)
     assert failed.metadata["actual"].value.startswith("2 rows are of audio that was replaced")
 

@@ -24,7 +24,7 @@ from genres.store.tables import STREAM_RANGES
 from genres_cli import streams
 from streaming_sensors import resident, sensors
 from streaming_sensors.resident import ResidentDrain
-from streaming_sensors.run_tags import DRAIN_TAG, HOLDER_TAG, SHARD_TAG
+from streaming_sensors.run_tags import DRAIN_TAG, HOLDER_TAG, RANGE_TAG, SHARD_TAG
 from streaming_sensors.sensors import build_audio_clips_sensor
 from streaming_sensors.stream import Stream
 from streaming_sensors.topic import TopicState
@@ -164,6 +164,7 @@ def test_each_range_is_a_run_that_dagster_records_with_its_process(rig: Rig) -> 
         (holder,) = rig.holders().values()
         assert (str(rig.key_of(run)), run.job_name) == (f"{TOPIC}:{'A' * 22}:1:0-5", "stream_batch_job")
         assert (run.tags["genres/drain"], run.tags[SHARD_TAG], run.tags[HOLDER_TAG]) == ("true", "0/1", holder)
+        assert run.tags[RANGE_TAG] == "p1 offsets 0-4"
         assert process_of(run) is not None
         assert rig.instance.get_dynamic_partitions("offset_range") == [str(rig.key_of(run))]
 

@@ -16,7 +16,7 @@ from genres.store.database import Database
 from genres.store.hdfs import Hdfs
 from genres.store.lake import Entry, Lake
 from genres.store.ledger import Commit, Dataset
-from genres.store.stream_ledger import commits, ranges
+from genres.store.stream_ledger import commits, ranges, results
 from genres.store.stream_ledger.commits import QuarantinedClip, RangeResult
 from genres.store.stream_ledger.values import Attempt, PartitionKey, Plan
 from streaming_sensors.envelope import ClipMessage
@@ -143,6 +143,34 @@ def test_features_are_kept_while_a_range_names_them_or_is_planned(
     # Scored later: the range is planned still, and names its features.
     ranges.publish_features(database, planned, in_work, "gtzan57-1")
     assert in_work not in paths(retention.unpublished_stream_features(lake, database, before=before))
+
+
+def test_features_of_ranges_that_were_committed_long_ago_go_and_their_predictions_stay(
+    lake: Lake, database: Database, before: datetime, put: Callable[..., str]
+) -> None:
+    old, new, planned = key(0, 5), key(5, 9), key(9, 12)
+    stored = {one: put(feature_path(one, "aa")) for one in (old, new, planned)}
+    ranges.record_plan(database, Plan(new=tuple(map(Attempt, stored))))
+    version, now = "gtzan57-1", datetime.now(UTC)
+    for one, age in ((old, timedelta(days=31)), (new, timedelta(days=29))):
+        result = RangeResult(
+            one, "run", [prediction(f"{one.start_offset:064}")], feature_path=stored[one], feature_version=version
+        )
+        commits.commit_range(database, result, now=now - age)
+    ranges.publish_features(database, planned, stored[planned], version)
+
+    moment = now - timedelta(days=30)
+    assert ranges.forget_features(database, committed_before=moment, dry_run=True) == 1
+    assert not paths(retention.unpublished_stream_features(lake, database, before=before)), "a dry run changes nothing"
+    assert ranges.forget_features(database, committed_before=moment) == 1
+    assert paths(retention.unpublished_stream_features(lake, database, before=before)) == {stored[old]}
+    assert ranges.forget_features(database, committed_before=moment) == 0
+    assert len(results.predictions(database)) == 2
+
+    # Predicted again while Kafka has its clips, it names the features that were computed for that.
+    again = put(feature_path(old, "bb"))
+    commits.commit_range(database, RangeResult(old, "later", feature_path=again, feature_version=version))
+    assert ranges.find(database, old).feature_path == again
 
 
 def test_published_tables_are_kept_and_so_are_the_clips_and_the_models(

@@ -55,6 +55,14 @@ def test_closed_sessions_are_passed_over(asked: list[str]) -> None:
     assert asked[4] not in asked[:4]
 
 
+def test_hosts_share_no_session(asked: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pods of one image have equal paths, addresses and names."""
+    for host in ("genres-drain-0", "genres-drain-1"):
+        monkeypatch.setattr("socket.gethostname", lambda host=host: host)
+        session.open_session(CONFIG, shared_as="stream")
+    assert asked[3] not in asked[:3]
+
+
 def test_parameters_of_the_address_are_kept(asked: list[str]) -> None:
     session.open_session({"spark.remote": "sc://host:1/;token=secret"}, shared_as="stream")
     assert all(remote.startswith("sc://host:1/;token=secret;session_id=") for remote in asked)

@@ -326,7 +326,13 @@ class Sharded(NamedTuple):
         if isinstance(found, dg.SkipReason):
             return {}, found.skip_message or ""
         assert isinstance(found, dg.SensorResult)
+        for request in found.run_requests or ():
+            key = PartitionKey.parse(str(request.partition_key))
+            last = key.end_offset - 1
+            assert request.tags["genres/range"] == f"p{key.kafka_partition} offsets {key.start_offset}-{last}"
         shards = {str(request.partition_key): request.tags["genres/shard"] for request in found.run_requests or ()}
+        limits = {request.tags["dagster/max_runtime"] for request in found.run_requests or ()}
+        assert limits <= {"86400"}, "a host that is lost leaves no run started for ever"
         return shards, found.skip_reason.skip_message or "" if found.skip_reason else ""
 
     def range_of(self, partition: int, start: int = 0, end: int = 5) -> PartitionKey:

@@ -1,6 +1,12 @@
 """The launchpad's choices: what is left out is as it was, and a mistake is refused before anything is trained."""
 
-from contextlib import nullcontext
+import json
+import logging
+import re
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -120,6 +126,62 @@ def test_a_value_out_of_range_is_named() -> None:
         Hyperparameters(RandomForest={"maxDepth": 31})  # type: ignore[arg-type]
 
 
+ROOT = Path(__file__).resolve().parents[2]
+AS_ITS_AUTHOR_WOULD = """
+import json, sys, types
+from pathlib import Path
+
+source, written, folder = Path("spark/classifiers.py").read_text(), sys.stdin.read(), Path(sys.argv[1])
+before, tuple_ = source.split("CANDIDATES: tuple[Candidate, ...] = (")
+module = sys.modules["spark.classifiers"] = types.ModuleType("spark.classifiers")
+edited = f"{before}{written}\\n\\nCANDIDATES: tuple[Candidate, ...] = (\\n    NaiveBayes(),{tuple_}"
+exec(compile(edited, "spark/classifiers.py", "exec"), module.__dict__)
+
+import dagster as dg
+from genre_assets.definitions import build_defs
+from genre_assets.training_config import TrainingConfig
+from genres.settings import Settings
+
+def launched(**config):
+    run_config = {"ops": {"genre_classifiers": {"config": config}}}
+    found = dg.validate_run_config(job, run_config)["ops"]["genre_classifiers"]["config"]
+    return found["hyperparameters"]["NaiveBayes"]
+
+job = build_defs(settings=Settings(state_dir=folder)).resolve_job_def("batch_pipeline")
+by_setting = TrainingConfig().candidates("LogisticRegression,NaiveBayes")
+rebuilt = module.rebuilt({"classifier": "NaiveBayes", "smoothing": "0.5"})
+print(json.dumps({
+    "by_setting": [candidate.name for candidate in by_setting],
+    "by_default": [candidate.name for candidate in TrainingConfig().candidates("")],
+    "left_out": launched(classifiers=["NaiveBayes"]),
+    "set": launched(hyperparameters={"NaiveBayes": {"smoothing": 2.0}}),
+    "rebuilt": rebuilt.smoothing,
+}))
+"""
+
+
+def test_a_model_of_ones_own_is_chosen_as_the_how_to_says(tmp_path: Path) -> None:
+    page = (ROOT / "docs" / "own-model.md").read_text()
+    (written,) = re.findall(r"^```python\n(.*?)^```", page, flags=re.DOTALL | re.MULTILINE)
+    asked = subprocess.run(
+        [sys.executable, "-c", AS_ITS_AUTHOR_WOULD, tmp_path],
+        input=written,
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert asked.returncode == 0, asked.stderr
+    found = json.loads(asked.stdout)
+    assert found == {
+        "by_setting": ["NaiveBayes", "LogisticRegression"],
+        "by_default": ["LogisticRegression", "LinearDiscriminantAnalysis", "RandomForest"],
+        "left_out": {"smoothing": 1.0},
+        "set": {"smoothing": 2.0},
+        "rebuilt": 0.5,
+    }
+
+
 def test_a_step_gets_a_spark_resource_that_is_closed_after_it(monkeypatch: pytest.MonkeyPatch) -> None:
     happened: list[str] = []
 
@@ -129,7 +191,15 @@ def test_a_step_gets_a_spark_resource_that_is_closed_after_it(monkeypatch: pytes
 
     monkeypatch.setattr(resources, "open_session", Session)
     monkeypatch.setattr(resources, "stop_session", lambda session, *, remote: happened.append(f"stopped {remote}"))
-    monkeypatch.setattr(resources, "starvation_told", lambda *_, **__: nullcontext())
+
+    @contextmanager
+    def starved(session: Session, *, engine: str, tell: Callable[[str], None]) -> Iterator[None]:
+        """Stand for what looks at the session's jobs: it finds one that gets no cores."""
+        tell(f"no cores at {engine}")
+        yield
+        happened.append("watched until here")
+
+    monkeypatch.setattr(resources, "starvation_told", starved)
 
     @dg.asset
     def step(spark_connect: resources.SparkResource) -> None:
@@ -137,5 +207,8 @@ def test_a_step_gets_a_spark_resource_that_is_closed_after_it(monkeypatch: pytes
         happened.append("worked")
 
     given = {"spark_connect": resources.spark_resource({"spark.remote": "sc://here:1"}, shared_as="all")}
-    assert dg.materialize([step], resources=given).success
-    assert happened == ["opened sc://here:1 all", "worked", "stopped sc://here:1"]
+    with dg.DagsterInstance.ephemeral() as instance:
+        done = dg.materialize([step], resources=given, instance=instance)
+        said = [entry.user_message for entry in instance.all_logs(done.run_id) if entry.level == logging.WARNING]
+    assert happened == ["opened sc://here:1 all", "worked", "watched until here", "stopped sc://here:1"]
+    assert said == ["no cores at sc://here:1"], "it stands in the run's log"

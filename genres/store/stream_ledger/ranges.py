@@ -329,6 +329,21 @@ def move_features(database: Database, paths: Mapping[PartitionKey, str], merged_
         return True
 
 
+def forget_features(database: Database, *, committed_before: datetime, dry_run: bool = False) -> int:
+    """Let ranges that were committed before a moment name no features any more; return how many named some.
+
+    Their predictions stay. Such a range is predicted again only while Kafka has its clips.
+    """
+    old = (RANGE.state == "committed") & (RANGE.committed_at < committed_before) & RANGE.feature_path.is_not(None)
+    if dry_run:
+        with database.reading() as connection:
+            return connection.scalar(sa.select(sa.func.count()).select_from(tables.STREAM_RANGES).where(old)) or 0
+    with writing(database) as connection:
+        # Without the version too: the next commit with features of the same one would not note their path.
+        forgotten = sa.update(tables.STREAM_RANGES).where(old).values(feature_path=None, feature_version=None)
+        return connection.execute(forgotten).rowcount
+
+
 def _change_planned(
     connection: sa.Connection, key: PartitionKey, *conditions: sa.ColumnElement[bool], **values: Any
 ) -> bool:
