@@ -836,6 +836,7 @@ def _mlflow_page(settings: "Settings", dataset: str) -> str:
     """Return MLflow's address of a dataset's runs; of all experiments, if it has none or MLflow does not answer."""
     import requests
 
+    from genres.addresses import without_secrets
     from genres.store.model_registry import ModelRegistry, experiments_page
 
     # MLflow's own client takes three times as long to import as everything else here.
@@ -845,7 +846,7 @@ def _mlflow_page(settings: "Settings", dataset: str) -> str:
         experiment_id = answer.json()["experiment"]["experiment_id"]
     except (requests.RequestException, LookupError, TypeError):
         experiment_id = ""
-    return experiments_page(settings.tracking_uri, experiment_id)
+    return experiments_page(without_secrets(settings.tracking_uri), experiment_id)
 
 
 def _about_streams(settings: "Settings") -> "tuple[list[Producer | None], list[list[Waiting]], list[str], str]":

@@ -82,10 +82,8 @@ def page_lines(settings: "Settings", *, mlflow: str, page_is_open: bool, dagster
     mlflow
         MLflow's page of a dataset's runs, or of all experiments.
     """
-    if "spark" in settings.embedded:
-        spark = f"http://127.0.0.1:{settings.ports.spark_ui}"
-    else:
-        spark = without_secrets(settings.remote)
+    embedded = f"http://127.0.0.1:{settings.ports.spark_ui}"
+    spark = embedded if "spark" in settings.embedded else without_secrets(settings.remote)
     closed = "  (closed; `genres ui` opens it)"
     return [
         f"{'to listen':<13} {settings.page_url}{'' if page_is_open else closed}",
