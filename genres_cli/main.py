@@ -31,7 +31,22 @@ _LAST_SHOWN = 20
 """Predictions that are shown unless somebody says how many."""
 _NO_SCREEN = 200
 """Columns of what is not written to a terminal."""
-_PATH = click.Path(path_type=Path)
+
+
+class _LocalPath(click.Path):
+    """A path of this machine; of a URL, the path's own type would make something else."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        from genres.settings import require_local
+
+        try:
+            require_local(param.human_readable_name if param else "path", value)
+        except ValueError as error:
+            raise GenresError(str(error)) from error
+        return super().convert(value, param, ctx)
+
+
+_PATH = _LocalPath(path_type=Path)
 _as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
 _dataset = click.option("--dataset", default="", help="Dataset id; by default the current one.")
 _files = click.argument("files", type=_PATH, nargs=-1, required=True)
@@ -50,9 +65,25 @@ def main() -> None:
         if not isinstance(error, ValidationError):
             raise
         for problem in error.errors():
-            name = "_".join(map(str, problem["loc"])).upper()
-            setting = f"GENRES_{name} = {problem['input']!r}: " if name else ""
-            _fail(f"{setting}{problem['msg'].removeprefix('Value error, ')}")
+            _fail(f"{_setting(problem['loc'], problem['input'])}{problem['msg'].removeprefix('Value error, ')}")
+
+
+def _setting(place: tuple[int | str, ...], value: object) -> str:
+    """Return which setting has which value, unless that is a secret; nothing where several do not fit together."""
+    from pydantic import SecretStr
+
+    from genres.addresses import without_secrets
+    from genres.settings import Settings
+
+    if not place:
+        return ""
+    name = f"GENRES_{'_'.join(map(str, place)).upper()}"
+    field = Settings.model_fields.get(str(place[0]))
+    if field is None or field.annotation is SecretStr:
+        return f"{name}: "
+    # Whoever mistakes one setting for another may have put an address with a password anywhere.
+    shown = repr(without_secrets(value)) if isinstance(value, str) else without_secrets(repr(value))
+    return f"{name} = {shown}: "
 
 
 class _Command(click.Command):
@@ -760,7 +791,7 @@ def metrics(port: int) -> None:
     database.check_migrated()
 
     def services() -> dict[str, bool]:
-        return {row.service: row.state in ("healthy", "external") for row in ask(settings)}
+        return {row.service: row.state in ("running", "external") for row in ask(settings)}
 
     _console(stderr=True).print(f"http://127.0.0.1:{port}/metrics", markup=False, highlight=False)
     serve(Metrics(settings, database, services), port)
@@ -805,6 +836,7 @@ def _mlflow_page(settings: "Settings", dataset: str) -> str:
     """Return MLflow's address of a dataset's runs; of all experiments, if it has none or MLflow does not answer."""
     import requests
 
+    from genres.addresses import without_secrets
     from genres.store.model_registry import ModelRegistry, experiments_page
 
     # MLflow's own client takes three times as long to import as everything else here.
@@ -814,7 +846,7 @@ def _mlflow_page(settings: "Settings", dataset: str) -> str:
         experiment_id = answer.json()["experiment"]["experiment_id"]
     except (requests.RequestException, LookupError, TypeError):
         experiment_id = ""
-    return experiments_page(settings.tracking_uri, experiment_id)
+    return experiments_page(without_secrets(settings.tracking_uri), experiment_id)
 
 
 def _about_streams(settings: "Settings") -> "tuple[list[Producer | None], list[list[Waiting]], list[str], str]":

@@ -20,6 +20,7 @@ from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
+from genres.addresses import without_secrets
 from genres.file_names import display_name, display_path
 from genres.plurals import counted as counted
 
@@ -81,7 +82,8 @@ def page_lines(settings: "Settings", *, mlflow: str, page_is_open: bool, dagster
     mlflow
         MLflow's page of a dataset's runs, or of all experiments.
     """
-    spark = f"http://127.0.0.1:{settings.ports.spark_ui}" if "spark" in settings.embedded else settings.remote
+    embedded = f"http://127.0.0.1:{settings.ports.spark_ui}"
+    spark = embedded if "spark" in settings.embedded else without_secrets(settings.remote)
     closed = "  (closed; `genres ui` opens it)"
     return [
         f"{'to listen':<13} {settings.page_url}{'' if page_is_open else closed}",

@@ -5,6 +5,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from genres.audio.clip_features import Clip
@@ -38,12 +39,14 @@ class KafkaClips:
     webhdfs_url: str
     """For claim checks: ``http://host:port`` of the NameNode's WebHDFS."""
     hdfs_user: str
+    ca_file: Path | None = None
+    """PEM file of the authorities that sign WebHDFS's certificate, at the same place on every worker."""
     columns: tuple[Column, ...] = field(default=STREAM_CLIP, init=False)
 
     @classmethod
     def of(cls, settings: "Settings") -> "KafkaClips":
         """Build the source for the settings' broker and HDFS."""
-        return cls(KafkaAccess.of(settings), settings.webhdfs, settings.hdfs_user)
+        return cls(KafkaAccess.of(settings), settings.webhdfs, settings.hdfs_user, settings.ca_file)
 
     def clips(self, rows: Iterable[Mapping[str, Any]]) -> Iterator[Clip]:
         """Fetch the messages of each row's range, in order.
@@ -55,7 +58,7 @@ class KafkaClips:
         """
         from genres.store.hdfs import Hdfs
 
-        with closing(Hdfs(self.webhdfs_url, user=self.hdfs_user, patience_s=_STALLED_S)) as hdfs:
+        with closing(Hdfs(self.webhdfs_url, user=self.hdfs_user, patience_s=_STALLED_S, ca_file=self.ca_file)) as hdfs:
             for row in rows:
                 for record in self._records(
                     row["topic"], row["kafka_partition"], row["start_offset"], row["end_offset"]

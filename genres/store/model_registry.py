@@ -10,8 +10,11 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from genres.addresses import without_secrets
+from genres.certificates import https_refusal, trusted
 from genres.errors import GenresError
 from genres.retrying import retried
+from genres.settings import Settings
 from genres.store.model_facts import ModelFacts, RegisteredModel
 
 if TYPE_CHECKING:
@@ -394,11 +397,22 @@ def _wait_for_server(tracking_uri: str) -> None:
 
     if not tracking_uri.startswith(("http://", "https://")):
         raise GenresError(
-            f"'{tracking_uri}' is no MLflow address: set GENRES_MLFLOW_TRACKING_URI to http://<host>:<port>"
+            f"'{without_secrets(tracking_uri)}' is no MLflow address: set GENRES_MLFLOW_TRACKING_URI to http://<host>:<port>"
         )
+    ca_file = Settings().ca_file  # of which MLflow's own client learns by its variable
     health, no_answer = f"{tracking_uri.rstrip('/')}/health", (requests.ConnectionError, requests.Timeout)
+    verify = trusted(ca_file)
+
+    def ask() -> None:
+        try:
+            requests.get(health, timeout=5, verify=verify)
+        except requests.exceptions.SSLError as error:
+            if refusal := https_refusal(error, ca_file):
+                raise GenresError(f"MLflow at {tracking_uri} is not used: {refusal}") from error
+            raise
+
     try:
-        retried(lambda: requests.get(health, timeout=5), on=no_answer, patience_s=_PATIENCE_S)
+        retried(ask, on=no_answer, patience_s=_PATIENCE_S)
     except no_answer as error:
         raise GenresError(
             f"MLflow does not answer at {tracking_uri}: start the stack with `genres up`, "

@@ -169,6 +169,50 @@ def test_address_that_is_none(fails: Fails, variables: dict[str, str], named: st
 
 
 @pytest.mark.parametrize(
+    ("name", "value", "shown"),
+    [
+        ("GENRES_DAGSTER_DATABASE_URL", "mysql://me:hunter2@host/dagster", "GENRES_DAGSTER_DATABASE_URL: write "),
+        ("GENRES_TOPIC", "http://me:hunter2@host", "GENRES_TOPIC = 'http://***@host': "),
+        (
+            "GENRES_MLFLOW_TRACKING_URI",
+            "https://me:hunter2@mlflow",
+            "GENRES_MLFLOW_TRACKING_URI = 'https://***@mlflow'",
+        ),
+        ("GENRES_SPARK_REMOTE", "sc://host:1;token=hunter2", "GENRES_SPARK_REMOTE = 'sc://host:1;***' is no address"),
+        ("GENRES_KAFKA_BOOTSTRAP_SERVERS", "me:hunter2@host:1", "GENRES_KAFKA_BOOTSTRAP_SERVERS = '***@host:1'"),
+        ("SPARK_CONNECT_AUTHENTICATE_TOKEN", "hunter2", "SPARK_CONNECT_AUTHENTICATE_TOKEN is set"),
+    ],
+)
+@pytest.mark.parametrize("command", ["demo", "status"])
+def test_no_secret_of_a_wrong_setting_is_printed(fails: Fails, command: str, name: str, value: str, shown: str) -> None:
+    line = fails(command, **{name: value})
+    assert line.startswith(shown)
+    assert "hunter2" not in line
+
+
+def test_a_nameservice_is_said_to_be_one(fails: Fails) -> None:
+    line = fails("demo", GENRES_HDFS_URL="hdfs://cluster", GENRES_WEBHDFS_URL="http://127.0.0.1:1")
+    assert line.startswith(
+        "GENRES_HDFS_URL = 'hdfs://cluster' is no address of its kind: write hdfs://<host>:<port>; a"
+    )
+    assert "nameservice (HA) cannot be used: name the NameNode that is active" in line
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (("load", "s3://bucket/music"), "FOLDER=s3://bucket/music"),
+        (("predict", "hdfs://namenode:8020/a.wav"), "FILES=hdfs://namenode:8020/a.wav"),
+        (("features", "music", "-o", "s3://bucket/f.csv"), "output=s3://bucket/f.csv"),
+    ],
+)
+def test_a_url_where_a_path_is_meant(fails: Fails, arguments: tuple[str, ...], named: str) -> None:
+    """The path's own type takes one of the two slashes away, and what is left looks like a path."""
+    line = fails(*arguments)
+    assert named in line and "is a URL, and only a path of this machine serves there" in line
+
+
+@pytest.mark.parametrize(
     ("variables", "named"),
     [
         (
