@@ -47,10 +47,10 @@ OVER_TIME = {
 CARD = f"# genres-mine version 2\n\n| genre | n |\n|---|---|\n| {PICTURE} | 3 |\n\n- `{PICTURE}` {FORMULA} ![x](http://elsewhere.example/x.png)"
 
 
-def sound() -> bytes:
+def sound(container: str = "WAV") -> bytes:
     written = io.BytesIO()
     samples = 0.5 * np.sin(np.linspace(0, 3_000, int(CLIP_S * 22_050)))
-    soundfile.write(written, samples, 22_050, format="WAV")
+    soundfile.write(written, samples, 22_050, format=container)
     return written.getvalue()
 
 
@@ -259,9 +259,9 @@ def test_a_clip_is_answered_once_however_it_came(desk: "Page", tmp_path: Path, m
         desk.wait_for_function("it => it.value === ''", arg=said)
         return one
 
-    (tmp_path / "dropped.wav").write_bytes(sound())
-    clip.locator("input[type=file]").set_input_files(tmp_path / "dropped.wav")
-    assert the_one_asked() == ("dropped.wav", sound())
+    (tmp_path / "dropped.flac").write_bytes(sound("FLAC"))
+    clip.locator("input[type=file]").set_input_files(tmp_path / "dropped.flac")
+    assert the_one_asked() == ("dropped.flac", sound("FLAC"))
     track = desk.get_by_label("Or a track of the library")
     for _ in range(2):  # the second time it is chosen already
         track.click()
