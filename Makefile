@@ -43,11 +43,26 @@ $(VENV)/installed: requirements.txt pyproject.toml $(OTHER_PYTHON)
 	@$(BIN)/python -m genres.audio.compile_kernels
 	@touch $@
 
-# Said before minutes of installing: by default the daemons keep their data below the checkout.
+# Said before minutes of installing: what the environment takes, and what the start would refuse afterwards. By default the
+# daemons keep their data below the checkout, and their jars in the user's own Maven repository.
+VENV_MIB := 2600
+STATE_MIB := 1024
 able:
-	@export LC_ALL=C; folder="$${GENRES_STATE_DIR:-$$PWD}"; \
+	@export LC_ALL=C; \
+	set_for() { [ -n "$${!1}" ] || grep -qs "^ *$$1=" .env; }; \
+	fail() { echo "genres: $$1" >&2; exit 1; }; \
+	folder="$${GENRES_STATE_DIR:-$$PWD}"; \
 	if [[ $$folder =~ [^A-Za-z0-9/._+@=~-] ]] && ! grep -qs '^ *GENRES_STATE_DIR=' .env; then \
-		echo "genres: the daemons cannot keep data in $$folder, which has other characters than letters, digits and ._+@=~-: set GENRES_STATE_DIR to a plainer path" >&2; exit 1; fi
+		fail "the daemons cannot keep data in $$folder, which has other characters than letters, digits and ._+@=~-: set GENRES_STATE_DIR to a plainer path"; fi; \
+	if [ -e $(VENV)/installed ]; then exit 0; fi; \
+	[ -w . ] || fail "$$PWD cannot be written to, and $(VENV) is to be built there: give this user that right"; \
+	jars=~/.m2/repository; while [ ! -e "$$jars" ]; do jars=$$(dirname "$$jars"); done; \
+	[ -d "$$jars" -a -w "$$jars" ] || set_for GENRES_JAR_DIR || \
+		fail "$$jars cannot be written to, and the daemons' jars are to be kept there (~/.m2/repository): give this user that right, or set GENRES_JAR_DIR to another folder"; \
+	needed=$(VENV_MIB); set_for GENRES_STATE_DIR || needed=$$((needed + $(STATE_MIB))); \
+	free=$$(df -Pk . 2>/dev/null | awk 'NR == 2 {print int($$4 / 1024)}'); \
+	[ "$${free:-$$needed}" -ge $$needed ] || \
+		fail "the disk of $$PWD has $$free MiB free, and $$needed MiB are needed ($(VENV_MIB) for $(VENV), the rest for the daemons' data): make room, or clone to another disk"
 demo: able install ## run the whole pipeline on synthetic clips, or on GENRES_AUDIO=<folder>
 	@$(BIN)/genres demo
 up: able install ## start the local stack
@@ -63,7 +78,7 @@ lint: install ## ruff, mypy and the import rules
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports --no-cache --no-logo
 docs: install ## build the documentation into build/docs, warnings as errors
 	@$(BIN)/python -m sphinx -q -E -W --keep-going docs build/docs && echo "genres: open build/docs/index.html"
-linkcheck: install ## ask for every address that the documentation links to; needs a network, so CI leaves it out
+linkcheck: install ## ask for every address that the documentation links to; needs a network, so `make test` leaves it out
 	@$(BIN)/python -m sphinx -q -E -b linkcheck docs build/linkcheck
 pictures: install ## take the documentation's pictures from the running system (make demo, then make ui)
 	@PYTHONPATH=. $(BIN)/python docs/take_pictures.py

@@ -14,7 +14,7 @@ from sqlalchemy import inspect
 from genres.errors import GenresError
 from genres.settings import PROJECT_DIR, Settings
 from genres.store.database import Database
-from genres_cli.demo import ended_in_order
+from genres_cli.signals import ended_in_order, ending_with_the_terminal
 from local_stack.ports import reserve_ports
 from local_stack.stack import down, up
 
@@ -48,7 +48,7 @@ def own_stack(*, champion: bool = False) -> Iterator[Settings]:
     os.environ["GENRES_STATE_DIR"] = str(folder)
     os.environ.pop("GENRES_PORT_BASE", None)
     settings = Settings()
-    with ended_in_order(), ExitStack() as ended:
+    with ending_with_the_terminal(), ended_in_order(), ExitStack() as ended:
         ended.callback(shutil.rmtree, folder)
         ended.callback(down, settings)
         print("starting a stack of the benchmark's own, which takes a minute", file=sys.stderr)

@@ -243,7 +243,7 @@ def _extracted(
 
     return extract_features(
         spread(spark, clips[["track_id", "genre", "path", "sha256"]], tasks=tasks_for(len(clips))),
-        source=WebHdfsClips(settings.webhdfs, user=settings.hdfs_user),
+        source=WebHdfsClips(settings.webhdfs, user=settings.hdfs_user, ca_file=settings.ca_file),
         feature_set=feature_set,
         max_clip_s=settings.max_clip_s,
         clip_limit_s=settings.clip_limit_s,

@@ -12,6 +12,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
+from genres.certificates import NO_TLS, OTHER_NAME, tls_error
 from genres.errors import GenresError
 
 if TYPE_CHECKING:
@@ -23,8 +24,6 @@ _ACCEPT_S = 3.0
 """How long a server may take to accept a connection, where there are several, in seconds."""
 _OTHERS_S = 0.2
 """How long the others are waited for once one has accepted, in seconds."""
-# OpenSSL's codes for a certificate that is of another name or address than the one that was asked for.
-_OTHER_NAME = {62, 64}
 
 
 class KafkaUnreachableError(GenresError):
@@ -61,6 +60,8 @@ class KafkaAccess:
     check_hostname: bool
     cert_file: Path | None
     key_file: Path | None
+    answer_s: float
+    """How long each of several brokers may take at least to let a client in."""
     password: "SecretStr | None" = field(repr=False, compare=False)
     """None after it was pickled, like `key_password`."""
     key_password: "SecretStr | None" = field(repr=False, compare=False)
@@ -78,6 +79,7 @@ class KafkaAccess:
             check_hostname=settings.kafka_check_hostname,
             cert_file=settings.kafka_cert_file,
             key_file=settings.kafka_key_file,
+            answer_s=settings.kafka_answer_s,
             password=settings.kafka_password,
             key_password=settings.kafka_key_password,
         )
@@ -157,7 +159,8 @@ def open_client(kind: Callable[..., Any], access: KafkaAccess, **options: Any) -
     """Open a client of kafka-python.
 
     Any one of the bootstrap servers is enough: of those that accept connections each is tried in its turn, for its
-    share of ``bootstrap_timeout_ms``.
+    share of ``bootstrap_timeout_ms``, which is made longer where that would be less than ``answer_s`` for each of
+    several.
 
     Parameters
     ----------
@@ -171,7 +174,7 @@ def open_client(kind: Callable[..., Any], access: KafkaAccess, **options: Any) -
     Raises
     ------
     KafkaUnreachableError
-        If no broker answers within ``bootstrap_timeout_ms``.
+        If no broker answers within that time.
     KafkaRefusedError
         If one answers and broker and client do not accept each other; as soon as every server was tried once.
     GenresError
@@ -186,7 +189,11 @@ def open_client(kind: Callable[..., Any], access: KafkaAccess, **options: Any) -
         return started[-1]
 
     given = access.options()
-    given["bootstrap_servers"] = _accepting(access.bootstrap_servers)
+    servers = given["bootstrap_servers"] = _accepting(access.bootstrap_servers)
+    if "bootstrap_timeout_ms" in options and len(servers) > 1:
+        # Of six brokers that ask a directory or an identity provider first, each would be given up after half a second.
+        least_ms = int(1000 * access.answer_s * len(servers))
+        options["bootstrap_timeout_ms"] = max(options["bootstrap_timeout_ms"], least_ms)
     try:
         return kind(**given, **options, kafka_client=client)
     except (KafkaError, OSError) as error:
@@ -274,9 +281,9 @@ def _refusal(access: KafkaAccess, error: BaseException) -> str | None:
     if isinstance(error, AuthorizationError):
         who = f"user '{access.username}'" if access.username else "this client"
         return f"does not let {who} do that ({type(error).__name__}): let its administrator give the right to"
-    tls = _tls_error(error)
+    tls = tls_error(error)
     if isinstance(tls, ssl.SSLCertVerificationError):
-        if tls.verify_code in _OTHER_NAME:
+        if tls.verify_code in OTHER_NAME:
             return (
                 f"shows a certificate of another host ({tls.verify_message}): write the name that the certificate has "
                 "into GENRES_KAFKA_BOOTSTRAP_SERVERS, or set GENRES_KAFKA_CHECK_HOSTNAME=false"
@@ -287,18 +294,8 @@ def _refusal(access: KafkaAccess, error: BaseException) -> str | None:
         )
     if tls is not None and any(word in (tls.reason or "") for word in ("CERTIFICATE", "UNKNOWN_CA")):  # its alert
         return f"does not accept our certificate ({tls.reason}): fix GENRES_KAFKA_CERT_FILE and GENRES_KAFKA_KEY_FILE"
-    if tls is not None and tls.reason in {"WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE"}:
+    if tls is not None and tls.reason in NO_TLS:
         return f"does not speak TLS: GENRES_KAFKA_SECURITY_PROTOCOL = {access.security_protocol} is of another listener"
-    return None
-
-
-def _tls_error(error: BaseException | None) -> ssl.SSLError | None:
-    """Return the TLS error that an error of the Kafka client was made of, if it was one."""
-    while error is not None:
-        for candidate in (error, *error.args):
-            if isinstance(candidate, ssl.SSLError):
-                return candidate
-        error = error.__cause__ or error.__context__
     return None
 
 

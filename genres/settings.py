@@ -72,11 +72,21 @@ class Ports(NamedTuple):
 
 _ID = r"^([a-z0-9][a-z0-9_]{0,39})?$"
 _TOPIC = r"^[A-Za-z0-9_-]{1,200}$"
-_KAFKA_FILES = ("kafka_ca_file", "kafka_cert_file", "kafka_key_file")
+_KEPT_IN_STATE_DIR = {
+    *("code", "dagster", "drop", "hdfs", "kafka", "logs", "mlflow", "reports", "spark", "supervisor"),
+    *("synthetic_audio", "stack.env", ".env", "genres.db", "genres.db-shm", "genres.db-wal"),
+}
+_CERTIFICATE_FILES = ("ca_file", "kafka_ca_file", "kafka_cert_file", "kafka_key_file")
 
 
-def _require_local(name: str, value: Any) -> None:
-    """Refuse a URL where files are read, written or watched by the system's own calls."""
+def require_local(name: str, value: Any) -> None:
+    """Refuse a URL where files are read, written or watched by the system's own calls.
+
+    Raises
+    ------
+    ValueError
+        Names what has that value.
+    """
     if "://" in str(value or ""):
         raise ValueError(
             f"{name}={value} is a URL, and only a path of this machine serves there: name a folder or file here, such "
@@ -104,7 +114,7 @@ class StreamSettings(BaseModel):
     @field_validator("watch_folder", mode="before")
     @classmethod
     def _is_local(cls, value: Any) -> Any:
-        _require_local("GENRES_MORE_STREAMS: watch_folder", value)
+        require_local("GENRES_MORE_STREAMS: watch_folder", value)
         return value
 
     @field_validator("watch_folder")
@@ -123,6 +133,14 @@ class _NoProxy(BaseSettings):
     lower: str = Field("", validation_alias="no_proxy")
     upper: str = Field("", validation_alias="NO_PROXY")
     grpc: str = Field("", validation_alias="no_grpc_proxy")
+
+
+class _SparkClient(BaseSettings):
+    """What pyspark reads by itself."""
+
+    model_config = SettingsConfigDict(case_sensitive=True, extra="ignore", hide_input_in_errors=True)
+
+    token: SecretStr | None = Field(None, validation_alias="SPARK_CONNECT_AUTHENTICATE_TOKEN")
 
 
 class Settings(BaseSettings):
@@ -158,7 +176,10 @@ class Settings(BaseSettings):
         None, description="Where a Java is kept that had to be downloaded; empty: the user's own cache, ~/.cache/cjdk."
     )
     min_free_mib: int = Field(
-        1024, ge=0, description="What has to be free on the disks of state_dir and jar_dir before a start, in MiB."
+        1024,
+        ge=0,
+        description="What has to be free before a start on the disks of state_dir and jar_dir, and on that of jdk_dir "
+        "where a Java has to be downloaded to it, in MiB.",
     )
     port_base: int = Field(18000, ge=1024, le=65400, description="First port of the embedded stack's block.")
     start_timeout_s: float = Field(120, gt=0, description="How long one service may take to become healthy.")
@@ -166,6 +187,11 @@ class Settings(BaseSettings):
     hdfs_url: str = Field("", description="hdfs://host:port of the NameNode.")
     webhdfs_url: str = Field("", description="http://host:port of the NameNode's WebHDFS.")
     hdfs_user: str = Field("genres", description="User name sent to HDFS (simple authentication).")
+    ca_file: Path | None = Field(
+        None,
+        description="PEM file of the authorities that sign the certificates of https:// addresses (WebHDFS, MLflow); "
+        "empty: those that certifi lists.",
+    )
     lake_path: str = Field("/genres", pattern=r"^/[\w./-]*$", description="The lake's folder on HDFS.")
     kafka_bootstrap_servers: str = Field(
         "", description="host:port[,host:port…] of the brokers; one that answers is enough."
@@ -194,7 +220,17 @@ class Settings(BaseSettings):
         None, description="PEM file of its private key; empty: it is in kafka_cert_file."
     )
     kafka_key_password: SecretStr = Field(SecretStr(""), description="What the private key is encrypted with.")
-    spark_remote: str = Field("", description="sc://host:port of the Spark Connect server.")
+    kafka_answer_s: float = Field(
+        3.0,
+        gt=0,
+        description="How long each of several brokers may take at least to let a client in, in seconds: more, where "
+        "they ask a slow directory or identity provider first.",
+    )
+    spark_remote: str = Field(
+        "",
+        repr=False,  # it may hold a token
+        description="sc://host:port of the Spark Connect server; with a token, sc://host:port/;token=….",
+    )
     spark_driver_memory: str = Field("1g", pattern=r"^\d+[gm]$", description="Heap of the Spark Connect server.")
     mlflow_tracking_uri: str = Field("", description="http://host:port of the MLflow server.")
     database_url: SecretStr = Field(SecretStr(""), description="SQLAlchemy URL: sqlite:///… or postgresql+psycopg://….")
@@ -323,8 +359,8 @@ class Settings(BaseSettings):
     @classmethod
     def _absolute_paths(cls, values: dict[str, Any]) -> dict[str, Any]:
         # Dagster's step processes have other working folders; a relative path must mean the same in all.
-        for name in ("state_dir", "cache_dir", "jar_dir", "jdk_dir", "audio", "watch_folder", *_KAFKA_FILES):
-            _require_local(f"GENRES_{name.upper()}", values.get(name))
+        for name in ("state_dir", "cache_dir", "jar_dir", "jdk_dir", "audio", "watch_folder", *_CERTIFICATE_FILES):
+            require_local(f"GENRES_{name.upper()}", values.get(name))
             if values.get(name):
                 values[name] = Path(values[name]).expanduser().resolve()
             else:
@@ -334,15 +370,22 @@ class Settings(BaseSettings):
     @property
     def path_variables(self) -> dict[str, str]:
         """The variables that make these settings' paths mean the same in a process with another working folder."""
-        names = ("state_dir", "jar_dir", "jdk_dir", "audio", "watch_folder", *_KAFKA_FILES)
+        names = ("state_dir", "jar_dir", "jdk_dir", "audio", "watch_folder", *_CERTIFICATE_FILES)
         paths = {name: getattr(self, name) for name in names}
         if "cache_dir" in self.model_fields_set:  # by default it is the same everywhere
             paths["cache_dir"] = self.cache_dir
         return {f"GENRES_{name.upper()}": str(path) for name, path in paths.items() if path is not None}
 
     def make_state_dir(self) -> None:
-        """Make the state folder if it is not there, for its user alone: tables, sounds and addresses lie in it."""
+        """Make the state folder if it is not there, for its user alone: tables, sounds and addresses lie in it.
+
+        One that others may read is closed to them, if it is this user's and holds nothing but what we keep there.
+        """
         self.state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        about = self.state_dir.stat()
+        is_open = about.st_mode & 0o077 and about.st_uid == os.getuid()
+        if is_open and {path.name for path in self.state_dir.iterdir()} <= _KEPT_IN_STATE_DIR:
+            self.state_dir.chmod(about.st_mode & 0o7700)
 
     @property
     def no_proxy_variables(self) -> dict[str, str]:
@@ -368,6 +411,11 @@ class Settings(BaseSettings):
             "NO_PROXY": http,
             "no_grpc_proxy": extended(theirs.grpc, theirs.lower, theirs.upper),
         }
+
+    @property
+    def client_variables(self) -> dict[str, str]:
+        """The variables by which libraries learn what these settings say: MLflow's client, of `ca_file`."""
+        return {"MLFLOW_TRACKING_SERVER_CERT_PATH": str(self.ca_file)} if self.ca_file else {}
 
     @classmethod
     def settings_customise_sources(
@@ -421,6 +469,17 @@ class Settings(BaseSettings):
         return self.spark_remote or f"sc://127.0.0.1:{self.ports.spark_connect}"
 
     @property
+    def has_spark_token(self) -> bool:
+        """Whether pyspark finds a token in the environment, which it sends to any server."""
+        return _SparkClient().token is not None
+
+    @property
+    def spark_uses_tls(self) -> bool:
+        """Whether pyspark speaks TLS to the Connect server: where it is told to, and wherever there is a token."""
+        parameters = dict(one.partition("=")[::2] for one in self.remote.partition("/;")[2].split(";"))
+        return parameters.get("use_ssl", "").lower() == "true" or "token" in parameters or self.has_spark_token
+
+    @property
     def tracking_uri(self) -> str:
         """``http://host:port`` of the MLflow server."""
         return self.mlflow_tracking_uri or f"http://127.0.0.1:{self.ports.mlflow}"
@@ -457,6 +516,11 @@ class Settings(BaseSettings):
     def dagster_url(self) -> str:
         """Address of the Dagster UI that ``make ui`` opens."""
         return f"http://127.0.0.1:{self.ports.dagster}"
+
+    @property
+    def page_url(self) -> str:
+        """Address of the page to listen on, which ``make ui`` opens too."""
+        return f"http://127.0.0.1:{self.ports.page}"
 
     @property
     def database(self) -> str:

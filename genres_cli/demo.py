@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,7 +24,14 @@ from genres.errors import GenresError
 from genres.file_names import display_name
 from genres.settings import Settings
 from genres_cli.report import counted, loaded_again_lines, page_lines, print_lines
-from genres_cli.stream_demo import kept_running, producers_running, require_own_stream, run_stream_demo, ui_runs
+from genres_cli.stream_demo import (
+    kept_running,
+    page_runs,
+    producers_running,
+    require_own_stream,
+    run_stream_demo,
+    ui_runs,
+)
 
 if TYPE_CHECKING:
     import dagster as dg
@@ -34,26 +41,22 @@ if TYPE_CHECKING:
     from genres_dagster.launch import BatchRun
 
 _SAMPLE_EVERY_S = 1.0
+_BESIDE_PROGRESS = len("⠋  0:00:00")
+"""Columns that spinner and time take beside what an asset says, with the blanks between."""
 _MOST_REFUSED = 20
 """Refused clips that the demo lists."""
 
 
 def start(console: Console) -> Settings:
-    """Bring the stack and the database tables up; give the settings with this stack's ports."""
-    from local_stack.stack import prepare, up
+    """Bring the stack and the database tables up; return the settings with this stack's ports."""
+    from local_stack.stack import up
     from streaming_sensors.topic import create_topic
-
-    def report(line: str) -> None:
-        print_lines(console, [f"  {line}"])
 
     started = time.monotonic()
     settings = Settings()
-    # What needs no daemon comes first: a mistake in the settings should not cost the start of the stack, and what
-    # lacks on this machine should be known before anything is written.
-    require_addresses(settings)
-    prepare(settings, on_progress=report)
-    _migrated(settings)
-    up(settings, on_progress=report)
+    # What needs no daemon comes first: a mistake in the settings should not cost the start of the stack.
+    _migrated(console, settings)
+    up(settings, on_progress=_progress(console))
     settings = Settings()
     os.environ |= settings.path_variables  # what is started from here has other working folders
     for stream in settings.streams:
@@ -80,12 +83,15 @@ def run_demo(console: Console, *, streams: bool) -> bool:
     GenresError
         If a step failed, with its reason; if Dagster is open and scores the stream with another dataset's champion.
     """
+    from genres.datasets.folder import scan
     from local_stack.stack import status as stack_status
 
     started = time.monotonic()
     settings = Settings()
-    database = _migrated(settings)
-    # Before anything is started: a wrong folder should not cost a minute.
+    # Before anything is fetched or started: a wrong folder should not cost minutes.
+    if settings.audio:
+        scan(settings.audio)
+    database = _migrated(console, settings)
     dataset = _chosen(console, settings, database)
     if streams:
         require_own_stream(settings, database, dataset)
@@ -109,37 +115,9 @@ def run_demo(console: Console, *, streams: bool) -> bool:
         f"memory: stack at rest {at_rest / 2**30:.2f} GiB, highest while the pipeline ran {peak[0] / 2**30:.2f} GiB"
     )
     console.print(f"the whole demo took {time.monotonic() - started:.1f} s")
-    _print_addresses(console, settings, dataset.dataset)
+    is_open = {"page_is_open": page_runs(settings), "dagster_is_open": ui_runs(settings)}
+    _print_addresses(console, settings, dataset.dataset, **is_open)
     return has_champion
-
-
-@contextmanager
-def ended_in_order() -> Iterator[None]:
-    """Let SIGTERM, and a terminal that is closed, end what was started meanwhile, as Ctrl-C does. For the main thread.
-
-    Left to itself Python ends at once, and the processes that it started go on. A stack that is up goes on in any case.
-    """
-    # What was told to be deaf to a closed terminal (nohup) stays so.
-    before = {
-        number: signal.getsignal(number)
-        for number in (signal.SIGTERM, signal.SIGHUP)
-        if signal.getsignal(number) is not signal.SIG_IGN
-    }
-
-    def end(number: int, _frame: object) -> None:
-        for other in before:
-            signal.signal(other, signal.SIG_IGN)  # it is ending
-        raise SystemExit(128 + number)
-
-    for number in before:
-        signal.signal(number, end)
-    # A shell starts background jobs deaf to SIGINT, which children inherit; the run and the daemon end in order by it.
-    before[signal.SIGINT] = signal.signal(signal.SIGINT, signal.default_int_handler)
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def load_folder(console: Console, folder: Path, dataset_id: str, *, replaces: bool) -> None:
@@ -150,13 +128,15 @@ def load_folder(console: Console, folder: Path, dataset_id: str, *, replaces: bo
     replaces
         Whether it takes the place of a dataset of this id that was loaded from another folder.
     """
+    from genres.datasets.folder import scan
     from genres.store import ledger, predictions
     from genres.store.batch_tables import BatchTables, manifest_changes
     from genres.store.lake import Lake
 
     named = {"dataset": dataset_id} if dataset_id else {}
     settings = Settings(audio=folder, **named)  # type: ignore[arg-type]
-    database = _migrated(settings)
+    scan(settings.audio or folder)  # before anything is fetched or started
+    database = _migrated(console, settings)
     dataset = _chosen(console, settings, database, replaces=replaces)
     settings = start(console)
     tables = BatchTables(Lake.of(settings), database, dataset.dataset)
@@ -191,7 +171,7 @@ def retrain(console: Console, dataset_id: str) -> bool:
     from genres.store.ledger import dataset_meant, registered_dataset
 
     settings = Settings()
-    database = _migrated(settings)
+    database = _migrated(console, settings)
     meant = dataset_meant(database, **settings.meaning(dataset_id))
     dataset = registered_dataset(database, meant)
     settings = start(console)
@@ -214,9 +194,10 @@ def open_dagster(console: Console) -> None:
     -----
     Nothing is loaded by it: the datasets that were are Dagster's partitions, and the current one stays it.
     """
+    from genres.store.database import Database
     from genres.store.ledger import dataset_of_folder
     from genres.store.model_registry import ModelRegistry
-    from genres_cli.datasets import scoring_line
+    from genres_cli.datasets import current, scoring_line
     from genres_dagster.launch import WORKSPACE
 
     settings = Settings()
@@ -225,9 +206,10 @@ def open_dagster(console: Console) -> None:
             f"Dagster is open on this stack already, at {settings.dagster_url}: use it, or close it first"
         )
     settings = start(console)
-    database = _migrated(settings)
+    database = Database(settings.database)
     _opened(settings, database)
-    _print_addresses(console, settings)
+    # Both open in a moment.
+    _print_addresses(console, settings, current(settings, database), page_is_open=True, dagster_is_open=True)
     registry = ModelRegistry(settings.tracking_uri)
     if settings.audio and dataset_of_folder(database, settings.audio) is None:
         folder = shlex.quote(str(settings.audio))
@@ -237,18 +219,19 @@ def open_dagster(console: Console) -> None:
     address = ["--host", "127.0.0.1", "--port", str(settings.ports.dagster)]
     folders = ", ".join(escape(str(stream.watch_folder)) for stream in settings.streams)
     console.print(f"drop .wav files in {folders}; Ctrl-C closes Dagster, the stack stays")
-    signal.signal(signal.SIGINT, signal.default_int_handler)
     page = kept_running([sys.executable, "-m", "genres_cli", "page"], settings.state_dir / "logs" / "page.log")
     with producers_running(settings), page:
-        # Not in the user's folder, which may hold another project of Dagster's.
-        dagster = subprocess.Popen([*command, *address], cwd=settings.dagster_home)
-        # A shell starts background jobs deaf to SIGINT, which children inherit; Dagster ends in order by it alone.
-        signal.signal(signal.SIGTERM, lambda *_: dagster.send_signal(signal.SIGINT))
-        while True:
-            # Ctrl-C reaches Dagster too, which takes its time to end in order.
+        # Not in the user's folder, which may hold another project of Dagster's. A session of its own: what the terminal
+        # sends reaches us alone, and Dagster is asked to end in order, which it does by SIGINT alone.
+        dagster = subprocess.Popen([*command, *address], cwd=settings.dagster_home, start_new_session=True)
+        try:
             with contextlib.suppress(KeyboardInterrupt):
                 dagster.wait()
-                break
+        finally:
+            # It takes its time, whoever presses Ctrl-C again meanwhile.
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
+            dagster.send_signal(signal.SIGINT)
+            dagster.wait()
 
 
 def write_report(console: Console, dataset: str, output: Path) -> None:
@@ -286,12 +269,17 @@ def write_report(console: Console, dataset: str, output: Path) -> None:
     print_lines(console, [f"{output}: {len(text) / 1e6:.1f} MB"])
 
 
-def _migrated(settings: Settings) -> "Database":
+def _progress(console: Console) -> Callable[[str], None]:
+    return lambda line: print_lines(console, [f"  {line}"])
+
+
+def _migrated(console: Console, settings: Settings) -> "Database":
+    """Bring the database tables up to date, once all is there that the stack's start takes: else nothing is written."""
     from genres.store.database import Database
-    from local_stack.preconditions import require_able_machine
+    from local_stack.stack import prepare
 
     require_addresses(settings)
-    require_able_machine(settings)
+    prepare(settings, on_progress=_progress(console))
     database = Database(settings.database)
     database.migrate()
     return database
@@ -337,7 +325,8 @@ def _run(console: Console, settings: Settings, instance: "dg.DagsterInstance", j
             if kind == "start":
                 tasks[asset] = progress.add_task(f"{asset:20}", total=1)
             elif asset in tasks and kind == "log":
-                progress.update(tasks[asset], description=f"{asset:20} [dim]{escape(text)[:90]}")
+                room = max(console.width - len(f"{asset:20} ") - _BESIDE_PROGRESS, 0)
+                progress.update(tasks[asset], description=f"{asset:20} [dim]{escape(text[:room])}")
             elif asset in tasks and kind == "done":
                 progress.update(tasks[asset], description=f"{asset:20}", completed=1)
             if not console.is_terminal and (kind != "start"):
@@ -409,12 +398,12 @@ def _print_champion(console: Console, settings: Settings, dataset: "Dataset") ->
     return True
 
 
-def _print_addresses(console: Console, settings: Settings, dataset: str = "") -> None:
-    """Say where to look; MLflow's own page of a dataset that was trained on just now."""
+def _print_addresses(console: Console, settings: Settings, dataset: str, **is_open: bool) -> None:
+    """Print where to look, in MLflow at the runs of a dataset."""
     from genres.store.model_registry import ModelRegistry
 
-    mlflow = ModelRegistry(settings.tracking_uri).page(dataset) if dataset else ""
-    print_lines(console, ["where to look", *page_lines(settings, mlflow=mlflow, dagster_is_open=ui_runs(settings))])
+    mlflow = ModelRegistry(settings.tracking_uri).page(dataset)
+    print_lines(console, ["where to look", *page_lines(settings, mlflow=mlflow, **is_open)])
 
 
 @contextmanager

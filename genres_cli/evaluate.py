@@ -12,6 +12,7 @@ from rich.table import Table
 from genres.addresses import require_addresses
 from genres.errors import GenresError
 from genres.settings import Settings
+from genres_cli.report import counted
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -154,9 +155,10 @@ def split_trials(
         known = (parts != "test").to_numpy()
         if rows.loc[known, "genre"].nunique() < 2:
             count = int(known.sum())
+            there = f"{counted(count, 'row')} of {counted(rows.loc[known, 'genre'].nunique(), 'genre')}"
             raise GenresError(
-                f"{count} rows of {rows.loc[known, 'genre'].nunique()} genre(s) are there to learn from: two genres "
-                "are needed; check the table's labels and the split"
+                f"{there} {'is' if count == 1 else 'are'} there to learn from: two genres are needed; check the "
+                "table's labels and the split"
             )
         for absent, why in (("valid", "validated by cross-validation alone"), ("test", "there are no test figures")):
             if not (parts == absent).any() and not seeds:
@@ -184,10 +186,12 @@ def _known_genres_only(
         known = set(rows.loc[parts.isin(["train", "valid"]), "genre"])
         unknown = parts.notna() & ~rows["genre"].isin(known)
         if unknown.any():
+            count = int(unknown.sum())
             genres = ", ".join(sorted(rows.loc[unknown, "genre"].unique()))
             notices = [
                 *notices,
-                f"{int(unknown.sum())} test rows are left out: no row to learn from has their genre ({genres})",
+                f"{counted(count, 'test row')} {'is' if count == 1 else 'are'} left out: no row to learn from has "
+                f"{'its' if count == 1 else 'their'} genre ({genres})",
             ]
             splits = [others.mask(unknown) for others in splits]
     return splits, notices

@@ -15,7 +15,7 @@ from genres.audio.feature_set import AnyFeatureSet
 from genres.audio.feature_sets import chosen_sets, feature_set_of, feature_sets_named
 from genres.audio.gate import SUFFIXES
 from genres.audio.gtzan57 import GTZAN57
-from genres.datasets.folder import reasons
+from genres.datasets.folder import NOT_AUDIO, reasons
 from genres.errors import GenresError
 from genres.file_names import display_name, display_path, unicode_name
 from genres.settings import Settings
@@ -186,9 +186,10 @@ def _features(console: Console, files: Sequence[Path], feature_set: AnyFeatureSe
         table[column] = table[column].map(unicode_name)
     refused = table[table["reason"].notna()].to_dict("records")
     if len(refused) == len(table):
-        if len(refused) > 1:
-            print_lines(console, _refusals(table))
         first = f"{display_name(refused[0]['filename'])}: {refused[0]['reason']}"
+        if len(refused) == 1:
+            raise GenresError(f"{first}; name another file")
+        print_lines(console, _refusals(table))
         raise GenresError(f"none of the {len(table)} files is audio that can be used (the first: {first}); name others")
     return table
 
@@ -207,11 +208,12 @@ def _audio_files(console: Console, paths: Sequence[Path]) -> list[Path]:
     """Return the files that are named and the audio in the folders that are named, however deep; say what is left."""
     files: list[Path] = []
     passed_over: Counter[str] = Counter()
+    unread_suffixes: Counter[str] = Counter()
     for path in paths:
         if path.is_dir():
-            found = sorted(_audio_in(path, passed_over))
+            found = sorted(_audio_in(path, passed_over, unread_suffixes))
             if not found:
-                seen = f"; passed over: {reasons(passed_over)}" if passed_over else ""
+                seen = f"; passed over: {reasons(passed_over, unread_suffixes)}" if passed_over else ""
                 raise GenresError(f"folder {display_path(path)} holds no audio ({', '.join(SUFFIXES)}){seen}")
             files += found
         elif path.is_file():
@@ -221,12 +223,12 @@ def _audio_files(console: Console, paths: Sequence[Path]) -> list[Path]:
         else:
             raise GenresError(f"there is no file or folder {display_path(path)}")
     if passed_over:
-        console.print(f"passed over: {reasons(passed_over)}")
+        print_lines(console, [f"passed over: {reasons(passed_over, unread_suffixes)}"])
     return files
 
 
-def _audio_in(folder: Path, passed_over: "Counter[str]") -> Iterator[Path]:
-    """Go through a folder's audio, its sub-folders' too; what is not taken is counted by reason."""
+def _audio_in(folder: Path, passed_over: "Counter[str]", unread_suffixes: "Counter[str]") -> Iterator[Path]:
+    """Go through a folder's audio, its sub-folders' too; what is not taken is counted by reason, and by suffix."""
     # Links to folders are not followed: they may lead in a circle.
     for place, folders, names in os.walk(folder):
         linked = [name for name in folders if (Path(place) / name).is_symlink()]
@@ -238,7 +240,8 @@ def _audio_in(folder: Path, passed_over: "Counter[str]") -> Iterator[Path]:
             if name.startswith("."):
                 continue
             if file.suffix.lower() not in SUFFIXES:
-                passed_over["not audio by its suffix"] += 1
+                passed_over[NOT_AUDIO] += 1
+                unread_suffixes[file.suffix.lower()] += 1
             elif not file.is_file():
                 passed_over["neither file nor folder"] += 1
             else:

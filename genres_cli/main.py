@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from genres.errors import GenresError
+from genres_cli.signals import ended_in_order, ending_with_the_terminal
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -30,7 +31,22 @@ _LAST_SHOWN = 20
 """Predictions that are shown unless somebody says how many."""
 _NO_SCREEN = 200
 """Columns of what is not written to a terminal."""
-_PATH = click.Path(path_type=Path)
+
+
+class _LocalPath(click.Path):
+    """A path of this machine; of a URL, the path's own type would make something else."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        from genres.settings import require_local
+
+        try:
+            require_local(param.human_readable_name if param else "path", value)
+        except ValueError as error:
+            raise GenresError(str(error)) from error
+        return super().convert(value, param, ctx)
+
+
+_PATH = _LocalPath(path_type=Path)
 _as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
 _dataset = click.option("--dataset", default="", help="Dataset id; by default the current one.")
 _files = click.argument("files", type=_PATH, nargs=-1, required=True)
@@ -39,7 +55,8 @@ _files = click.argument("files", type=_PATH, nargs=-1, required=True)
 def main() -> None:
     """Run the command; an error that a user can fix is one line and exit code 1."""
     try:
-        app()
+        with ending_with_the_terminal():
+            app()
     except GenresError as error:
         _fail(str(error))
     except ValueError as error:
@@ -48,9 +65,25 @@ def main() -> None:
         if not isinstance(error, ValidationError):
             raise
         for problem in error.errors():
-            name = "_".join(map(str, problem["loc"])).upper()
-            setting = f"GENRES_{name} = {problem['input']!r}: " if name else ""
-            _fail(f"{setting}{problem['msg'].removeprefix('Value error, ')}")
+            _fail(f"{_setting(problem['loc'], problem['input'])}{problem['msg'].removeprefix('Value error, ')}")
+
+
+def _setting(place: tuple[int | str, ...], value: object) -> str:
+    """Return which setting has which value, unless that is a secret; nothing where several do not fit together."""
+    from pydantic import SecretStr
+
+    from genres.addresses import without_secrets
+    from genres.settings import Settings
+
+    if not place:
+        return ""
+    name = f"GENRES_{'_'.join(map(str, place)).upper()}"
+    field = Settings.model_fields.get(str(place[0]))
+    if field is None or field.annotation is SecretStr:
+        return f"{name}: "
+    # Whoever mistakes one setting for another may have put an address with a password anywhere.
+    shown = repr(without_secrets(value)) if isinstance(value, str) else without_secrets(repr(value))
+    return f"{name} = {shown}: "
 
 
 class _Command(click.Command):
@@ -81,7 +114,7 @@ def app() -> None:
 @app.command()
 def up() -> None:
     """Start the local stack, or what is missing of it. The database tables are brought up to date."""
-    from genres_cli.demo import ended_in_order, start
+    from genres_cli.demo import start
 
     with ended_in_order():
         start(_console())
@@ -112,7 +145,7 @@ def demo(batch_only: bool) -> None:
 
     The stack is started if it does not run; the last table says where to look.
     """
-    from genres_cli.demo import ended_in_order, run_demo
+    from genres_cli.demo import run_demo
 
     with ended_in_order():
         has_champion = run_demo(_console(), streams=not batch_only)
@@ -129,7 +162,7 @@ def load(folder: Path, dataset: str, replace: bool) -> None:
 
     The audio is laid out as <genre>/<track>.wav (.flac, .mp3, .ogg, .m4a …: docs/audio.md).
     """
-    from genres_cli.demo import ended_in_order, load_folder
+    from genres_cli.demo import load_folder
 
     with ended_in_order():
         load_folder(_console(), folder, dataset, replaces=replace)
@@ -240,7 +273,6 @@ def retrain(dataset: str) -> None:
     Its folder is read again, models are trained and compared with the champion, and predictions are made. The stack is
     started if it does not run.
     """
-    from genres_cli.demo import ended_in_order
     from genres_cli.demo import retrain as train
 
     with ended_in_order():
@@ -260,7 +292,8 @@ def features(files: tuple[Path, ...], output: Path) -> None:
     from genres.settings import Settings
     from genres_cli.local_files import write_features
 
-    write_features(_console(stderr=True), list(files), output, Settings())
+    with ended_in_order():
+        write_features(_console(stderr=True), list(files), output, Settings())
 
 
 @app.command()
@@ -299,8 +332,14 @@ def predict(
         raise GenresError("--yes goes with --write-tags alone: there is nothing else to agree to")
     kinds = [kind for kind, is_asked in (("csv", as_csv), ("json", as_json), ("m3u", as_m3u)) if is_asked]
     kind = local_files.answers_kind(kinds, output)
+    if over_time and kind in ("csv", "m3u"):
+        raise GenresError(
+            f"--over-time draws beside the table, and {kind.upper()} has no place for it: leave it out, or take "
+            "--json, which has the curves anyway"
+        )
     log = _console(stderr=True)
-    rows, refused = local_files.predict_files(log, list(files), Settings(), dataset)
+    with ended_in_order():
+        rows, refused = local_files.predict_files(log, list(files), Settings(), dataset)
     if output:
         local_files.write_answers(output, rows, kind, top=top)
         report.print_lines(log, [f"{report.counted(len(rows), 'prediction')}: {display_path(output)}"])
@@ -374,7 +413,8 @@ def evaluate(
         raise GenresError("--split-dir and --random-split are two ways to split: leave one of them out")
     seeds = (*seeds, *more_seeds)
     log = _console(stderr=True)
-    rows, notices = evaluate_table(log, table, split_dir=split_dir, seeds=seeds, groups=groups)
+    with ended_in_order():
+        rows, notices = evaluate_table(log, table, split_dir=split_dir, seeds=seeds, groups=groups)
     console = _console(stderr=as_json)
     print_lines(console, notices)
     if as_json:
@@ -751,7 +791,7 @@ def metrics(port: int) -> None:
     database.check_migrated()
 
     def services() -> dict[str, bool]:
-        return {row.service: row.state in ("healthy", "external") for row in ask(settings)}
+        return {row.service: row.state in ("running", "external") for row in ask(settings)}
 
     _console(stderr=True).print(f"http://127.0.0.1:{port}/metrics", markup=False, highlight=False)
     serve(Metrics(settings, database, services), port)
@@ -762,7 +802,8 @@ def ui() -> None:
     """Open Dagster and the page; Ctrl-C closes them, not the stack."""
     from genres_cli.demo import open_dagster
 
-    open_dagster(_console())
+    with ended_in_order():
+        open_dagster(_console())
 
 
 def _show_status(*, as_json: bool) -> None:
@@ -770,29 +811,49 @@ def _show_status(*, as_json: bool) -> None:
     from genres.file_names import display_path
     from genres.settings import Settings
     from genres_cli import report
-    from genres_cli.stream_demo import ui_runs
+    from genres_cli.stream_demo import page_runs, ui_runs
     from local_stack.stack import status as ask
 
     settings = Settings()
     require_addresses(settings)
     services = ask(settings)
     streams = settings.streams
-    producers, waiting, scorers = _about_streams(settings)
-    is_open = ui_runs(settings)
+    producers, waiting, scorers, dataset = _about_streams(settings)
+    is_open = {"page_is_open": page_runs(settings), "dagster_is_open": ui_runs(settings)}
     if as_json:
         rows = [service._asdict() for service in services]
-        rows += [report.dagster_row(settings, is_open=is_open)]
+        rows += report.page_rows(settings, **is_open)
         rows += report.producer_rows(streams, producers, settings.state_dir / "logs")
         _print_json([*rows, *report.stream_rows(streams, waiting)])
     else:
         lines = [*report.producer_lines(streams, producers), *scorers, *report.waiting_lines(streams, waiting)]
-        pages = report.page_lines(settings, dagster_is_open=is_open)
-        places = [f"{'data and logs':<14} {display_path(settings.state_dir)}"]
+        pages = report.page_lines(settings, mlflow=_mlflow_page(settings, dataset), **is_open)
+        places = [f"{'data and logs':<13} {display_path(settings.state_dir)}"]
         report.print_lines(_console(), [*report.status_lines(services), "", *pages, *places, "", *lines])
 
 
-def _about_streams(settings: "Settings") -> "tuple[list[Producer | None], list[list[Waiting]], list[str]]":
-    """Look up each stream's producer, what its clips wait for and what scores it; without tables there is none."""
+def _mlflow_page(settings: "Settings", dataset: str) -> str:
+    """Return MLflow's address of a dataset's runs; of all experiments, if it has none or MLflow does not answer."""
+    import requests
+
+    from genres.addresses import without_secrets
+    from genres.store.model_registry import ModelRegistry, experiments_page
+
+    # MLflow's own client takes three times as long to import as everything else here.
+    ask = f"{settings.tracking_uri}/api/2.0/mlflow/experiments/get-by-name"
+    try:
+        answer = requests.get(ask, {"experiment_name": ModelRegistry.name_for(dataset)}, timeout=5)
+        experiment_id = answer.json()["experiment"]["experiment_id"]
+    except (requests.RequestException, LookupError, TypeError):
+        experiment_id = ""
+    return experiments_page(without_secrets(settings.tracking_uri), experiment_id)
+
+
+def _about_streams(settings: "Settings") -> "tuple[list[Producer | None], list[list[Waiting]], list[str], str]":
+    """Look up each stream's producer, what its clips wait for and what scores it, and the current dataset.
+
+    Without tables there is none of it.
+    """
     from genres.store.champions import scorer
     from genres.store.database import Database
     from genres.store.ledger import dataset_meant
@@ -801,10 +862,11 @@ def _about_streams(settings: "Settings") -> "tuple[list[Producer | None], list[l
     from genres_cli.report import print_lines
 
     topics = [stream.topic for stream in settings.streams]
-    nothing: tuple[list[Producer | None], list[list[Waiting]], list[str]] = (
+    nothing: tuple[list[Producer | None], list[list[Waiting]], list[str], str] = (
         [None for _ in topics],
         [[] for _ in topics],
         [],
+        "",
     )
     if settings.database == f"sqlite:///{settings.state_dir / 'genres.db'}" and not settings.state_dir.exists():
         return nothing  # who asks for the status of nothing makes no folder
@@ -819,6 +881,7 @@ def _about_streams(settings: "Settings") -> "tuple[list[Producer | None], list[l
                 + scorer(database, dataset_meant(database, **settings.scored_by(stream)))
                 for stream in settings.streams
             ],
+            dataset_meant(database, **settings.meaning()),
         )
     except GenresError as error:
         print_lines(_console(stderr=True), [f"producers: {error}"])

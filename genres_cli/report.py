@@ -20,6 +20,7 @@ from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
+from genres.addresses import without_secrets
 from genres.file_names import display_name, display_path
 from genres.plurals import counted as counted
 
@@ -73,34 +74,41 @@ def _mebibytes(size: int | None) -> str:
     return "" if size is None else f"{size / 2**20:,.0f} MiB"
 
 
-def page_lines(settings: "Settings", *, mlflow: str = "", dagster_is_open: bool) -> list[str]:
+def page_lines(settings: "Settings", *, mlflow: str, page_is_open: bool, dagster_is_open: bool) -> list[str]:
     """Return a line about each page that people look at.
 
     Parameters
     ----------
     mlflow
-        MLflow's page of a dataset; empty for its first page.
+        MLflow's page of a dataset's runs, or of all experiments.
     """
-    spark = f"http://127.0.0.1:{settings.ports.spark_ui}" if "spark" in settings.embedded else settings.remote
-    hint = "" if dagster_is_open else "  (closed; `genres ui` opens it)"
+    embedded = f"http://127.0.0.1:{settings.ports.spark_ui}"
+    spark = embedded if "spark" in settings.embedded else without_secrets(settings.remote)
+    closed = "  (closed; `genres ui` opens it)"
     return [
-        f"{'to listen':<14} http://127.0.0.1:{settings.ports.page}{hint}",
-        f"{'Dagster':<14} {settings.dagster_url}{hint}",
-        f"{'MLflow':<14} {mlflow or settings.tracking_uri}",
-        f"{'Spark UI':<14} {spark}",
+        f"{'to listen':<13} {settings.page_url}{'' if page_is_open else closed}",
+        f"{'Dagster':<13} {settings.dagster_url}{'' if dagster_is_open else closed}",
+        f"{'MLflow':<13} {mlflow}",
+        f"{'Spark UI':<13} {spark}",
     ]
 
 
-def dagster_row(settings: "Settings", *, is_open: bool) -> dict[str, Any]:
-    """Return Dagster's page with the keys of a service."""
-    return {
-        "service": "dagster",
-        "state": "running" if is_open else "stopped",
-        **dict.fromkeys(("pid", "memory_bytes", "data_dir", "log")),
-        "address": settings.dagster_url,
-        "ui": settings.dagster_url,
-        "reason": "",
-    }
+def page_rows(settings: "Settings", *, page_is_open: bool, dagster_is_open: bool) -> list[dict[str, Any]]:
+    """Return Dagster and the page to listen on with the keys of a service."""
+    return [
+        {
+            "service": service,
+            "state": "running" if is_open else "stopped",
+            **dict.fromkeys(("pid", "memory_bytes", "data_dir", "log")),
+            "address": address,
+            "ui": address,
+            "reason": "",
+        }
+        for service, address, is_open in (
+            ("dagster", settings.dagster_url, dagster_is_open),
+            ("page", settings.page_url, page_is_open),
+        )
+    ]
 
 
 def producer_lines(streams: "Sequence[StreamSettings]", producers: "Sequence[Producer | None]") -> list[str]:

@@ -20,6 +20,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from genres.errors import GenresError
 from genres.settings import PROJECT_DIR, Settings
+from genres_cli.report import counted
 
 if TYPE_CHECKING:
     import dagster as dg
@@ -68,7 +69,7 @@ def run_stream_demo(console: Console, settings: Settings, instance: "dg.DagsterI
         console.print(f"\nstreaming: producer and sensors are ready ({time.monotonic() - starting:.1f} s)")
         began = datetime.now(UTC)
         hashes = _drop(folder, settings, database, dataset)
-        console.print(f"streaming: {len(hashes)} files dropped in {escape(str(folder))}")
+        console.print(f"streaming: {counted(len(hashes), 'file')} dropped in {escape(str(folder))}")
         columns = (TextColumn("clips with a row"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
         deadline = time.monotonic() + _PATIENCE_S
         with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
@@ -83,8 +84,8 @@ def run_stream_demo(console: Console, settings: Settings, instance: "dg.DagsterI
                     break
                 if time.monotonic() > deadline:
                     raise GenresError(
-                        f"{len(hashes) - len(done)} of {len(hashes)} dropped clips have no row after "
-                        f"{_PATIENCE_S:g} s; see {logs} and the sensors in Dagster"
+                        f"{counted(len(hashes), 'clip')} dropped, {counted(len(done), 'row')} after {_PATIENCE_S:g} s; "
+                        f"see {logs} and the sensors in Dagster"
                     )
                 time.sleep(0.5)
     fresh = [row for row in predicted if row["predicted_at"] >= began]
@@ -99,7 +100,7 @@ def run_stream_demo(console: Console, settings: Settings, instance: "dg.DagsterI
         right = sum(row["genre"] == row["predicted_genre"] for row in fresh)
         console.print(
             f"from file to row: p50 {latency.quantile(0.5):.1f} s, p95 {latency.quantile(0.95):.1f} s; "
-            f"{right} of {len(fresh)} genres right",
+            f"{right} of {counted(len(fresh), 'genre')} right",
             soft_wrap=False,
         )
 
@@ -190,10 +191,20 @@ def _running(command: list[str], log: Path) -> Iterator["subprocess.Popen[bytes]
 
 def ui_runs(settings: Settings) -> bool:
     """Return whether ``make ui`` is open on this stack: its daemon looks after the sensors then."""
+    return _answers(f"{settings.dagster_url}/server_info")
+
+
+def page_runs(settings: Settings) -> bool:
+    """Return whether the page to listen on is open, by ``genres ui`` or by ``genres page``."""
+    return _answers(settings.page_url)
+
+
+def _answers(url: str) -> bool:
     import requests
 
     try:
-        return requests.get(f"{settings.dagster_url}/server_info", timeout=5).ok
+        with requests.get(url, timeout=5, stream=True) as answer:  # not more than its head
+            return answer.ok
     except requests.RequestException:
         return False
 

@@ -14,12 +14,16 @@ if TYPE_CHECKING:
 HOSTS = ("127.0.0.1", "localhost")
 """The names under which the pages are served; under any other one, some site made its own name lead here."""
 
+_DEFAULT = {"http": 80, "https": 443}
+"""Ports that an address leaves out."""
+
 
 class OwnPagesOnly:
     """ASGI middleware that refuses what another site's page may have sent.
 
-    Refused are a ``Host`` or an ``Origin`` that is not one of the names, websockets too, and GraphQL in an address,
-    which a link or a picture can hold: no page of Dagster's asks that way.
+    Refused are a ``Host`` or an ``Origin`` that is not one of the names, an ``Origin`` of another port, where another
+    server of this machine is, and GraphQL in an address, which a link or a picture can hold: no page of Dagster's asks
+    that way. Websockets are looked at, too.
 
     Parameters
     ----------
@@ -45,22 +49,31 @@ class OwnPagesOnly:
 
     def _objection(self, scope: "Scope") -> str:
         headers = {name.lower(): value.decode("latin-1") for name, value in scope["headers"]}
-        host = _host_name(f"//{headers.get(b'host', '')}")
+        host, port = _place(f"//{headers.get(b'host', '')}")
         if host not in self._hosts:
             return f"nothing is at home under the name {host!r}: open http://127.0.0.1:<port>"
         origin = headers.get(b"origin")
-        if origin is not None and _host_name(origin) not in self._hosts:
+        if origin is not None and not self._is_ours(origin, port):
             return f"a page of {origin} asked for this: only pages of the same address are answered"
         if scope["type"] == "http" and "query" in parse_qs(scope["query_string"].decode("latin-1")):
             return "a GraphQL query in an address is not answered: send it with POST"
         return ""
 
+    def _is_ours(self, origin: str, port: int | None) -> bool:
+        """Whether a page is of the port that is asked; behind TLS the browser leaves out another one than here."""
+        host, of_page = _place(origin)
+        return host in self._hosts and (of_page or _DEFAULT.get(origin.partition(":")[0])) in (
+            {port} if port else set(_DEFAULT.values())
+        )
 
-def _host_name(address: str) -> str:
+
+def _place(address: str) -> tuple[str, int | None]:
+    """Return host name and port; an empty name for what is no address."""
     try:
-        return urlsplit(address).hostname or ""
+        parts = urlsplit(address)
+        return parts.hostname or "", parts.port
     except ValueError:
-        return ""
+        return "", None
 
 
 async def _refuse(scope: "Scope", receive: "Receive", send: "Send", why: str) -> None:

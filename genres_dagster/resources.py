@@ -4,6 +4,7 @@ import gc
 from collections.abc import Generator
 from contextlib import ExitStack, contextmanager
 from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
@@ -15,7 +16,7 @@ gc.freeze()
 from dagster_pyspark import LazyPySparkResource
 from pydantic import PrivateAttr
 
-from genres.addresses import bypass_proxies
+from genres.addresses import bypass_proxies, require_addresses, without_secrets
 from genres.settings import Settings
 from genres.store.database import Database
 from genres.store.lake import Lake
@@ -34,12 +35,15 @@ class LakeResource(dg.ConfigurableResource[Lake]):
     hdfs: str
     root: str
     user: str
+    ca_file: str = ""
+    """PEM file of the authorities that sign WebHDFS's certificate; empty: those that certifi lists."""
 
     def open(self) -> Lake:
         """Open the lake; nothing is asked of HDFS yet."""
         from genres.store.hdfs import Hdfs
 
-        return Lake(Hdfs(self.webhdfs, user=self.user), hdfs=self.hdfs, root=self.root)
+        ca_file = Path(self.ca_file) if self.ca_file else None
+        return Lake(Hdfs(self.webhdfs, user=self.user, ca_file=ca_file), hdfs=self.hdfs, root=self.root)
 
 
 class MlflowResource(dg.ConfigurableResource[ModelRegistry]):
@@ -70,7 +74,7 @@ class SparkResource(LazyPySparkResource):
     def _init_session(self) -> None:
         if self._spark_session is None:
             self._spark_session = open_session(self.spark_config, shared_as=self.shared_as)
-            engine = self.spark_config["spark.remote"].split("/;")[0]
+            engine = without_secrets(self.spark_config["spark.remote"])
             self._opened.callback(stop_session, self._spark_session, remote=self.spark_config["spark.remote"])
             self._opened.enter_context(starvation_told(self._spark_session, engine=engine, tell=self._log.warning))
 
@@ -95,12 +99,18 @@ def spark_resource(config: dict[str, str], *, shared_as: str = "") -> dg.Resourc
 def resources(settings: Settings) -> dict[str, Any]:
     """Build every resource of the batch assets from the settings."""
     bypass_proxies(settings)
+    # The UI shows the addresses; one that holds a user or a token is not of the form that is asked for.
+    require_addresses(settings)
     # Opened when a step or a sensor first wants it, once: a process that only loads the location needs no SQLAlchemy.
     database = cache(lambda: Database(settings.database))
     return {
         "settings": settings,
         "lake": LakeResource(
-            webhdfs=settings.webhdfs, hdfs=settings.hdfs, root=settings.lake_path, user=settings.hdfs_user
+            webhdfs=settings.webhdfs,
+            hdfs=settings.hdfs,
+            root=settings.lake_path,
+            user=settings.hdfs_user,
+            ca_file=str(settings.ca_file or ""),
         ),
         # Not a ConfigurableResource: the UI shows their configuration, and the address may hold a password.
         "database": dg.ResourceDefinition(lambda _: database()),

@@ -68,6 +68,8 @@ class Page:
         self.answerer = answerer
         self.database = Database(settings.database)
         self.lake = Lake.of(settings)
+        self.files: set[str] = set()
+        """What clips are played from, for Gradio to delete when it is old."""
         self._looking = threading.Lock()
         self._now = -_OLD_S, ""
 
@@ -190,7 +192,8 @@ class Page:
     def card(self, dataset: str, version: int) -> str:
         """Return a version's model card as HTML; what looks like HTML, a link or a picture in it is text."""
         found = ModelRegistry(self.settings.tracking_uri).versions(dataset)
-        card = next((one.description or "" for one in found if int(one.version) == version), "")
+        lacking = f"There is no version {version}."
+        card = next((one.description or "" for one in found if int(one.version) == version), lacking)
         # Names of tracks and genres stand in it as they are.
         return str(_card_markdown().render(card))
 
@@ -244,9 +247,15 @@ class Page:
         return self._file(data, name), pictures.curve(pictures.samples_of(data), over_time)
 
     def _file(self, data: bytes, file_name: str) -> str:
+        from gradio.utils import get_upload_folder
+
+        # Files elsewhere are copied there before they are served, and stay where they were.
+        folder = Path(get_upload_folder())
+        folder.mkdir(parents=True, exist_ok=True)
         # What a clip is called never becomes a path; its suffix is one of those that are read.
         suffix = Path(file_name).suffix.lower()
-        with tempfile.NamedTemporaryFile(suffix=suffix if suffix in SUFFIXES else "", delete=False) as file:
+        with tempfile.NamedTemporaryFile(dir=folder, suffix=suffix if suffix in SUFFIXES else "", delete=False) as file:
+            self.files.add(file.name)
             file.write(data)
         return file.name
 

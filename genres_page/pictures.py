@@ -12,6 +12,10 @@ if TYPE_CHECKING:
 _RATE = 22_050
 _PEAKS = 400
 """Columns of a waveform."""
+_FONT = 12
+"""Of the spectrogram, in points: on a phone it is drawn half as wide."""
+_LONGEST_LABEL = 20
+"""Characters of a genre beside the confusions, which keep the room that they need."""
 
 
 def samples_of(data: bytes) -> "np.ndarray":
@@ -65,7 +69,7 @@ def spectrogram(samples: "np.ndarray") -> "Figure":
     from genres.audio.mel_spectrogram import HOP, band_hz, mel_spectrogram
 
     bands = mel_spectrogram(samples, _RATE)
-    figure = Figure(figsize=(9, 3), layout="constrained")
+    figure = Figure(figsize=(7, 3), layout="constrained")
     axes = figure.subplots()
     seconds = bands.shape[1] * HOP / _RATE
     picture = axes.imshow(
@@ -74,9 +78,12 @@ def spectrogram(samples: "np.ndarray") -> "Figure":
     hertz = band_hz(_RATE)
     marks = range(0, len(bands), 16)
     axes.set_yticks(list(marks), [f"{hertz[mark]:,.0f}" for mark in marks])
-    axes.set_xlabel("s")
-    axes.set_ylabel("Hz")
-    figure.colorbar(picture, label="dB below the loudest")
+    axes.set_xlabel("s", fontsize=_FONT)
+    axes.set_ylabel("Hz", fontsize=_FONT)
+    scale = figure.colorbar(picture)
+    scale.set_label("dB below the loudest", fontsize=_FONT)
+    for marked in (axes, scale.ax):
+        marked.tick_params(labelsize=_FONT)
     return figure
 
 
@@ -95,7 +102,8 @@ def confusion(rows: Sequence[dict[str, Any]]) -> "Figure":
     counts = np.zeros((len(genres), len(genres)), np.int64)
     for row in rows:
         counts[genres.index(row["genre"]), genres.index(row["predicted_genre"])] += 1
-    figure = Figure(figsize=(6, 5), layout="constrained")
-    draw_confusion(figure.subplots(), counts, genres)
+    labels = [name if len(name) <= _LONGEST_LABEL else f"{name[: _LONGEST_LABEL - 1]}…" for name in genres]
+    figure = Figure(figsize=(5, 4.2), layout="constrained")
+    draw_confusion(figure.subplots(), counts, labels)
     figure.suptitle(f"all tracks, those that it was trained on too (n = {len(rows)})", fontsize=10)
     return figure

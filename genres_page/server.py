@@ -1,5 +1,9 @@
 """The page's server: Gradio and the plain HTTP answer behind one guard, on 127.0.0.1."""
 
+import contextlib
+import os
+import tempfile
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from genres.audio.gate import max_clip_bytes
@@ -76,14 +80,26 @@ def build_app(settings: Settings, answerer: Answerer) -> "FastAPI":
     )
 
 
+@contextlib.contextmanager
+def keeping_nothing() -> Iterator[None]:
+    """Have Gradio put what is dropped and played into a folder that goes with the page, and no answers in the browser.
+
+    Its own choice is one folder for all users and applications of a machine.
+    """
+    with tempfile.TemporaryDirectory(prefix="genres-page-") as folder:
+        os.environ.update(GRADIO_TEMP_DIR=folder, GRADIO_RUN_HISTORY="false")
+        yield
+
+
 def serve(settings: Settings, port: int) -> None:
-    """Serve until interrupted.
+    """Serve until interrupted or terminated.
 
     Raises
     ------
     GenresError
         If the port is taken.
     """
+    import signal
     import socket
 
     import uvicorn
@@ -94,11 +110,14 @@ def serve(settings: Settings, port: int) -> None:
         listener.bind(("127.0.0.1", port))
     except OSError as error:
         raise GenresError(f"port {port} cannot be had ({error.strerror}): name another one by --port") from error
+    # Once it has closed, uvicorn raises the signal again that it ended on: this one would leave the rest as it is.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     answerer = Answerer(settings)
     answerer.warm_up()
     try:
-        # A page that is open somewhere asks for news without end.
-        config = uvicorn.Config(build_app(settings, answerer), log_level="warning", timeout_graceful_shutdown=2)
-        uvicorn.Server(config).run(sockets=[listener])
+        with keeping_nothing():
+            # A page that is open somewhere asks for news without end.
+            config = uvicorn.Config(build_app(settings, answerer), log_level="warning", timeout_graceful_shutdown=2)
+            uvicorn.Server(config).run(sockets=[listener])
     finally:
         answerer.close()

@@ -13,12 +13,13 @@ from genres_page.page import ANY, Page
 
 if TYPE_CHECKING:
     import gradio as gr
+    from gradio.events import Dependency
 
 _HERE = Path(__file__).parent
 _PLAYER: dict[str, Any] = {"waveform_options": {"show_recording_waveform": False}, "buttons": ["download"]}
 """The browser's own player, which keyboards and screen readers know; the waveform is drawn with the genres below it."""
-_CHECKBOX = 240
-"""Width of one with its label, in pixels: a phone has each on a line of its own."""
+_FILTER: dict[str, Any] = {"min_width": 240, "elem_classes": "filter"}
+"""A checkbox with its label, in pixels and for `page.css`: a phone has each on a line of its own."""
 _EVERY_S = 2.0
 """How often the stream is looked at, in seconds."""
 _STREAM = "Stream"
@@ -40,6 +41,7 @@ def build(page: Page) -> "gr.Blocks":
 
     # What a clip is played from lies in the cache for an hour.
     with gr.Blocks(title="genres", analytics_enabled=False, delete_cache=(600, 3600)) as blocks:
+        blocks.temp_file_sets.append(page.files)
         gr.Markdown("# genres")
         every = gr.Timer(_EVERY_S, active=False)
 
@@ -75,9 +77,8 @@ def _try_it(page: Page, blocks: "gr.Blocks", _tab: "gr.Tab", _every: "gr.Timer")
     gr.Markdown("Drop a clip, or record one: the champion says what it hears.")
     with gr.Row():
         with gr.Column():
-            clip = gr.Audio(
-                label="Clip", sources=["upload", "microphone"], type="filepath", format="wav", elem_id="clip", **_PLAYER
-            )
+            # No format is named, since Gradio would write each clip again in it before it is answered.
+            clip = gr.Audio(label="Clip", sources=["upload", "microphone"], type="filepath", elem_id="clip", **_PLAYER)
             curve = _curve("clip")
             track = gr.Dropdown([], label="Or a track of the library")
         with gr.Column():
@@ -97,8 +98,11 @@ def _try_it(page: Page, blocks: "gr.Blocks", _tab: "gr.Tab", _every: "gr.Timer")
         with _said():
             return page.track_file(dataset, name) if name else None
 
-    clip.change(answer, clip, [likely, said, curve, picture, tags], api_name="answer", show_progress="minimal")
-    track.input(play, track, clip, api_visibility="private")
+    shown = [likely, said, curve, picture, tags]
+    # Not `change`, which a track of the library would set off twice: when it is sent, and when the browser has it.
+    clip.input(answer, clip, shown, api_name="answer", show_progress="minimal")
+    played = track.input(play, track, clip, api_visibility="private")
+    played.success(answer, clip, shown, api_visibility="private", show_progress="minimal")
     blocks.load(lambda: gr.Dropdown(page.track_names()), None, track, api_visibility="private")
 
 
@@ -108,15 +112,15 @@ def _stream(page: Page, blocks: "gr.Blocks", tab: "gr.Tab", every: "gr.Timer") -
     now = gr.Textbox(label="Now", interactive=False)
     with gr.Row():
         genre = gr.Dropdown([ANY], value=ANY, label="Predicted genre")
-        uncertain = gr.Checkbox(label="uncertain or unlike anything learnt", min_width=_CHECKBOX)
-        wrong = gr.Checkbox(label="other than the folder's name says", min_width=_CHECKBOX)
+        uncertain = gr.Checkbox(label="uncertain or unlike anything learnt", **_FILTER)
+        wrong = gr.Checkbox(label="other than the folder's name says", **_FILTER)
     player, curve = _player("stream-clip")
     clip = gr.Dropdown([], label=_BY_KEYBOARD)
     shown = gr.State("")
     rows = gr.Dataframe(
         interactive=False,
         label="Newest clips; choose one to play it",
-        column_widths=["84px", "168px", "98px", "98px", "98px", "98px", "98px", "70px", "280px", "70px"],
+        column_widths=["84px", "168px", "98px", "98px", "112px", "98px", "98px", "70px", "280px", "70px"],
     )
 
     def look(shown: str, genre: str, uncertain: bool, wrong: bool) -> tuple[str, Any, Any, str]:
@@ -155,8 +159,8 @@ def _library(page: Page, blocks: "gr.Blocks", tab: "gr.Tab", _every: "gr.Timer")
     with gr.Row():
         dataset = gr.Dropdown([], label="Dataset")
         genre = gr.Dropdown([ANY], value=ANY, label="Genre")
-        uncertain = gr.Checkbox(label="uncertain or unlike anything learnt", min_width=_CHECKBOX)
-        wrong = gr.Checkbox(label="predicted wrongly", min_width=_CHECKBOX)
+        uncertain = gr.Checkbox(label="uncertain or unlike anything learnt", **_FILTER)
+        wrong = gr.Checkbox(label="predicted wrongly", **_FILTER)
     player, curve = _player("track")
     track = gr.Dropdown([], label=_BY_KEYBOARD)
     confusion = gr.Plot(show_label=False)
@@ -165,7 +169,7 @@ def _library(page: Page, blocks: "gr.Blocks", tab: "gr.Tab", _every: "gr.Timer")
         label="Tracks; choose one to play it",
         column_widths=["196px", "112px", "112px", "112px", "70px", "98px", "70px"],
     )
-    refused = gr.Dataframe(interactive=False, wrap=True, label="Refused")
+    refused = gr.Dataframe(interactive=False, wrap=True, label="Refused", column_widths=["196px", "84px", "476px"])
 
     def look(dataset: str | None, genre: str, uncertain: bool, wrong: bool) -> tuple[Any, ...]:
         with _said():
@@ -180,18 +184,20 @@ def _library(page: Page, blocks: "gr.Blocks", tab: "gr.Tab", _every: "gr.Timer")
     def play_row(dataset: str | None, table: Any, chosen: gr.SelectData) -> tuple[str | None, dict[str, Any] | None]:
         return play(dataset, str(table.iloc[chosen.index[0]]["track"]))
 
-    filters = [dataset, genre, uncertain, wrong]
-    for looked in (tab.select, *(part.input for part in filters)):
-        looked(look, filters, [rows, track, confusion, refused], api_visibility="private")
+    def offer_genres(dataset: str | None) -> "gr.Dropdown":
+        with _said():
+            return gr.Dropdown([ANY, *page.genres(dataset or "")], value=ANY)
+
+    filters, shown = [dataset, genre, uncertain, wrong], [rows, track, confusion, refused]
+    for looked in (tab.select, genre.input, uncertain.input, wrong.input):
+        looked(look, filters, shown, api_visibility="private")
+    # Another dataset has other genres: it is looked at when the filter is that of all.
+    chosen = dataset.input(offer_genres, dataset, genre, api_visibility="private")
+    chosen.then(look, filters, shown, api_visibility="private")
     rows.select(play_row, [dataset, rows], [player, curve], api_visibility="private")
     track.input(play, [dataset, track], [player, curve], api_visibility="private")
-    _offer_datasets(page, blocks, dataset)
-    dataset.change(
-        lambda chosen: gr.Dropdown([ANY, *page.genres(chosen or "")], value=ANY),
-        dataset,
-        genre,
-        api_visibility="private",
-    )
+    offered = _offer_datasets(page, blocks, dataset)
+    offered.then(offer_genres, dataset, genre, api_visibility="private")
 
 
 def _models(page: Page, blocks: "gr.Blocks", tab: "gr.Tab", _every: "gr.Timer") -> None:
@@ -201,7 +207,7 @@ def _models(page: Page, blocks: "gr.Blocks", tab: "gr.Tab", _every: "gr.Timer") 
     rows = gr.Dataframe(
         interactive=False,
         wrap=True,
-        label="Versions; choose one to read its card",
+        label="Versions; choose one, or write its number below, to read its card",
         column_widths=["91px", "98px", "210px", "154px", "196px", "364px"],
     )
     with gr.Row():
@@ -212,16 +218,21 @@ def _models(page: Page, blocks: "gr.Blocks", tab: "gr.Tab", _every: "gr.Timer") 
         promote = gr.Button("Make this version the champion")
         rollback = gr.Button("Back to the champion before")
     done = gr.Textbox(label="Done", interactive=False)
-    card = gr.HTML()
+    card = gr.HTML(elem_classes="card")
 
     def look(dataset: str | None) -> Any:
         with _said():
             return page.versions(_required(page, dataset))
 
-    def choose(dataset: str | None, table: Any, chosen: gr.SelectData) -> tuple[int, str]:
-        number = int(table.iloc[chosen.index[0]]["version"])
+    def look_at(dataset: str | None) -> tuple[Any, None]:
+        return look(dataset), None  # a version of the other dataset is no longer meant
+
+    def choose(table: Any, chosen: gr.SelectData) -> int:
+        return int(table.iloc[chosen.index[0]]["version"])
+
+    def show_card(dataset: str | None, version: float | None) -> str:
         with _said():
-            return number, page.card(_required(page, dataset), number)
+            return "" if version is None else page.card(_required(page, dataset), int(version))
 
     def promoted(dataset: str | None, version: float | None, why: str, sure: bool) -> tuple[str, Any, bool]:
         with _said():
@@ -234,9 +245,10 @@ def _models(page: Page, blocks: "gr.Blocks", tab: "gr.Tab", _every: "gr.Timer") 
             _require_reason(why, sure=sure)
             return page.rollback(_required(page, dataset), why), page.versions(_required(page, dataset)), False
 
-    for looked in (tab.select, dataset.input):
-        looked(look, dataset, rows, api_visibility="private")
-    rows.select(choose, [dataset, rows], [version, card], api_visibility="private")
+    tab.select(look, dataset, rows, api_visibility="private")
+    dataset.input(look_at, dataset, [rows, version], api_visibility="private")
+    rows.select(choose, rows, version, api_visibility="private")
+    version.change(show_card, [dataset, version], card, api_visibility="private", show_progress="hidden")
     # What is refused is said in a corner; over the fields it would keep them from being filled.
     promote.click(
         promoted, [dataset, version, why, sure], [done, rows, sure], api_visibility="private", show_progress="hidden"
@@ -262,14 +274,14 @@ def _curve(player: str) -> "gr.HTML":
     return gr.HTML(None, html_template='<div class="curve"></div>', js_on_load=script, player=player)
 
 
-def _offer_datasets(page: Page, blocks: "gr.Blocks", dataset: "gr.Dropdown") -> None:
+def _offer_datasets(page: Page, blocks: "gr.Blocks", dataset: "gr.Dropdown") -> "Dependency":
     import gradio as gr
 
     def offered() -> Any:
         names = page.datasets()
         return gr.Dropdown(names, value=names[0] if names else None)
 
-    blocks.load(offered, None, dataset, api_visibility="private")
+    return blocks.load(offered, None, dataset, api_visibility="private")
 
 
 def _required(page: Page, dataset: str | None) -> str:

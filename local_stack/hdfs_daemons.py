@@ -3,6 +3,7 @@
 import subprocess
 import time
 from pathlib import Path
+from secrets import token_hex
 from xml.etree import ElementTree
 
 from genres.errors import GenresError
@@ -16,6 +17,7 @@ _QUIET = tuple(
     for logger in ("http.requests", "org.apache.hadoop.hdfs.server.datanode.fsdataset.impl.FsDatasetImpl")
 )
 
+_CSRF_HEADER = "dfs.webhdfs.rest-csrf.custom-header"
 _DATANODE = "org.apache.hadoop.hdfs.server.datanode.DataNode"
 
 
@@ -23,9 +25,10 @@ def hdfs_programs(settings: Settings, java_home: Path, jars: list[Path]) -> list
     """Return the two HDFS daemons, with the configuration that makes one node a whole cluster."""
     folder = settings.state_dir / "hdfs"
     conf_dir = folder / "conf"
+    hdfs_file = conf_dir / "hdfs-site.xml"
     files = {
         conf_dir / "core-site.xml": _xml(core_site(settings)),
-        conf_dir / "hdfs-site.xml": _xml(hdfs_site(settings)),
+        hdfs_file: _xml({**hdfs_site(settings), _CSRF_HEADER: _kept(hdfs_file, _CSRF_HEADER) or token_hex(16)}),
     }
     java = [str(java_home / "bin" / "java"), *JAVA_OPTIONS, *LOGGING_OPTIONS, *_QUIET]
     on_class_path = ["-cp", ":".join(map(str, [conf_dir, *jars]))]
@@ -49,6 +52,8 @@ def core_site(settings: Settings) -> dict[str, str]:
         "fs.defaultFS": settings.hdfs,
         "hadoop.tmp.dir": str(settings.state_dir / "hdfs" / "tmp"),
         "hadoop.http.staticuser.user": settings.hdfs_user,
+        # What the daemons' page /conf leaves out, which any page may read that is served under a name of its own.
+        "hadoop.security.sensitive-config-keys": f"secret$,password$,credential$,{_CSRF_HEADER}",
         # The DataNode starts beside the NameNode and should notice within a blink that it is there.
         "ipc.client.connect.retry.interval": "500",
         "ipc.client.connect.max.retries": "40",
@@ -62,7 +67,8 @@ def hdfs_site(settings: Settings) -> dict[str, str]:
         "dfs.replication": "1",
         # Whoever reaches this loopback port is the user of this machine.
         "dfs.permissions.enabled": "false",
-        # WebHDFS takes from browsers only what their own page here can send: no other site's page writes or deletes.
+        # WebHDFS takes from browsers nothing that writes or deletes without a header, which another site's page cannot
+        # send; one that has made its own name lead here could, so that the header's name is nobody's to know.
         "dfs.webhdfs.rest-csrf.enabled": "true",
         "dfs.namenode.name.dir": (folder / "name").as_uri(),
         "dfs.datanode.data.dir": (folder / "data").as_uri(),
@@ -121,6 +127,16 @@ def format_namenode(folder: Path, namenode: list[str]) -> None:
         tail = "\n".join(formatted.stdout.splitlines()[-20:])
         raise GenresError(f"namenode: formatting {beside} failed; check the folder. Its last words:\n{tail}")
     beside.rename(place)
+
+
+def _kept(file: Path, name: str) -> str | None:
+    """Return the value of a property in a file that was written before, so that a start changes nothing."""
+    if not file.exists():
+        return None
+    for element in ElementTree.parse(file).iter("property"):  # noqa: S314 - our own file
+        if element.findtext("name") == name:
+            return element.findtext("value")
+    return None
 
 
 def _xml(properties: dict[str, str]) -> str:

@@ -6,11 +6,14 @@ Every probe ends within a few seconds, whatever the other side does.
 
 import socket
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 import requests
 
+from genres.certificates import https_refusal, trusted
 from genres.errors import GenresError
 from genres.kafka_client import KafkaAccess, open_client
 
@@ -34,6 +37,25 @@ def probe_namenode(webhdfs: str) -> None:
         raise UnhealthyError(safe_mode)
 
 
+def probe_webhdfs(webhdfs: str, *, user: str, ca_file: Path | None) -> None:
+    """HDFS that somebody else runs takes requests of `user`, and, where its state may be seen, can be written to.
+
+    A NameNode that is on standby refuses the request. A gateway (HttpFS) has no JMX beans, and a secured NameNode may
+    keep them for its administrators: then the answer alone has to do.
+    """
+    address = webhdfs.rstrip("/")
+    _get(f"{address}/webhdfs/v1/?op=GETFILESTATUS&user.name={quote(user)}", ca_file)
+    try:
+        state = _jmx(address, "Hadoop:service=NameNode,name=FSNamesystemState", ca_file=ca_file)
+        safe_mode = _jmx(address, "Hadoop:service=NameNode,name=NameNodeInfo", ca_file=ca_file)["Safemode"]
+    except (UnhealthyError, ValueError, KeyError):
+        return
+    if state["NumLiveDataNodes"] < 1:
+        raise UnhealthyError("no live DataNode")
+    if safe_mode:
+        raise UnhealthyError(safe_mode)
+
+
 def probe_datanode(address: str, webhdfs: str) -> None:
     """The DataNode answers and has joined the cluster; both addresses are ``http://host:port``."""
     # The whole bean cannot be read before the DataNode has registered: each try costs a stack trace in its log.
@@ -44,12 +66,15 @@ def probe_datanode(address: str, webhdfs: str) -> None:
 
 
 def probe_kafka(access: KafkaAccess) -> None:
-    """Any broker answers a metadata request: that others are down is the cluster's matter."""
+    """Any broker answers a metadata request: that others are down is the cluster's matter.
+
+    Where several accept connections and none lets us in, it takes ``kafka_answer_s`` for each.
+    """
     from kafka import KafkaAdminClient
     from kafka.errors import KafkaError
 
     _require_any_listener(access.bootstrap_servers.split(","))
-    timeout_ms = int(TIMEOUT_S * 1000)
+    timeout_ms = int(max(TIMEOUT_S, access.answer_s) * 1000)
     try:
         admin = open_client(KafkaAdminClient, access, bootstrap_timeout_ms=timeout_ms, request_timeout_ms=timeout_ms)
         try:
@@ -62,10 +87,11 @@ def probe_kafka(access: KafkaAccess) -> None:
         raise UnhealthyError("the controller knows no broker yet")
 
 
-def probe_spark_connect(remote: str, ui: str | None) -> None:
+def probe_spark_connect(remote: str, ui: str | None, *, uses_tls: bool = False) -> None:
     """The Spark Connect server takes gRPC connections and, where `ui` names it, its web UI answers.
 
-    `remote` is ``sc://host:port[/;…]``, `ui` is ``http://host:port``.
+    `remote` is ``sc://host:port[/;…]``, `ui` is ``http://host:port``. With `uses_tls`, as ``Settings.spark_uses_tls``
+    says it, a server that listens is taken to be healthy: it would refuse the plain channel that is tried else.
     """
     import grpc
 
@@ -74,8 +100,7 @@ def probe_spark_connect(remote: str, ui: str | None) -> None:
     _require_listener(host, port)
     if ui:
         _get(f"{ui}/jobs/")
-    # A TLS server would refuse this plain channel, but then it listens, which is all there is to see.
-    if "use_ssl=true" in url.path.lower():
+    if uses_tls:
         return
     with grpc.insecure_channel(f"{host}:{port}") as channel:
         try:
@@ -84,33 +109,43 @@ def probe_spark_connect(remote: str, ui: str | None) -> None:
             raise UnhealthyError("no gRPC answer") from error
 
 
-def probe_mlflow(tracking_uri: str) -> None:
+def probe_mlflow(tracking_uri: str, *, ca_file: Path | None = None) -> None:
     """The MLflow server says it is healthy; `tracking_uri` is ``http://host:port``."""
-    _get(f"{tracking_uri.rstrip('/')}/health")
+    _get(f"{tracking_uri.rstrip('/')}/health", ca_file)
 
 
-def _jmx(address: str, bean: str, attribute: str = "") -> dict[str, Any]:
+def _jmx(address: str, bean: str, attribute: str = "", *, ca_file: Path | None = None) -> dict[str, Any]:
     """Return the attributes of one JMX bean of a Hadoop daemon, or only one of them."""
     query = f"get={bean}::{attribute}" if attribute else f"qry={bean}"
-    beans = _get(f"{address}/jmx?{query}").json().get("beans")
+    beans = _get(f"{address}/jmx?{query}", ca_file).json().get("beans")
     if not beans:
         raise UnhealthyError("it is still initialising")
     attributes: dict[str, Any] = beans[0]
     return attributes
 
 
-def _get(url: str) -> requests.Response:
+def _get(url: str, ca_file: Path | None = None) -> requests.Response:
+    try:
+        verify = trusted(ca_file)
+    except GenresError as error:
+        raise UnhealthyError(str(error)) from error
+    shown = url.partition("?")[0]
     try:
         # A proxy that the user's environment names has no business between us and our own daemons.
         with requests.Session() as session:
             session.trust_env = False
-            response = session.get(url, timeout=TIMEOUT_S)
+            response = session.get(url, timeout=TIMEOUT_S, verify=verify)
+    except requests.exceptions.SSLError as error:  # a ConnectionError, too
+        raise UnhealthyError(f"TLS fails at {shown}: {https_refusal(error, ca_file) or error}") from error
     except requests.ConnectionError as error:
-        raise UnhealthyError(f"nothing answers at {url}") from error
+        raise UnhealthyError(f"nothing answers at {shown}") from error
     except requests.Timeout as error:
-        raise UnhealthyError(f"no answer within {TIMEOUT_S:g} s at {url}") from error
+        raise UnhealthyError(f"no answer within {TIMEOUT_S:g} s at {shown}") from error
     if not response.ok:
-        raise UnhealthyError(f"HTTP {response.status_code} at {url}")
+        with suppress(ValueError, KeyError, TypeError):  # what Hadoop says of it
+            said = str(response.json()["RemoteException"]["message"]).splitlines()[0]
+            raise UnhealthyError(f"HTTP {response.status_code} at {shown}: {said}")
+        raise UnhealthyError(f"HTTP {response.status_code} at {shown}")
     return response
 
 

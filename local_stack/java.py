@@ -6,12 +6,21 @@ from functools import cache
 from pathlib import Path
 
 from cjdk import CjdkError
-from jgo.util.java import JavaLocator
+from jgo.util.java import JavaLocator, JavaSource
 
 from genres.errors import GenresError
 
 MIN_VERSION = 17
 """Oldest Java that Spark 4 and Hadoop 3.5 run on."""
+
+
+@cache
+def installed_java() -> Path | None:
+    """Return the program ``java`` of ``JAVA_HOME`` or the ``PATH`` that is new enough; None if there is none."""
+    try:
+        return Path(JavaLocator(JavaSource.SYSTEM).locate(min_version=MIN_VERSION))
+    except (RuntimeError, OSError):
+        return None
 
 
 @cache
@@ -30,7 +39,7 @@ def java_home() -> Path:
         If there is no such Java and none can be downloaded.
     """
     try:
-        java = JavaLocator().locate(min_version=MIN_VERSION)
+        java = installed_java() or JavaLocator(JavaSource.DOWNLOAD).locate(min_version=MIN_VERSION)
         settings = subprocess.run(
             [java, "-XshowSettings:properties", "-version"], capture_output=True, text=True, check=True
         ).stderr

@@ -11,6 +11,7 @@ from pathlib import Path
 from genres.errors import GenresError
 from genres.settings import Settings
 from local_stack.class_path import jar_folder
+from local_stack.java import installed_java
 from local_stack.ports import require_free_ports
 from local_stack.services import services
 from local_stack.supervision import Supervisor
@@ -28,17 +29,25 @@ def require_able_machine(settings: Settings) -> None:
         return
     _require_plain_path(settings.state_dir)
     is_up = Supervisor(settings.state_dir).is_running()
-    places = {"GENRES_STATE_DIR": settings.state_dir}
+    large = {"GENRES_STATE_DIR": settings.state_dir}
     if settings.embedded & {"hdfs", "kafka"}:
-        places["GENRES_JAR_DIR"] = jar_folder(settings.jar_dir)
-    for name, folder in places.items():
+        large["GENRES_JAR_DIR"] = jar_folder(settings.jar_dir)
+    # By default it is in the user's own cache, and who fails to download it says so.
+    if settings.jdk_dir and settings.embedded & {"hdfs", "kafka", "spark"} and installed_java() is None:
+        large["GENRES_JDK_DIR"] = settings.jdk_dir
+    small = {}
+    # By default, Spark's workers keep what they compiled elsewhere if they may not write there.
+    if "spark" in settings.embedded and "cache_dir" in settings.model_fields_set:
+        small["GENRES_CACHE_DIR"] = settings.cache_dir
+    for name, folder in (large | small).items():
         there = _existing(folder)
         if not (there.is_dir() and os.access(there, os.W_OK | os.X_OK)):
             raise GenresError(
                 f"{there} cannot be written to, and {folder} is to be kept there: give this user that right, or set "
                 f"{name} to another folder"
             )
-        free = shutil.disk_usage(there).free / 2**20
+    for name, folder in large.items():
+        free = shutil.disk_usage(_existing(folder)).free / 2**20
         if free < settings.min_free_mib and not is_up:
             raise GenresError(
                 f"the disk of {folder} has {free:,.0f} MiB free, less than {settings.min_free_mib:,} MiB "

@@ -7,8 +7,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from genres.addresses import without_secrets
 from genres.kafka_client import KafkaAccess
 from genres.settings import Settings
+from genres.store.model_registry import experiments_page
 from local_stack import health
 
 
@@ -18,7 +20,7 @@ class Service:
 
     name: str
     address: str
-    """Where clients find it."""
+    """Where clients find it; as it may be shown."""
     probe: Callable[[], None]
     """Raises `health.UnhealthyError` unless the service is healthy."""
     external: bool = False
@@ -54,7 +56,12 @@ def services(settings: Settings) -> list[Service]:
         ]
     else:
         listed.append(
-            Service("namenode", settings.hdfs, lambda: health.probe_namenode(settings.webhdfs), external=True)
+            Service(
+                "namenode",
+                without_secrets(settings.hdfs),
+                lambda: health.probe_webhdfs(settings.webhdfs, user=settings.hdfs_user, ca_file=settings.ca_file),
+                external=True,
+            )
         )
 
     if "kafka" in settings.embedded:
@@ -71,7 +78,7 @@ def services(settings: Settings) -> list[Service]:
         listed.append(
             Service(
                 "kafka",
-                settings.bootstrap_servers,
+                without_secrets(settings.bootstrap_servers),
                 lambda: health.probe_kafka(KafkaAccess.of(settings)),
                 external=True,
             )
@@ -93,8 +100,8 @@ def services(settings: Settings) -> list[Service]:
         listed.append(
             Service(
                 "spark-connect",
-                settings.remote,
-                lambda: health.probe_spark_connect(settings.remote, None),
+                without_secrets(settings.remote),
+                lambda: health.probe_spark_connect(settings.remote, None, uses_tls=settings.spark_uses_tls),
                 external=True,
             )
         )
@@ -103,12 +110,12 @@ def services(settings: Settings) -> list[Service]:
     listed.append(
         Service(
             "mlflow",
-            settings.tracking_uri,
-            lambda: health.probe_mlflow(settings.tracking_uri),
+            without_secrets(settings.tracking_uri),
+            lambda: health.probe_mlflow(settings.tracking_uri, ca_file=settings.ca_file),
             external=mlflow_external,
             ports={} if mlflow_external else {"HTTP": ports.mlflow},
             data_dir=None if mlflow_external else state_dir / "mlflow",
-            ui=settings.tracking_uri,
+            ui=experiments_page(without_secrets(settings.tracking_uri)),
         )
     )
     return listed

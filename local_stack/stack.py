@@ -5,6 +5,7 @@ alone; any number of stacks run side by side.
 """
 
 import fcntl
+import json
 import os
 import subprocess
 import sys
@@ -18,9 +19,10 @@ from typing import Literal, NamedTuple
 
 import psutil
 
-from genres.addresses import bypass_proxies
+from genres.addresses import bypass_proxies, without_secrets
 from genres.audio.compile_kernels import compile_kernels
 from genres.errors import GenresError
+from genres.kafka_client import KafkaAccess
 from genres.settings import PROJECT_DIR, Settings
 from local_stack.class_path import HADOOP_LOCK, KAFKA_LOCK, class_path
 from local_stack.hdfs_daemons import hdfs_programs
@@ -293,7 +295,7 @@ def _wait_healthy(settings: Settings, service: Service, supervisor: Supervisor, 
             what = (
                 "ended while it was starting"
                 if ended
-                else f"was not healthy after {settings.start_timeout_s:g} s ({reason})"
+                else f"was not healthy after {settings.start_timeout_s:g} s ({reason}; GENRES_START_TIMEOUT_S)"
             )
             raise GenresError(f"{service.name} {what}; the end of {log}:\n{tail(log, 40)}")
         time.sleep(0.2)
@@ -347,11 +349,13 @@ def _require_external(service: Service) -> None:
 def _require_able_engine(settings: Settings, report: Callable[[str], None]) -> None:
     """See what the workers of an engine that somebody else runs lack, in a process of its own: see there why."""
     begun = time.monotonic()
-    engine = f"Spark at {settings.remote.split('/;')[0]}"  # what follows may be a token
+    engine = f"Spark at {without_secrets(settings.remote)}"
+    # Paths as text: another Python pickles them in another way.
+    given = json.dumps({"remote": settings.remote, "kafka": KafkaAccess.of(settings).__getstate__()}, default=str)
     try:
         asked = subprocess.run(
             [sys.executable, "-m", "spark.engine_probe"],
-            input=settings.remote,
+            input=given,
             cwd=PROJECT_DIR,
             capture_output=True,
             text=True,
@@ -360,8 +364,8 @@ def _require_able_engine(settings: Settings, report: Callable[[str], None]) -> N
         )
     except subprocess.TimeoutExpired as error:
         raise GenresError(
-            f"{engine} has not done a job of one row within {settings.start_timeout_s:g} s: look at its web UI and "
-            "its log"
+            f"{engine} has not done a job of one row within {settings.start_timeout_s:g} s "
+            "(GENRES_START_TIMEOUT_S): look at its web UI and its log"
         ) from error
     if asked.returncode:
         said = [line for line in (asked.stdout or asked.stderr).splitlines() if line.strip()]

@@ -8,7 +8,7 @@ import hashlib
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, Protocol
 
 from genres.audio.clip_features import Clip
@@ -51,6 +51,8 @@ class WebHdfsClips:
     give_up_after_s: float = 60.0
     """How long a clip's fetch is tried again while HDFS does not answer or is not ready."""
     columns: tuple[Column, ...] = (TRACK_ID, GENRE)
+    ca_file: Path | None = None
+    """PEM file of the authorities that sign WebHDFS's certificate, at the same place on every worker."""
 
     def clips(self, rows: Iterable[Mapping[str, Any]]) -> Iterator[Clip]:
         """Fetch each row's file, and see that it is the one that the manifest knows.
@@ -63,7 +65,9 @@ class WebHdfsClips:
         from genres.store.hdfs import Hdfs
 
         # Here, not in the source, which is pickled: a file system holds connections.
-        with closing(Hdfs(self.webhdfs_url, user=self.user, patience_s=self.give_up_after_s)) as hdfs:
+        with closing(
+            Hdfs(self.webhdfs_url, user=self.user, patience_s=self.give_up_after_s, ca_file=self.ca_file)
+        ) as hdfs:
             for row in rows:
                 path = row["path"]
                 try:

@@ -1,20 +1,18 @@
 """Whether somebody else's engine can do this project's work: one job of one row, in which a worker says what it has.
 
-Run as a program it asks the engine whose address comes on the standard input. A Connect session leaves its mark on the
-environment of its process, which a command's children inherit.
+Run as a program it reads `require_able_engine`'s parameters as JSON from the standard input. A Connect session leaves
+its mark on the environment of its process, which a command's children inherit.
 """
 
+import json
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
+from genres.addresses import without_secrets
 from genres.errors import GenresError, last_words
 from spark.server_conf import DAEMON_MODULE, SERVER_CONF, differences
-
-if TYPE_CHECKING:
-    from genres.settings import Settings
 
 ANSWER_S = 60.0
 """How long a job of one row may wait for a worker, in seconds."""
@@ -46,13 +44,15 @@ class WorkerReport(NamedTuple):
     """Why it cannot log in to Kafka: a secret or a file that is not there; empty if it can, as far as it knows."""
 
 
-def require_able_engine(remote: str) -> list[str]:
+def require_able_engine(remote: str, kafka: Mapping[str, Any]) -> list[str]:
     """Ask a worker of an engine what it has, and the engine how it was started.
 
     Parameters
     ----------
     remote
         ``sc://host:port`` of the Connect server.
+    kafka
+        The fields of a `genres.kafka_client.KafkaAccess` without its secrets, which each worker has to have.
 
     Returns
     -------
@@ -68,15 +68,14 @@ def require_able_engine(remote: str) -> list[str]:
     from spark.isolation import OutOfTimeError, interrupted_when_stuck
     from spark.session import open_session, session_config, stop_session
 
-    settings = Settings(spark_remote=remote)
-    config = session_config(settings, app_name="genres probe")
-    place = f"the workers of Spark at {remote.split('/;')[0]}"
+    config = session_config(Settings(spark_remote=remote), app_name="genres probe")
+    place = f"the workers of Spark at {without_secrets(remote)}"
     spark = open_session(config)
     conf: dict[str, str | None] = {}
     try:
         conf |= _server_conf(spark)
         with interrupted_when_stuck(spark, limit_s=ANSWER_S):
-            report = _asked(spark, settings)
+            report = _asked(spark, kafka)
     except OutOfTimeError as error:
         raise GenresError(
             f"{place} do not begin a job of one row within {ANSWER_S:g} s: there are none, or others hold all cores; "
@@ -100,7 +99,7 @@ def require_able_engine(remote: str) -> list[str]:
     if others := other_releases(report):
         warnings.append(f"{place} compute features with other releases than here: {', '.join(others)}")
     if unlike := differences(conf):
-        warnings.append(f"the server of Spark at {remote.split('/;')[0]} was started otherwise: {'; '.join(unlike)}")
+        warnings.append(f"the server of Spark at {without_secrets(remote)} was started otherwise: {'; '.join(unlike)}")
     return warnings
 
 
@@ -181,18 +180,11 @@ def _server_conf(spark: Any) -> dict[str, str | None]:
     return conf
 
 
-def _asked(spark: Any, settings: "Settings") -> WorkerReport:
-    import json
-
+def _asked(spark: Any, kafka: Mapping[str, Any]) -> WorkerReport:
     from packaging.requirements import Requirement
     from pyspark.sql import functions as sf
 
-    from genres.kafka_client import KafkaAccess
-
     names = [Requirement(text).name for text in _needed()]
-    # Without its secrets, which each worker has to have. Paths are pickled in another way by other Pythons.
-    state = KafkaAccess.of(settings).__getstate__()
-    kafka = {name: str(value) if isinstance(value, Path) else value for name, value in state.items()}
     # Without Arrow: what it needs may be what is missing.
     ask = sf.udf(_questions(names, _MODULES, kafka), "string", useArrow=False)
     (row,) = spark.range(1).select(ask("id").alias("answer")).collect()
@@ -246,7 +238,7 @@ def _questions(names: Sequence[str], modules: Sequence[str], kafka: Mapping[str,
 
 if __name__ == "__main__":
     try:
-        for line in require_able_engine(sys.stdin.read().strip()):
+        for line in require_able_engine(**json.load(sys.stdin)):
             print(line)  # noqa: T201 - to the process that started this one
     except GenresError as error:
         print(error)  # noqa: T201 - to the process that started this one

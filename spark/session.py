@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 from uuid import UUID
 
+from genres.addresses import without_secrets
 from genres.errors import GenresError
 from genres.retrying import retried
 from genres.settings import Settings
@@ -132,7 +133,7 @@ def _open_shared(config: dict[str, str], name: str) -> "SparkSession":
             session.release_session_on_close = False  # type: ignore[attr-defined]
             return session
     raise GenresError(
-        f"the Spark Connect server at {remote.split('/;')[0]} closed {_GENERATIONS} sessions of '{name}' today; "
+        f"the Spark Connect server at {without_secrets(remote)} closed {_GENERATIONS} sessions of '{name}' today; "
         "restart it, see `genres status`"
     )
 
@@ -190,5 +191,7 @@ def _wait_for_server(remote: str) -> None:
 def _server(remote: str) -> tuple[str, int]:
     address = urlsplit(remote)
     if address.scheme != "sc" or not address.hostname:
-        raise GenresError(f"'{remote}' is no Spark Connect address: set GENRES_SPARK_REMOTE to sc://<host>:<port>")
+        raise GenresError(
+            f"'{without_secrets(remote)}' is no Spark Connect address: set GENRES_SPARK_REMOTE to sc://<host>:<port>"
+        )
     return address.hostname, address.port or _PORT

@@ -3,8 +3,9 @@
 import hashlib
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from genres.audio.clip_features import Clip
@@ -19,8 +20,8 @@ if TYPE_CHECKING:
     from genres.store.hdfs import Hdfs
 
 _FETCH_BYTES = 4 * 2**20
-_spoken: dict[str, Any] = {}
-"""Versions of the protocol that brokers have told this process, by their addresses."""
+_kept: dict[KafkaAccess, Any] = {}
+"""A consumer for each way to the brokers, between the tasks of this process."""
 _STALLED_S = 60.0
 """How long a broker may return nothing of a range that it should have, or HDFS not a claimed clip, in seconds."""
 
@@ -38,12 +39,14 @@ class KafkaClips:
     webhdfs_url: str
     """For claim checks: ``http://host:port`` of the NameNode's WebHDFS."""
     hdfs_user: str
+    ca_file: Path | None = None
+    """PEM file of the authorities that sign WebHDFS's certificate, at the same place on every worker."""
     columns: tuple[Column, ...] = field(default=STREAM_CLIP, init=False)
 
     @classmethod
     def of(cls, settings: "Settings") -> "KafkaClips":
         """Build the source for the settings' broker and HDFS."""
-        return cls(KafkaAccess.of(settings), settings.webhdfs, settings.hdfs_user)
+        return cls(KafkaAccess.of(settings), settings.webhdfs, settings.hdfs_user, settings.ca_file)
 
     def clips(self, rows: Iterable[Mapping[str, Any]]) -> Iterator[Clip]:
         """Fetch the messages of each row's range, in order.
@@ -55,7 +58,7 @@ class KafkaClips:
         """
         from genres.store.hdfs import Hdfs
 
-        with closing(Hdfs(self.webhdfs_url, user=self.hdfs_user, patience_s=_STALLED_S)) as hdfs:
+        with closing(Hdfs(self.webhdfs_url, user=self.hdfs_user, patience_s=_STALLED_S, ca_file=self.ca_file)) as hdfs:
             for row in rows:
                 for record in self._records(
                     row["topic"], row["kafka_partition"], row["start_offset"], row["end_offset"]
@@ -63,48 +66,29 @@ class KafkaClips:
                     yield self._clip(record, hdfs)
 
     def _records(self, topic: str, kafka_partition: int, start_offset: int, end_offset: int) -> Iterator[Any]:
-        from kafka import KafkaConsumer, TopicPartition
+        from kafka import TopicPartition
         from kafka.errors import KafkaError, OffsetOutOfRangeError
 
         partition = TopicPartition(topic, int(kafka_partition))
         where = f"{topic} partition {kafka_partition}, offsets {start_offset} to {end_offset}"
-        consumer = None
         try:
-            consumer = open_client(
-                KafkaConsumer,
-                self.kafka,
-                group_id=None,
-                enable_auto_commit=False,
-                auto_offset_reset="none",  # 'earliest' would jump over lost clips in silence
-                isolation_level="read_committed",  # what a transaction took back was never sent
-                # At the default every fetch would return a single clip; much more would be fetched and thrown away,
-                # since a fetch knows no end offset. A larger message comes all the same, alone.
-                max_partition_fetch_bytes=_FETCH_BYTES,
-                fetch_max_bytes=_FETCH_BYTES,
-                max_poll_records=64,
-                bootstrap_timeout_ms=15_000,
-                # A tenth of a second each, to wait after the start and to ask the broker what it speaks, are most of a
-                # small task's time.
-                retry_backoff_ms=10,
-                api_version=_spoken.get(self.kafka.bootstrap_servers),
-            )
-            _spoken[self.kafka.bootstrap_servers] = consumer.config["api_version"]
-            consumer.assign([partition])
-            consumer.seek(partition, int(start_offset))
-            position, last_sign = int(start_offset), time.monotonic()
-            # Transactions' markers and compaction leave gaps: what counts is how far the consumer has come.
-            while position < end_offset:
-                for record in consumer.poll(timeout_ms=1000).get(partition, []):
-                    if record.offset >= end_offset:
-                        return
-                    yield record
-                reached = consumer.position(partition)
-                if reached != position:
-                    position, last_sign = reached, time.monotonic()
-                if time.monotonic() - last_sign > _STALLED_S:
-                    raise GenresError(
-                        f"Kafka at {self.kafka.bootstrap_servers} gives nothing of {where} from {position} on"
-                    )
+            with self._consumer() as consumer:
+                consumer.assign([partition])
+                consumer.seek(partition, int(start_offset))
+                position, last_sign = int(start_offset), time.monotonic()
+                # Transactions' markers and compaction leave gaps: what counts is how far the consumer has come.
+                while position < end_offset:
+                    for record in consumer.poll(timeout_ms=1000).get(partition, []):
+                        if record.offset >= end_offset:
+                            return
+                        yield record
+                    reached = consumer.position(partition)
+                    if reached != position:
+                        position, last_sign = reached, time.monotonic()
+                    if time.monotonic() - last_sign > _STALLED_S:
+                        raise GenresError(
+                            f"Kafka at {self.kafka.bootstrap_servers} gives nothing of {where} from {position} on"
+                        )
         except OffsetOutOfRangeError as error:
             raise GenresError(
                 f"Kafka no longer has {where}: retention took them, or the topic was recreated"
@@ -113,9 +97,39 @@ class KafkaClips:
             raise GenresError(
                 f"Kafka at {self.kafka.bootstrap_servers} does not give {where} ({type(error).__name__}); is it up?"
             ) from error
-        finally:
-            if consumer is not None:
-                consumer.close()
+
+    @contextmanager
+    def _consumer(self) -> Iterator[Any]:
+        """Yield the consumer that this process has kept, or a new one; it is kept again unless something goes wrong.
+
+        A task is a few clips. A login over TLS for each of them, or a token that is asked for, would be most of a small
+        one's time, and a load on whoever checks it.
+        """
+        from kafka import KafkaConsumer
+
+        consumer = _kept.pop(self.kafka, None) or open_client(
+            KafkaConsumer,
+            self.kafka,
+            group_id=None,
+            enable_auto_commit=False,
+            auto_offset_reset="none",  # 'earliest' would jump over lost clips in silence
+            isolation_level="read_committed",  # what a transaction took back was never sent
+            # At the default every fetch would return a single clip; much more would be fetched and thrown away,
+            # since a fetch knows no end offset. A larger message comes all the same, alone.
+            max_partition_fetch_bytes=_FETCH_BYTES,
+            fetch_max_bytes=_FETCH_BYTES,
+            max_poll_records=64,
+            bootstrap_timeout_ms=15_000,
+            # A tenth of a second, to wait after the start, is most of a small task's time.
+            retry_backoff_ms=10,
+        )
+        try:
+            yield consumer
+            consumer.unsubscribe()  # what it has fetched beyond the range is not held until the next task
+        except BaseException:
+            consumer.close()
+            raise
+        _kept[self.kafka] = consumer
 
     def _clip(self, record: Any, hdfs: "Hdfs") -> Clip:
         about = {

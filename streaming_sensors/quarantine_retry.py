@@ -81,7 +81,7 @@ def send_again(settings: Settings, rows: Sequence[dict[str, Any]]) -> Retried:
         If HDFS does not return a clip's bytes, or Kafka does not take them.
     """
     # Nobody waits for longer than a person would.
-    files = Hdfs(settings.webhdfs, user=settings.hdfs_user, patience_s=CONNECT_S)
+    files = Hdfs.of(settings, patience_s=CONNECT_S)
     lake = Lake(files, hdfs=settings.hdfs, root=settings.lake_path)
     aside = {stream.topic: stream.watch_folder / ERROR_FOLDER for stream in settings.streams}
     database = Database(settings.database)

@@ -7,7 +7,7 @@ one call; what is asked for often (the sensor's wait) is one call.
 import base64
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 from uuid import UUID
@@ -45,7 +45,9 @@ def max_message_bytes(settings: Settings) -> int:
 def create_topic(settings: Settings, topic: str, *, timeout_s: float = 10.0) -> None:
     """Make the topic, or fit the existing one to the settings; calling it again changes nothing.
 
-    A topic keeps the partitions it has beyond ``topic_partitions``, since Kafka cannot take any away.
+    What is as it should be is not asked for: a user who may only describe, read and write a topic that was made before
+    needs no other right. Where he may not see its configuration either, that is taken to be right. A topic keeps the
+    partitions it has beyond ``topic_partitions``, since Kafka cannot take any away.
 
     Raises
     ------
@@ -54,7 +56,6 @@ def create_topic(settings: Settings, topic: str, *, timeout_s: float = 10.0) -> 
     GenresError
         If the broker refuses.
     """
-    from kafka.admin import ConfigResource
     from kafka.errors import KafkaError, TopicAlreadyExistsError
 
     partitions = settings.topic_partitions
@@ -66,13 +67,14 @@ def create_topic(settings: Settings, topic: str, *, timeout_s: float = 10.0) -> 
     }
     with _admin(settings, timeout_s) as admin:
         try:
-            try:
-                admin.create_topics({topic: {"num_partitions": partitions, "configs": config}})
-            except TopicAlreadyExistsError:
-                if _changed(admin, topic, config):
-                    admin.alter_configs([ConfigResource("topic", topic, config)])
-                if len(_description(admin, topic, settings)["partitions"]) < partitions:
-                    admin.create_partitions({topic: partitions})
+            if not _exists(admin, topic):
+                # Of two that make it at once, the other one may be first.
+                with suppress(TopicAlreadyExistsError):
+                    admin.create_topics({topic: {"num_partitions": partitions, "configs": config}})
+                admin.wait_for_topics([topic])
+            _set(admin, topic, _unlike(admin, topic, config), settings)
+            if len(_description(admin, topic, settings)["partitions"]) < partitions:
+                admin.create_partitions({topic: partitions})
             admin.wait_for_topics([topic])
         except KafkaError as error:
             if error.retriable:
@@ -80,7 +82,8 @@ def create_topic(settings: Settings, topic: str, *, timeout_s: float = 10.0) -> 
             raise GenresError(
                 f"Kafka at {settings.bootstrap_servers} refuses topic {topic!r} with {partitions} partitions and "
                 f"messages of {max_message_bytes(settings):,} bytes ({type(error).__name__}): check GENRES_TOPIC, "
-                "GENRES_TOPIC_PARTITIONS and GENRES_INLINE_LIMIT_BYTES, and that this user may create topics"
+                "GENRES_TOPIC_PARTITIONS and GENRES_INLINE_LIMIT_BYTES, and that this user may create topics, or let "
+                "its administrator make it (docs/cluster.md)"
             ) from error
 
 
@@ -233,13 +236,41 @@ def _offsets(admin: "KafkaAdminClient", description: dict[str, Any], spec: Any) 
     return {part.partition: answers[part].offset for part in sorted(asked)}
 
 
-def _changed(admin: "KafkaAdminClient", topic: str, config: dict[str, str]) -> bool:
-    """Whether the topic is configured in another way than `config`."""
+def _exists(admin: "KafkaAdminClient", topic: str) -> bool:
+    """Whether there is the topic, as far as the user may see it."""
+    from kafka.errors import TopicAuthorizationFailedError, UnknownTopicOrPartitionError, for_code
+
+    (description,) = admin.describe_topics([topic])
+    error = for_code(description["error_code"])
+    # Who may not describe it is told so, whether there is one or not.
+    if error in (UnknownTopicOrPartitionError, TopicAuthorizationFailedError):
+        return False
+    if description["error_code"]:
+        raise error(topic)
+    return True
+
+
+def _unlike(admin: "KafkaAdminClient", topic: str, config: dict[str, str]) -> dict[str, str]:
+    """Return what of `config` the topic has otherwise; nothing where the user may not see it."""
     from kafka.admin import ConfigResource
 
     answer = admin.describe_configs([ConfigResource("topic", topic, list(config))], config_filter="all")
-    now = answer["topic"][topic]
-    return any(now[name]["value"] != value for name, value in config.items())
+    now = answer["topic"][topic]  # without a name in it, where he may not
+    return {name: value for name, value in config.items() if name in now and now[name]["value"] != value}
+
+
+def _set(admin: "KafkaAdminClient", topic: str, config: dict[str, str], settings: Settings) -> None:
+    from kafka.admin import ConfigResource
+
+    if not config:
+        return
+    answer = admin.alter_configs([ConfigResource("topic", topic, config)])["topic"][topic]
+    if answer != "OK":  # which the client does not raise
+        wanted = ", ".join(f"{name}={value}" for name, value in config.items())
+        raise GenresError(
+            f"Kafka at {settings.bootstrap_servers} does not let topic {topic!r} be set to {wanted} ({answer}): let "
+            "its administrator set that, or this user alter its configuration"
+        )
 
 
 def _url_safe(topic_id: str) -> str:

@@ -22,6 +22,7 @@ from genres.datasets.synthetic import SAMPLE_RATE, synthesise
 from genres.settings import PORT_BLOCK, PROJECT_DIR, Settings
 from local_stack.ports import is_free_block
 from local_stack.stack import down, up
+from tests.tools import MISSING, skip_without
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
@@ -44,8 +45,13 @@ _LOG_CHARACTERS = 4000
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Show the ends of the stack's logs with a failed test; they go with the stack."""
+    """Show the ends of the stack's logs with a failed test; they go with the stack. In CI, fail instead of skipping."""
     report = yield
+    # Nobody reads there how many tests were skipped. Data that not everybody has may be missing, a program may not.
+    if report.skipped and isinstance(report.longrepr, tuple) and os.environ.get("CI"):
+        why = report.longrepr[2].removeprefix("Skipped: ")
+        if why.startswith(MISSING):
+            report.outcome, report.longrepr = "failed", f"{why}; it is not skipped where CI is set"
     if report.failed and isinstance(stack := getattr(item, "funcargs", {}).get("stack"), Settings):
         for log in sorted((stack.state_dir / "logs").rglob("*.log")):
             report.sections.append((f"end of {log.name}", log.read_text(errors="replace")[-_LOG_CHARACTERS:]))
@@ -76,20 +82,20 @@ def session_monkeypatch() -> Iterator[pytest.MonkeyPatch]:
 def new_postgres_database() -> Iterator[Callable[[], str]]:
     """Start a server that listens on nothing but a socket in a folder of its own; yield what makes a database on it."""
     if importlib.util.find_spec("psycopg") is None:
-        pytest.skip("psycopg is not installed: pip install 'genres[postgres]'")
+        skip_without("psycopg is not installed (pip install 'genres[postgres]')")
     # Debian keeps the server's programs out of the PATH.
     folders = [*os.get_exec_path(), *map(str, sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True))]
     programs = os.pathsep.join(folders)
     initdb, pg_ctl = shutil.which("initdb", path=programs), shutil.which("pg_ctl", path=programs)
     if initdb is None or pg_ctl is None:
-        pytest.skip("no Postgres server is installed (initdb and pg_ctl)")
+        skip_without("no Postgres server is installed, initdb and pg_ctl (apt install postgresql)")
     as_user = {}
     folder = Path(tempfile.mkdtemp(prefix="genres-postgres-"))
     if os.geteuid() == 0:  # which Postgres refuses to run as
         try:
             user = pwd.getpwnam("postgres")
         except KeyError:
-            pytest.skip("Postgres does not run as root, and there is no user 'postgres' to run it as")
+            skip_without("Postgres does not run as root, and there is no user 'postgres' to run it as")
         as_user = {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []}
         os.chown(folder, user.pw_uid, user.pw_gid)
     data = folder / "data"
@@ -207,9 +213,10 @@ def browser() -> "Iterator[Browser]":
 
     program = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     if program is None:
-        pytest.skip("no Chromium here (apt install chromium)")
+        skip_without("there is no Chromium (apt install chromium)")
     with sync_playwright() as playwright:
-        # As root it has no sandbox; it opens the tests' own pages only.
-        opened = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
+        # As root it has no sandbox; it opens the tests' own pages only, and its microphone hears a beep.
+        options = ["--no-sandbox", "--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]
+        opened = playwright.chromium.launch(executable_path=program, args=options)
         yield opened
         opened.close()

@@ -16,7 +16,7 @@ from genres.audio.gate import SUFFIXES
 from genres.datasets import published_datasets
 from genres.datasets.split import MIN_CLIPS_PER_GENRE, require_songs, songs
 from genres.errors import GenresError
-from genres.file_names import display_path, safe_name, unicode_name
+from genres.file_names import display_name, display_path, safe_name, unicode_name
 
 SYNTHETIC = "synthetic"
 """The id of every dataset that the synthesiser made."""
@@ -30,11 +30,15 @@ SYNTHETIC_PREFIX = "synthetic_"
 _LAYOUT = "lay the audio out as <genre>/<track>.wav"
 _OUTSIDE = "audio outside a genre folder"
 _LINK = "link that leads out of the folder"
+NOT_AUDIO = "not audio by its suffix"
+"""Why a file is passed over whose suffix is none of `genres.audio.gate.SUFFIXES`."""
 
 _MOST_LEVELS = 3
 """How far below a folder genre folders are looked for; published datasets are unpacked into two levels at most."""
 _MOST_NAMED = 3
 """Folders that a message names; more of them are no dataset's parts but its albums."""
+_MOST_SUFFIXES = 5
+"""Suffixes that a message names; a name with a point in it has one that nobody knows."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +70,8 @@ class FolderScan:
     """How many entries were passed over, by reason; a folder that was passed over counts as one."""
     empty_genres: list[str]
     """Sub-folders that hold no clip, sorted."""
+    unread_suffixes: dict[str, int]
+    """How many files were passed over for their suffix, by suffix in lower case."""
 
 
 def scan(folder: Path) -> FolderScan:
@@ -95,20 +101,20 @@ def scan(folder: Path) -> FolderScan:
         stand on both sides of the split.
     """
     try:
-        files, ignored, empty_genres = _walk(folder)
-        _complain(folder, files, ignored)
+        files, ignored, empty_genres, unread_suffixes = _walk(folder)
+        _complain(folder, files, ignored, unread_suffixes)
     except PermissionError as error:
         unreadable = display_path(Path(error.filename))
         raise GenresError(f"cannot read {unreadable}: give this user the right to list its folder") from None
     ordered = sorted(files, key=lambda file: file.track_id)
-    return FolderScan(ordered, dict(sorted(ignored.items())), sorted(empty_genres))
+    return FolderScan(ordered, dict(sorted(ignored.items())), sorted(empty_genres), dict(unread_suffixes))
 
 
 def notices(found: FolderScan) -> list[str]:
     """Return what a person should know about a folder that can be used: a line each, none if all of it was taken."""
     lines = []
     if found.ignored:
-        lines.append(f"passed over: {reasons(found.ignored)}")
+        lines.append(f"passed over: {reasons(found.ignored, found.unread_suffixes)}")
     if found.empty_genres:
         lines.append(f"sub-folders without a clip: {', '.join(map(repr, found.empty_genres))}")
     genres = sorted({file.genre for file in found.files})
@@ -129,9 +135,23 @@ def notices(found: FolderScan) -> list[str]:
     return lines
 
 
-def reasons(counts: Mapping[str, int]) -> str:
-    """Return counts by reason as one line, in the order of the reasons."""
-    return ", ".join(f"{reason}: {count}" for reason, count in sorted(counts.items()) if count)
+def reasons(counts: Mapping[str, int], unread_suffixes: Mapping[str, int]) -> str:
+    """Return counts by reason as one line, in the order of the reasons; of files that are not audio, by suffix.
+
+    Parameters
+    ----------
+    counts
+        How many entries were passed over, by reason.
+    unread_suffixes
+        How many of them for their suffix, by suffix: all that `counts` has for `NOT_AUDIO`.
+    """
+    texts = {reason: str(count) for reason, count in counts.items() if count}
+    if unread_suffixes:
+        ordered = sorted(unread_suffixes.items(), key=lambda found: (-found[1], found[0]))
+        named = [f"{count} {display_name(suffix) or 'without one'}" for suffix, count in ordered[:_MOST_SUFFIXES]]
+        others = sum(count for _, count in ordered[_MOST_SUFFIXES:])
+        texts[NOT_AUDIO] = ", ".join([*named, *([f"{others} with others"] if others else [])])
+    return ", ".join(f"{reason}: {text}" for reason, text in sorted(texts.items()))
 
 
 def dataset_id(folder: Path, files: Sequence[LabelledFile]) -> str:
@@ -167,8 +187,8 @@ def dataset_id(folder: Path, files: Sequence[LabelledFile]) -> str:
     return f"own_{slug}" if slug in taken else slug
 
 
-def _walk(folder: Path) -> tuple[list[LabelledFile], Counter[str], list[str]]:
-    """Return the clips, how many entries were ignored for which reason, and the sub-folders without a clip."""
+def _walk(folder: Path) -> tuple[list[LabelledFile], Counter[str], list[str], Counter[str]]:
+    """Return the clips, how many entries were ignored for which reason, sub-folders without a clip, unread suffixes."""
     if not folder.exists():
         raise GenresError(f"audio folder {display_path(folder)} does not exist: check the path, and {_LAYOUT}")
     if not folder.is_dir():
@@ -177,6 +197,12 @@ def _walk(folder: Path) -> tuple[list[LabelledFile], Counter[str], list[str]]:
     ignored: Counter[str] = Counter()
     files: list[LabelledFile] = []
     empty_genres: list[str] = []
+    unread_suffixes: Counter[str] = Counter()
+
+    def pass_over(file: Path) -> None:
+        ignored[NOT_AUDIO] += 1
+        unread_suffixes[file.suffix.lower()] += 1
+
     for entry in _entries(root, root, ignored):
         if entry.is_dir():
             before = len(files)
@@ -186,14 +212,14 @@ def _walk(folder: Path) -> tuple[list[LabelledFile], Counter[str], list[str]]:
                 elif _is_audio(file):
                     files.append(_label(file))
                 else:
-                    ignored["not audio by its suffix"] += 1
+                    pass_over(file)
             if len(files) == before:
                 empty_genres.append(unicode_name(entry.name))
         elif _is_audio(entry):
             ignored[_OUTSIDE] += 1
         elif entry.name != SYNTHETIC_MARKER:
-            ignored["not audio by its suffix"] += 1
-    return files, ignored, empty_genres
+            pass_over(entry)
+    return files, ignored, empty_genres, unread_suffixes
 
 
 def _entries(folder: Path, root: Path, ignored: Counter[str]) -> Iterator[Path]:
@@ -221,7 +247,9 @@ def _label(path: Path) -> LabelledFile:
     return LabelledFile(track_id, genre, path, unicode_name(path.name))
 
 
-def _complain(folder: Path, files: list[LabelledFile], ignored: Counter[str]) -> None:
+def _complain(
+    folder: Path, files: list[LabelledFile], ignored: Counter[str], unread_suffixes: Mapping[str, int]
+) -> None:
     """Raise the one error that says what is wrong with the whole folder, if anything is."""
     where = f"audio folder {display_path(folder)}"
     clips = Counter(file.genre for file in files)
@@ -236,7 +264,8 @@ def _complain(folder: Path, files: list[LabelledFile], ignored: Counter[str]) ->
         if not ignored:
             raise GenresError(f"{where} is empty: {_LAYOUT}")
         todo = "copy what the links lead to (cp -rL)" if ignored[_LINK] else _LAYOUT
-        raise GenresError(f"{where} holds no {'/'.join(SUFFIXES)} files in genre folders ({reasons(ignored)}): {todo}")
+        why = reasons(ignored, unread_suffixes)
+        raise GenresError(f"{where} holds no {'/'.join(SUFFIXES)} files in genre folders ({why}): {todo}")
 
     if len(clips) == 1:
         raise GenresError(

@@ -4,16 +4,23 @@ Only the transport is here; which paths there are and how they are committed is 
 """
 
 from collections.abc import Callable
-from typing import IO, Any, TypeVar
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any, Self, TypeVar
 from urllib.parse import SplitResult, parse_qs, unquote, urlsplit
 
 import requests
 from fsspec.implementations.webhdfs import WebHDFile, WebHDFS
 
+from genres.addresses import without_secrets
+from genres.certificates import https_refusal, trusted
 from genres.errors import GenresError
 from genres.file_names import display_name
 from genres.retrying import retried
 
+if TYPE_CHECKING:
+    from genres.settings import Settings
+
+PATIENCE_S = 30.0
 _CONNECT_TIMEOUT_S = 5
 _READ_TIMEOUT_S = 120
 _READ_BYTES = 2**20
@@ -62,25 +69,40 @@ class Hdfs(WebHDFS):
         User name for simple authentication.
     patience_s
         How long a call is repeated while HDFS is unreachable or not ready, in seconds.
+    ca_file
+        PEM file of the authorities that sign the certificates behind ``https://``; None for those that certifi lists.
 
     Raises
     ------
     GenresError
-        From every method, when HDFS does not answer within `patience_s`, is full, or refuses the user.
+        From every method, when HDFS does not answer within `patience_s`, is full, or refuses the user; at once where
+        TLS fails in a way that does not pass.
     """
 
     cachable = False
 
-    def __init__(self, url: str, *, user: str, patience_s: float = 30.0) -> None:
+    def __init__(self, url: str, *, user: str, patience_s: float = PATIENCE_S, ca_file: Path | None = None) -> None:
         address = urlsplit(url)
         if address.scheme not in {"http", "https"} or not address.hostname or not _port(address):
             raise GenresError(
-                f"'{url}' is no WebHDFS address: set GENRES_WEBHDFS_URL to http://<namenode>:<port>, such as "
-                "http://namenode:9870"
+                f"'{without_secrets(url)}' is no WebHDFS address: set GENRES_WEBHDFS_URL to http://<namenode>:<port>, "
+                "such as http://namenode:9870"
             )
         self.address = url
         self.patience_s = patience_s
-        super().__init__(host=address.hostname, port=address.port, user=user, use_https=address.scheme == "https")
+        self.ca_file = ca_file
+        super().__init__(
+            host=address.hostname,
+            port=address.port,
+            user=user,
+            use_https=address.scheme == "https",
+            session_verify=trusted(ca_file),
+        )
+
+    @classmethod
+    def of(cls, settings: "Settings", *, patience_s: float = PATIENCE_S) -> Self:
+        """Open the settings' HDFS; nothing is asked of it yet."""
+        return cls(settings.webhdfs, user=settings.hdfs_user, patience_s=patience_s, ca_file=settings.ca_file)
 
     def _connect(self) -> None:
         super()._connect()
@@ -139,8 +161,17 @@ class Hdfs(WebHDFS):
 
     def patiently(self, attempt: Callable[[], _Answer]) -> _Answer:
         """Return the result of `attempt`, which is repeated while it fails in ways that pass."""
+
+        def unless_refused() -> _Answer:
+            try:
+                return attempt()
+            except requests.exceptions.SSLError as error:
+                if refusal := https_refusal(error, self.ca_file):
+                    raise GenresError(f"HDFS at {self.address} is not used: {refusal}") from error
+                raise
+
         try:
-            return retried(attempt, on=(*_NO_ANSWER, HdfsUnavailableError), patience_s=self.patience_s)
+            return retried(unless_refused, on=(*_NO_ANSWER, HdfsUnavailableError), patience_s=self.patience_s)
         except HdfsUnavailableError as error:
             hint = ""
             if _NO_ROOM in str(error):

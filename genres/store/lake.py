@@ -61,7 +61,7 @@ class Lake:
         """Open the settings' lake; nothing is asked of HDFS yet."""
         from genres.store.hdfs import Hdfs
 
-        return cls(Hdfs(settings.webhdfs, user=settings.hdfs_user), hdfs=settings.hdfs, root=settings.lake_path)
+        return cls(Hdfs.of(settings), hdfs=settings.hdfs, root=settings.lake_path)
 
     def path(self, dataset: str, *parts: str) -> str:
         """Path on HDFS of something that belongs to a dataset."""

@@ -10,8 +10,11 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from genres.addresses import without_secrets
+from genres.certificates import https_refusal, trusted
 from genres.errors import GenresError
 from genres.retrying import retried
+from genres.settings import Settings
 from genres.store.model_facts import ModelFacts, RegisteredModel
 
 if TYPE_CHECKING:
@@ -45,6 +48,12 @@ _MOST_VERSIONS = 1000
 """Versions that are listed: MLflow answers no more at once than ten thousand."""
 
 
+def experiments_page(tracking_uri: str, experiment_id: str = "") -> str:
+    """Return the address of MLflow's page of an experiment's runs, or of the list of all experiments."""
+    place = f"experiments/{experiment_id}/runs" if experiment_id else "experiments"
+    return f"{tracking_uri}/#/{place}?{MODEL_TRAINING}"
+
+
 class ModelRegistry:
     """A dataset's experiment and registered model on an MLflow server.
 
@@ -73,10 +82,9 @@ class ModelRegistry:
         return f"genres-{dataset}"
 
     def page(self, dataset: str) -> str:
-        """Address of the page with the dataset's runs."""
+        """Address of the page with the dataset's runs; of the list of experiments, if it has none."""
         experiment = self.client.get_experiment_by_name(self.name_for(dataset))
-        place = f"experiments/{experiment.experiment_id}/runs" if experiment else "experiments"
-        return f"{self.tracking_uri}/#/{place}?{MODEL_TRAINING}"
+        return experiments_page(self.tracking_uri, experiment.experiment_id if experiment else "")
 
     @contextmanager
     def run(
@@ -371,8 +379,8 @@ class ModelRegistry:
         if found is None:
             others = self.datasets_with_champion()
             instead = (
-                f" There is one of {', '.join(others)}: name it with --dataset or GENRES_DATASET, or make it the "
-                f"current one with `genres datasets use {others[0]}`"
+                f" There is one of {', '.join(others)}: name it with --dataset, GENRES_DATASET or, over HTTP, "
+                f"?dataset=, or make it the current one with `genres datasets use {others[0]}`"
                 if others
                 else ""
             )
@@ -389,11 +397,22 @@ def _wait_for_server(tracking_uri: str) -> None:
 
     if not tracking_uri.startswith(("http://", "https://")):
         raise GenresError(
-            f"'{tracking_uri}' is no MLflow address: set GENRES_MLFLOW_TRACKING_URI to http://<host>:<port>"
+            f"'{without_secrets(tracking_uri)}' is no MLflow address: set GENRES_MLFLOW_TRACKING_URI to http://<host>:<port>"
         )
+    ca_file = Settings().ca_file  # of which MLflow's own client learns by its variable
     health, no_answer = f"{tracking_uri.rstrip('/')}/health", (requests.ConnectionError, requests.Timeout)
+    verify = trusted(ca_file)
+
+    def ask() -> None:
+        try:
+            requests.get(health, timeout=5, verify=verify)
+        except requests.exceptions.SSLError as error:
+            if refusal := https_refusal(error, ca_file):
+                raise GenresError(f"MLflow at {tracking_uri} is not used: {refusal}") from error
+            raise
+
     try:
-        retried(lambda: requests.get(health, timeout=5), on=no_answer, patience_s=_PATIENCE_S)
+        retried(ask, on=no_answer, patience_s=_PATIENCE_S)
     except no_answer as error:
         raise GenresError(
             f"MLflow does not answer at {tracking_uri}: start the stack with `genres up`, "

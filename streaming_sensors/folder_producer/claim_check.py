@@ -30,7 +30,7 @@ class ClaimChecks:
         from genres.store.lake import Lake
 
         settings = self._settings
-        files = Hdfs(settings.webhdfs, user=settings.hdfs_user, patience_s=CONNECT_S)
+        files = Hdfs.of(settings, patience_s=CONNECT_S)
         return Lake(files, hdfs=settings.hdfs, root=settings.lake_path)
 
     def check_in(self, message: ClipMessage) -> ClipMessage:

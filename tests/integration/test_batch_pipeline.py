@@ -388,6 +388,20 @@ def test_predict_and_features_of_local_files(tables: BatchTables, genres: Genres
     assert "notes.wav" in written.stderr
 
 
+def test_a_refused_file_is_said_and_the_others_have_their_answers(
+    tables: BatchTables, genres: Genres, folder: Path
+) -> None:
+    good, bad = folder / "metal" / "metal_0.wav", folder / "blues" / "notes.wav"
+    done = genres("predict", str(good), str(bad), "--dataset", tables.dataset)
+    assert done.returncode == 1
+    (row,) = [line for line in done.stdout.splitlines() if line.startswith("metal_0.wav")]
+    assert row.split()[1] in GENRES
+    refused, last = done.stderr.splitlines()[-2:]
+    assert refused.startswith("refused notes.wav: not a WAV file: it begins with ")
+    assert last == "genres: 1 of 2 files was refused"
+    assert "metal_0.wav" not in done.stderr and "notes.wav" not in done.stdout
+
+
 def test_running_again_changes_nothing(stack: Settings, tables: BatchTables, genres: Genres, folder: Path) -> None:
     def state() -> Any:
         rows = predictions.batch_predictions(tables.database, tables.dataset)

@@ -1,9 +1,11 @@
-"""A demo that is asked to end takes with it what it started, and leaves the stack, as with Ctrl-C."""
+"""A demo, or an open Dagster, that is asked to end takes with it what it started, as by Ctrl-C; the stack stays."""
 
 import os
+import pty
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -11,13 +13,14 @@ from pathlib import Path
 import psutil
 
 from genres.settings import PROJECT_DIR, Settings
+from genres_cli.stream_demo import ui_runs
 from local_stack.stack import status
 from tests.stream_rig import kill_tree, wait_until
 
 STREAMING = """
 import time
 from genres.settings import Settings
-from genres_cli.demo import ended_in_order
+from genres_cli.signals import ended_in_order
 from genres_cli.stream_demo import stream_running
 from genres_dagster.launch import open_instance
 settings = Settings()
@@ -27,6 +30,7 @@ with ended_in_order(), stream_running(settings, open_instance(settings)):
 """
 DEMO = ["-m", "genres_cli", "demo"]
 _PARTS = ("dagster._daemon", "genres_cli watch")
+_OPEN = (*_PARTS, "genres_cli page", "genres_dagster.dev", "genres_dagster.webserver")
 _END_S = 240.0
 """Producer, daemon and run are each given a minute to end in order."""
 
@@ -57,15 +61,40 @@ def test_the_batch_half_ends_with_its_run(
     assert {row.state for row in status(stack)} == {"running"}
 
 
+def test_dagster_is_closed_with_the_terminal_that_it_was_opened_in(stack: Settings, tmp_path: Path) -> None:
+    terminal, theirs = pty.openpty()
+    with started(["-m", "genres_cli", "ui"], tmp_path, output=theirs) as process:
+        os.close(theirs)
+        # Read on and on, as a terminal does: what waits to be read would be waited for.
+        reader = threading.Thread(target=read_all, args=(terminal,), daemon=True)
+        reader.start()
+        wait_until(lambda: all(any(part in line for line in below(process.pid).values()) for part in _OPEN))
+        wait_until(lambda: ui_runs(stack))
+        children = below(process.pid)
+        process.send_signal(signal.SIGHUP)
+        assert process.wait(_END_S) == 128 + signal.SIGTERM
+        assert [command for child, command in children.items() if is_at_work(child)] == []
+    assert {row.state for row in status(stack)} == {"running"}
+
+
+def read_all(terminal: int) -> None:
+    with suppress(OSError):  # how Linux says that the other side is closed
+        while os.read(terminal, 4096):
+            pass
+    os.close(terminal)
+
+
 @contextmanager
-def started(arguments: list[str], folder: Path, **variables: str) -> "Iterator[subprocess.Popen[bytes]]":
+def started(
+    arguments: list[str], folder: Path, *, output: int = subprocess.PIPE, **variables: str
+) -> "Iterator[subprocess.Popen[bytes]]":
     """Run a program as a script's background job, deaf to SIGINT, with a stream of its own."""
     variables |= {"GENRES_TOPIC": "test_ended_in_order", "GENRES_WATCH_FOLDER": str(folder / "drop")}
     process = subprocess.Popen(
         [sys.executable, *arguments],
         cwd=PROJECT_DIR,
         env={**os.environ, **variables},
-        stdout=subprocess.PIPE,
+        stdout=output,
         start_new_session=True,
         preexec_fn=as_a_background_job,
     )
@@ -78,9 +107,10 @@ def started(arguments: list[str], folder: Path, **variables: str) -> "Iterator[s
 
 
 def as_a_background_job() -> None:
-    """Be deaf to SIGINT; and not to SIGTERM, whatever the libraries in the tests' own process made of it."""
+    """Be deaf to SIGINT; and to no other, whatever the tests' own process was told or its libraries made of it."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
 
 
 def below(pid: int) -> dict[psutil.Process, str]:

@@ -2,7 +2,6 @@
 
 import functools
 import random
-import shutil
 import struct
 import subprocess
 import tempfile
@@ -20,9 +19,9 @@ from genres.audio.rejections import Reason, RejectedAudio
 from tests.audio_files import ID3V1, ID3V2, music, written
 from tests.fuzz_audio import flipped
 from tests.tiny_features import TINY
+from tests.tools import needs_ffmpeg
 
 SECONDS, RATE = 2.0, 44_100
-needs_ffmpeg = pytest.mark.skipif(shutil.which("ffmpeg") is None, reason="no ffmpeg here (apt install ffmpeg)")
 FLIPS = 25
 """Of each format: a process for each that passes the gate."""
 

@@ -13,6 +13,7 @@ from genres.audio.decode import decode
 from genres.audio.gate import inspect
 from genres.audio.rejections import Reason, RejectedAudio
 from tests.audio_files import ID3V1, ID3V2, music, with_count, without_count, written
+from tests.tools import needs_ffmpeg
 
 SECONDS = 4
 GARBAGE = np.random.default_rng(3).integers(0, 256, 5_000, np.uint8).tobytes()
@@ -119,7 +120,7 @@ def test_another_format_on_the_way_is_refused(other: bytes) -> None:
     assert "changes from layer III, 44,100 Hz, stereo to layer III" in refused.reason
 
 
-@pytest.mark.skipif(shutil.which("ffmpeg") is None, reason="ffmpeg is not installed")
+@needs_ffmpeg
 @pytest.mark.parametrize("how", ["-b:a 128k", "-q:a 4", "-q:a 9", "-c:a mp2 -b:a 192k"])
 def test_as_long_as_ffmpeg_says(tmp_path: Path, how: str) -> None:
     (tmp_path / "in.wav").write_bytes(written("WAV", music(SECONDS, 44_100, 2), 44_100))

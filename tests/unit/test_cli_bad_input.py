@@ -12,6 +12,7 @@ from contextlib import ExitStack
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
+import cjdk
 import pytest
 
 from genres.settings import Settings
@@ -19,6 +20,7 @@ from genres.store.database import Database
 from genres.store.ledger import Dataset, register_dataset
 from genres_cli.main import main
 from genres_cli.stream_demo import require_own_stream
+from local_stack.java import installed_java, java_home
 
 Fails = Callable[..., str]
 
@@ -167,6 +169,50 @@ def test_address_that_is_none(fails: Fails, variables: dict[str, str], named: st
 
 
 @pytest.mark.parametrize(
+    ("name", "value", "shown"),
+    [
+        ("GENRES_DAGSTER_DATABASE_URL", "mysql://me:hunter2@host/dagster", "GENRES_DAGSTER_DATABASE_URL: write "),
+        ("GENRES_TOPIC", "http://me:hunter2@host", "GENRES_TOPIC = 'http://***@host': "),
+        (
+            "GENRES_MLFLOW_TRACKING_URI",
+            "https://me:hunter2@mlflow",
+            "GENRES_MLFLOW_TRACKING_URI = 'https://***@mlflow'",
+        ),
+        ("GENRES_SPARK_REMOTE", "sc://host:1;token=hunter2", "GENRES_SPARK_REMOTE = 'sc://host:1;***' is no address"),
+        ("GENRES_KAFKA_BOOTSTRAP_SERVERS", "me:hunter2@host:1", "GENRES_KAFKA_BOOTSTRAP_SERVERS = '***@host:1'"),
+        ("SPARK_CONNECT_AUTHENTICATE_TOKEN", "hunter2", "SPARK_CONNECT_AUTHENTICATE_TOKEN is set"),
+    ],
+)
+@pytest.mark.parametrize("command", ["demo", "status"])
+def test_no_secret_of_a_wrong_setting_is_printed(fails: Fails, command: str, name: str, value: str, shown: str) -> None:
+    line = fails(command, **{name: value})
+    assert line.startswith(shown)
+    assert "hunter2" not in line
+
+
+def test_a_nameservice_is_said_to_be_one(fails: Fails) -> None:
+    line = fails("demo", GENRES_HDFS_URL="hdfs://cluster", GENRES_WEBHDFS_URL="http://127.0.0.1:1")
+    assert line.startswith(
+        "GENRES_HDFS_URL = 'hdfs://cluster' is no address of its kind: write hdfs://<host>:<port>; a"
+    )
+    assert "nameservice (HA) cannot be used: name the NameNode that is active" in line
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (("load", "s3://bucket/music"), "FOLDER=s3://bucket/music"),
+        (("predict", "hdfs://namenode:8020/a.wav"), "FILES=hdfs://namenode:8020/a.wav"),
+        (("features", "music", "-o", "s3://bucket/f.csv"), "output=s3://bucket/f.csv"),
+    ],
+)
+def test_a_url_where_a_path_is_meant(fails: Fails, arguments: tuple[str, ...], named: str) -> None:
+    """The path's own type takes one of the two slashes away, and what is left looks like a path."""
+    line = fails(*arguments)
+    assert named in line and "is a URL, and only a path of this machine serves there" in line
+
+
+@pytest.mark.parametrize(
     ("variables", "named"),
     [
         (
@@ -203,11 +249,50 @@ def test_a_machine_that_lacks_something_is_known_before_anything_is_written(
                 r"the disk of .*/state has .* MiB free, less than .*GENRES_MIN_FREE_MIB",
             ),
             ({"GENRES_JAR_DIR": f"{tmp_path}/file/jars"}, r"file cannot be written to, and .*/file/jars is to be kept"),
+            (
+                {"GENRES_CACHE_DIR": f"{tmp_path}/file/cache"},
+                r"file cannot be written to.*set GENRES_CACHE_DIR",
+            ),
             ({"GENRES_STATE_DIR": f"{tmp_path}/a b"}, r"the daemons cannot keep data in .*/a b: ' ' is not a letter"),
             ({}, rf"port {base + 92}, which kafka needs for clients, is taken by process {os.getpid()} "),
         ):
             assert re.search(said, fails(*command, **variables))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["file"]
+
+
+@pytest.fixture
+def no_java(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Have a Java that is too old, and no network to download another."""
+    old = tmp_path / "old java" / "bin" / "java"
+    old.parent.mkdir(parents=True)
+    old.write_text('#!/bin/sh\necho "openjdk version \\"11.0.2\\"" >&2\n')
+    old.chmod(0o755)
+    monkeypatch.setenv("JAVA_HOME", str(old.parent.parent))
+
+    def no_network(**_: str) -> Path:
+        raise OSError("no route to host")
+
+    monkeypatch.setattr(cjdk, "java_home", no_network)
+    for function in (java_home, installed_java):
+        function.cache_clear()
+    yield
+    for function in (java_home, installed_java):
+        function.cache_clear()
+
+
+@pytest.mark.parametrize("command", [("up",), ("demo",), ("load", "music"), ("retrain",), ("ui",)])
+@pytest.mark.usefixtures("no_java")
+def test_without_java_nothing_is_written(
+    fails: Fails, tmp_path: Path, music: Path, command: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    line = fails(*command)
+    assert line.startswith("no Java 17 or newer in JAVA_HOME or on the PATH, and none could be downloaded (")
+    (tmp_path / "file").touch()
+    line = fails(*command, GENRES_JDK_DIR=f"{tmp_path}/file/jdks")
+    assert line.startswith(f"{tmp_path}/file cannot be written to, and {tmp_path}/file/jdks is to be kept there")
+    assert line.endswith("set GENRES_JDK_DIR to another folder")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "music", "old java"]
 
 
 def test_features_of_nothing(fails: Fails, tmp_path: Path, music: Path) -> None:
@@ -234,6 +319,15 @@ def test_features_of_a_text_file(fails: Fails, tmp_path: Path) -> None:
 def test_no_database_yet(fails: Fails, arguments: tuple[str, ...], music: Path) -> None:
     arguments = tuple(str(music) if argument == "music" else argument for argument in arguments)
     assert fails(*arguments).endswith("run `genres up`")
+
+
+@pytest.mark.parametrize(("options", "named"), [(("--csv",), "CSV"), (("--m3u",), "M3U"), (("-o", "a.csv"), "CSV")])
+def test_a_curve_that_there_is_no_place_for(fails: Fails, music: Path, options: tuple[str, ...], named: str) -> None:
+    line = fails("predict", str(music), "--over-time", *options)
+    assert line == (
+        f"--over-time draws beside the table, and {named} has no place for it: leave it out, or take --json, which has "
+        "the curves anyway"
+    )
 
 
 def test_dataset_that_was_never_loaded(fails: Fails, tmp_path: Path, music: Path) -> None:

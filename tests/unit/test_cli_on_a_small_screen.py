@@ -11,10 +11,12 @@ import struct
 import subprocess
 import sys
 import termios
+import threading
 import time
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, suppress
 from datetime import UTC, datetime, timedelta
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -177,8 +179,11 @@ def whole(lines: Sequence[str]) -> None:
 
 def test_the_list_of_commands_and_each_command_s_help(run: Callable[..., list[str]]) -> None:
     whole(run("--help"))
-    for name in app.commands:
-        lines = run(name, "--help")
+    named = [[name] for name in app.commands]
+    named += [[name, below] for name, group in app.commands.items() for below in getattr(group, "commands", ())]
+    assert ["stream", "pause"] in named and ["datasets", "delete"] in named
+    for names in named:
+        lines = run(*names, "--help")
         whole(lines)
         assert not [line for line in lines if line.endswith("...") and "Usage:" not in line], "a sentence is cut short"
 
@@ -199,6 +204,52 @@ def test_status_has_every_address_whole(run: Callable[..., list[str]], state: Pa
     ):
         assert any(address in line for line in lines), address
     whole([line for line in lines if str(state) not in line])
+
+
+@pytest.fixture
+def answering() -> Iterator[Callable[[int, bytes], None]]:
+    """Start what answers everything that is asked at a port with the same bytes."""
+    with ExitStack() as servers:
+
+        def start(port: int, body: bytes) -> None:
+            class Answer(BaseHTTPRequestHandler):
+                def do_GET(self) -> None:
+                    self.send_response(200)
+                    self.end_headers()
+                    self.wfile.write(body)
+
+                def log_message(self, *_: object) -> None:
+                    pass
+
+            server = servers.enter_context(HTTPServer(("127.0.0.1", port), Answer))
+            threading.Thread(target=server.serve_forever, daemon=True).start()
+            servers.callback(server.shutdown)
+
+        yield start
+
+
+def test_status_says_of_each_page_by_itself_whether_it_is_open_and_where_the_runs_are(
+    run: Callable[..., list[str]],
+    state: Path,
+    database: Database,
+    answering: Callable[[int, bytes], None],
+    free_port_base: Callable[[], int],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    base = free_port_base()
+    monkeypatch.setattr(f"{__name__}._PORT_BASE", base)
+    ports = Settings(state_dir=state, port_base=base).ports
+    answering(ports.page, b"the page, by `genres page`")
+    answering(ports.mlflow, json.dumps({"experiment": {"experiment_id": "17"}}).encode())
+    lines = run("status")
+    assert f"to listen     http://127.0.0.1:{ports.page}" in lines
+    assert f"Dagster       http://127.0.0.1:{ports.dagster}  (closed; `genres ui` opens it)" in lines
+    runs = f"http://127.0.0.1:{ports.mlflow}/#/experiments/17/runs?workflowType=machine_learning"
+    assert f"MLflow        {runs}" in lines
+    rows = {row["service"]: row for row in json.loads("\n".join(run("status", "--json")))}
+    assert (rows["page"]["state"], rows["dagster"]["state"]) == ("running", "stopped")
+    assert rows["page"].keys() == rows["mlflow"].keys()
+    assert rows["mlflow"]["ui"] == f"http://127.0.0.1:{ports.mlflow}/#/experiments?workflowType=machine_learning"
 
 
 def test_a_service_that_is_ill_and_far_away_has_its_address_whole() -> None:
@@ -323,6 +374,34 @@ def test_models_are_some_lines_each() -> None:
     assert f"    {address}" in lines
     prose = [line for line in lines if line.startswith("    macro-F1 0.761 of")]
     assert len(prose) == 2 and all(len(line) > 60 for line in prose), "no word a line"
+
+
+def test_what_an_asset_says_while_it_is_at_work_leaves_room_for_the_time(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    from rich.console import Console
+
+    from genres_cli import demo
+    from genres_dagster import launch
+
+    said = "[uploaded] 123 of 1,000 clips to hdfs://namenode.cluster.example.org:8020/genres/gtzan/raw_audio/blues/"
+
+    def run_job(*_: object, on_event: Callable[[str, str, str], None]) -> launch.BatchRun:
+        for asset in ("raw_audio", "calibrated_classifier"):
+            on_event(asset, "start", "")
+            on_event(asset, "log", said)
+        time.sleep(0.3)  # drawn ten times a second
+        return launch.BatchRun(log=tmp_path / "log", success=True)
+
+    monkeypatch.setattr(launch, "run_job", run_job)
+    shown = io.StringIO()
+    console = Console(width=_COLUMNS, file=shown, force_terminal=True, color_system=None, legacy_windows=False)
+    demo._run(console, Settings(state_dir=tmp_path), None, "batch_pipeline", "gtzan")  # type: ignore[arg-type]
+    lines = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "\n", shown.getvalue()).replace("\r", "\n").splitlines()
+    whole(lines)
+    for asset, beginning in (("raw_audio           ", said[:45]), ("calibrated_classifier", said[:44])):
+        line = re.compile(rf"\S {asset} {re.escape(beginning)}.* 0:00:0\d")
+        assert any(map(line.fullmatch, lines)), lines
 
 
 @pytest.mark.parametrize("top", [1, 3])

@@ -129,9 +129,17 @@ def test_a_person_is_told_what_was_passed_over(tmp_path: Path) -> None:
     fill(tmp_path, "jazz/.hidden.wav", "jazz/a.mid", "jazz/deep/x.wav", "jazz/b.ape", "rock/cover.jpg")
     (tmp_path / "metal").mkdir()
     assert notices(scan(tmp_path)) == [
-        "passed over: folder inside a genre: 1, hidden: 1, not audio by its suffix: 3",
+        "passed over: folder inside a genre: 1, hidden: 1, not audio by its suffix: 1 .ape, 1 .jpg, 1 .mid",
         "sub-folders without a clip: 'metal', 'rock'",
     ]
+
+
+def test_suffixes_that_are_passed_over_are_named_the_most_frequent_first(tmp_path: Path) -> None:
+    fill(two_genres(tmp_path), "LICENSE", *(f"jazz/{n}.{suffix}" for suffix in ("txt", "TXT", "jpg") for n in range(2)))
+    assert notices(scan(tmp_path)) == ["passed over: not audio by its suffix: 4 .txt, 2 .jpg, 1 without one"]
+    fill(tmp_path, *(f"rock/a.{suffix}" for suffix in ("jpg", "a", "b", "c\n", "d", "e")))
+    (line, _) = notices(scan(tmp_path))
+    assert line == "passed over: not audio by its suffix: 4 .txt, 3 .jpg, 1 without one, 1 .a, 1 .b, 3 with others"
 
 
 def test_genres_that_look_alike_are_doubted(tmp_path: Path) -> None:
@@ -200,7 +208,7 @@ def test_folder_reached_through_a_link_is_scanned(tmp_path: Path) -> None:
     [
         ((), "is empty: lay the audio out as <genre>/<track>.wav"),
         (("a.wav", "b.wav"), r"holds 2 audio file\(s\) but no genre folders"),
-        (("jazz/readme.txt",), r"no \.wav/.*/\.opus files in genre folders \(not audio by its suffix: 1\)"),
+        (("jazz/readme.txt",), r"no \.wav/.*/\.opus files in genre folders \(not audio by its suffix: 1 \.txt\): lay"),
         (("jazz/1.wav", "jazz/2.wav", "jazz/3.wav"), "one genre only, 'jazz'"),
         (
             ("a/1.wav", "a/2.wav", "a/3.wav", "b\n/1.wav", "c/1.wav", "c/2.wav"),

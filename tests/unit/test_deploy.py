@@ -200,6 +200,41 @@ def test_each_shard_has_a_drain_with_time_to_end_in_order() -> None:
     assert container["envFrom"] == [{"configMapRef": {"name": "genres"}}]
 
 
+def test_nothing_in_the_images_folder_hides_a_package() -> None:
+    """``python -m`` looks in the working folder first."""
+    dockerfile = (DEPLOY / "Dockerfile").read_text()
+    (link,) = re.findall(r"ln -s \S+ (\S+)$", dockerfile, re.MULTILINE)
+    assert f"SPARK_HOME=/home/genres/{link} " in dockerfile
+    assert link not in {path.parent.name for path in PROJECT_DIR.glob("*/__init__.py")}
+    ours = [one for one in (*COMPOSE["services"].values(), *containers()) if one["image"].startswith("genres:")]
+    commands = [word for one in ours for word in one.get("command", ()) if "/bin/spark" in word]
+    assert len(commands) == 4
+    assert {word.removeprefix("/home/genres/").partition("/")[0] for word in commands} == {link}
+
+
+def test_a_database_is_ready_when_it_answers_others() -> None:
+    """While the image makes the databases, a server answers on a socket alone."""
+    checks = [
+        COMPOSE["services"]["postgres"]["healthcheck"]["test"][1],
+        *(
+            " ".join(container["readinessProbe"]["exec"]["command"])
+            for container in containers()
+            if container["name"] == "postgres"
+        ),
+    ]
+    assert len(checks) == 2
+    assert all("pg_isready --host 127.0.0.1 " in check for check in checks)
+
+
+def test_what_is_started_again_finds_its_network() -> None:
+    """The one that holds it is the front, which has nothing to end for; the other one joins it at each start."""
+    services = COMPOSE["services"]
+    sharing = {name: service["network_mode"] for name, service in services.items() if "network_mode" in service}
+    assert sharing == {"genres": "service:front"}
+    assert services["genres"]["depends_on"]["front"]["restart"] is True
+    assert services["front"]["ports"] and "ports" not in services["genres"]
+
+
 def test_every_manifest_is_applied() -> None:
     (kustomization,) = KUBERNETES["kustomization.yaml"]
     assert set(kustomization["resources"]) == set(KUBERNETES) - {"kustomization.yaml"}

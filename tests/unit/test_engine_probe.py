@@ -13,6 +13,7 @@ import pyspark
 import pytest
 from pyspark import cloudpickle
 
+from genres.kafka_client import KafkaAccess
 from genres.settings import Settings
 from local_stack.spark_server import connect_conf
 from spark.engine_probe import WorkerReport, _asked, _needed, _questions, code_version, lacking, other_releases
@@ -130,9 +131,10 @@ def test_a_worker_without_kafkas_password_is_named(tmp_path: Path, monkeypatch: 
         return lambda _: SimpleNamespace(alias=lambda _: None)
 
     monkeypatch.setattr("pyspark.sql.functions.udf", udf)
-    report = _asked(Spark(), secured)
+    kafka = KafkaAccess.of(secured).__getstate__()
+    report = _asked(Spark(), kafka)
     (line,) = lacking(report._replace(versions=dict(ABLE.versions)), NEEDED)
     assert line.startswith("there is no GENRES_KAFKA_PASSWORD for user 'me'")
     assert b"hunter2" not in sent[-1]
     monkeypatch.setenv("GENRES_KAFKA_PASSWORD", "hunter2")
-    assert not _asked(Spark(), secured).kafka
+    assert not _asked(Spark(), kafka).kafka

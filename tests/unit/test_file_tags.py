@@ -19,6 +19,7 @@ from genres_cli import file_tags, local_files
 from genres_cli.file_tags import TagChange, tag_changes, write_tag
 from genres_cli.main import main
 from tests.audio_files import music, written
+from tests.tools import skip_without
 
 RATE = 44_100
 SOUNDS = {
@@ -36,7 +37,7 @@ def sound_file(folder: Path, suffix: str) -> Path:
     path = folder / f"Caf\u00e9 song{suffix}"
     if suffix == ".m4a":
         if shutil.which("ffmpeg") is None:
-            pytest.skip("no ffmpeg here (apt install ffmpeg)")
+            skip_without("there is no ffmpeg (apt install ffmpeg)")
         wav = folder / "in.wav"
         wav.write_bytes(SOUNDS[".wav"]())
         subprocess.run(["ffmpeg", "-nostdin", "-loglevel", "error", "-i", wav, path], check=True)

@@ -7,14 +7,16 @@ import cjdk
 import pytest
 
 from genres.errors import GenresError
-from local_stack.java import java_home
+from local_stack.java import installed_java, java_home
 
 
 @pytest.fixture(autouse=True)
 def look_again() -> Iterator[None]:
-    java_home.cache_clear()
+    for function in (java_home, installed_java):
+        function.cache_clear()
     yield
-    java_home.cache_clear()
+    for function in (java_home, installed_java):
+        function.cache_clear()
 
 
 def fake_java(home: Path, version: str) -> None:

@@ -231,6 +231,20 @@ def test_servers_are_tried_in_turn_each_for_its_share() -> None:
     assert asked.is_set()
 
 
+def test_each_of_several_servers_has_time_enough_to_look_its_client_up() -> None:
+    def given(*servers: str, answer_s: float) -> dict[str, Any]:
+        how = replace(plain(*servers), answer_s=answer_s)
+        found: dict[str, Any] = open_client(lambda **options: options, how, bootstrap_timeout_ms=3000)
+        return found
+
+    with contextlib.ExitStack() as opened:
+        six = [opened.enter_context(listening(lambda connection: None)) for _ in range(6)]
+        assert given(*six, answer_s=2.5)["bootstrap_timeout_ms"] == 15_000
+        assert given(*six, answer_s=0.1)["bootstrap_timeout_ms"] == 3000, "no less than was asked for"
+        assert given(six[0], answer_s=9)["bootstrap_timeout_ms"] == 3000, "one alone has all of it"
+    assert access(kafka_answer_s=7).answer_s == 7
+
+
 def test_a_host_that_swallows_connections_is_not_waited_for() -> None:
     """Its queue of connections is full: what more comes gets no answer, as from a host that is down."""
     asked = threading.Event()

@@ -6,7 +6,7 @@ import subprocess
 import sys
 from datetime import UTC, datetime
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, ClassVar
 
 import kafka
 import pytest
@@ -18,6 +18,7 @@ from genres.errors import GenresError
 from genres.settings import Settings
 from genres.store.hdfs import Hdfs
 from spark.clip_source import ClipSource
+from streaming_sensors import kafka_clips
 from streaming_sensors.envelope import ClipMessage, encode
 from streaming_sensors.kafka_clips import KafkaClips
 
@@ -81,9 +82,12 @@ def test_no_envelope_is_one_refused_clip(changes: dict[str, Any], reason: str) -
 class CutPartition:
     """A consumer of a partition from whose beginning retention has taken five messages, as Kafka's behaves."""
 
+    opened: ClassVar[list["CutPartition"]] = []
+
     def __init__(self, **config: Any) -> None:
-        self.config = {"api_version": None, **config}
-        self.at = 0
+        self.config = config
+        self.at, self.is_closed = 0, False
+        self.opened.append(self)
 
     def assign(self, partitions: list[Any]) -> None:
         pass
@@ -102,15 +106,48 @@ class CutPartition:
         self.at += 1
         return {TopicPartition("clips", 0): [record(partition=0, offset=self.at - 1)]}
 
-    def close(self) -> None:
+    def unsubscribe(self) -> None:
         pass
+
+    def close(self) -> None:
+        self.is_closed = True
+
+
+@pytest.fixture
+def opened(monkeypatch: pytest.MonkeyPatch) -> list[CutPartition]:
+    """The consumers that this process has opened, which has kept none of before."""
+    monkeypatch.setattr(kafka, "KafkaConsumer", CutPartition)
+    monkeypatch.setattr(kafka_clips, "_kept", {})
+    monkeypatch.setattr(CutPartition, "opened", [])
+    return CutPartition.opened
+
+
+def test_a_process_keeps_its_consumer_from_task_to_task_and_closes_it_when_something_goes_wrong(
+    opened: list[CutPartition],
+) -> None:
+    """Each task's source is a copy that was pickled for it; a login for each would be most of a small task's time."""
+
+    def offsets(start: int, end: int) -> list[int]:
+        source: KafkaClips = pickle.loads(pickle.dumps(KafkaClips.of(SETTINGS)))  # noqa: S301 - our own
+        return [found.offset for found in source._records("clips", 0, start, end)]
+
+    assert (offsets(5, 8), offsets(9, 12)) == ([5, 6, 7], [9, 10, 11])
+    assert [consumer.is_closed for consumer in opened] == [False]
+    with pytest.raises(GenresError):
+        offsets(0, 2)
+    assert [consumer.is_closed for consumer in opened] == [True]
+    assert offsets(5, 6) == [5]
+    given_up = KafkaClips.of(SETTINGS)._records("clips", 0, 5, 8)
+    next(given_up)
+    given_up.close()
+    assert [consumer.is_closed for consumer in opened] == [True, True]
+    elsewhere = KafkaClips.of(SETTINGS.model_copy(update={"kafka_bootstrap_servers": "elsewhere:1"}))
+    assert [found.offset for found in elsewhere._records("clips", 0, 5, 6)] == [5]
+    assert opened[-1].config["bootstrap_servers"] != opened[0].config["bootstrap_servers"]
 
 
 @pytest.mark.parametrize("start", [0, 4])
-def test_offsets_that_retention_took_are_an_error_and_never_passed_over(
-    start: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(kafka, "KafkaConsumer", CutPartition)
+def test_offsets_that_retention_took_are_an_error_and_never_passed_over(start: int, opened: list[CutPartition]) -> None:
     source = KafkaClips.of(SETTINGS)
     assert [found.offset for found in source._records("clips", 0, 5, 8)] == [5, 6, 7]
     with pytest.raises(GenresError, match=f"no longer has clips partition 0, offsets {start} to 8: retention"):

@@ -193,7 +193,7 @@ def test_a_person_is_told_what_was_passed_over(
     (tmp_path / "music" / "blues" / "cover.jpg").touch()
     told: list[str] = []
     choose(Settings(audio=tmp_path / "music"), on_notice=told.append)
-    assert told == ["passed over: not audio by its suffix: 1"]
+    assert told == ["passed over: not audio by its suffix: 1 .jpg"]
 
 
 @pytest.mark.parametrize(

@@ -1,12 +1,13 @@
 """What the settings ask for is what runs: embedded services with daemons, external ones with an address only."""
 
+import re
 from pathlib import Path
 
 import pytest
 
 from genres.errors import GenresError
 from genres.settings import Settings
-from local_stack.hdfs_daemons import format_namenode
+from local_stack.hdfs_daemons import format_namenode, hdfs_programs
 from local_stack.services import services
 from local_stack.stack import down, restart_service, status, up
 from local_stack.supervision import Supervisor, tail
@@ -80,6 +81,23 @@ def test_formatted_namenode_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "name" / "current" / "fsimage_0000000000000000042").write_bytes(b"image")
     format_namenode(tmp_path, ["/bin/false"])
     assert [path.name for path in tmp_path.iterdir()] == ["name"]
+
+
+def test_no_page_knows_the_header_that_webhdfs_asks_browsers_for(tmp_path: Path) -> None:
+    """Its name is each stack's own, and stays, so that nothing is started again for it."""
+
+    def header(settings: Settings) -> str:
+        namenode, _ = hdfs_programs(settings, Path("/java"), [])
+        (text,) = [text for path, text in namenode.files.items() if path.name == "hdfs-site.xml"]
+        for path, content in namenode.files.items():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(content)
+        found = re.search(r"<name>dfs.webhdfs.rest-csrf.custom-header</name>\s*<value>(\w{32})</value>", text)
+        assert found is not None
+        return found[1]
+
+    one, other = (Settings(state_dir=tmp_path / name) for name in ("one", "other"))
+    assert header(one) == header(one) != header(other)
 
 
 def test_tail_is_the_last_lines(tmp_path: Path) -> None:

@@ -56,6 +56,46 @@ def test_a_folder_that_the_daemons_cannot_use_is_said_before_anything_is_install
     assert make(odd, "able").returncode == make(checkout, "able").returncode == 0
 
 
+@pytest.mark.parametrize("target", ["demo", "up", "ui"])
+def test_a_disk_without_room_is_said_before_anything_is_installed(checkout: Path, tmp_path: Path, target: str) -> None:
+    programs = tmp_path / "programs"
+    programs.mkdir()
+    # As POSIX lays it out, with the figure that is asked for.
+    said = "echo 'Filesystem 1024-blocks Used Available Capacity Mounted on'; echo \"/dev/a 9 9 $FREE_KIB 9% /\""
+    (programs / "df").write_text(f"#!/bin/sh\n{said}\n")
+    (programs / "df").chmod(0o755)
+    path = os.pathsep.join([str(programs), *os.get_exec_path()])
+
+    def asked(target: str, mebibytes: int, **variables: str) -> subprocess.CompletedProcess[str]:
+        return make(checkout, target, PATH=path, FREE_KIB=str(1024 * mebibytes), **variables)
+
+    done = asked(target, 3623)
+    assert done.returncode != 0 and done.stdout == ""
+    assert done.stderr.splitlines()[0].startswith(
+        f"genres: the disk of {checkout} has 3623 MiB free, and 3624 MiB are needed (2600 for .venv, "
+    )
+    assert not (checkout / ".venv").exists()
+    assert asked("able", 3624).returncode == 0
+    # Data that are elsewhere take nothing here.
+    assert asked("able", 2600, GENRES_STATE_DIR="/srv/genres").returncode == 0
+    assert asked("able", 2599, GENRES_STATE_DIR="/srv/genres").returncode != 0
+    (checkout / ".venv").mkdir()
+    (checkout / ".venv" / "installed").touch()
+    assert asked("able", 1).returncode == 0, "what is installed takes no more"
+
+
+def test_a_home_that_cannot_be_written_to_is_said_before_anything_is_installed(checkout: Path, tmp_path: Path) -> None:
+    home = tmp_path / "file"  # into which not even root can write a folder
+    home.touch()
+    for done in (make(checkout, target, HOME=str(home)) for target in ("demo", "up", "ui")):
+        assert done.returncode != 0 and done.stdout == ""
+        said = done.stderr.splitlines()[0]
+        assert said.startswith(f"genres: {home} cannot be written to, and the daemons' jars are to be kept there")
+        assert "set GENRES_JAR_DIR" in said
+    assert not (checkout / ".venv").exists()
+    assert make(checkout, "able", HOME=str(home), GENRES_JAR_DIR="/srv/jars").returncode == 0
+
+
 def test_a_python_of_another_version_is_refused_in_one_line(checkout: Path) -> None:
     old = checkout / "python"
     old.write_text("#!/bin/sh\necho 3 10 13 /usr\n")

@@ -16,12 +16,37 @@ from genres.store.stream_ledger import commits, producers, ranges
 from genres.store.stream_ledger.commits import RangeResult
 from genres.store.stream_ledger.producers import Producer
 from genres.store.stream_ledger.values import Attempt, PartitionKey, Plan
+from genres_cli.main import app
+from local_stack import stack
 from streaming_sensors import metrics
 from streaming_sensors.metrics import SERVICE_METRIC, STREAM_METRICS, Metrics
 from streaming_sensors.topic import TopicState
 from tests.unit.test_stream_ledger import prediction
 
 DASHBOARD = Path(__file__).resolve().parents[2] / "deploy" / "grafana" / "genres.json"
+
+
+def test_the_command_counts_what_runs_as_up(
+    monkeypatch: pytest.MonkeyPatch, database: Database, tmp_path: Path
+) -> None:
+    """``running`` is an embedded service's state, ``external`` that of one elsewhere."""
+    states = ("running", "external", "starting", "stopped", "unhealthy")
+    rows = [stack.ServiceStatus(state, state, None, "", None, None, None, None) for state in states]
+    served: list[Metrics] = []
+    monkeypatch.setenv("GENRES_STATE_DIR", str(tmp_path))
+    monkeypatch.setenv("GENRES_DATABASE_URL", database.url.render_as_string(hide_password=False))
+    monkeypatch.setattr(stack, "status", lambda _: rows)
+    monkeypatch.setattr(metrics, "topic_state", lambda *_: TopicState("audio_clips", "A", {}, {}))
+    monkeypatch.setattr(metrics, "serve", lambda found, port: served.append(found))
+    app(["metrics"], standalone_mode=False)
+    (found,) = served
+    up = {
+        one.labels["service"]: one.value
+        for family in found.collect()
+        for one in family.samples
+        if family.name == SERVICE_METRIC
+    }
+    assert up == {"running": 1, "external": 1, "starting": 0, "stopped": 0, "unhealthy": 0}
 
 
 def scraped(settings: Settings, database: Database) -> dict[tuple[str, ...], float]:

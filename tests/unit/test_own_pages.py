@@ -39,7 +39,16 @@ def test_its_own_page_is_answered(client: TestClient) -> None:
 
 @pytest.mark.parametrize(
     "origin",
-    ["https://example.com", "null", "http://127.0.0.1.example.com", "http://localhost@example.com", "http://["],
+    [
+        "https://example.com",
+        "null",
+        "http://127.0.0.1:8888",
+        "http://localhost",
+        "https://127.0.0.1",
+        "http://127.0.0.1.example.com",
+        "http://localhost@example.com",
+        "http://[",
+    ],
 )
 def test_another_sites_page_is_refused(client: TestClient, origin: str) -> None:
     answer = client.post("/graphql", json={"query": MUTATION}, headers={"Origin": origin})
@@ -49,6 +58,12 @@ def test_another_sites_page_is_refused(client: TestClient, origin: str) -> None:
         "/graphql", content=json.dumps({"query": MUTATION}), headers={"Origin": origin, "Content-Type": "text/plain"}
     )
     assert simple.status_code == 403
+
+
+@pytest.mark.parametrize("origin", ["https://localhost", "http://localhost", "http://localhost:80"])
+def test_behind_a_proxy_the_port_may_be_left_out(client: TestClient, origin: str) -> None:
+    answer = client.post("/graphql", json={"query": "{ version }"}, headers={"Origin": origin, "Host": "localhost"})
+    assert answer.status_code == 200
 
 
 @pytest.mark.parametrize("host", ["example.com", "example.com:18030", "127.0.0.1.example.com", ""])

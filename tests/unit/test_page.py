@@ -1,20 +1,27 @@
 """The page's server: the plain HTTP answer, the guard before it, and what the views are filled with."""
 
 import io
+import os
+import socket
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 import pytest
+import requests
 import soundfile
+from gradio.route_utils import delete_files_created_by_app
 from starlette.testclient import TestClient
 
 from genres.audio.rejections import Reason, RejectedAudio
 from genres.errors import GenresError
+from genres.retrying import retried
 from genres.settings import Settings
 from genres.store.database import Database
-from genres_page import views
+from genres_page import clips, views
 from genres_page.answers import Answerer
 from genres_page.page import Page, in_words
 from genres_page.server import build_app
@@ -127,3 +134,51 @@ def test_a_fresh_page_says_that_nothing_is_loaded(settings: Settings, answers: A
     assert page.datasets() == []
     assert list(page.streamed("all", uncertain=False, wrong=False).columns)[:2] == ["time", "file"]
     views.build(page)
+
+
+@pytest.mark.parametrize(
+    ("file_name", "suffix"), [("../../etc/a.AU", ".au"), ("a.wav", ".wav"), ("a.html", ""), ("wav", "")]
+)
+def test_what_a_clip_is_played_from_is_gradios_to_delete(
+    settings: Settings,
+    answers: Answers,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    file_name: str,
+    suffix: str,
+) -> None:
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "cache"))
+    monkeypatch.setattr(clips, "of_track", lambda *_: (wav(), file_name))
+    page = Page(settings, cast("Answerer", answers))
+    blocks = views.build(page)
+    file = Path(page.track_file("mine", "a"))
+    assert (file.parent, file.suffix) == (tmp_path / "cache", suffix)
+    assert file.read_bytes() == wav()
+    delete_files_created_by_app(blocks, age=3600)
+    assert file.exists()
+    delete_files_created_by_app(blocks, age=-1)
+    assert not file.exists()
+
+
+def test_a_page_that_is_terminated_leaves_no_folder(tmp_path: Path) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "genres_cli", "page", "--port", str(port)],
+        env={**os.environ, "TMPDIR": str(temporary), "GENRES_STATE_DIR": str(tmp_path / "state")},
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        retried(
+            lambda: requests.get(f"http://127.0.0.1:{port}", timeout=5), on=requests.ConnectionError, patience_s=120
+        )
+        assert len(list(temporary.glob("genres-page-*"))) == 1
+        process.terminate()
+        process.wait(timeout=60)
+    finally:
+        process.kill()
+        process.wait()
+    assert list(temporary.glob("genres-page-*")) == []

@@ -1,6 +1,7 @@
 """The page in a real browser: what is drawn, heard, filtered and reached by keyboard; there are rows, and no stack."""
 
 import io
+import tempfile
 import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 import soundfile
 import uvicorn
+from gradio_client import Client, handle_file
 
 from genres.audio.gtzan57 import GTZAN57
 from genres.settings import Settings
@@ -24,7 +26,7 @@ from genres.store.stream_ledger.commits import RangeResult
 from genres.store.stream_ledger.values import Attempt, PartitionKey, Plan
 from genres_page import clips, page
 from genres_page.answers import Answerer
-from genres_page.server import build_app
+from genres_page.server import build_app, keeping_nothing
 from streaming_sensors.topic import TopicState
 from tests.accessibility import grave_violations
 from tests.unit import test_page, test_predictions_table, test_stream_ledger
@@ -86,7 +88,7 @@ class Registry:
                 version=str(version),
                 creation_timestamp=1_767_323_045_000,
                 run_id="run",
-                description=CARD.replace("version 2", f"version {version}"),
+                description=CARD.replace("genres-mine version 2", f"{self.name_for(dataset)} version {version}"),
                 tags={
                     **dict.fromkeys(("spark_model_path", "spark_model_digest", "feature_version", "fingerprint"), "x"),
                     "classifier": "LogisticRegression",
@@ -127,18 +129,31 @@ def settings(tmp_path: Path, database: Database, monkeypatch: pytest.MonkeyPatch
 
 
 @pytest.fixture
-def address(settings: Settings) -> Iterator[str]:
-    config = uvicorn.Config(build_app(settings, cast("Answerer", Answers())), port=0, log_level="critical")
-    server = uvicorn.Server(config)
-    thread = threading.Thread(target=server.run)
-    thread.start()
-    while not server.started:
-        assert thread.is_alive()
-    try:
-        yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
-    finally:
-        server.force_exit = server.should_exit = True
-        thread.join()
+def temporary_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where temporary files are, the page's among them."""
+    folder = tmp_path / "temporary"
+    folder.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    for name in ("GRADIO_TEMP_DIR", "GRADIO_RUN_HISTORY"):
+        monkeypatch.setenv(name, "")  # is as it was when the test has ended
+    return folder
+
+
+@pytest.fixture
+def address(settings: Settings, temporary_folder: Path) -> Iterator[str]:
+    with keeping_nothing():
+        config = uvicorn.Config(build_app(settings, cast("Answerer", Answers())), port=0, log_level="critical")
+        server = uvicorn.Server(config)
+        thread = threading.Thread(target=server.run)
+        thread.start()
+        while not server.started:
+            assert thread.is_alive()
+        try:
+            yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
+        finally:
+            server.force_exit = server.should_exit = True
+            thread.join()
+    assert list(temporary_folder.iterdir()) == []
 
 
 @pytest.fixture(params=[(390, "light"), (1280, "light"), (1280, "dark")], ids=["phone", "desk", "dark"])
@@ -220,6 +235,77 @@ def test_genres_over_time_follow_the_player_and_move_it(seen: "Page", tmp_path: 
     assert left == pytest.approx(100 * audio.evaluate("it => it.currentTime") / CLIP_S, abs=2)
 
 
+def test_a_clip_is_answered_once_however_it_came(desk: "Page", tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[str, bytes]] = []
+    real = Answers.answer
+
+    def counted(self: Answers, data: bytes, *, file_name: str, dataset: str = "") -> dict[str, Any]:
+        asked.append((file_name, data))
+        return real(self, data, file_name=file_name, dataset=dataset)
+
+    monkeypatch.setattr(Answers, "answer", counted)
+    desk.context.grant_permissions(["microphone"])
+    clip, said = desk.locator("#clip"), desk.get_by_label("Answer").element_handle()
+
+    def the_one_asked() -> tuple[str, bytes]:
+        desk.wait_for_function("it => it.value.startsWith('blues (0.80)')", arg=said)
+        desk.wait_for_timeout(1_500)  # for whoever would ask again
+        (one,) = asked
+        asked.clear()
+        # It is played as it is: what would cut it is not there, and would ask again.
+        assert clip.locator("audio").is_visible()
+        assert clip.get_by_role("button", name="Trim").count() == 0
+        clip.get_by_role("button", name="Clear").click()
+        desk.wait_for_function("it => it.value === ''", arg=said)
+        return one
+
+    (tmp_path / "dropped.wav").write_bytes(sound())
+    clip.locator("input[type=file]").set_input_files(tmp_path / "dropped.wav")
+    assert the_one_asked() == ("dropped.wav", sound())
+    track = desk.get_by_label("Or a track of the library")
+    for _ in range(2):  # the second time it is chosen already
+        track.click()
+        desk.get_by_role("option", name="mine: blues.good").click()
+        name, data = the_one_asked()
+        assert (Path(name).suffix, data) == (".wav", sound())
+    clip.get_by_role("button", name="Record audio").click()
+    clip.get_by_role("button", name="Record", exact=True).click()
+    desk.wait_for_timeout(1_500)
+    clip.get_by_role("button", name="Stop").click()
+    name, data = the_one_asked()
+    recorded = soundfile.info(io.BytesIO(data))
+    assert (Path(name).suffix, recorded.format) == (".wav", "WAV")
+    assert recorded.duration > 0.5
+    assert asked == []  # nobody asks about nothing
+
+
+def test_a_program_asks_as_the_page_does(address: str, tmp_path: Path) -> None:
+    (tmp_path / "a.wav").write_bytes(sound())
+    client = Client(address, verbose=False)
+    likely, said, *_ = client.predict(handle_file(tmp_path / "a.wav"), api_name="/answer")
+    assert said.startswith("blues (0.80)")
+    assert likely["label"] == "blues"
+
+
+def test_what_is_played_is_served_from_where_it_was_written(
+    desk: "Page", database: Database, temporary_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(clips, "of_stream", lambda *_: (sound(), "../../outside.wav"))
+    commit_clip(database, 0, file_name="first.wav")
+    view = look_at(desk, "Stream")
+    cell(view, "first.wav").click()
+    audio = view.locator("audio")
+    desk.wait_for_function("it => it.readyState > 0", arg=audio.element_handle())
+    assert audio.evaluate("it => it.duration") == pytest.approx(CLIP_S, abs=0.1)
+    part = desk.request.get(str(audio.get_attribute("src")), headers={"Range": "bytes=4-7"})
+    assert (part.status, part.body()) == (206, sound()[4:8])
+    # No copy of it lies anywhere else, and what it is called is no part of any path.
+    (file,) = [path for path in temporary_folder.rglob("*") if path.is_file()]
+    assert file.read_bytes() == sound()
+    assert file.parent.parent == temporary_folder
+    assert "outside" not in file.name
+
+
 def test_the_stream_shows_new_clips_while_it_is_looked_at(
     desk: "Page", settings: Settings, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -286,6 +372,54 @@ def test_clips_are_chosen_by_keyboard_too(desk: "Page", database: Database) -> N
         position.focus()
         position.press("End")
         assert position.get_attribute("aria-valuenow") != "0", name
+
+
+def test_another_dataset_is_looked_at_whole(desk: "Page", settings: Settings, database: Database) -> None:
+    register_dataset(database, Dataset("other", settings.state_dir, False, ("gtzan57",)))
+    row = test_predictions_table.row("theirs", dataset="other", genre="jazz", predicted_genre="jazz")
+    predictions.add_batch_predictions(database, [row])
+    desk.reload()
+    view = look_at(desk, "Library")
+    dataset, genre = view.get_by_label("Dataset"), view.get_by_label("Genre", exact=True)
+
+    def choose(box: "Locator", name: str) -> None:
+        box.click()
+        desk.get_by_role("option", name=name, exact=True).click()
+
+    choose(dataset, "mine")
+    choose(genre, PICTURE)
+    cell(view, FORMULA).wait_for()
+    cell(view, "blues.good").wait_for(state="detached")
+    choose(dataset, "other")
+    cell(view, "theirs").wait_for()
+    assert genre.input_value() == "all"
+    # Its own genres are offered.
+    choose(genre, "jazz")
+    cell(view, "theirs").wait_for()
+
+
+def test_a_card_is_read_by_keyboard_too(desk: "Page", settings: Settings, database: Database) -> None:
+    register_dataset(database, Dataset("other", settings.state_dir, False, ("gtzan57",)))
+    desk.reload()
+    view = look_at(desk, "Models")
+    view.get_by_role("gridcell").first.wait_for()
+    version = view.get_by_label("Version", exact=True)
+    version.focus()
+    version.press("2")
+    view.get_by_role("heading", name="genres-other version 2").wait_for()
+    version.press("Backspace")
+    version.press("1")
+    view.get_by_role("heading", name="genres-other version 1").wait_for()
+    version.press("7")
+    view.get_by_text("There is no version 17.").wait_for()
+    # A row says the number, and that shows the card; another dataset's version is none of these.
+    view.get_by_role("gridcell").first.click()
+    view.get_by_role("heading", name="genres-other version 2").wait_for()
+    assert version.input_value() == "2"
+    view.get_by_label("Dataset").click()
+    desk.get_by_role("option", name="mine", exact=True).click()
+    view.get_by_role("heading", name="genres-other version 2").wait_for(state="detached")
+    assert version.input_value() == ""
 
 
 def test_each_view_fits_and_can_be_used_by_anybody(seen: "Page", database: Database) -> None:

@@ -142,6 +142,22 @@ def test_values_that_cannot_work_are_refused(wrong: dict[str, object]) -> None:
         Settings(**wrong)  # type: ignore[arg-type]
 
 
+def test_the_state_folder_is_closed_to_others_unless_it_holds_other_things(tmp_path: Path) -> None:
+    def mode_of(folder: Path) -> int:
+        Settings(state_dir=folder).make_state_dir()
+        return folder.stat().st_mode & 0o777
+
+    assert mode_of(tmp_path / "new") == 0o700
+    older, home = tmp_path / "older", tmp_path / "home"
+    for folder in (older, home):
+        folder.mkdir(mode=0o755)
+        (folder / "logs").mkdir()
+        (folder / "stack.env").touch()
+        folder.chmod(0o755)
+    (home / "thesis.txt").touch()
+    assert (mode_of(older), mode_of(home)) == (0o700, 0o755)
+
+
 def test_settings_do_not_change() -> None:
     with pytest.raises(ValidationError):
         Settings().port_base = 20_000  # type: ignore[misc]

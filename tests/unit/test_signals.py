@@ -1,0 +1,86 @@
+"""A terminal that is closed: what a command started ends with it, in order, whatever the command is."""
+
+import os
+import pty
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import psutil
+import pytest
+
+from genres_cli.signals import ending_with_the_terminal
+from tests.stream_rig import wait_until
+
+PROGRAM = """
+import os, signal, sys, time
+from pathlib import Path
+from genres_cli import demo, main, streams
+from genres_cli.stream_demo import kept_running
+from streaming_sensors.folder_producer import producer
+
+folder = Path(sys.argv[1])
+started = "import os, sys, time; open(sys.argv[1], 'w').write(str(os.getpid())); time.sleep(600)"
+
+def stand_in(*_, stop=None, **__):
+    with kept_running([sys.executable, "-c", started, str(folder / "pid")], folder / "log"):
+        while not (folder / "pid").exists() or not (folder / "pid").read_text():
+            time.sleep(0.02)
+        print("ready", flush=True)
+        try:
+            stop.wait() if stop else time.sleep(600)
+        finally:
+            # The system's, when the shell that sent the first one has ended.
+            os.kill(os.getpid(), signal.SIGHUP)
+            print("it takes some time", flush=True)
+            print("it takes some time", file=sys.stderr, flush=True)
+            (folder / "ended").touch()
+
+demo.run_demo = demo.open_dagster = producer.watch = streams.drain = stand_in
+sys.argv = ["genres", *sys.argv[2:]]
+main.main()
+"""
+
+
+@pytest.mark.parametrize("command", ["demo", "ui", "watch", "drain"])
+def test_what_a_command_started_ends_with_its_terminal(tmp_path: Path, command: str) -> None:
+    terminal, theirs = pty.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-c", PROGRAM, str(tmp_path), command],
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        env={**os.environ, "GENRES_STATE_DIR": str(tmp_path / "state")},
+        preexec_fn=_hears_it,
+    )
+    os.close(theirs)
+    shown = b""
+    while b"ready" not in shown:
+        shown += os.read(terminal, 4096)
+    pid = int((tmp_path / "pid").read_text())
+    assert psutil.pid_exists(pid)
+    os.close(terminal)
+    # A terminal that is closed reaches the processes that it belongs to; this one has been started without a shell.
+    process.send_signal(signal.SIGHUP)
+    code = process.wait()
+    assert (tmp_path / "ended").exists()
+    assert code == (0 if command in ("watch", "drain") else 128 + signal.SIGTERM)
+    wait_until(lambda: not psutil.pid_exists(pid))
+
+
+def _hears_it() -> None:
+    """Be deaf to nothing, whatever the tests were started with, and have a session of one's own."""
+    for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_DFL)
+    os.setsid()
+
+
+def test_what_is_told_to_outlive_its_terminal_does() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with ending_with_the_terminal():
+            os.kill(os.getpid(), signal.SIGHUP)
+            assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
