@@ -6,6 +6,6 @@ def counted(number: int, what: str) -> str:
     return f"{number:,} {what}{'' if number == 1 else 's'}"
 
 
-def waiting(number: int, what: str) -> str:
+def waits(number: int, what: str) -> str:
     """Return in words that so many of something wait, such as ``1 clip waits``."""
     return f"{counted(number, what)} {'waits' if number == 1 else 'wait'}"

@@ -22,8 +22,9 @@ from rich.table import Column, Table
 from genres.addresses import require_addresses
 from genres.errors import GenresError
 from genres.file_names import display_name
+from genres.plurals import counted
 from genres.settings import Settings
-from genres_cli.report import counted, loaded_again_lines, page_lines, print_lines
+from genres_cli.report import loaded_again_lines, page_lines, print_lines
 from genres_cli.stream_demo import (
     kept_running,
     page_runs,

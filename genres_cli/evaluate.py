@@ -11,8 +11,8 @@ from rich.table import Table
 
 from genres.addresses import require_addresses
 from genres.errors import GenresError
+from genres.plurals import counted
 from genres.settings import Settings
-from genres_cli.report import counted
 
 if TYPE_CHECKING:
     import pandas as pd

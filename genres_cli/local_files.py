@@ -18,9 +18,10 @@ from genres.audio.gtzan57 import GTZAN57
 from genres.datasets.folder import NOT_AUDIO, reasons
 from genres.errors import GenresError
 from genres.file_names import display_name, display_path, unicode_name
+from genres.plurals import counted
 from genres.settings import Settings
 from genres.written_files import replaced
-from genres_cli.report import counted, likeliest, print_lines
+from genres_cli.report import likeliest, print_lines
 
 _CSV_COLUMNS = (
     *("is_calibrated", "is_uncertain", "distance", "is_unlike", "model_name", "model_version", "dataset"),

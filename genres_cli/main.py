@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from genres.errors import GenresError
+from genres.plurals import counted
 from genres_cli.signals import ended_in_order, ending_with_the_terminal
 
 if TYPE_CHECKING:
@@ -342,7 +343,7 @@ def predict(
         rows, refused = local_files.predict_files(log, list(files), Settings(), dataset)
     if output:
         local_files.write_answers(output, rows, kind, top=top)
-        report.print_lines(log, [f"{report.counted(len(rows), 'prediction')}: {display_path(output)}"])
+        report.print_lines(log, [f"{counted(len(rows), 'prediction')}: {display_path(output)}"])
     elif kind:
         # As bytes: a path need not be of characters.
         click.echo(local_files.answers_as(kind, rows, top=top).encode(errors="surrogateescape"), nl=False)
@@ -354,14 +355,14 @@ def predict(
         _write_tags(log, rows, yes=yes)
     if refused:
         report.print_lines(log, refused)
-        files_given = report.counted(len(rows) + len(refused), "file")
+        files_given = counted(len(rows) + len(refused), "file")
         raise GenresError(f"{len(refused)} of {files_given} {'was' if len(refused) == 1 else 'were'} refused")
 
 
 def _write_tags(log: "Console", rows: list[dict[str, Any]], *, yes: bool) -> None:
     from genres.settings import Settings
     from genres_cli.file_tags import tag_changes, write_tag
-    from genres_cli.report import counted, print_lines
+    from genres_cli.report import print_lines
 
     changes, left = tag_changes(rows)
     print_lines(log, [*left, *map(str, changes)])
@@ -477,7 +478,7 @@ def predictions(
     for what, name, found in (("batch", "track_id", batch), ("stream", "file_name", stream)):
         shown = found[-most:] if most else found
         more = "; there are more: --last N" if len(found) > len(shown) else ""
-        title = f"{report.counted(len(shown), f'{what} prediction')}{', the newest last' if shown else ''}{more}"
+        title = f"{counted(len(shown), f'{what} prediction')}{', the newest last' if shown else ''}{more}"
         _console().print(report.PredictionsTable(shown, name=name, title=title))
 
 
@@ -572,7 +573,7 @@ def quarantine_retry(sha256: tuple[str, ...], reason: str, since: "datetime | No
     accepted now gets its prediction; one that the same version refuses again keeps its row.
     """
     from genres.settings import Settings
-    from genres_cli.report import counted, print_lines
+    from genres_cli.report import print_lines
     from streaming_sensors.quarantine_retry import send_again
 
     if not (any(sha256) or reason or since or older_versions):
@@ -640,7 +641,7 @@ def losses(name: str, acknowledge: bool) -> None:
     from genres.settings import Settings
     from genres.store.database import Database
     from genres.store.stream_ledger import losses as ledger
-    from genres_cli.report import counted, print_lines
+    from genres_cli.report import print_lines
     from streaming_sensors.topic import topic_state
 
     settings = Settings()

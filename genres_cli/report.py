@@ -22,7 +22,7 @@ from rich.text import Text
 
 from genres.addresses import without_secrets
 from genres.file_names import display_name, display_path
-from genres.plurals import counted as counted
+from genres.plurals import counted
 
 if TYPE_CHECKING:
     from genres.settings import Settings, StreamSettings

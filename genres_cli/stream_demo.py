@@ -19,8 +19,8 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from genres.errors import GenresError
+from genres.plurals import counted
 from genres.settings import PROJECT_DIR, Settings
-from genres_cli.report import counted
 
 if TYPE_CHECKING:
     import dagster as dg

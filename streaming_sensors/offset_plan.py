@@ -16,7 +16,7 @@ from datetime import datetime, timedelta
 from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple, Self
 
-from genres.plurals import waiting
+from genres.plurals import waits
 from genres.store.stream_ledger.values import Attempt, Lost, PartitionKey, Plan, Split, StreamRange
 
 if TYPE_CHECKING:
@@ -293,4 +293,4 @@ def _why_nothing(
     new = sum(max(0, state.ends[number] - position) for number, position in positions.items())
     if not new and not in_flight and not due:
         return "nothing new: every partition is planned up to its end"
-    return f"{waiting(new, 'new clip')}; ranges in flight: {len(in_flight)}, waiting for another attempt: {len(due)}"
+    return f"{waits(new, 'new clip')}; ranges in flight: {len(in_flight)}, waiting for another attempt: {len(due)}"

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import dagster as dg
 
 from genres.errors import GenresError
-from genres.plurals import counted, waiting
+from genres.plurals import counted, waits
 from genres.settings import Settings
 from genres.store.database import Database
 from genres.store.stream_ledger import losses, producers, ranges, results, sent_files
@@ -150,7 +150,7 @@ def consumer_lag(now: Observed) -> Finding:
     batch = max(limits(now.settings).max_clips_per_batch, *(len(found.key) for found in newest), 1)
     lagging, allowed = now.lag, 2 * batch
     why = "twice the largest range of late, which GENRES_MAX_CLIPS_PER_BATCH limits"
-    return Finding(lagging <= allowed, f"{waiting(lagging, 'clip')}, at most {allowed:,} should ({why})")
+    return Finding(lagging <= allowed, f"{waits(lagging, 'clip')}, at most {allowed:,} should ({why})")
 
 
 def complete(now: Observed) -> Finding:
@@ -201,7 +201,7 @@ def build_audio_clips_observer(stream: Stream) -> dg.SensorDefinition:
         now = Observed(stream, settings, database)
         events: list[dg.AssetObservation | dg.AssetCheckEvaluation] = list(_news(context.instance, now))
         try:
-            lagging, why = str(now.lag), waiting(now.lag, "clip")
+            lagging, why = str(now.lag), waits(now.lag, "clip")
         except GenresError as error:
             lagging, why = "", str(error)
         before, at = (context.cursor or ":0").split(":")

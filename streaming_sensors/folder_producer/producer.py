@@ -27,6 +27,7 @@ from genres.audio.gate import RejectedAudio, check_size, inspect, max_clip_bytes
 from genres.errors import GenresError
 from genres.file_names import display_path, unicode_name
 from genres.kafka_client import KafkaUnreachableError
+from genres.plurals import counted, waits
 from genres.settings import Settings
 from genres.store.database import Database
 from genres.store.stream_ledger import sent_files
@@ -672,17 +673,19 @@ class _FolderProducer:
                 is_other = of_it[0].topic_id not in (None, now.topic_id)
                 again["it was recreated" if is_other else "retention was faster than the stream"] += 1
         for why, count in again.items():
-            self._display.say(f"{count} clip(s) are sent again: topic {self._topic!r} has lost them unread ({why})")
+            are = f"{counted(count, 'clip')} {'is' if count == 1 else 'are'}"
+            self._display.say(f"{are} sent again: topic {self._topic!r} has lost them unread ({why})")
         own = {row.path for row in lost if row.host == self._host and Path(row.path).is_relative_to(self._root)}
         if gone := own - there - self._gone:
             self._gone |= gone
+            are = f"{counted(len(gone), 'clip')} {'is' if len(gone) == 1 else 'are'}"
             self._display.say(
-                f"{len(gone)} clip(s) are lost: topic {self._topic!r} has lost them unread, and their files are gone; "
+                f"{are} lost: topic {self._topic!r} has lost them unread, and their files are gone; "
                 f"{display_path(Path(min(gone)))} is one: drop them again"
             )
 
     def _waiting_for(self, why: str) -> str:
-        return f"{why}; {len(self._waiting) + self._outlet.in_flight} clip(s) wait"
+        return f"{why}; {waits(len(self._waiting) + self._outlet.in_flight, 'clip')}"
 
     def _beat(self, *, ends: bool = False, ended_of: str | None = None) -> None:
         """Record a sign of life now and then; one that sends once and ends is nobody's producer."""
@@ -719,8 +722,8 @@ class _FolderProducer:
         self._remember_confirmed()
         if self._outlet.in_flight or self._confirmed:
             self._display.say(
-                f"{self._outlet.in_flight + len(self._confirmed)} clip(s) are not confirmed and remembered; the next "
-                "start sends them again"
+                "clips that are not confirmed and remembered, which the next start sends again: "
+                f"{self._outlet.in_flight + len(self._confirmed):,}"
             )
 
     def _postpone(self, path: Path, why: str) -> None:

@@ -54,7 +54,10 @@ def test_what_is_shown_of_an_address(address: str, shown: str) -> None:
 
 def test_the_status_has_no_token(settings: Settings) -> None:
     rows = status(settings)
-    lines = [*map(str, report.status_lines(rows)), *report.page_lines(settings, dagster_is_open=False)]
+    lines = [
+        *map(str, report.status_lines(rows)),
+        *report.page_lines(settings, mlflow="", page_is_open=False, dagster_is_open=False),
+    ]
     assert any("sc://127.0.0.1:1" in line for line in lines)
     as_json = json.dumps([row._asdict() for row in rows], default=str)
     assert TOKEN not in as_json and all(TOKEN not in line for line in lines)

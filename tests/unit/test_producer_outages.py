@@ -540,16 +540,16 @@ def test_what_the_topic_lost_unread_is_sent_again_once(settings: Settings, drop:
     topic.state = topic.state._replace(beginnings={0: 4})
     assert once(settings, drop).sent == 2
     assert [message.file_name for message in topic.messages[6:]] == names[2:4]
-    line = "2 clip(s) are sent again: topic 'audio_clips' has lost them unread (retention was faster than the stream)"
+    line = "2 clips are sent again: topic 'audio_clips' has lost them unread (retention was faster than the stream)"
     assert line in (drop.parent / "once").read_text()
     assert once(settings, drop).sent == 0
     # A file that is gone is not counted, and a topic that is made again has none of the clips.
     (drop / names[5]).unlink()
     topic.state = TopicState("audio_clips", "B" * 22, {0: 0}, {0: 0})
     assert once(settings, drop).sent == 3
-    assert "3 clip(s) are sent again" in (drop.parent / "once").read_text()
+    assert "3 clips are sent again" in (drop.parent / "once").read_text()
     assert "(it was recreated)" in (drop.parent / "once").read_text()
-    assert f"1 clip(s) are lost: topic 'audio_clips' has lost them unread, and their files are gone; {drop}/" in (
+    assert f"1 clip is lost: topic 'audio_clips' has lost them unread, and their files are gone; {drop}/" in (
         (drop.parent / "once").read_text()
     )
     assert once(settings, drop).sent == 0
@@ -566,7 +566,7 @@ def test_a_running_producer_hears_of_what_the_topic_lost(settings: Settings, dro
         topic.state = topic.state._replace(beginnings={0: 6})
         wait_until(lambda: len(topic.messages) == 8)
         time.sleep(1)
-        assert lines.count("2 clip(s) are sent again") == 2
+        assert lines.count("2 clips are sent again") == 2
     lost = {message.file_name for message in topic.messages[2:4]}
     assert {message.file_name for message in topic.messages[4:6]} == lost
     assert len(topic.messages) == 8
