@@ -277,6 +277,9 @@ def test_a_clip_is_answered_once_however_it_came(desk: "Page", tmp_path: Path, m
     assert (Path(name).suffix, recorded.format) == (".wav", "WAV")
     assert recorded.duration > 0.5
     assert asked == []  # nobody asks about nothing
+    # The browser keeps none of it.
+    kept = "async () => [Object.keys(localStorage), (await indexedDB.databases()).map(it => it.name)]"
+    assert desk.evaluate(kept) == [[], []]
 
 
 def test_a_program_asks_as_the_page_does(address: str, tmp_path: Path) -> None:
