@@ -51,6 +51,9 @@ def test_threads_queue_and_lose_nothing(database: Database) -> None:
 def test_processes_queue_and_lose_nothing(database: Database) -> None:
     with multiprocessing.get_context("spawn").Pool(2) as pool:
         pool.map(count_up, [str(database.url)] * 2)
+        # Not ended by SIGTERM: in the background, shells start the tests deaf to it, and what they start.
+        pool.close()
+        pool.join()
     assert counted(database) == 2 * WRITES
 
 
