@@ -844,10 +844,11 @@ def _mlflow_page(settings: "Settings", dataset: str) -> str:
     ask = f"{settings.tracking_uri}/api/2.0/mlflow/experiments/get-by-name"
     try:
         answer = requests.get(ask, {"experiment_name": ModelRegistry.name_for(dataset)}, timeout=5)
-        experiment_id = answer.json()["experiment"]["experiment_id"]
+        experiment = answer.json()["experiment"]
+        found = experiment["experiment_id"], [tag["key"] for tag in experiment.get("tags", [])]
     except (requests.RequestException, LookupError, TypeError):
-        experiment_id = ""
-    return experiments_page(without_secrets(settings.tracking_uri), experiment_id)
+        found = "", []
+    return experiments_page(without_secrets(settings.tracking_uri), found[0], tags=found[1])
 
 
 def _about_streams(settings: "Settings") -> "tuple[list[Producer | None], list[list[Waiting]], list[str], str]":

@@ -263,6 +263,19 @@ def table_of(registry: ModelRegistry, run: Any) -> pd.DataFrame:
     return pd.DataFrame(stored["data"], columns=stored["columns"])
 
 
+def test_mlflow_opens_on_the_candidates_with_their_scores(
+    stack: Settings, tables: BatchTables, browser: "Browser"
+) -> None:
+    registry = ModelRegistry(stack.tracking_uri)
+    best = registry.child_runs(registry.latest_run(tables.dataset, stage="genre_classifiers"))[0]
+    page = browser.new_page(viewport={"width": 1280, "height": 900})
+    page.set_default_timeout(60_000)
+    page.goto(registry.page(tables.dataset))
+    for heading in ("valid_macro_f1", "test_accuracy"):
+        page.get_by_text(heading, exact=True).first.wait_for()
+    page.get_by_text(best.info.run_name).first.wait_for()
+
+
 def test_mlflow_opens_on_what_there_is_to_see(stack: Settings, tables: BatchTables) -> None:
     registry = ModelRegistry(stack.tracking_uri)
     name = registry.name_for(tables.dataset)
