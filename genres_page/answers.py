@@ -15,7 +15,7 @@ from genres.store.model_registry import ModelRegistry
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
-    from spark.scoring import Scorer
+    from spark.prepared_scorer import PreparedScorer
 
 _T = TypeVar("_T")
 
@@ -37,14 +37,14 @@ class Answerer:
         self._database = Database(settings.database)
         self._lake = Lake.of(settings)
         self._spark: SparkSession | None = None
-        self._loaded: dict[str, tuple[int, Scorer]] = {}
+        self._loaded: dict[str, tuple[int, PreparedScorer]] = {}
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="answers")
 
     def warm_up(self) -> "Future[None]":
         """Load the champion that is meant, so that the first clip need not wait for it."""
 
         def load() -> None:
-            self._scorer("")
+            self._prepared("")
 
         return self._thread.submit(load)
 
@@ -80,8 +80,8 @@ class Answerer:
         from spark.session import stop_session
 
         def end() -> None:
-            for _, scorer in self._loaded.values():
-                scorer.close()
+            for _, prepared in self._loaded.values():
+                prepared.close()
             self._loaded.clear()
             if self._spark is not None:
                 stop_session(self._spark, remote=self._settings.remote)
@@ -95,20 +95,19 @@ class Answerer:
 
     def _answer(self, data: bytes, file_name: str, dataset: str) -> dict[str, Any]:
         from genres.audio.clip_features import clip_features
-        from spark.scoring import score_clips
 
-        scorer = self._scorer(dataset)
+        prepared = self._prepared(dataset)
         clip = clip_features(
             data,
             file_suffix=Path(file_name).suffix,
-            feature_set=scorer.feature_set,
+            feature_set=prepared.scorer.feature_set,
             max_clip_s=self._settings.max_clip_s,
         )
-        assert self._spark is not None  # noqa: S101 - the scorer lives in it
-        (answer,) = score_clips(scorer, [{**clip.values, **clip.windows}], spark=self._spark).values()
+        answer = prepared.score({**clip.values, **clip.windows})
         return {"file_name": file_name, **answer, "tags": _tags(clip.values)}
 
-    def _scorer(self, dataset: str) -> "Scorer":
+    def _prepared(self, dataset: str) -> "PreparedScorer":
+        from spark.prepared_scorer import PreparedScorer
         from spark.scoring import Scorer
         from spark.session import open_session, session_config
 
@@ -127,8 +126,10 @@ class Answerer:
         if known is not None:
             known[1].close()
         scorer = Scorer(champion, trained_on=entry, lake=self._lake)
-        self._loaded[meant] = (change, scorer)
-        return scorer
+        assert self._spark is not None  # noqa: S101 - it was opened above
+        prepared = PreparedScorer(scorer, spark=self._spark, lake=self._lake, settings=settings)
+        self._loaded[meant] = (change, prepared)
+        return prepared
 
     def _is_open(self) -> bool:
         return self._spark is not None and not self._spark.is_stopped  # type: ignore[attr-defined]

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, cast
 
+from genres.audio.feature_set import AnyFeatureSet
 from genres.audio.feature_sets import feature_set_of
 from genres.store.lake import Lake
 from genres.store.ledger import Dataset
@@ -16,9 +17,10 @@ from spark.distance import DISTANCES, distance
 from spark.over_time import WINDOW, over_time, window_rows
 
 if TYPE_CHECKING:
+    import pyarrow as pa
     from pyspark.ml import PipelineModel
     from pyspark.ml.feature import IndexToString
-    from pyspark.sql import DataFrame, SparkSession
+    from pyspark.sql import DataFrame, Row, SparkSession
 
 
 class Scorer:
@@ -105,7 +107,10 @@ class Scorer:
             What a version of before calibration does not know is None, and so is ``over_time`` of features without
             windows.
         """
-        scored = self.scored(features, keep=[*keep, WINDOW]).collect()
+        return self.answers(self.scored(features, keep=[*keep, WINDOW]).collect(), keep=keep)
+
+    def answers(self, scored: "Sequence[Row]", *, keep: Sequence[str]) -> list[dict[str, Any]]:
+        """Return what `rows` does, of rows that `scored` has made of clips and their windows."""
         curves = over_time(scored, self.genres, keep=keep)
         certain_from = self.model.certain_from
         about = {
@@ -150,17 +155,32 @@ def score_clips(
     dict
         What `Scorer.rows` has of each, by its place in `clips`.
     """
+    frame = spark.createDataFrame(clip_rows(scorer.feature_set, clips))
+    return {row.pop("clip"): row for row in scorer.rows(frame, keep=["clip"])}
+
+
+def clip_rows(feature_set: AnyFeatureSet, clips: Sequence[Mapping[Any, Any]]) -> "pa.Table":
+    """Return the rows of clips and of their windows, as `spark.over_time.window_rows` does.
+
+    Parameters
+    ----------
+    clips
+        As `score_clips` takes them.
+
+    Returns
+    -------
+    pyarrow.Table
+        ``clip``, the place among the clips, ``window`` and the columns of the feature set.
+    """
     import pyarrow as pa
 
     columns = (
         Column("clip", "bigint", "Its place among the clips."),
-        *feature_columns(scorer.feature_set.columns),
-        *window_columns(scorer.feature_set.windows_columns),
+        *feature_columns(feature_set.columns),
+        *window_columns(feature_set.windows_columns),
     )
     numbered = [{**values, "clip": number} for number, values in enumerate(clips)]
-    table = pa.Table.from_pylist(numbered, schema=arrow_schema(columns))
-    frame = spark.createDataFrame(window_rows(table, scorer.feature_set, keep=["clip"]))
-    return {row.pop("clip"): row for row in scorer.rows(frame, keep=["clip"])}
+    return window_rows(pa.Table.from_pylist(numbered, schema=arrow_schema(columns)), feature_set, keep=["clip"])
 
 
 def answers_of(pipeline: "PipelineModel", features: "DataFrame") -> "DataFrame":

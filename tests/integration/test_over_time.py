@@ -28,10 +28,12 @@ from genres.store.stream_ledger import ranges, results
 from genres.store.tables import BATCH_PREDICTIONS, LAKE_COMMITS
 from genres_dagster.launch import open_instance
 from spark.over_time import WINDOW, with_windows
-from spark.scoring import Scorer
+from spark.prepared_scorer import PreparedScorer
+from spark.scoring import Scorer, score_clips
 from spark.session import open_session, session_config
 from streaming_sensors.range_work import RangeWork
 from tests.in_process import drain, run_batch, send
+from tests.stream_rig import wav
 from tests.window_rows import windows_of_two_sets
 
 GENRES = ("blues", "metal", "disco")
@@ -206,3 +208,22 @@ def test_parquet_of_before_is_scored_without_curves(settings: Settings, tables: 
     with tables.database.reading() as connection:
         is_null = sa.select(sa.func.count()).where(BATCH_PREDICTIONS.c.over_time.is_(sa.null()))
         assert connection.execute(is_null.where(BATCH_PREDICTIONS.c.dataset == DATASET)).scalar() == len(without)
+
+
+def test_a_prepared_scorer_answers_each_clip_as_a_scorer_does(settings: Settings, tables: BatchTables) -> None:
+    """Of different lengths, so with other numbers of windows; none gets the answer of the one before."""
+    lake = Lake.of(settings)
+    with scoring(settings, tables) as (champion, spark):
+        prepared = PreparedScorer(champion, spark=spark, lake=lake, settings=settings)
+        features = []
+        for genre, clip_s in (("blues", 9.5), ("metal", 3.5), ("disco", 1.0), ("blues", 9.5)):
+            sound = wav(synthesise(genre, 40, clip_s=clip_s, seed=12))
+            clip = clip_features(sound, file_suffix=".wav", feature_set=champion.feature_set, max_clip_s=60)
+            features.append({**clip.values, **clip.windows})
+        expected = list(score_clips(champion, features, spark=spark).values())
+        assert len({str(row) for row in expected}) == 3
+        assert [prepared.score(clip) for clip in features] == expected
+        path = prepared._path
+        assert lake.files.exists(path)
+        prepared.close()
+        assert not lake.files.exists(path)
