@@ -498,7 +498,7 @@ def test_engines_show_what_they_did(stack: Settings, tables: BatchTables) -> Non
     assert any(name.endswith(f" on gtzan57 of {tables.dataset}") for name in told), "the training is there, too"
     assert f"batch_predictions of {tables.dataset}" in told
     for work in ("features", "scores"):
-        assert any(re.fullmatch(rf"p\d+ \d+-\d+ \S+: {work}", name) for name in told)
+        assert any(re.fullmatch(rf"p\d+ offsets \d+-\d+ \S+: {work}", name) for name in told)
     trained = []
     for job, found in zip(jobs, names, strict=True):
         # Candidates that are trained at the same time do not take each other's names; the list shows a name's begin.
