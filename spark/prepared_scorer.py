@@ -23,6 +23,10 @@ if TYPE_CHECKING:
     from genres.settings import Settings
 
 
+_CONF = {"spark.sql.codegen.wholeStage": "false", "spark.sql.codegen.factoryMode": "NO_CODEGEN"}
+"""What the session is set to: to compile a plan takes longer than to interpret it for a clip and its windows."""
+
+
 class PreparedScorer:
     """Scores clips, one after the other, with a registered model, in one thread as `Scorer`.
 
@@ -31,12 +35,14 @@ class PreparedScorer:
     scorer
         The model, loaded.
     spark
-        The session that it was loaded into.
+        The session that it was loaded into, which interprets its plans from now on.
     lake, settings
         Where the clips' features are handed over, for as long as it is open, and how workers get there.
     """
 
     def __init__(self, scorer: Scorer, *, spark: "SparkSession", lake: Lake, settings: "Settings") -> None:
+        for name, value in _CONF.items():
+            spark.conf.set(name, value)
         self.scorer = scorer
         self._lake = lake
         self._path = lake.attempt_path("answers")
