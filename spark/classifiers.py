@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, ClassVar, NamedTuple
 from pydantic import BaseModel, ConfigDict, Field
 
 from genres.errors import GenresError
+from spark.session import INTERPRETED
 
 if TYPE_CHECKING:
     import numpy as np
@@ -28,10 +29,8 @@ TRAINING_CONF = {
     # The samples that a forest draws depend on the order of the rows, which comes out of a join: it must not hang on
     # how many cores the server has.
     "spark.sql.shuffle.partitions": "2",
-    # Each fit and each judgement is a plan of its own: to compile it takes longer than to interpret it for a table of
-    # clips, and most of the work is done outside of plans anyway.
-    "spark.sql.codegen.wholeStage": "false",
-    "spark.sql.codegen.factoryMode": "NO_CODEGEN",
+    # Each fit and each judgement is a plan of its own, and most of the work is done outside of plans anyway.
+    **INTERPRETED,
 }
 """What a session that trains is set to."""
 

@@ -15,16 +15,13 @@ from genres.errors import GenresError
 from genres.store.lake import Lake
 from spark.over_time import WINDOW
 from spark.scoring import Scorer, clip_rows
+from spark.session import INTERPRETED
 
 if TYPE_CHECKING:
     import pyarrow as pa
     from pyspark.sql import SparkSession
 
     from genres.settings import Settings
-
-
-_CONF = {"spark.sql.codegen.wholeStage": "false", "spark.sql.codegen.factoryMode": "NO_CODEGEN"}
-"""What the session is set to: to compile a plan takes longer than to interpret it for a clip and its windows."""
 
 
 class PreparedScorer:
@@ -41,7 +38,7 @@ class PreparedScorer:
     """
 
     def __init__(self, scorer: Scorer, *, spark: "SparkSession", lake: Lake, settings: "Settings") -> None:
-        for name, value in _CONF.items():
+        for name, value in INTERPRETED.items():
             spark.conf.set(name, value)
         self.scorer = scorer
         self._lake = lake

@@ -27,6 +27,9 @@ _PORT = 15002
 _PATIENCE_S = 30.0
 _GENERATIONS = 50
 """Sessions of one name and day that may be closed before a person should look."""
+INTERPRETED = {"spark.sql.codegen.wholeStage": "false", "spark.sql.codegen.factoryMode": "NO_CODEGEN"}
+"""What a session is set to that works on a table of clips at most: to compile a plan takes longer than to interpret
+it."""
 _CODE_FOLDER = "genres.code.folder"
 """Ours, among Spark's names in a session's configuration: where the code that is sent lies; absent: none is sent."""
 
