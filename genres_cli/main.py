@@ -13,7 +13,7 @@ import click
 
 from genres.errors import GenresError
 from genres.plurals import counted
-from genres_cli.signals import ended_in_order, ending_with_the_terminal
+from genres_cli.signals import ended_in_order, ending_with_the_terminal, stop_on_signals
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -499,7 +499,7 @@ def watch(folder: Path | None, name: str, once: bool) -> None:
     if folder is None:
         folder = stream.watch_folder
         folder.mkdir(parents=True, exist_ok=True)
-    with producer.stop_on_signals() as stop:
+    with stop_on_signals() as stop:
         producer.watch(settings, folder, stream.topic, once=once, console=_console(), stop=stop)
 
 
@@ -514,9 +514,8 @@ def drain(name: str, shard: int | None) -> None:
     """
     from genres.settings import Settings
     from genres_cli import streams
-    from streaming_sensors.folder_producer import producer
 
-    with producer.stop_on_signals() as stop:
+    with stop_on_signals() as stop:
         streams.drain(Settings(), name, shard=shard, console=_console(), stop=stop)
 
 

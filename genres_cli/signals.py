@@ -5,8 +5,10 @@ Belongs here: what a signal means, whichever command is at work. What a command 
 
 import os
 import signal
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from queue import SimpleQueue
 
 _STDOUT, _STDERR = 1, 2
 
@@ -61,3 +63,33 @@ def ended_in_order() -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+@contextmanager
+def stop_on_signals() -> Iterator[threading.Event]:
+    """Yield an event that Ctrl-C or SIGTERM sets; a second signal ends the process at once. For the main thread."""
+    stop, asked = threading.Event(), SimpleQueue[bool]()
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def restore() -> None:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+    def ask_to_stop(_number: int, _frame: object) -> None:
+        restore()
+        asked.put(True)
+
+    def pass_on() -> None:
+        if asked.get():
+            stop.set()
+
+    # Not set by the handler: it may interrupt a wait for the event that holds the event's lock, and would never return.
+    # This queue may be put to wherever a handler interrupts.
+    threading.Thread(target=pass_on, name="stop-on-signals", daemon=True).start()
+    for number in before:
+        signal.signal(number, ask_to_stop)
+    try:
+        yield stop
+    finally:
+        restore()
+        asked.put(False)

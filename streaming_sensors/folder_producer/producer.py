@@ -8,13 +8,11 @@ import hashlib
 import logging
 import os
 import queue
-import signal
 import socket
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -150,28 +148,6 @@ def watch(
     database.check_migrated()
     with Display(console) as display:
         return _FolderProducer(settings, root, topic, database, display, once=once, stop=stop).run()
-
-
-@contextmanager
-def stop_on_signals() -> Iterator[threading.Event]:
-    """Yield an event that Ctrl-C or SIGTERM sets; a second signal ends the process at once. For the main thread."""
-    stop = threading.Event()
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-
-    def restore() -> None:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-    def ask_to_stop(_number: int, _frame: object) -> None:
-        restore()
-        stop.set()
-
-    for number in before:
-        signal.signal(number, ask_to_stop)
-    try:
-        yield stop
-    finally:
-        restore()
 
 
 @dataclass

@@ -2,7 +2,6 @@
 
 import io
 import os
-import signal
 import socket
 import threading
 from pathlib import Path
@@ -18,7 +17,7 @@ from genres.store.database import Database
 from streaming_sensors.folder_producer import producer
 from streaming_sensors.folder_producer.folder import find_stamp, is_clip, ledger_key, list_folder, move_aside
 from streaming_sensors.folder_producer.outlet import producer_config
-from streaming_sensors.folder_producer.producer import WatchReport, stop_on_signals, watch
+from streaming_sensors.folder_producer.producer import WatchReport, watch
 from streaming_sensors.topic import max_message_bytes, topic_state
 
 
@@ -127,16 +126,6 @@ def test_unreachable_broker_is_named_and_leaves_no_thread(
     for thread in set(threading.enumerate()) - threads:
         thread.join(10)
     assert set(threading.enumerate()) <= threads
-
-
-def test_stop_signal_sets_the_event_once_and_is_given_back() -> None:
-    before = signal.getsignal(signal.SIGTERM)
-    with stop_on_signals() as stop:
-        assert not stop.is_set()
-        os.kill(os.getpid(), signal.SIGTERM)
-        assert stop.wait(10)
-        assert signal.getsignal(signal.SIGTERM) == before
-    assert signal.getsignal(signal.SIGTERM) == before
 
 
 def test_producer_takes_the_largest_inline_clip_and_refuses_weaker_delivery(settings: Settings) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from genres_cli.signals import ending_with_the_terminal
+from genres_cli.signals import ending_with_the_terminal, stop_on_signals
 from tests.stream_rig import wait_until
 
 PROGRAM = """
@@ -84,3 +84,31 @@ def test_what_is_told_to_outlive_its_terminal_does() -> None:
             assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
     finally:
         signal.signal(signal.SIGHUP, before)
+
+
+def test_stop_signal_sets_the_event_once_and_is_given_back() -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    with stop_on_signals() as stop:
+        assert not stop.is_set()
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert stop.wait(10)
+        assert signal.getsignal(signal.SIGTERM) == before
+    assert signal.getsignal(signal.SIGTERM) == before
+
+
+ASKED_AT_ANY_POINT = """
+import signal
+from genres_cli.signals import stop_on_signals
+
+signal.signal(signal.SIGALRM, lambda *_: signal.raise_signal(signal.SIGTERM))
+for turn in range(500):
+    with stop_on_signals() as stop:
+        signal.setitimer(signal.ITIMER_REAL, 5e-4 + 1e-5 * (turn % 50))
+        while not stop.wait(0):
+            pass
+"""
+
+
+def test_a_stop_signal_that_interrupts_the_wait_for_it_is_heard() -> None:
+    # It hung within 20 turns when the handler set the event itself.
+    subprocess.run([sys.executable, "-c", ASKED_AT_ANY_POINT], check=True, timeout=300)
