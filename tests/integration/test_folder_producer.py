@@ -25,7 +25,7 @@ from genres.datasets.synthetic import SAMPLE_RATE, synthesise
 from genres.errors import GenresError
 from genres.settings import Settings
 from genres.store.database import Database
-from genres.store.hdfs import Hdfs
+from genres.store.hdfs_access import HdfsAccess
 from genres.store.stream_ledger import producers, results, sent_files
 from genres.store.stream_ledger.commits import QuarantinedClip, quarantine_clip
 from genres.store.stream_ledger.sent_files import SentFile
@@ -85,7 +85,7 @@ def test_every_file_is_sent_or_refused(settings: Settings, tmp_path: Path) -> No
     day = claim_path.split("/")[-2]
     assert claim_path == f"/genres/stream/claims/{day}/{messages['long.wav'].sha256}.wav"
     assert datetime.now(UTC).date() - date.fromisoformat(day) <= timedelta(days=1)
-    hdfs = Hdfs(settings.webhdfs, user=settings.hdfs_user)
+    hdfs = HdfsAccess.of(settings).open()
     assert hdfs.cat_file(claim_path) == before[tmp_path / "long.wav"]
 
     rows = {row["sha256"]: row for row in results.quarantine(Database(settings.database)) if row["sha256"] in bad}

@@ -16,7 +16,7 @@ from kafka.errors import OffsetOutOfRangeError
 from genres.audio.clip_features import Clip
 from genres.errors import GenresError
 from genres.settings import Settings
-from genres.store.hdfs import Hdfs
+from genres.store.hdfs_access import HdfsAccess
 from spark.clip_source import ClipSource
 from streaming_sensors import kafka_clips
 from streaming_sensors.envelope import ClipMessage, encode
@@ -40,7 +40,7 @@ def test_workers_get_the_same_source_and_no_settings() -> None:
 
 def test_source_follows_the_settings() -> None:
     source = KafkaClips.of(SETTINGS)
-    assert (source.kafka.bootstrap_servers, source.webhdfs_url) == ("broker:9092", "http://namenode:9870")
+    assert (source.kafka.bootstrap_servers, source.hdfs.webhdfs_url) == ("broker:9092", "http://namenode:9870")
 
 
 def test_columns_are_those_of_every_clip() -> None:
@@ -177,4 +177,4 @@ def record(**changes: Any) -> SimpleNamespace:
 
 
 def clip_of(message: SimpleNamespace) -> Clip:
-    return KafkaClips.of(SETTINGS)._clip(message, Hdfs(SETTINGS.webhdfs, user=SETTINGS.hdfs_user))
+    return KafkaClips.of(SETTINGS)._clip(message, HdfsAccess.of(SETTINGS).open())

@@ -210,12 +210,12 @@ def test_a_rename_whose_answer_was_lost_took_place(server: FakeWebHdfs, hdfs: Hd
 @pytest.mark.parametrize("url", ["", "namenode:9870", "hdfs://namenode:8020", "http://namenode", "http://:9870"])
 def test_an_address_that_is_none_is_refused(url: str) -> None:
     with pytest.raises(GenresError, match=r"is no WebHDFS address: set GENRES_WEBHDFS_URL to http://<namenode>:<port>"):
-        Hdfs(url, user="me")
+        Hdfs(url, user="me", patience_s=0)
 
 
 def test_an_address_with_an_impossible_port_is_refused() -> None:
     with pytest.raises(GenresError, match="'http://namenode:98700' is no WebHDFS address"):
-        Hdfs("http://namenode:98700", user="me")
+        Hdfs("http://namenode:98700", user="me", patience_s=0)
 
 
 def test_a_table_comes_back_with_its_types(server: FakeWebHdfs, hdfs: Hdfs) -> None:
