@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -36,6 +36,7 @@ from streaming_sensors.folder_producer import producer as producer_loop
 from streaming_sensors.folder_producer.producer import WatchReport, watch
 from streaming_sensors.kafka_clips import KafkaClips
 from streaming_sensors.topic import create_topic, max_message_bytes, topic_state, wait_for_data
+from tests.stream_rig import wait_until
 
 INLINE_LIMIT = 200_000
 
@@ -450,10 +451,3 @@ def is_gone(settings: Settings) -> bool:
     except GenresError:
         return True
     return False
-
-
-def wait_until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 120
-    while not condition():
-        assert time.monotonic() < deadline, "not within two minutes"
-        time.sleep(0.2)
