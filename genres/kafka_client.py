@@ -252,7 +252,7 @@ def explained(access: KafkaAccess, error: Exception, last: Exception | None = No
 
 
 def _refusal(access: KafkaAccess, error: BaseException) -> str | None:
-    """Say what broker and client do not accept of each other; None if that is not why there is no connection."""
+    """Return what broker and client do not accept of each other; None if that is not why there is no connection."""
     from kafka.errors import (
         AuthorizationError,
         IllegalSaslStateError,

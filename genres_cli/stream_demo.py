@@ -256,7 +256,7 @@ def _wait_for_sensors(instance: "dg.DagsterInstance", log: Path) -> None:
 
 
 def _drop(folder: Path, settings: Settings, database: "Database", dataset: "Dataset") -> set[str]:
-    """Drop clips kept out of training, and a text file named .wav; give the hashes of all."""
+    """Drop clips kept out of training, and a text file named .wav; return the hashes of all."""
     clips = _synthetic(settings, database) if dataset.is_synthetic else _test_part(settings, database, dataset)
     clips.append((folder / "notes.wav", b"a text file named .wav, to be quarantined"))
     for path, data in clips:

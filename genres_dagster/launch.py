@@ -241,7 +241,7 @@ def _follow(
     summary: BatchRun,
     on_event: Callable[[str, str, str], None],
 ) -> str | None:
-    """Take in the run's new events; give the cursor after them."""
+    """Take in the run's new events; return the cursor after them."""
     if not summary.run_id:
         runs = instance.get_runs(dg.RunsFilter(tags={"genres/launch": mark}), limit=1)
         if not runs:
