@@ -124,7 +124,9 @@ class KafkaClips:
         except BaseException:
             consumer.close()
             raise
-        _kept[self.kafka] = consumer
+        # The page fetches in several threads: of two consumers that were in use at a time, one is kept.
+        if _kept.setdefault(self.kafka, consumer) is not consumer:
+            consumer.close()
 
     def _clip(self, record: Any, hdfs: "Hdfs") -> Clip:
         about = {
