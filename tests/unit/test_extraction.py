@@ -92,7 +92,7 @@ def test_a_task_can_be_pickled_to_the_workers() -> None:
     assert pickle.loads(pickle.dumps(task)) == task  # noqa: S301
 
 
-def test_one_clip(blues: Path) -> None:
+def test_a_clip_has_the_columns_of_its_set_and_is_judged_by_its_suffix(blues: Path) -> None:
     clip = clip_features((blues / "a.wav").read_bytes(), file_suffix=".wav", **LIMITS)
     assert (clip.length, clip.sha256) == (22_050, sha256(blues / "a.wav"))
     assert sorted(clip.values) == sorted(FEATURES.columns)
