@@ -14,7 +14,7 @@ from genres.audio.feature_set import AnyFeatureSet
 from genres.audio.feature_sets import chosen_sets, feature_set_of, feature_sets_named
 from genres.audio.gate import SUFFIXES
 from genres.audio.gtzan57 import GTZAN57
-from genres.datasets.folder import PassedOver
+from genres.datasets.folder import PassedOverCounts
 from genres.errors import GenresError
 from genres.file_names import display_name, display_path, unicode_name
 from genres.plurals import counted
@@ -207,7 +207,7 @@ def _require_folder(output: Path) -> None:
 def _audio_files(console: Console, paths: Sequence[Path]) -> list[Path]:
     """Return the files that are named and the audio in the folders that are named, however deep; say what is left."""
     files: list[Path] = []
-    passed_over = PassedOver()
+    passed_over = PassedOverCounts()
     for path in paths:
         if path.is_dir():
             found = sorted(_audio_in(path, passed_over))
@@ -226,7 +226,7 @@ def _audio_files(console: Console, paths: Sequence[Path]) -> list[Path]:
     return files
 
 
-def _audio_in(folder: Path, passed_over: PassedOver) -> Iterator[Path]:
+def _audio_in(folder: Path, passed_over: PassedOverCounts) -> Iterator[Path]:
     """Go through a folder's audio, its sub-folders' too; the rest is counted in `passed_over`."""
     # Links to folders are not followed: they may lead in a circle.
     for place, folders, names in os.walk(folder):

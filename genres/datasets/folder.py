@@ -59,7 +59,7 @@ class LabelledFile:
         return f"{safe_name(self.genre)}/{self.track_id}{self.path.suffix.lower()}"
 
 
-class PassedOver:
+class PassedOverCounts:
     """What is not taken of a folder: how many entries for which reason; a folder counts as one."""
 
     def __init__(self) -> None:
@@ -96,7 +96,7 @@ class FolderScan:
 
     files: list[LabelledFile]
     """The clips, sorted by track id."""
-    passed_over: PassedOver
+    passed_over: PassedOverCounts
     """What else it holds."""
     empty_genres: list[str]
     """Sub-folders that hold no clip, sorted."""
@@ -202,7 +202,7 @@ def _walk(folder: Path) -> FolderScan:
     if not folder.is_dir():
         raise GenresError(f"audio folder {display_path(folder)} is a file: name the folder that holds the genres")
     root = folder.resolve()
-    passed_over = PassedOver()
+    passed_over = PassedOverCounts()
     files: list[LabelledFile] = []
     empty_genres: list[str] = []
     for entry in _entries(root, root, passed_over):
@@ -224,7 +224,7 @@ def _walk(folder: Path) -> FolderScan:
     return FolderScan(files, passed_over, sorted(empty_genres))
 
 
-def _entries(folder: Path, root: Path, passed_over: PassedOver) -> Iterator[Path]:
+def _entries(folder: Path, root: Path, passed_over: PassedOverCounts) -> Iterator[Path]:
     """Go through a folder's visible files and folders, sorted by name; the rest is counted in `passed_over`."""
     for entry in sorted(folder.iterdir()):
         if entry.name.startswith("."):
