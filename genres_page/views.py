@@ -104,8 +104,8 @@ def _try_it(page: Page, blocks: "gr.Blocks", _tab: "gr.Tab", _every: "gr.Timer")
     shown = [likely, said, curve, picture, tags]
     # Not `change`, which a track of the library would set off twice: when it is sent, and when the browser has it.
     clip.input(answer, clip, shown, api_name="answer", show_progress="minimal")
-    # Nor `input` here, which Gradio says twice of one choice. What is taken away or replaced is chosen no more, and can be
-    # chosen again.
+    # Nor `input` here, which Gradio says twice of one choice. What is taken away or replaced is chosen no more, and so
+    # can be chosen again.
     track.change(answer_track, track, [clip, *shown], api_visibility="private", show_progress="minimal")
     clip.input(lambda: None, None, track, api_visibility="private", show_progress="hidden")
     blocks.load(lambda: gr.Dropdown(page.track_names()), None, track, api_visibility="private")
