@@ -134,6 +134,7 @@ def split_trials(
 ) -> "tuple[list[Trial], pd.DataFrame, list[str]]":
     """Split the rows; return the splits, the rows that any of them uses, and sentences about both."""
     from genres.datasets.leaks import find_leaks
+    from genres.datasets.split import PARTS
     from genres.datasets.table_split import assign_folds, listed_parts, pipeline_parts, random_parts
     from spark.comparison import Trial
 
@@ -146,6 +147,7 @@ def split_trials(
     else:
         parts, notices = pipeline_parts(table)
         splits = [parts]
+    rows_of = [", ".join(f"{int((parts == part).sum())} in {part}" for part in PARTS) for parts in splits]
     splits, notices = _known_genres_only(rows, splits, notices)
     used = splits[0].notna()
     rows, splits = rows[used].reset_index(drop=True), [parts[used].reset_index(drop=True) for parts in splits]
@@ -158,10 +160,15 @@ def split_trials(
             there = f"{counted(count, 'row')} of {counted(rows.loc[known, 'genre'].nunique(), 'genre')}"
             raise GenresError(
                 f"{there} {'is' if count == 1 else 'are'} there to learn from: two genres are needed; check the "
-                "table's labels and the split"
+                f"table's labels and the split, which has {rows_of[number]}"
             )
-        for absent, why in (("valid", "validated by cross-validation alone"), ("test", "there are no test figures")):
-            if not (parts == absent).any() and not seeds:
+        for absent, why in (
+            ("train", "models that are tested learn from the validation part, which has no figures"),
+            ("valid", "validated by cross-validation alone"),
+            ("test", "there are no test figures"),
+        ):
+            # A random split has two parts.
+            if not (parts == absent).any() and not (seeds and absent == "valid"):
                 notices.append(f"the {absent} part has no row: {why}")
         found = assign_folds(
             rows.loc[known, "genre"],
