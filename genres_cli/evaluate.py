@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from spark.comparison import Trial
 
 _FOLDS = 5
+_LEAST_LEARNT = 2
+"""Rows without which nothing varies."""
 _COMPARED = (
     "LogisticRegression,WhitenedLogisticRegression,FourierLogisticRegression,LinearDiscriminantAnalysis,RandomForest"
 )
@@ -163,7 +165,7 @@ def split_trials(
                 f"table's labels and the split, which has {rows_of[number]}"
             )
         for absent, why in (
-            ("train", "models that are tested learn from the validation part, which has no figures"),
+            ("train", "the validation part is learnt from, and has no figures of its own"),
             ("valid", "validated by cross-validation alone"),
             ("test", "there are no test figures"),
         ):
@@ -180,6 +182,12 @@ def split_trials(
         for place, fold in zip(known.nonzero()[0], found, strict=True):
             folds[place] = fold
         trials.append(Trial(parts, folds))
+        for name, (learnt, _) in trials[-1].rounds().items():
+            if learnt.sum() < _LEAST_LEARNT:
+                raise GenresError(
+                    f"for {name}, models would learn from 1 row, of the {int(known.sum())} that the split has in train "
+                    f"and valid: {_LEAST_LEARNT} are needed; add tracks, or change the split"
+                )
         of = f"split {number + 1}: " if len(splits) > 1 else ""
         notices += [f"{of}{leak}" for leak in find_leaks(rows.assign(part=parts))]
     return trials, rows, notices

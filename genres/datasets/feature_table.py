@@ -30,6 +30,8 @@ _NAME, _LABEL, _LENGTH = "filename", "label", "length"
 _ABOUT_THE_ROW = ("track_id", "genre", "song", "digest", "artist", "part")
 """Columns that say which clip a row is about, by the names that they have here: numbers in them are no features."""
 _SEPARATORS = ",;\t|"
+_LARGEST = 1e100
+"""Largest value that counts: the squares of larger ones, summed up, are no numbers any more."""
 _ORDERED = 10
 """Rows from which whole numbers that only grow are no chance."""
 _SHOWN = 5
@@ -162,12 +164,23 @@ def _folder_and_track(name: str) -> tuple[str, str]:
 
 
 def _track_ids(names: "pd.Series", labels: "pd.Series") -> list[str]:
-    """Return each row's track; a folder that stands for no genre, as ``audio/`` does, is no part of its name."""
+    """Return each row's track.
+
+    A folder that stands for no genre, as ``audio/`` does, is no part of its name. Where a name is that of files of
+    several genres, as ``01.wav`` may be, the label is.
+    """
     tracks = [track_id_of(name) for name in names]
     apart = [_folder_and_track(name) for name in names]
     bare = [track for _, track in apart]
     of_genres = any(folder.casefold() == label.casefold() for (folder, _), label in zip(apart, labels, strict=True))
-    return bare if not of_genres and len(set(bare)) == len(set(tracks)) else tracks
+    if not of_genres and len(set(bare)) == len(set(tracks)):
+        tracks = bare
+    if len(set(tracks)) == len(set(zip(tracks, labels, strict=True))):
+        return tracks
+    return [
+        track if track.startswith(f"{label}.") else f"{label}.{track}"
+        for track, label in zip(tracks, labels, strict=True)
+    ]
 
 
 def songs_in_genre(tracks: Iterable[str], genre: str) -> dict[str, str]:
@@ -211,15 +224,17 @@ def read_csv(path: Path, *, text: Sequence[str] | None = None) -> "pd.DataFrame"
             line = next((line for line in file if line.strip()), "")
         apart = {separator: next(csv.reader([line], delimiter=separator), []) for separator in _SEPARATORS}
         separator = max(apart, key=lambda one: len(apart[one]))
-        how: dict[str, Any] = {"sep": separator, "decimal": "." if separator == "," else ",", "encoding": "utf-8-sig"}
+        how: dict[str, Any] = {"sep": separator, "encoding": "utf-8-sig"}
         if text is None:
             return pd.read_csv(path, header=None, dtype=str, keep_default_na=False, **how)
         # As text: a genre may be called "null", and pandas would read that as missing.
+        # The nearest floats, so that a table says the same as CSV and as Parquet.
+        how |= {"decimal": "." if separator == "," else ",", "float_precision": "round_trip", "low_memory": False}
         how["converters"] = {name: str for name in apart[separator] if name.strip().lower() in text}
-        table = pd.read_csv(path, low_memory=False, **how)
+        table = pd.read_csv(path, **how)
         # Rows that end in a separator look to pandas as if the first column had no name.
         if not isinstance(table.index, pd.RangeIndex) and (table.iloc[:, -1].isna() | (table.iloc[:, -1] == "")).all():
-            table = pd.read_csv(path, low_memory=False, index_col=False, **how)
+            table = pd.read_csv(path, index_col=False, **how)
     except FileNotFoundError:
         raise GenresError(f"there is no file {shown}") from None
     except UnicodeDecodeError as error:
@@ -288,7 +303,6 @@ def _alike_labels(labels: "pd.Series") -> list[str]:
 
 def _numbers(table: "pd.DataFrame", notices: list[str]) -> "pd.DataFrame":
     """Return the columns of numbers as floats; say what is no feature."""
-    import numpy as np
     import pandas as pd
 
     rows = table[_NAME].nunique()
@@ -304,7 +318,8 @@ def _numbers(table: "pd.DataFrame", notices: list[str]) -> "pd.DataFrame":
             about.append(column)
         else:
             kept[column] = numbers
-    values = pd.DataFrame(kept, index=table.index).replace([np.inf, -np.inf], np.nan)
+    values = pd.DataFrame(kept, index=table.index)
+    values = values.where(values.abs() <= _LARGEST)
     numbered = [column for column in map(str, values) if _numbers_rows(column, values[column], rows)]
     empty = [column for column in map(str, values) if column not in numbered and values[column].isna().all()]
     gone = {*numbered, *empty}
@@ -358,9 +373,7 @@ def _without_copies(rows: "pd.DataFrame", shown: str, notices: list[str]) -> "pd
     twice = rows["track_id"].duplicated(keep=False)
     if twice.any():
         names = _some(rows.loc[twice, "track_id"].unique())
-        labels = rows[twice].groupby("track_id")["genre"].nunique()
-        what = "name the files with their folders, as blues/one.wav" if (labels > 1).all() else "leave one of each"
-        raise GenresError(f"{shown} has several different rows of one file: {names}; {what}")
+        raise GenresError(f"{shown} has several different rows of one file: {names}; leave one of each")
     return rows.sort_values("track_id", ignore_index=True)
 
 

@@ -232,10 +232,6 @@ def test_labels_are_one_text_however_they_are_composed_and_a_difference_of_case_
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        (
-            lambda table: table.assign(filename=[f"{n % 12}.wav" for n in range(24)]),
-            r"with their folders, as blues/one",
-        ),
         (lambda table: table.assign(**{"tempo ": 1.0}), "several columns of one name: tempo; leave one"),
         (lambda table: table.rename(columns={"label": "genre"}), r"no column label \(it has: filename, length"),
     ],
@@ -244,6 +240,29 @@ def test_a_mistake_says_what_to_change(change: Any, said: str, tmp_path: Path) -
     with pytest.raises(GenresError, match=said) as error:
         read(change(frame()), tmp_path)
     assert "\n" not in str(error.value)
+
+
+def test_files_of_one_name_in_several_genres_are_told_apart_by_label(tmp_path: Path) -> None:
+    rows = frame().assign(filename=[f"{number % 12:02d}.wav" for number in range(24)])
+    table = read(rows, tmp_path)
+    assert table.rows["track_id"].tolist()[10:14] == ["blues.10", "blues.11", "rock.00", "rock.01"]
+    parts, said = listed_parts(table, lists(tmp_path, train=["blues/00.wav"], test=["rock/00.wav", "rock.01"]))
+    assert parts.dropna().tolist() == ["train", "test", "test"]
+    assert len(said) == 1
+
+
+def test_values_that_cannot_be_reckoned_with_count_as_missing(tmp_path: Path) -> None:
+    rows = frame()
+    rows["mfcc1_var"] *= 1e300
+    rows.loc[0, "tempo"] = -np.inf
+    found = read(rows, tmp_path)
+    assert found.columns == ("tempo",)
+    assert "hold no value: mfcc1_var" in found.notices[0]
+
+
+def test_a_table_says_the_same_as_csv_and_as_parquet(tmp_path: Path) -> None:
+    found = [read(frame(n=200), tmp_path, name).rows["digest"].tolist() for name in ("table.csv", "table.parquet")]
+    assert found[0] == found[1]
 
 
 def test_a_csv_file_in_another_encoding_is_told_apart(tmp_path: Path) -> None:
