@@ -153,7 +153,6 @@ def split_trials(
     splits, notices = _known_genres_only(rows, splits, notices)
     used = splits[0].notna()
     rows, splits = rows[used].reset_index(drop=True), [parts[used].reset_index(drop=True) for parts in splits]
-    folds_of = _together(rows, "artist", "digest")
     trials = []
     for number, parts in enumerate(splits):
         known = (parts != "test").to_numpy()
@@ -174,7 +173,7 @@ def split_trials(
                 notices.append(f"the {absent} part has no row: {why}")
         found = assign_folds(
             rows.loc[known, "genre"],
-            [group for group, is_known in zip(folds_of, known, strict=True) if is_known],
+            _together(rows[known], "artist", "digest"),
             n=_FOLDS,
             seed=0,
         )
