@@ -227,9 +227,9 @@ def read_csv(path: Path, *, text: Sequence[str] | None = None) -> "pd.DataFrame"
         how: dict[str, Any] = {"sep": separator, "encoding": "utf-8-sig"}
         if text is None:
             return pd.read_csv(path, header=None, dtype=str, keep_default_na=False, **how)
-        # As text: a genre may be called "null", and pandas would read that as missing.
         # The nearest floats, so that a table says the same as CSV and as Parquet.
         how |= {"decimal": "." if separator == "," else ",", "float_precision": "round_trip", "low_memory": False}
+        # As text: a genre may be called "null", and pandas would read that as missing.
         how["converters"] = {name: str for name in apart[separator] if name.strip().lower() in text}
         table = pd.read_csv(path, **how)
         # Rows that end in a separator look to pandas as if the first column had no name.

@@ -137,7 +137,8 @@ def read_artists(table: FeatureTable, path: Path) -> "tuple[pd.Series, list[str]
     names = TrackNames(table.rows)
     meant = cells.apply(lambda column: column.map(names.meant))
     is_known = meant.isin(list(names.tracks))
-    place = int(is_known.sum().argmax())
+    # Groups may have numbers that are names of tracks, too; but there are fewer of them.
+    place = int(meant.where(is_known).nunique().argmax())
     if not is_known.any(axis=None):
         raise GenresError(
             f"{shown} names none of the table's tracks, as {table.rows['track_id'].iloc[0]} is one; name a CSV of two "

@@ -412,6 +412,15 @@ def test_groups_are_read_by_track_or_refused(tmp_path: Path) -> None:
         read_artists(table, tmp_path / "none.csv")
 
 
+def test_a_group_may_have_the_name_of_a_track(tmp_path: Path) -> None:
+    table = read(frame().assign(filename=[str(number) for number in range(24)]), tmp_path)
+    path = tmp_path / "groups.csv"
+    path.write_text("artist,track\n" + "".join(f"{number // 4},{number}\n" for number in range(40)))
+    found, said = read_artists(table, path)
+    assert dict(zip(table.rows["track_id"], found, strict=True)) == {str(n): str(n // 4) for n in range(24)}
+    assert said == []
+
+
 def test_folds_keep_groups_whole_and_genres_spread() -> None:
     genres = pd.Series(["a", "b"] * 50)
     groups = [number // 4 for number in range(100)]
