@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from spark.comparison import Trial
 
 _FOLDS = 5
+_LEAST_LEARNT = 2
+"""Rows without which nothing varies."""
 _COMPARED = (
     "LogisticRegression,WhitenedLogisticRegression,FourierLogisticRegression,LinearDiscriminantAnalysis,RandomForest"
 )
@@ -134,6 +136,7 @@ def split_trials(
 ) -> "tuple[list[Trial], pd.DataFrame, list[str]]":
     """Split the rows; return the splits, the rows that any of them uses, and sentences about both."""
     from genres.datasets.leaks import find_leaks
+    from genres.datasets.split import PARTS
     from genres.datasets.table_split import assign_folds, listed_parts, pipeline_parts, random_parts
     from spark.comparison import Trial
 
@@ -146,10 +149,10 @@ def split_trials(
     else:
         parts, notices = pipeline_parts(table)
         splits = [parts]
+    rows_of = [", ".join(f"{int((parts == part).sum())} in {part}" for part in PARTS) for parts in splits]
     splits, notices = _known_genres_only(rows, splits, notices)
     used = splits[0].notna()
     rows, splits = rows[used].reset_index(drop=True), [parts[used].reset_index(drop=True) for parts in splits]
-    folds_of = _together(rows, "artist", "digest")
     trials = []
     for number, parts in enumerate(splits):
         known = (parts != "test").to_numpy()
@@ -158,14 +161,19 @@ def split_trials(
             there = f"{counted(count, 'row')} of {counted(rows.loc[known, 'genre'].nunique(), 'genre')}"
             raise GenresError(
                 f"{there} {'is' if count == 1 else 'are'} there to learn from: two genres are needed; check the "
-                "table's labels and the split"
+                f"table's labels and the split, which has {rows_of[number]}"
             )
-        for absent, why in (("valid", "validated by cross-validation alone"), ("test", "there are no test figures")):
-            if not (parts == absent).any() and not seeds:
+        for absent, why in (
+            ("train", "the validation part is learnt from, and has no figures of its own"),
+            ("valid", "validated by cross-validation alone"),
+            ("test", "there are no test figures"),
+        ):
+            # A random split has two parts.
+            if not (parts == absent).any() and not (seeds and absent == "valid"):
                 notices.append(f"the {absent} part has no row: {why}")
         found = assign_folds(
             rows.loc[known, "genre"],
-            [group for group, is_known in zip(folds_of, known, strict=True) if is_known],
+            _together(rows[known], "artist", "digest"),
             n=_FOLDS,
             seed=0,
         )
@@ -173,6 +181,12 @@ def split_trials(
         for place, fold in zip(known.nonzero()[0], found, strict=True):
             folds[place] = fold
         trials.append(Trial(parts, folds))
+        for name, (learnt, _) in trials[-1].rounds().items():
+            if learnt.sum() < _LEAST_LEARNT:
+                raise GenresError(
+                    f"for {name}, models would learn from 1 row, of the {int(known.sum())} that the split has in train "
+                    f"and valid: {_LEAST_LEARNT} are needed; add tracks, or change the split"
+                )
         of = f"split {number + 1}: " if len(splits) > 1 else ""
         notices += [f"{of}{leak}" for leak in find_leaks(rows.assign(part=parts))]
     return trials, rows, notices

@@ -109,7 +109,10 @@ def answers_as(kind: str, rows: Sequence[dict[str, Any]], *, top: int) -> str:
         lines = ["#EXTM3U"]
         for row in ordered:
             note = f"{row['predicted_genre']} {row['probability']:.2f}"
-            lines += [f"#EXTINF:-1,{note} - {display_name(row['file_name'])}", str(row["path"])]
+            path = row["path"]
+            # A line is a path or, where that is of several lines, an address.
+            place = path.as_uri() if len(str(path).splitlines()) > 1 else str(path)
+            lines += [f"#EXTINF:-1,{display_name(note)} - {display_name(row['file_name'])}", place]
         return "\n".join([*lines, ""])
     named = [{**row, "path": unicode_name(str(row["path"]))} for row in rows]
     if kind == "json":

@@ -48,6 +48,7 @@ class _LocalPath(click.Path):
 
 
 _PATH = _LocalPath(path_type=Path)
+_SEED = click.IntRange(0, 2**32 - 1)
 _as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
 _dataset = click.option("--dataset", default="", help="Dataset id; by default the current one.")
 _files = click.argument("files", type=_PATH, nargs=-1, required=True)
@@ -387,10 +388,10 @@ def _write_tags(log: "Console", rows: list[dict[str, Any]], *, yes: bool) -> Non
 @app.command()
 @click.option("--features", "table", type=_PATH, required=True, help="A table as `genres features` writes it.")
 @click.option("--split-dir", type=_PATH, help="Folder of train_filtered.txt, valid_filtered.txt and test_filtered.txt.")
-@click.option("--random-split", "seeds", type=int, multiple=True, help="Seed of a random split, 80/20; or several.")
+@click.option("--random-split", "seeds", type=_SEED, multiple=True, help="Seed of a random split, 80/20; or several.")
 @click.option("--groups", type=_PATH, help="CSV of tracks and artists, whose tracks stay in one fold.")
 @_as_json
-@click.argument("more_seeds", metavar="[SEED]...", type=int, nargs=-1)
+@click.argument("more_seeds", metavar="[SEED]...", type=_SEED, nargs=-1)
 def evaluate(
     table: Path,
     split_dir: Path | None,
@@ -412,7 +413,7 @@ def evaluate(
         raise GenresError(f"{more_seeds[0]} is no option: seeds come after --random-split")
     if split_dir is not None and seeds:
         raise GenresError("--split-dir and --random-split are two ways to split: leave one of them out")
-    seeds = (*seeds, *more_seeds)
+    seeds = tuple(dict.fromkeys((*seeds, *more_seeds)))
     log = _console(stderr=True)
     with ended_in_order():
         rows, notices = evaluate_table(log, table, split_dir=split_dir, seeds=seeds, groups=groups)

@@ -182,7 +182,17 @@ def collect_answers(predictions: "DataFrame", *, gives_probability: bool, n_genr
     wanted = probabilities(gives_probability=gives_probability).alias("probabilities"), raw_scores().alias("scores")
     rows = predictions.select(keep, "label", *wanted).toPandas().sort_values(keep, kind="stable")
     answers = Answers(rows["label"].to_numpy(np.int64), _matrix(rows["probabilities"], n_genres, lacking=0.0))
-    return CollectedAnswers(rows[keep].to_numpy(), answers, _matrix(rows["scores"], n_genres, lacking=-np.inf))
+    scores = of_known_genres(_matrix(rows["scores"], n_genres, lacking=-np.inf))
+    return CollectedAnswers(rows[keep].to_numpy(), answers, scores)
+
+
+def of_known_genres(scores: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Return raw scores without an infinite certainty: minus infinity for every genre but the one it is of.
+
+    MLlib's logistic regression has it where it learnt from clips of one genre, and knows no other.
+    """
+    certain = np.isposinf(scores)
+    return np.where(certain.any(axis=1, keepdims=True), np.where(certain, 0.0, -np.inf), scores)
 
 
 def _matrix(arrays: Iterable[npt.ArrayLike], width: int, *, lacking: float) -> npt.NDArray[np.float64]:

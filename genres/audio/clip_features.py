@@ -7,6 +7,7 @@ machine or in the workers of an engine, carries them here.
 import functools
 import hashlib
 import math
+import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
@@ -213,7 +214,9 @@ def published_table(features: "pd.DataFrame", feature_set: AnyFeatureSet) -> "pd
 
 
 def _file_row(path: Path, *, feature_set: AnyFeatureSet, max_clip_s: float) -> dict[str, Any]:
-    about = {"filename": path.name, "track_id": path.stem, "genre": path.parent.name}
+    # Of a path that begins here, the folder's name is not in it.
+    folder = os.path.basename(os.path.dirname(os.path.abspath(path)))  # noqa: PTH100, PTH119, PTH120 - "..", too
+    about = {"filename": path.name, "track_id": path.stem, "genre": folder}
     unread = {"sha256": None, "feature_version": feature_set.feature_version}
     try:
         gate.check_size(path.stat().st_size, max_clip_s=max_clip_s)

@@ -282,7 +282,8 @@ def _about_songs(table: "pd.DataFrame") -> str:
 def _exclude_repeated_audio(table: "pd.DataFrame") -> "pd.DataFrame":
     """Keep one track of each piece of audio, or none if its labels disagree; `table` is sorted by track id."""
     table = table.copy()
-    for _, same in table[table["part"] != EXCLUDED].groupby("sha256"):
+    usable = table[table["part"] != EXCLUDED]
+    for _, same in usable[usable["sha256"].duplicated(keep=False)].groupby("sha256"):
         if same["genre"].nunique() > 1:
             pairs = zip(same["track_id"], same["genre"], strict=True)
             labels = ", ".join(f"{track_id} as {genre}" for track_id, genre in pairs)

@@ -7,7 +7,7 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from genres.datasets.feature_table import FeatureTable, track_id_of
+from genres.datasets.feature_table import FeatureTable, TrackNames, read_csv
 from genres.datasets.split import EXCLUDED, PARTS, split_tracks
 from genres.errors import GenresError
 from genres.file_names import display_path
@@ -25,7 +25,8 @@ _TEST_FOLDS = 5
 def listed_parts(table: FeatureTable, folder: Path) -> "tuple[pd.Series, list[str]]":
     """Return each row's part by the lists of a folder, and sentences about what does not fit.
 
-    A list has a file name in each line, as ``blues/blues.00000.wav``. Parts of a track are where the track is.
+    A list has a file name in each line, as ``blues/blues.00000.wav``; folder, suffix and case may be other than in the
+    table. Parts of a track are where the track is.
 
     Returns
     -------
@@ -37,13 +38,13 @@ def listed_parts(table: FeatureTable, folder: Path) -> "tuple[pd.Series, list[st
     Raises
     ------
     GenresError
-        If a list is missing, or a track is in two of them.
+        If a list is missing, a track is in two of them, or they name none of the table's.
     """
     notices: list[str] = []
     listed: dict[str, str] = {}
     if not folder.is_dir():
         raise GenresError(f"there is no folder {display_path(folder)}: name one that holds {', '.join(LISTS.values())}")
-    known = {*table.rows["track_id"], *table.rows["song"]}
+    names = TrackNames(table.rows)
     for part, name in LISTS.items():
         try:
             lines = (folder / name).read_text(encoding="utf-8-sig").splitlines()
@@ -54,10 +55,10 @@ def listed_parts(table: FeatureTable, folder: Path) -> "tuple[pd.Series, list[st
             ) from None
         except (OSError, ValueError) as error:
             raise GenresError(f"{display_path(folder / name)} cannot be read: {error}") from error
-        counts = Counter(track_id_of(line) for line in lines if line.strip())
+        counts = Counter(names.meant(line) for line in lines if line.strip())
         if twice := [track for track, count in counts.items() if count > 1]:
             notices.append(f"{name} names {len(twice)} tracks twice, the first being {twice[0]}")
-        if lacking := [track for track in counts if track not in known]:
+        if lacking := [track for track in counts if track not in names.tracks]:
             notices.append(
                 f"of the {len(counts)} tracks in {name} the table lacks {len(lacking)}, the first being {lacking[0]}"
             )
@@ -65,6 +66,11 @@ def listed_parts(table: FeatureTable, folder: Path) -> "tuple[pd.Series, list[st
             if track in listed:
                 raise GenresError(f"{track} is in {LISTS[listed[track]]} and in {name}: leave it in one of them")
             listed[track] = part
+    if listed and names.tracks.isdisjoint(listed):
+        raise GenresError(
+            f"the lists in {display_path(folder)} name none of the table's tracks: {next(iter(listed))} is one of "
+            f"theirs, {table.rows['track_id'].iloc[0]} of the table's; name the folder of its split"
+        )
     parts = table.rows["track_id"].map(listed)
     parts = parts.where(parts.notna(), table.rows["song"].map(listed))
     if left := int(parts.isna().sum()):
@@ -107,7 +113,7 @@ def read_artists(table: FeatureTable, path: Path) -> "tuple[pd.Series, list[str]
     Parameters
     ----------
     path
-        CSV of two columns: track and group.
+        CSV of two columns, track and group, in either order, with or without a line of their names.
 
     Returns
     -------
@@ -121,32 +127,33 @@ def read_artists(table: FeatureTable, path: Path) -> "tuple[pd.Series, list[str]
     GenresError
         If the file is not such a CSV, names a track in two groups, or names none of the table's.
     """
-    import pandas as pd
-
     shown = display_path(path)
-    try:
-        groups = pd.read_csv(path, dtype=str, encoding="utf-8-sig", keep_default_na=False)
-    except FileNotFoundError:
-        raise GenresError(f"there is no file {shown}") from None
-    except (OSError, ValueError) as error:
-        raise GenresError(f"{shown} cannot be read as CSV: {' '.join(str(error).split())[:200]}") from error
-    if groups.shape[1] != 2:
+    cells = read_csv(path).fillna("").apply(lambda column: column.str.strip())
+    if cells.shape[1] != 2:
         raise GenresError(
-            f"{shown} has {groups.shape[1]} column(s), {', '.join(map(str, groups.columns))}: groups are a CSV of two, "
-            "track and group"
+            f"{shown} has {cells.shape[1]} column(s), {', '.join(cells.iloc[0])}: groups are a CSV of two, track and "
+            "group"
         )
-    groups.columns = pd.Index(["track", "group"])
-    groups["track"] = groups["track"].map(track_id_of)
-    groups = groups[groups["group"].str.strip() != ""].drop_duplicates()
+    names = TrackNames(table.rows)
+    meant = cells.apply(lambda column: column.map(names.meant))
+    is_known = meant.isin(list(names.tracks))
+    # Groups may have numbers that are names of tracks, too; but there are fewer of them.
+    place = int(meant.where(is_known).nunique().argmax())
+    if not is_known.any(axis=None):
+        raise GenresError(
+            f"{shown} names none of the table's tracks, as {table.rows['track_id'].iloc[0]} is one; name a CSV of two "
+            "columns, track and group"
+        )
+    groups = cells.assign(track=meant[place], group=cells[1 - place])
+    groups = groups.loc[is_known[place] & (groups["group"] != ""), ["track", "group"]].drop_duplicates()
     if (twice := groups["track"].duplicated()).any():
         raise GenresError(f"{shown} names {groups.loc[twice, 'track'].iloc[0]} in two groups: leave one")
     of_track = dict(zip(groups["track"], groups["group"], strict=True))
     found = table.rows["track_id"].map(of_track)
     found = found.where(found.notna(), table.rows["song"].map(of_track))
-    if found.isna().all():
-        raise GenresError(f"{shown} names none of the table's tracks, as {table.rows['track_id'].iloc[0]} is one")
     unknown = int(found.isna().sum())
-    return found, [f"{unknown} rows are in no group of {shown}: each track stands for itself"] if unknown else []
+    said = f"{unknown} rows are in no group of {shown}: each track stands for itself"
+    return found, [said] if unknown else []
 
 
 def together(rows: "pd.DataFrame", keys: list[str]) -> "list[int]":

@@ -102,6 +102,35 @@ def test_evaluate_prints_json_and_nothing_else(run_genres: Callable[..., Any], t
     assert "leak" not in done.stderr
 
 
+def test_only_the_test_figures_depend_on_the_test_part(
+    run_genres: Callable[..., Any], table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GENRES_CLASSIFIERS", "LogisticRegression,LinearDiscriminantAnalysis")
+    rows = pd.read_csv(table)
+    judged = np.arange(len(rows)) % 5 == 0
+    for part, chosen in (("train", ~judged), ("valid", ~judged & judged), ("test", judged)):
+        (tmp_path / f"{part}_filtered.txt").write_text("\r\n".join(rows.loc[chosen, "filename"].str.upper()))
+    (tmp_path / "other.csv").write_text(
+        # Each test row has the features of another one.
+        rows.assign(**{name: rows[name].where(~judged, rows[name].shift(25, fill_value=0)) for name in COLUMNS})
+        .assign(filename="audio/" + rows["filename"])
+        .to_csv(index=False, sep=";", decimal=",")
+    )
+    found = []
+    for path in (table, tmp_path / "other.csv"):
+        done = run_genres("evaluate", "--features", str(path), "--split-dir", str(tmp_path), "--json")
+        assert done.returncode == 0, done.stderr
+        # The last digits of sums depend on the order in which they are added.
+        rounded = json.loads(done.stdout, parse_float=lambda text: round(float(text), 9))
+        found.append({row["model"]: row for row in rounded})
+    for model, row in found[0].items():
+        other = found[1][model]
+        assert {name: row[name] for name in row if not name.startswith("test_")} == {
+            name: other[name] for name in other if not name.startswith("test_")
+        }
+    assert found[0]["LogisticRegression"]["test_accuracy"] > found[1]["LogisticRegression"]["test_accuracy"] + 0.3
+
+
 def test_evaluate_shows_a_table_of_several_random_splits(run_genres: Callable[..., Any], table: Path) -> None:
     done = run_genres("evaluate", "--features", str(table), "--random-split", "0", "1")
     assert done.returncode == 0, done.stderr

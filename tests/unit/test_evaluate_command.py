@@ -77,6 +77,36 @@ def test_one_genre_is_not_enough(tmp_path: Path) -> None:
         split_trials(table, table.rows, folder, [])
 
 
+@pytest.mark.parametrize(
+    ("parts", "said"),
+    [
+        ({"train": ["blues", "blues", "rock"]}, r"for fold \d, models would learn from 1 row, of the 3"),
+        ({"train": ["blues"], "valid": ["blues", "blues", "rock", "rock"]}, "for valid, models would learn from 1 row"),
+    ],
+)
+def test_a_model_of_one_row_is_refused_before_anything_starts(
+    parts: dict[str, list[str]], said: str, tmp_path: Path
+) -> None:
+    table = read(tmp_path)
+    numbers = iter(range(20))
+    folder = lists(
+        tmp_path,
+        **{part: [name for genre in genres for name in tracks(genre, next(numbers))] for part, genres in parts.items()},
+    )
+    with pytest.raises(GenresError, match=said):
+        split_trials(table, table.rows, folder, [])
+
+
+def test_a_part_that_has_no_row_is_said(tmp_path: Path) -> None:
+    table = read(tmp_path)
+    folder = lists(tmp_path, valid=[*tracks("blues", *range(10)), *tracks("rock", *range(10))])
+    _, _, notices = split_trials(table, table.rows, folder, [])
+    assert "the train part has no row: the validation part is learnt from, and has no figures of its own" in notices
+    folder = lists(tmp_path, test=tracks("rock", *range(10)))
+    with pytest.raises(GenresError, match=r"which has 0 in train, 0 in valid, 10 in test$"):
+        split_trials(table, table.rows, folder, [])
+
+
 def test_an_artist_on_two_sides_is_a_warning_with_its_number_and_in_one_fold(tmp_path: Path) -> None:
     table = read(tmp_path)
     groups = tmp_path / "groups.csv"

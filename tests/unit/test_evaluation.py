@@ -18,7 +18,8 @@ from sklearn.metrics import (
 )
 
 from genres.datasets.folder import safe_name
-from spark.evaluation import Answers, accuracy_interval, majority_confusion, metric_key, metrics
+from spark.calibration import fit_temperature, tempered
+from spark.evaluation import Answers, accuracy_interval, majority_confusion, metric_key, metrics, of_known_genres
 
 GENRES = ["blues", "disco", "metal", "rock"]
 counts = arrays(np.int64, (4, 4), elements=st.integers(0, 6))
@@ -167,3 +168,15 @@ def test_the_interval_is_wider_where_clips_hang_together() -> None:
     assert (low, high) == pytest.approx((right.mean() - half, right.mean() + half), abs=0.01)
     in_tens = accuracy_interval(np.repeat(right[:40], 10), list(np.repeat(range(40), 10)))
     assert in_tens[1] - in_tens[0] > 2 * (high - low)
+
+
+def test_a_model_that_learnt_from_one_genre_has_figures() -> None:
+    sure, usual = [0.0, np.inf, 0.0], [1.0, -np.inf, 2.0]
+    scores = of_known_genres(np.array([sure, sure, usual]))
+    assert scores.tolist() == [[-np.inf, 0, -np.inf], [-np.inf, 0, -np.inf], usual]
+    true = np.array([1, 0, 2])
+    probabilities = tempered(scores, fit_temperature(scores, true))
+    assert probabilities[:2].tolist() == [[0, 1, 0], [0, 1, 0]]
+    found = Answers(true, probabilities)
+    assert found.accuracy == 2 / 3
+    assert np.isfinite([found.calibration_error(), found.log_loss()]).all()

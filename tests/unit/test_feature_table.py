@@ -1,5 +1,6 @@
 """Tables of features by strangers: what can be used is used, what cannot is named, and nothing is silently dropped."""
 
+import csv
 from pathlib import Path
 from typing import Any
 
@@ -7,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from genres.datasets.feature_table import FeatureTable, read_feature_table, songs_in_genre, track_id_of
+from genres.datasets.feature_table import FeatureTable, TrackNames, read_feature_table, songs_in_genre, track_id_of
 from genres.datasets.leaks import find_leaks
 from genres.datasets.table_split import (
     LISTS,
@@ -133,6 +134,179 @@ def test_what_cannot_be_read_is_one_clear_line(name: str, content: bytes | None,
     assert "\n" not in str(error.value)
 
 
+def csv_text(table: pd.DataFrame, **options: Any) -> bytes:
+    return table.to_csv(index=False, **options).encode()
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"sep": ";"},
+        {"sep": ";", "decimal": ","},
+        {"sep": "\t", "decimal": ","},
+        {"sep": "|"},
+        {"quoting": csv.QUOTE_ALL},
+        {"lineterminator": "\r\n"},
+    ],
+)
+def test_a_csv_file_means_the_same_however_its_cells_are_set_apart(options: dict[str, Any], tmp_path: Path) -> None:
+    path = tmp_path / "table.csv"
+    path.write_bytes(b"\xef\xbb\xbf" + csv_text(frame(), **options))
+    found = read_feature_table(path)
+    assert (found.columns, found.notices) == (("tempo", "mfcc1_var"), ())
+    np.testing.assert_allclose(found.rows[["tempo", "mfcc1_var"]], frame()[["tempo", "mfcc1_var"]])
+
+
+@pytest.mark.parametrize("which", ["rows", "all lines", "rows begin with a number"])
+def test_lines_with_a_cell_more_are_read_as_they_are_meant(which: str, tmp_path: Path) -> None:
+    head, *lines = csv_text(frame()).decode().splitlines()
+    if which == "all lines":
+        head += ","
+    lines = [f"{place},{line}" if "number" in which else f"{line}," for place, line in enumerate(lines)]
+    (tmp_path / "table.csv").write_text("\n".join([head, *lines]))
+    found = read_feature_table(tmp_path / "table.csv")
+    assert found.columns == ("tempo", "mfcc1_var")
+    assert found.rows["track_id"].iloc[0] == "blues.00000"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda table: table.set_index("filename"),
+        lambda table: table.sample(frac=1, random_state=0),
+        lambda table: table.astype({"label": "category", "filename": "category", "tempo": "float64"}),
+        lambda table: table.assign(label=table["label"].str.encode("utf-8")),
+        lambda table: table.rename(columns={"filename": " Filename", "label": "Label", "length": "Length "}),
+    ],
+)
+def test_a_parquet_file_means_the_same_whatever_its_types_are(change: Any, tmp_path: Path) -> None:
+    change(frame()).to_parquet(tmp_path / "table.parquet")
+    found = read_feature_table(tmp_path / "table.parquet")
+    assert (found.columns, found.notices) == (("tempo", "mfcc1_var"), ())
+    assert found.rows["genre"].tolist() == frame()["label"].tolist()
+    np.testing.assert_allclose(found.rows["tempo"], frame()["tempo"])
+
+
+@pytest.mark.parametrize(
+    ("columns", "said"),
+    [
+        (lambda table: {"id": np.arange(len(table)) * 2}, "number the rows: id"),
+        (lambda table: {"id": np.random.default_rng(0).permutation(len(table))}, "number the rows: id"),
+        (lambda table: {"code": table["label"].map({"blues": 3, "rock": 7})}, "one value for each label, as a code"),
+        (lambda table: {"rock": table["label"] == "rock"}, "one value for each label, as a code of it has: rock"),
+        (lambda table: {"made": pd.Timestamp("2020-01-01") + pd.to_timedelta(table["tempo"], "D")}, "text: made"),
+        (lambda table: {"track_id": table["tempo"] * 2, "Part": table["tempo"]}, "is about: track_id, Part"),
+    ],
+)
+def test_columns_that_would_tell_the_label_are_no_features(columns: Any, said: str, tmp_path: Path) -> None:
+    found = read(frame().assign(**columns(frame())), tmp_path, "table.parquet")
+    assert found.columns == ("tempo", "mfcc1_var")
+    assert len(found.notices) == 1 and said in found.notices[0]
+
+
+def test_whole_numbers_are_features_where_they_do_not_number_rows(tmp_path: Path) -> None:
+    counts = np.random.default_rng(1).permutation(np.arange(24) * 3 % 50)
+    found = read(frame().assign(count=counts, few=np.arange(24) // 3), tmp_path)
+    assert found.columns == ("tempo", "mfcc1_var", "count", "few")
+
+
+def test_features_that_many_labels_share_are_no_sign_of_copies(tmp_path: Path) -> None:
+    table = frame().drop(columns="mfcc1_var").assign(tempo=[100.0, 120.0, 140.0, 160.0] * 6)
+    found = read(table, tmp_path)
+    assert "24 rows of 24 have features that rows of other labels have too" in found.notices[0]
+    assert found.rows["digest"].is_unique
+    one_pair = frame(n=20)
+    one_pair.loc[1, ["tempo", "mfcc1_var"]] = one_pair.loc[30, ["tempo", "mfcc1_var"]].to_numpy()
+    found = read(one_pair, tmp_path)
+    assert found.notices == () and found.rows["digest"].duplicated().sum() == 1
+
+
+def test_labels_are_one_text_however_they_are_composed_and_a_difference_of_case_is_said(tmp_path: Path) -> None:
+    table = frame()
+    table["label"] = ["re\u0301", "r\u00e9", "Rock", "rock"] * 6
+    found = read(table, tmp_path)
+    assert set(found.rows["genre"]) == {"r\u00e9", "Rock", "rock"}
+    assert found.notices == ("labels that differ by case alone count as different genres: Rock and rock",)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda table: table.assign(**{"tempo ": 1.0}), "several columns of one name: tempo; leave one"),
+        (lambda table: table.rename(columns={"label": "genre"}), r"no column label \(it has: filename, length"),
+    ],
+)
+def test_a_mistake_says_what_to_change(change: Any, said: str, tmp_path: Path) -> None:
+    with pytest.raises(GenresError, match=said) as error:
+        read(change(frame()), tmp_path)
+    assert "\n" not in str(error.value)
+
+
+def test_files_of_one_name_in_several_genres_are_told_apart_by_label(tmp_path: Path) -> None:
+    rows = frame().assign(filename=[f"{number % 12:02d}.wav" for number in range(24)])
+    table = read(rows, tmp_path)
+    assert table.rows["track_id"].tolist()[10:14] == ["blues.10", "blues.11", "rock.00", "rock.01"]
+    parts, said = listed_parts(table, lists(tmp_path, train=["blues/00.wav"], test=["rock/00.wav", "rock.01"]))
+    assert parts.dropna().tolist() == ["train", "test", "test"]
+    assert len(said) == 1
+
+
+def test_values_that_cannot_be_reckoned_with_count_as_missing(tmp_path: Path) -> None:
+    rows = frame()
+    rows["mfcc1_var"] *= 1e300
+    rows.loc[0, "tempo"] = -np.inf
+    found = read(rows, tmp_path)
+    assert found.columns == ("tempo",)
+    assert "hold no value: mfcc1_var" in found.notices[0]
+
+
+def test_a_table_says_the_same_as_csv_and_as_parquet(tmp_path: Path) -> None:
+    found = [read(frame(n=200), tmp_path, name).rows["digest"].tolist() for name in ("table.csv", "table.parquet")]
+    assert found[0] == found[1]
+
+
+def test_a_csv_file_in_another_encoding_is_told_apart(tmp_path: Path) -> None:
+    (tmp_path / "table.csv").write_bytes(frame().to_csv(index=False).replace("rock", "rück").encode("latin-1"))
+    with pytest.raises(GenresError, match=r"it is not UTF-8 .*; save it as that"):
+        read_feature_table(tmp_path / "table.csv")
+
+
+@pytest.mark.parametrize(
+    "spelling",
+    [
+        "audio/{genre}.{number}.wav",
+        "./{genre}.{number}.au",
+        "/data/genres_original/{genre}/{genre}.{number}.wav",
+        "C:\\data\\{genre}.{number}.WAV",
+        "{genre}.{number}.npy",
+        "{genre}.{number}",
+    ],
+)
+def test_lists_and_groups_fit_a_table_that_spells_its_files_otherwise(spelling: str, tmp_path: Path) -> None:
+    rows = frame()
+    rows["filename"] = [
+        spelling.format(genre=row.label, number=row.filename.split(".")[1]) for row in rows.itertuples()
+    ]
+    table = read(rows, tmp_path)
+    assert table.rows["track_id"].iloc[0] == "blues.00000"
+    names = [f"{genre}/{genre}.{number:05d}.wav" for genre in ("blues", "rock") for number in range(12)]
+    parts, said = listed_parts(table, lists(tmp_path, train=names[::2], test=[name.upper() for name in names[1::2]]))
+    assert parts.value_counts().to_dict() == {"train": 12, "test": 12} and said == []
+    (tmp_path / "groups.csv").write_text("".join(f"{name},{place}\n" for place, name in enumerate(names)))
+    found, said = read_artists(table, tmp_path / "groups.csv")
+    assert found.tolist() == [str(number) for number in range(24)] and said == []
+
+
+def test_a_name_of_another_genre_means_no_track_of_the_table(tmp_path: Path) -> None:
+    rows = frame(name="{genre}/{number:02d}.wav")
+    rows = rows.drop(index=rows.index[rows["filename"] == "rock/03.wav"])
+    names = TrackNames(read(rows, tmp_path).rows)
+    assert names.meant("blues/03.wav") == "blues.03"
+    assert names.meant("rock/03.wav") == "rock.03"
+    assert names.meant("03.wav") == "blues.03"
+    assert names.meant("04.wav") == "04"
+
+
 def lists(folder: Path, **names: list[str]) -> Path:
     for part, name in LISTS.items():
         (folder / name).write_text("".join(f"{line}\n" for line in names.get(part, [])))
@@ -174,6 +348,8 @@ def test_a_missing_list_and_a_track_in_two_are_refused(tmp_path: Path) -> None:
         listed_parts(table, tmp_path)
     with pytest.raises(GenresError, match="there is no folder"):
         listed_parts(table, tmp_path / "none")
+    with pytest.raises(GenresError, match=r"none of the table's tracks: ska\.1 is one of theirs, blues\.00000 of the"):
+        listed_parts(table, lists(tmp_path, train=["ska/ska.1.wav"]))
     folder = lists(tmp_path, train=["rock.00001.wav"], test=["rock/rock.00001.wav"])
     with pytest.raises(GenresError, match=r"rock\.00001 is in train_filtered\.txt and in test_filtered\.txt"):
         listed_parts(table, folder)
@@ -221,6 +397,9 @@ def test_groups_are_read_by_track_or_refused(tmp_path: Path) -> None:
     found, said = read_artists(table, path)
     assert found.dropna().tolist() == ["7", "7"]
     assert said == [f"22 rows are in no group of {path}: each track stands for itself"]
+    for text in ("7;blues.00000.au\n7;blues.00001\n", '"Artist","File"\r\n"7","blues.00000"\r\n7,blues.00001\r\n'):
+        path.write_text(text)
+        assert read_artists(table, path)[0].dropna().tolist() == ["7", "7"]
     for text, why in (
         ("track_id\nblues.00000\n", "has 1 column"),
         ("a,b\nblues.00000,1\nblues.00000,2\n", "in two groups"),
@@ -231,6 +410,15 @@ def test_groups_are_read_by_track_or_refused(tmp_path: Path) -> None:
             read_artists(table, path)
     with pytest.raises(GenresError, match="there is no file"):
         read_artists(table, tmp_path / "none.csv")
+
+
+def test_a_group_may_have_the_name_of_a_track(tmp_path: Path) -> None:
+    table = read(frame().assign(filename=[str(number) for number in range(24)]), tmp_path)
+    path = tmp_path / "groups.csv"
+    path.write_text("artist,track\n" + "".join(f"{number // 4},{number}\n" for number in range(40)))
+    found, said = read_artists(table, path)
+    assert dict(zip(table.rows["track_id"], found, strict=True)) == {str(n): str(n // 4) for n in range(24)}
+    assert said == []
 
 
 def test_folds_keep_groups_whole_and_genres_spread() -> None:

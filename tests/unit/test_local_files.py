@@ -92,6 +92,17 @@ def test_a_name_that_is_not_utf_8_becomes_text(music: Path, tmp_path: Path) -> N
     assert sorted(path.name for path in tmp_path.iterdir()) == ["f.csv", "f.parquet", "music"]
 
 
+def test_the_folder_that_one_is_in_is_the_label_too(
+    music: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (clip,) = (music / "metal").glob("*.wav")
+    (music / "other").mkdir()
+    for place, named in ((clip.parent, clip.name), (music / "other", f"../metal/{clip.name}"), (clip.parent, ".")):
+        monkeypatch.chdir(place)
+        write_features(console()[0], [Path(named)], tmp_path / "f.csv", Settings())
+        assert pd.read_csv(tmp_path / "f.csv")["label"].tolist() == ["metal"]
+
+
 def test_what_was_there_stays_until_the_new_table_is_whole(
     music: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -150,6 +161,11 @@ def test_a_playlist_goes_genre_by_genre_the_surest_first() -> None:
     assert lines[0] == "#EXTM3U"
     assert lines[2::2] == ["/m/a.wav", "/m/Bjørk.wav", "/m/b, c.wav"]
     assert lines[1] == "#EXTINF:-1,pop 0.71 - a.wav"
+
+
+def test_a_playlist_has_a_line_for_a_name_of_two() -> None:
+    lines = answers_as("m3u", [answer(Path("/m/a\nb #.wav"), "r\nb", 0.6)], top=1).splitlines()
+    assert lines == ["#EXTM3U", r"#EXTINF:-1,'r\nb 0.60' - 'a\nb #.wav'", "file:///m/a%0Ab%20%23.wav"]
 
 
 def test_a_playlist_opens_files_whose_names_are_no_text(tmp_path: Path) -> None:
