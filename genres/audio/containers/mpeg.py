@@ -152,8 +152,8 @@ def mpeg_header(data: bytes, at: int) -> ClipHeader:
     kind = _kind(data, at)
     check_layout(kind.rate, 1 if kind.is_mono else 2)
     walk = _walk(data, at, kind)
-    promised = _promised_frames(data, at, kind)
-    counted = walk.frames - (promised is not None)  # the frame that counts the others is silent
+    is_silent, promised = _promised_frames(data, at, kind)
+    counted = walk.frames - is_silent
     if counted == 0:
         raise RejectedAudio(Reason.NO_SAMPLES)
     # Some programs count the silent frame as well, some forget the last one.
@@ -171,7 +171,7 @@ def mpeg_header(data: bytes, at: int) -> ClipHeader:
     # The decoder gets the frames without a count. It then takes the size of the file for a hint to its length, as of
     # a stream of constant bit rate: so the file has to seem large enough.
     spans = walk.spans
-    if promised is not None:
+    if is_silent:
         spans = ((at + walk.first, spans[0][1]), *spans[1:])
     source = Source(spans=spans, apparent_size=(counted + _SPARE) * walk.largest)
     return ClipHeader("MP3", kind.rate, 1 if kind.is_mono else 2, counted * kind.samples, source)
@@ -261,15 +261,15 @@ def _walk(data: bytes, at: int, kind: _Kind) -> _Walk:
     return _Walk(kind, tuple(spans), frames, first, largest, is_cut)
 
 
-def _promised_frames(data: bytes, at: int, kind: _Kind) -> int | None:
-    """Return how many frames follow, if the first one says it."""
+def _promised_frames(data: bytes, at: int, kind: _Kind) -> tuple[bool, int | None]:
+    """Return whether the first frame is a silent one that tells of the others, and how many follow if it says so."""
     if kind.layer != _LAYER_3:
-        return None
+        return False, None
     xing = at + 4 + kind.side_bytes
     if data[xing : xing + 4] in (b"Xing", b"Info") and xing + 12 <= len(data):
         flags, frames = struct.unpack_from(">II", data, xing + 4)
-        return int(frames) if flags & 1 else None
+        return True, int(frames) if flags & 1 else None
     vbri = at + 4 + 32
     if data[vbri : vbri + 4] == b"VBRI" and vbri + 18 <= len(data):
-        return int(struct.unpack_from(">I", data, vbri + 14)[0])
-    return None
+        return True, int(struct.unpack_from(">I", data, vbri + 14)[0])
+    return False, None
