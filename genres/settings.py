@@ -79,6 +79,13 @@ _KEPT_IN_STATE_DIR = {
 _CERTIFICATE_FILES = ("ca_file", "kafka_ca_file", "kafka_cert_file", "kafka_key_file")
 
 
+def _absolute(path: Any) -> Path:
+    """Return a path that means the same in every working folder; of a link to itself, or of a user that is not known,
+    one that does not exist, where `Path.resolve` and `Path.expanduser` raise.
+    """
+    return Path(os.path.realpath(os.path.expanduser(path)))  # noqa: PTH111
+
+
 def require_local(name: str, value: Any) -> None:
     """Refuse a URL where files are read, written or watched by the system's own calls.
 
@@ -120,9 +127,9 @@ class StreamSettings(BaseModel):
     @field_validator("watch_folder")
     @classmethod
     def _is_absolute(cls, value: Path) -> Path:
-        if not value.expanduser().is_absolute():
+        if not os.path.isabs(os.path.expanduser(value)):  # noqa: PTH111, PTH117
             raise ValueError(f"watch_folder {str(value)!r} is not an absolute path")
-        return value.expanduser().resolve()
+        return _absolute(value)
 
 
 class _NoProxy(BaseSettings):
@@ -362,7 +369,7 @@ class Settings(BaseSettings):
         for name in ("state_dir", "cache_dir", "jar_dir", "jdk_dir", "audio", "watch_folder", *_CERTIFICATE_FILES):
             require_local(f"GENRES_{name.upper()}", values.get(name))
             if values.get(name):
-                values[name] = Path(values[name]).expanduser().resolve()
+                values[name] = _absolute(values[name])
             else:
                 values.pop(name, None)
         return values
