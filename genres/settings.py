@@ -80,8 +80,9 @@ _CERTIFICATE_FILES = ("ca_file", "kafka_ca_file", "kafka_cert_file", "kafka_key_
 
 
 def _absolute(path: Any) -> Path:
-    """Return a path that means the same in every working folder; of a link to itself, or of a user that is not known,
-    one that does not exist, where `Path.resolve` and `Path.expanduser` raise.
+    """Return a path that means the same in every working folder.
+
+    Of a link to itself, or of a user that is not known, it is one that does not exist; `Path` raises for these.
     """
     return Path(os.path.realpath(os.path.expanduser(path)))  # noqa: PTH111
 

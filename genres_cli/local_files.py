@@ -110,7 +110,7 @@ def answers_as(kind: str, rows: Sequence[dict[str, Any]], *, top: int) -> str:
         lines = ["#EXTM3U"]
         for row in ordered:
             note = f"{row['predicted_genre']} {row['probability']:.2f}"
-            lines += [f"#EXTINF:-1,{note} - {display_name(row['file_name'])}", str(row["path"])]
+            lines += [f"#EXTINF:-1,{note} - {display_name(row['file_name'])}", _playlist_entry(row["path"])]
         return "\n".join([*lines, ""])
     named = [{**row, "path": unicode_name(str(row["path"]))} for row in rows]
     if kind == "json":
@@ -124,6 +124,11 @@ def answers_as(kind: str, rows: Sequence[dict[str, Any]], *, top: int) -> str:
             genres |= {f"predicted_genre{suffix}": genre, f"probability{suffix}": round(probability, 4)}
         table.append({"path": row["path"], **genres, **{name: row[name] for name in _CSV_COLUMNS}})
     return str(pd.DataFrame(table).to_csv(index=False))
+
+
+def _playlist_entry(path: Path) -> str:
+    """Return a file's line of a playlist: its path, or a URL where that would be more than one line."""
+    return str(path) if len(str(path).splitlines()) == 1 else path.as_uri()
 
 
 def predict_files(

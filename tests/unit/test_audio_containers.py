@@ -183,6 +183,38 @@ def test_codecs_that_cannot_seek_are_read(data: bytes, suffix: str) -> None:
     np.testing.assert_array_equal(decode(data, sample_rate=rate, header=header), expected)
 
 
+SURE = {
+    "WAV": (WAV, ".wav"),
+    "WAV with a list in front and behind": (riff(chunk(b"LIST", b"INFO"), FMT, DATA, chunk(b"LIST", b"INFO")), ".wav"),
+    "ADPCM": (written("WAV", MONO, subtype="IMA_ADPCM"), ".wav"),
+    "RF64": (riff(DS64, FMT, chunk(b"data", D, size=0xFFFFFFFF), size=0xFFFFFFFF, magic=b"RF64"), ".wav"),
+    "Wave64": (written("W64", MONO), ".w64"),
+    "AIFF": (AIFF, ".aiff"),
+    "CAF": (CAF, ".caf"),
+    "AU": (AU, ".au"),
+}
+UNSURE = {
+    "sizes 0": (riff(FMT, chunk(b"data", D, size=0), size=0), ".wav"),
+    "a RIFF size that was not filled in": (riff(FMT, DATA, size=0), ".wav"),
+    "a size of an earlier moment": (riff(FMT, chunk(b"data", D, size=len(D) - 4_000), size=len(D) - 3_964), ".wav"),
+    "RF64 into a pipe": (riff(FMT, chunk(b"data", D, size=0xFFFFFFFF), size=0xFFFFFFFF, magic=b"RF64"), ".wav"),
+    "AIFF": (AIFF[:4] + bytes(4) + AIFF[8:], ".aiff"),
+    "CAF": (CAF.replace(b"data" + struct.pack(">q", len(D) + 4), b"data" + struct.pack(">q", -1)), ".caf"),
+    "AU": (AU_UNKNOWN, ".au"),
+}
+
+
+@pytest.mark.parametrize("kind", SURE)
+def test_a_whole_file_is_known_to_be_whole(kind: str) -> None:
+    assert inspect(SURE[kind][0], suffix=SURE[kind][1], max_clip_s=600).is_length_sure
+
+
+@pytest.mark.parametrize("kind", UNSURE)
+def test_a_file_that_may_still_be_written_is_known_to_be(kind: str) -> None:
+    header = inspect(UNSURE[kind][0], suffix=UNSURE[kind][1], max_clip_s=600)
+    assert header.duration_s > 0.9 and not header.is_length_sure
+
+
 MACE = (
     b"FORM" + struct.pack(">I", 50) + b"AIFCCOMM" + struct.pack(">IHIH", 22, 1, 9, 8) + b"\x40\x0d\xac\x44" + bytes(6)
 )
@@ -283,6 +315,19 @@ def test_ogg_as_ffmpeg_writes_it_is_read_whole(tmp_path: Path, how: str) -> None
     expected = np.fromfile(tmp_path / "out.raw", np.float32)
     assert header.frames == len(samples) == len(expected)
     assert np.corrcoef(samples, expected)[0, 1] > 0.999
+
+
+@needs_ffmpeg
+@pytest.mark.parametrize("begin", [0.5, 1.0, 1.013])
+def test_opus_that_was_cut_without_encoding_it_again_is_read_whole(tmp_path: Path, begin: float) -> None:
+    (tmp_path / "whole.opus").write_bytes(written("OGG", music(3, 48_000), 48_000, subtype="OPUS"))
+    cut = ["ffmpeg", "-nostdin", "-loglevel", "error", "-ss", str(begin), "-i", "whole.opus", "-c", "copy", "cut.opus"]
+    subprocess.run(cut, check=True, cwd=tmp_path)
+    with pytest.raises(soundfile.LibsndfileError):
+        soundfile.info(tmp_path / "cut.opus")
+    whole, part = (samples_of((tmp_path / name).read_bytes(), ".opus")[1] for name in ("whole.opus", "cut.opus"))
+    assert len(part) / RATE == pytest.approx(3 - begin, abs=0.53)  # ffmpeg cuts between pages
+    np.testing.assert_allclose(part[-RATE:], whole[-RATE:], atol=1e-3)
 
 
 @needs_ffmpeg

@@ -44,6 +44,7 @@ GOOD = {
     "AAC in QuickTime's MP4": (".m4a", ("a.mov", "-c:a", "aac"), {}),
     "ALAC": (".m4a", ("a.m4a", "-c:a", "alac"), {}),
     "ALAC at 96 kHz": (".m4a", ("a.m4a", "-c:a", "alac"), {"rate": 96_000}),
+    "AAC at 96 kHz": (".m4a", ("a.m4a",), {"rate": 96_000}),
     "ADTS": (".aac", ("a.aac",), {}),
     "ADTS, mono": (".aac", ("a.aac",), {"channels": 1, "rate": 22_050}),
     "WMA 1": (".wma", ("a.wma", "-c:a", "wmav1"), {}),

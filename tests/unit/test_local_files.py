@@ -152,6 +152,11 @@ def test_a_playlist_goes_genre_by_genre_the_surest_first() -> None:
     assert lines[1] == "#EXTINF:-1,pop 0.71 - a.wav"
 
 
+def test_a_name_of_two_lines_is_one_line_of_a_playlist() -> None:
+    lines = answers_as("m3u", [answer(Path("/m/a\nb.wav"), "pop", 0.6)], top=1).splitlines()
+    assert lines == ["#EXTM3U", r"#EXTINF:-1,pop 0.60 - 'a\nb.wav'", "file:///m/a%0Ab.wav"]
+
+
 def test_a_playlist_opens_files_whose_names_are_no_text(tmp_path: Path) -> None:
     odd = os.fsencode(tmp_path) + b"/caf\xe9.wav"
     Path(os.fsdecode(odd)).touch()

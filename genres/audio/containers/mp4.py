@@ -98,6 +98,7 @@ def _track(data: bytes, movie: _Box, track: _Box, media_bytes: int) -> _Track:
     rate, channels = _format(data, _required(data, table, b"stsd"))
     if not clock:
         raise RejectedAudio(Reason.NO_FORMAT)
+    rate = rate or clock  # it has 16 bits there, too few for 88.2 and 96 kHz
     samples, units = _durations(data, _required(data, table, b"stts"))
     sized, size = _sizes(data, _required(data, table, b"stsz"))
     # No sample is empty; so there are no more of them than bytes.

@@ -158,14 +158,15 @@ def mpeg_header(data: bytes, at: int) -> ClipHeader:
         raise RejectedAudio(Reason.NO_SAMPLES)
     # Some programs count the silent frame as well, some forget the last one.
     if promised is not None and counted < promised - (not walk.is_cut):
-        # In samples as the decoder counts them, without those that LAME says to leave out.
-        whole = sndfile_header(data, "MP3", Source(spans=walk.spans)).frames
+        whole = promised * kind.samples
+        header = sndfile_header(data, "MP3", Source(spans=walk.spans))
+        if _may_be_trimmed(header, whole, kind):
+            whole = header.frames
         missing = (promised - counted) * kind.samples
         raise truncated(whole / kind.rate, max(whole - missing, 0) / kind.rate)
     if promised is not None and abs(counted - promised) <= 1:
         header = sndfile_header(data, "MP3", Source(spans=walk.spans))
-        # LAME says how many samples to leave out at both ends, in twelve bits each.
-        if 0 <= promised * kind.samples - header.frames < 2 * 4_096 + kind.samples:
+        if _may_be_trimmed(header, promised * kind.samples, kind):
             return replace(header, slack=kind.samples)
 
     # The decoder gets the frames without a count. It then takes the size of the file for a hint to its length, as of
@@ -175,6 +176,14 @@ def mpeg_header(data: bytes, at: int) -> ClipHeader:
         spans = ((at + walk.first, spans[0][1]), *spans[1:])
     source = Source(spans=spans, apparent_size=(counted + _SPARE) * walk.largest)
     return ClipHeader("MP3", kind.rate, 1 if kind.is_mono else 2, counted * kind.samples, source)
+
+
+def _may_be_trimmed(header: ClipHeader, samples: int, kind: _Kind) -> bool:
+    """Return whether the decoder counts those samples, but for what LAME says to leave out at the ends.
+
+    LAME says it in twelve bits for each end.
+    """
+    return 0 <= samples - header.frames < 2 * 4_096 + kind.samples
 
 
 def _kind(data: bytes, at: int) -> _Kind:
