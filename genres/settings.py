@@ -47,6 +47,8 @@ class Ports(NamedTuple):
     kafka_controller: int
     spark_connect: int
     spark_ui: int
+    spark_own_ui: int
+    """What ``spark_ui`` shows, for who has the stack's token."""
     mlflow: int
     dagster: int
     page: int
@@ -64,6 +66,7 @@ class Ports(NamedTuple):
             kafka_controller=base + 93,
             spark_connect=base + 2,
             spark_ui=base + 40,
+            spark_own_ui=base + 41,
             mlflow=base + 50,
             dagster=base + 30,
             page=base + 60,

@@ -1,11 +1,11 @@
-"""Dagster's webserver behind `genres_dagster.own_pages`: ``python -m genres_dagster.webserver``."""
+"""Dagster's webserver behind `genres.own_pages`: ``python -m genres_dagster.webserver``."""
 
 from dagster_webserver import app
 from dagster_webserver.cli import main
 from dagster_webserver.webserver import DagsterWebserver
 from starlette.middleware import Middleware
 
-from genres_dagster.own_pages import OwnPagesOnly
+from genres.own_pages import OwnPagesOnly
 
 
 class GuardedWebserver(DagsterWebserver):

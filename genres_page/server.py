@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 from genres.audio.gate import max_clip_bytes
 from genres.audio.rejections import RejectedAudio
 from genres.errors import GenresError
+from genres.own_pages import OwnPagesOnly
 from genres.settings import Settings
-from genres_dagster.own_pages import OwnPagesOnly
 from genres_page import views
 from genres_page.answers import Answerer
 from genres_page.page import Page

@@ -87,10 +87,10 @@ def probe_kafka(access: KafkaAccess) -> None:
         raise UnhealthyError("the controller knows no broker yet")
 
 
-def probe_spark_connect(remote: str, ui: str | None, *, uses_tls: bool = False) -> None:
-    """The Spark Connect server takes gRPC connections and, where `ui` names it, its web UI answers.
+def probe_spark_connect(remote: str, *, uses_tls: bool = False) -> None:
+    """The Spark Connect server takes gRPC connections.
 
-    `remote` is ``sc://host:port[/;…]``, `ui` is ``http://host:port``. With `uses_tls`, as ``Settings.spark_uses_tls``
+    `remote` is ``sc://host:port[/;…]``. With `uses_tls`, as ``Settings.spark_uses_tls``
     says it, a server that listens is taken to be healthy: it would refuse the plain channel that is tried else.
     """
     import grpc
@@ -98,8 +98,6 @@ def probe_spark_connect(remote: str, ui: str | None, *, uses_tls: bool = False) 
     url = urlsplit(remote)
     host, port = url.hostname or "", url.port or 15002
     _require_listener(host, port)
-    if ui:
-        _get(f"{ui}/jobs/")
     if uses_tls:
         return
     with grpc.insecure_channel(f"{host}:{port}") as channel:
@@ -107,6 +105,11 @@ def probe_spark_connect(remote: str, ui: str | None, *, uses_tls: bool = False) 
             grpc.channel_ready_future(channel).result(timeout=TIMEOUT_S)
         except grpc.FutureTimeoutError as error:
             raise UnhealthyError("no gRPC answer") from error
+
+
+def probe_spark_ui(ui: str) -> None:
+    """Spark's pages are shown; `ui` is ``http://host:port``."""
+    _get(f"{ui}/jobs/")
 
 
 def probe_mlflow(tracking_uri: str, *, ca_file: Path | None = None) -> None:

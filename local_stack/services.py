@@ -90,18 +90,19 @@ def services(settings: Settings) -> list[Service]:
             Service(
                 "spark-connect",
                 settings.remote,
-                lambda: health.probe_spark_connect(settings.remote, ui),
-                ports={"gRPC": ports.spark_connect, "UI": ports.spark_ui},
+                lambda: health.probe_spark_connect(settings.remote),
+                ports={"gRPC": ports.spark_connect, "UI": ports.spark_own_ui},
                 data_dir=state_dir / "spark",
                 ui=ui,
             )
         )
+        listed.append(Service("spark-ui", ui, lambda: health.probe_spark_ui(ui), ports={"HTTP": ports.spark_ui}))
     else:
         listed.append(
             Service(
                 "spark-connect",
                 without_secrets(settings.remote),
-                lambda: health.probe_spark_connect(settings.remote, None, uses_tls=settings.spark_uses_tls),
+                lambda: health.probe_spark_connect(settings.remote, uses_tls=settings.spark_uses_tls),
                 external=True,
             )
         )

@@ -38,6 +38,7 @@ from local_stack.spark_server import spark_programs
 from local_stack.supervision import ProcessState, Supervisor, tail
 
 _ENGINE = "spark-connect"
+_ENGINE_ALONE = {_ENGINE, "spark-ui"}
 
 State = Literal["running", "starting", "stopped", "unhealthy", "external"]
 
@@ -143,11 +144,9 @@ def up_engine(settings: Settings, *, on_progress: Callable[[str], None]) -> None
         _require_able_engine(settings, on_progress)
         return
     supervisor = Supervisor(settings.state_dir)
-    if supervisor.is_running():
-        names = supervisor.names()
-        if _ENGINE not in names or len(names) > 1:
-            up(settings, on_progress=on_progress)
-            return
+    if supervisor.is_running() and not _ENGINE_ALONE.issuperset(supervisor.names()):
+        up(settings, on_progress=on_progress)
+        return
     require_able_machine(settings)
     java = _java_home(settings)
     settings = reserve_ports(settings)

@@ -63,7 +63,7 @@ class SparkCluster:
         self._webs = dict(zip(self.workers, webs, strict=True))
         address = f"spark://127.0.0.1:{master}"
         with _patched(spark_server, "connect_conf", lambda plain: _on_standalone(plain, address, hdfs, replication)):
-            (connect,) = spark_server.spark_programs(settings, java_home())
+            connect, pages = spark_server.spark_programs(settings, java_home())
         environment = {
             **connect.environment,
             **(secrets or {}),
@@ -93,7 +93,7 @@ class SparkCluster:
             self._programs.append(
                 replace(connect, name=name, command=[*run, *size, *where], environment=small, files={})
             )
-        self._programs.append(replace(connect, environment=environment))
+        self._programs += [replace(connect, environment=environment), pages]
 
     def start(self) -> None:
         """Start the master and, once it answers, what asks it: a server that comes too early waits for 20 s."""
@@ -109,7 +109,7 @@ class SparkCluster:
             state = self._state()
             if state["aliveworkers"] < len(self.workers):
                 raise UnhealthyError(f"{state['aliveworkers']} workers")
-            probe_spark_connect(self.remote, None)
+            probe_spark_connect(self.remote)
 
         _wait(ask)
 

@@ -53,8 +53,9 @@ def bare(
     programs, conf = spark_server.spark_programs, spark_server.connect_conf
 
     def bare_programs(settings: Settings, java_home: Path) -> list[Program]:
+        connect, pages = programs(settings, java_home)
         less = {"PYSPARK_PYTHON": str(python), "PYTHONPATH": ""}
-        return [replace(program, environment=program.environment | less) for program in programs(settings, java_home)]
+        return [replace(connect, environment=connect.environment | less), pages]
 
     def bare_conf(settings: Settings) -> dict[str, str]:
         return {name: value for name, value in conf(settings).items() if name != "spark.python.daemon.module"}

@@ -163,8 +163,27 @@ def test_the_header_that_webhdfs_asks_browsers_for_is_on_no_page(stack: Settings
         assert "dfs.webhdfs.rest-csrf.enabled" in requests.get(f"http://127.0.0.1:{port}/conf", timeout=30).text
 
 
+@pytest.mark.parametrize("path", ["/", "/jobs/", "/environment/", "/static/webui.css", "/api/v1/applications"])
+def test_sparks_pages_are_shown_by_the_guard_alone(stack: Settings, path: str) -> None:
+    guarded, own = (f"http://127.0.0.1:{port}{path}" for port in (stack.ports.spark_ui, stack.ports.spark_own_ui))
+    assert requests.get(guarded, headers=BROWSER, timeout=30).ok
+    for headers in (OTHER_NAME, OTHER_PAGE):
+        assert requests.get(guarded, headers=headers, timeout=30).status_code == 403
+    for headers in (BROWSER, OTHER_NAME, {"Authorization": "Bearer e30.e30.e30"}):
+        assert requests.get(own, headers=headers, timeout=30).status_code == 403
+
+
+def test_the_key_of_sparks_pages_is_on_none_of_them(stack: Settings) -> None:
+    (key,) = re.findall(r"secretKey (\S+)", (stack.state_dir / "spark" / "connect.conf").read_text())
+    ui = f"http://127.0.0.1:{stack.ports.spark_ui}"
+    (application,) = requests.get(f"{ui}/api/v1/applications", timeout=30).json()
+    settings = requests.get(f"{ui}/api/v1/applications/{application['id']}/environment", timeout=30).text
+    assert "org.apache.spark.ui.JWSFilter" in settings and "secretKey" in settings
+    assert key not in settings and key not in requests.get(f"{ui}/environment/", timeout=30).text
+
+
 def test_nobody_ends_sparks_work_by_its_pages(stack: Settings) -> None:
-    """They answer under any name, as the document says: a job that is at work is asked for, and goes on."""
+    """A job that is at work is asked for by pages and by a program, and goes on."""
     ui = f"http://127.0.0.1:{stack.ports.spark_ui}"
 
     def slowly(batches: Iterator[pd.DataFrame]) -> Iterator[pd.DataFrame]:
@@ -183,8 +202,8 @@ def test_nobody_ends_sparks_work_by_its_pages(stack: Settings) -> None:
             while not running:
                 assert not rows.done()
                 running = requests.get(f"{ui}/api/v1/applications/{app_id}/jobs?status=running", timeout=30).json()
-            for headers in (OTHER_NAME, OTHER_PAGE):
-                assert "/kill/" not in requests.get(f"{ui}/jobs/", headers=headers, timeout=30).text
+            assert "/kill/" not in requests.get(f"{ui}/jobs/", timeout=30).text
+            for headers in (OTHER_NAME, OTHER_PAGE, {}):
                 for job in running:
                     paths = [f"/jobs/job/kill/?id={job['jobId']}"]
                     paths += [f"/stages/stage/kill/?id={stage}&terminate=true" for stage in job["stageIds"]]

@@ -202,7 +202,7 @@ def test_an_engine_that_takes_a_token_is_healthy_when_it_listens(tmp_path: Path)
     with socket.create_server(("127.0.0.1", 0)) as server:
         remote = f"sc://127.0.0.1:{server.getsockname()[1]}"
         with pytest.raises(UnhealthyError, match="no gRPC answer"):
-            probe_spark_connect(remote, None)
+            probe_spark_connect(remote)
         settings = Settings(state_dir=tmp_path, spark_remote=f"{remote}/;token=secret")
         (probe,) = [service.probe for service in services(settings) if service.name == "spark-connect"]
         probe()
