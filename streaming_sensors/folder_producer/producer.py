@@ -104,8 +104,8 @@ def watch(
     seen, it is given two hundred times ``settle_s``. One that changes in ``error/`` comes back. A clip above
     ``inline_limit_bytes`` goes to HDFS and its message carries the path.
 
-    Of compressed containers (FLAC, MP3, Ogg, ADTS), and where a length is missing or wrong as long as somebody records, the
-    header does not say whether all bytes are there: a writer of those that pauses for longer than five times
+    Of compressed containers (FLAC, MP3, Ogg, ADTS), and where a length is missing or wrong as long as somebody records,
+    the header does not say whether all bytes are there: a writer of those that pauses for longer than five times
     ``settle_s`` is taken to be done, unless the system shows that it still has the file open.
 
     A file that was sent is sent again if its content changes, and if the topic has lost its message (it was recreated,
