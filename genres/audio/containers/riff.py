@@ -192,8 +192,8 @@ def _measured(
         check_rest(data, behind, following, size=size, bytes_per_s=form.byte_rate)
     is_length_sure = size == chunk.size and abs(total - len(data)) <= 1
 
-    # The decoder gets format and data alone. libsndfile parses many other chunks, and fails, or reads noise, if one of
-    # them is shorter than its kind, damaged or in an unusual place.
+    # The decoder gets format and data alone. libsndfile parses many other chunks, and fails, or finds other samples, if
+    # one of them is shorter than its kind, damaged or in an unusual place.
     if form.is_in_blocks and size < form.frame_bytes:
         raise RejectedAudio(
             Reason.LESS_THAN_A_BLOCK, encoding=f"format tag {form.tag:#06x}", size=size, block=form.frame_bytes
