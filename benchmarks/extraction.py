@@ -28,6 +28,7 @@ from own_stack import own_stack  # noqa: E402
 from genres.audio.clip_features import clip_features  # noqa: E402
 from genres.audio.gtzan57 import GTZAN57  # noqa: E402
 from genres.settings import Settings  # noqa: E402
+from genres.store.hdfs_access import HdfsAccess  # noqa: E402
 from local_stack.stack import status  # noqa: E402
 from spark.clip_source import WebHdfsClips  # noqa: E402
 from spark.extraction import tasks_for  # noqa: E402
@@ -67,7 +68,7 @@ class Bench:
 
     def __init__(self, settings: Settings, spark: object, pool: Pool) -> None:
         self.settings = settings
-        self.source = WebHdfsClips(settings.webhdfs, settings.hdfs_user)
+        self.source = WebHdfsClips(HdfsAccess.of(settings))
         self.spark = spark
         self.pool = pool
 

@@ -14,6 +14,7 @@ import soundfile
 
 from genres.audio.gtzan57 import GTZAN57
 from genres.settings import Settings
+from genres.store.hdfs_access import HdfsAccess
 from genres.store.lake import Lake
 from spark.clip_source import WebHdfsClips
 from spark.extraction import extract_features, spread, tasks_for
@@ -53,7 +54,7 @@ def extraction_s(spark: Any, clips: pd.DataFrame, settings: Settings) -> float:
     began = time.perf_counter()
     table = extract_features(
         spread(spark, clips, tasks=tasks_for(len(clips))),
-        source=WebHdfsClips(settings.webhdfs, settings.hdfs_user),
+        source=WebHdfsClips(HdfsAccess.of(settings)),
         feature_set=GTZAN57,
         max_clip_s=settings.max_clip_s,
     ).toArrow()

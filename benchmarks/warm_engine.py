@@ -21,6 +21,7 @@ from own_stack import own_stack
 
 from genres.audio.gtzan57 import GTZAN57
 from genres.settings import Settings
+from genres.store.hdfs_access import HdfsAccess
 from local_stack.stack import status
 from spark.clip_source import WebHdfsClips
 from spark.extraction import extract_features, spread
@@ -74,7 +75,7 @@ def batch(
     """Do what a streaming run does on Spark, and send how long it took."""
     began = time.perf_counter()
     spark = open_session(session_config(settings, app_name="warm engine"), shared_as=shared_as)
-    source = WebHdfsClips(settings.webhdfs, settings.hdfs_user)
+    source = WebHdfsClips(HdfsAccess.of(settings))
     table = extract_features(spread(spark, clips, tasks=2), source=source, feature_set=GTZAN57, max_clip_s=60).toArrow()
     if table["reason"].null_count != len(clips):
         raise RuntimeError(str(table["reason"]))

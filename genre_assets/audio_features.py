@@ -13,6 +13,7 @@ from genres.settings import Settings
 from genres.store import ledger, quarantine, schemas
 from genres.store.batch_tables import BatchTables
 from genres.store.database import Database
+from genres.store.hdfs_access import HdfsAccess
 from genres_dagster.checks import check, check_spec
 from genres_dagster.columns import column_lineage, column_schema
 from genres_dagster.outages import TRY_AGAIN, final_if_a_persons
@@ -243,7 +244,7 @@ def _extracted(
 
     return extract_features(
         spread(spark, clips[["track_id", "genre", "path", "sha256"]], tasks=tasks_for(len(clips))),
-        source=WebHdfsClips(settings.webhdfs, user=settings.hdfs_user, ca_file=settings.ca_file),
+        source=WebHdfsClips(HdfsAccess.of(settings)),
         feature_set=feature_set,
         max_clip_s=settings.max_clip_s,
         clip_limit_s=settings.clip_limit_s,

@@ -157,7 +157,7 @@ def _confusions(rows: "pd.DataFrame", genres: Sequence[str]) -> list[str]:
 
 
 def _calibration(facts: ModelFacts, metrics: Mapping[str, float]) -> Iterator[str]:
-    """Say how probabilities were made, which answers are certain, and what is unlike the training tracks."""
+    """Return how probabilities were made, which answers are certain, and what is unlike the training tracks."""
     if not facts.calibration:
         yield "There were too few training tracks: probabilities are as they come, and every answer is uncertain."
         return

@@ -115,7 +115,7 @@ def raw_audio(
             "clips_quarantined": len(refused),
             "clips_uploaded": uploaded,
             "predictions_stale": stale,
-            "ignored": dg.MetadataValue.json(folder.ignored),
+            "ignored": dg.MetadataValue.json(folder.passed_over.by_reason()),
             "manifest": tables.lake.uri(commit.path),
             "fingerprint": commit.fingerprint,
             "class_balance": figure_metadata(clips_of_each_genre(accepted["genre"], data=provenance(dataset))),

@@ -1,7 +1,8 @@
 """Certificates: which ones our HTTPS clients trust, and why a connection over TLS fails, in one line.
 
 Belongs here: what WebHDFS, MLflow and the health probes have in common. Kafka's clients have settings of their own
-(`genres.kafka_client`), and share only what finds the reason in an error.
+(`genres.kafka_client`), and ways out of their own where TLS fails; what reads the file of authorities and finds the
+reason in an error is for them too.
 """
 
 import ssl
@@ -30,14 +31,29 @@ def trusted(ca_file: Path | None) -> str | bool:
     """
     if ca_file is None:
         return True
+    load_authorities(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT), ca_file, setting="GENRES_CA_FILE")
+    return str(ca_file)
+
+
+def load_authorities(context: ssl.SSLContext, ca_file: Path, *, setting: str) -> None:
+    """Have a context trust the authorities of a file.
+
+    Parameters
+    ----------
+    setting
+        Which one names the file.
+
+    Raises
+    ------
+    GenresError
+        If the file is not one of certificates.
+    """
     try:
-        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(ca_file)
+        context.load_verify_locations(ca_file)
     except OSError as error:  # ssl.SSLError is one: no certificate in it
         raise GenresError(
-            f"GENRES_CA_FILE = {ca_file}: {error.strerror or error}: name a PEM file of certificates that this user "
-            "may read"
+            f"{setting} = {ca_file}: {error.strerror or error}: name a PEM file of certificates that this user may read"
         ) from error
-    return str(ca_file)
 
 
 def tls_error(error: BaseException | None) -> ssl.SSLError | None:

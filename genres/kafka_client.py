@@ -12,7 +12,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from genres.certificates import NO_TLS, OTHER_NAME, tls_error
+from genres.certificates import NO_TLS, OTHER_NAME, load_authorities, tls_error
 from genres.errors import GenresError
 
 if TYPE_CHECKING:
@@ -131,16 +131,10 @@ class KafkaAccess:
         # Not the default context, which from Python 3.13 on is stricter with authorities than Kafka's other clients.
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         context.minimum_version = ssl.TLSVersion.TLSv1_2
-        try:
-            if self.ca_file:
-                context.load_verify_locations(self.ca_file)
-            else:
-                context.load_default_certs()
-        except OSError as error:  # ssl.SSLError is one: no certificate in it
-            raise GenresError(
-                f"GENRES_KAFKA_CA_FILE = {self.ca_file}: {error.strerror or error}: name a PEM file of certificates "
-                "that this user may read"
-            ) from error
+        if self.ca_file:
+            load_authorities(context, self.ca_file, setting="GENRES_KAFKA_CA_FILE")
+        else:
+            context.load_default_certs()
         context.check_hostname = self.check_hostname
         if self.cert_file:
             try:
@@ -258,7 +252,7 @@ def explained(access: KafkaAccess, error: Exception, last: Exception | None = No
 
 
 def _refusal(access: KafkaAccess, error: BaseException) -> str | None:
-    """Say what broker and client do not accept of each other; None if that is not why there is no connection."""
+    """Return what broker and client do not accept of each other; None if that is not why there is no connection."""
     from kafka.errors import (
         AuthorizationError,
         IllegalSaslStateError,

@@ -4,7 +4,6 @@ import contextlib
 import os
 import shlex
 import signal
-import subprocess
 import sys
 import threading
 import time
@@ -44,6 +43,8 @@ if TYPE_CHECKING:
 _SAMPLE_EVERY_S = 1.0
 _BESIDE_PROGRESS = len("⠋  0:00:00")
 """Columns that spinner and time take beside what an asset says, with the blanks between."""
+_DAGSTER_STOP_S = 60.0
+"""How long Dagster's processes may take to end in order, in seconds."""
 _MOST_REFUSED = 20
 """Refused clips that the demo lists."""
 
@@ -199,6 +200,7 @@ def open_dagster(console: Console) -> None:
     from genres.store.ledger import dataset_of_folder
     from genres.store.model_registry import ModelRegistry
     from genres_cli.datasets import current, scoring_line
+    from genres_dagster.child_processes import running
     from genres_dagster.launch import WORKSPACE
 
     settings = Settings()
@@ -221,18 +223,15 @@ def open_dagster(console: Console) -> None:
     folders = ", ".join(escape(str(stream.watch_folder)) for stream in settings.streams)
     console.print(f"drop .wav files in {folders}; Ctrl-C closes Dagster, the stack stays")
     page = kept_running([sys.executable, "-m", "genres_cli", "page"], settings.state_dir / "logs" / "page.log")
-    with producers_running(settings), page:
-        # Not in the user's folder, which may hold another project of Dagster's. A session of its own: what the terminal
-        # sends reaches us alone, and Dagster is asked to end in order, which it does by SIGINT alone.
-        dagster = subprocess.Popen([*command, *address], cwd=settings.dagster_home, start_new_session=True)
+    # Not in the user's folder, which may hold another project of Dagster's.
+    dagster = running([*command, *address], folder=settings.dagster_home, stop_s=_DAGSTER_STOP_S)
+    with producers_running(settings), page, dagster as process:
         try:
             with contextlib.suppress(KeyboardInterrupt):
-                dagster.wait()
+                process.wait()
         finally:
             # It takes its time, whoever presses Ctrl-C again meanwhile.
             signal.signal(signal.SIGINT, signal.SIG_IGN)
-            dagster.send_signal(signal.SIGINT)
-            dagster.wait()
 
 
 def write_report(console: Console, dataset: str, output: Path) -> None:

@@ -2,7 +2,6 @@
 
 import json
 import os
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ from genres.audio.feature_set import AnyFeatureSet
 from genres.audio.feature_sets import chosen_sets, feature_set_of, feature_sets_named
 from genres.audio.gate import SUFFIXES
 from genres.audio.gtzan57 import GTZAN57
-from genres.datasets.folder import NOT_AUDIO, reasons
+from genres.datasets.folder import PassedOverCounts
 from genres.errors import GenresError
 from genres.file_names import display_name, display_path, unicode_name
 from genres.plurals import counted
@@ -213,13 +212,12 @@ def _require_folder(output: Path) -> None:
 def _audio_files(console: Console, paths: Sequence[Path]) -> list[Path]:
     """Return the files that are named and the audio in the folders that are named, however deep; say what is left."""
     files: list[Path] = []
-    passed_over: Counter[str] = Counter()
-    unread_suffixes: Counter[str] = Counter()
+    passed_over = PassedOverCounts()
     for path in paths:
         if path.is_dir():
-            found = sorted(_audio_in(path, passed_over, unread_suffixes))
+            found = sorted(_audio_in(path, passed_over))
             if not found:
-                seen = f"; passed over: {reasons(passed_over, unread_suffixes)}" if passed_over else ""
+                seen = f"; passed over: {left}" if (left := passed_over.line()) else ""
                 raise GenresError(f"folder {display_path(path)} holds no audio ({', '.join(SUFFIXES)}){seen}")
             files += found
         elif path.is_file():
@@ -228,27 +226,27 @@ def _audio_files(console: Console, paths: Sequence[Path]) -> list[Path]:
             raise GenresError(f"{display_path(path)} is neither a file nor a folder: write what it holds to a file")
         else:
             raise GenresError(f"there is no file or folder {display_path(path)}")
-    if passed_over:
-        print_lines(console, [f"passed over: {reasons(passed_over, unread_suffixes)}"])
+    if left := passed_over.line():
+        print_lines(console, [f"passed over: {left}"])
     return files
 
 
-def _audio_in(folder: Path, passed_over: "Counter[str]", unread_suffixes: "Counter[str]") -> Iterator[Path]:
-    """Go through a folder's audio, its sub-folders' too; what is not taken is counted by reason, and by suffix."""
+def _audio_in(folder: Path, passed_over: PassedOverCounts) -> Iterator[Path]:
+    """Go through a folder's audio, its sub-folders' too; the rest is counted in `passed_over`."""
     # Links to folders are not followed: they may lead in a circle.
     for place, folders, names in os.walk(folder):
         linked = [name for name in folders if (Path(place) / name).is_symlink()]
         hidden = [name for name in [*folders, *names] if name.startswith(".")]
-        passed_over.update(["link to a folder"] * len(linked) + ["hidden"] * len(hidden))
+        passed_over.add("link to a folder", len(linked))
+        passed_over.add("hidden", len(hidden))
         folders[:] = [name for name in folders if name not in (*hidden, *linked)]
         for name in names:
             file = Path(place) / name
             if name.startswith("."):
                 continue
             if file.suffix.lower() not in SUFFIXES:
-                passed_over[NOT_AUDIO] += 1
-                unread_suffixes[file.suffix.lower()] += 1
+                passed_over.add_unread(file)
             elif not file.is_file():
-                passed_over["neither file nor folder"] += 1
+                passed_over.add("neither file nor folder")
             else:
                 yield file

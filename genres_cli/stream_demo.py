@@ -3,8 +3,6 @@
 import contextlib
 import hashlib
 import os
-import signal
-import subprocess
 import sys
 import threading
 import time
@@ -23,6 +21,8 @@ from genres.plurals import counted
 from genres.settings import PROJECT_DIR, Settings
 
 if TYPE_CHECKING:
+    import subprocess
+
     import dagster as dg
 
     from genres.store.database import Database
@@ -174,19 +174,11 @@ def _keep_running(command: list[str], log: Path, stopping: threading.Event) -> N
 @contextmanager
 def _running(command: list[str], log: Path) -> Iterator["subprocess.Popen[bytes]"]:
     """Run a command meanwhile, its output in a log; ask it to end afterwards."""
+    from genres_dagster.child_processes import running
+
     log.parent.mkdir(parents=True, exist_ok=True)
-    with log.open("ab") as output:
-        # A session of its own: Ctrl-C reaches us alone, and the command is asked to end in order.
-        process = subprocess.Popen(command, cwd=PROJECT_DIR, stdout=output, stderr=output, start_new_session=True)
-    try:
+    with log.open("ab") as output, running(command, folder=PROJECT_DIR, output=output, stop_s=_STOP_S) as process:
         yield process
-    finally:
-        process.send_signal(signal.SIGINT)
-        try:
-            process.wait(_STOP_S)
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)  # with its code servers
-            process.wait()
 
 
 def ui_runs(settings: Settings) -> bool:
@@ -264,7 +256,7 @@ def _wait_for_sensors(instance: "dg.DagsterInstance", log: Path) -> None:
 
 
 def _drop(folder: Path, settings: Settings, database: "Database", dataset: "Dataset") -> set[str]:
-    """Drop clips kept out of training, and a text file named .wav; give the hashes of all."""
+    """Drop clips kept out of training, and a text file named .wav; return the hashes of all."""
     clips = _synthetic(settings, database) if dataset.is_synthetic else _test_part(settings, database, dataset)
     clips.append((folder / "notes.wav", b"a text file named .wav, to be quarantined"))
     for path, data in clips:

@@ -1,5 +1,7 @@
 """What ``genres stream`` and ``genres drain`` do: say how a stream is, pause it, let it go on, work on its clips."""
 
+import os
+import signal
 import threading
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -80,8 +82,12 @@ def drain(settings: Settings, name: str, *, shard: int | None, console: "Console
         now = f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC"
         console.print(f"{now}: {line}", markup=False, highlight=False)
 
-    with open_instance(settings) as instance:
-        ResidentDrain(settings, Stream(settings.stream(name)), instance, shard=shard, say=say).drain(stop)
+    try:
+        with open_instance(settings) as instance:
+            ResidentDrain(settings, Stream(settings.stream(name)), instance, shard=shard, say=say).drain(stop)
+    except KeyboardInterrupt:
+        # The second one. Python itself, from 3.13 on, would wait for the thread that the run is in.
+        os._exit(128 + signal.SIGINT)
 
 
 def _describe(holder: str) -> str:

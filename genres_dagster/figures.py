@@ -108,7 +108,7 @@ def over_time_figure(rows: Sequence[dict[str, Any]], *, name: str, title: str, d
 
 
 def draw_over_time(axes: "Axes", curve: dict[str, Any], colours: Sequence[Any]) -> None:
-    """Draw the probabilities of a clip's genres over time, one upon the other.
+    """Draw the probabilities of a clip's genres over time, stacked.
 
     Parameters
     ----------

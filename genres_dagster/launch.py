@@ -2,11 +2,10 @@
 
 import json
 import os
-import signal
-import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,6 +23,7 @@ from genres.store.database import Database
 from genres.store.lake import STREAM
 from genres.store.ledger import Dataset
 from genres_dagster.checks import CHECK_FAILED, failed_check, failure_reason
+from genres_dagster.child_processes import running
 from genres_dagster.partitions import DATASETS
 
 WORKSPACE = Path(__file__).with_name("workspace.yaml")
@@ -33,6 +33,8 @@ _INSTANCE = Path(__file__).with_name("dagster.yaml")
 _DATABASE_URL = "GENRES_DAGSTER_DATABASE_URL"
 
 _RESERVED = {SYNTHETIC, STREAM}
+_STOP_S = 60.0
+"""How long a run that is interrupted may take to end its steps, in seconds."""
 
 
 @dataclass
@@ -208,12 +210,12 @@ def run_job(
     log = settings.state_dir / "logs" / f"{job}.log"
     log.parent.mkdir(parents=True, exist_ok=True)
     summary = BatchRun(log=log)
-    with log.open("wb") as output:
-        process = subprocess.Popen(
-            [*command, "--module-name", "genre_assets.definitions"], cwd=PROJECT_DIR, stdout=output, stderr=output
-        )
+    command += ["--module-name", "genre_assets.definitions"]
     cursor = None
-    try:
+    with log.open("wb") as output, ExitStack() as ending:
+        ending.callback(lambda: _end_killed(instance, summary.run_id, process.returncode))
+        # Interrupted, Dagster ends the run's processes and says so in the event log.
+        process = ending.enter_context(running(command, folder=PROJECT_DIR, output=output, stop_s=_STOP_S))
         while True:
             # Asked before the events are read: what is written until the end is read in the last round.
             is_last_round = process.poll() is not None
@@ -221,12 +223,15 @@ def run_job(
             if is_last_round:
                 break
             time.sleep(0.3)
-    finally:
-        if process.poll() is None:  # interrupted: let Dagster end the run's processes and say so in the event log
-            process.send_signal(signal.SIGINT)
-            process.wait()
     summary.success = process.returncode == 0
     return summary
+
+
+def _end_killed(instance: dg.DagsterInstance, run_id: str, exit_code: int) -> None:
+    """Let Dagster know of a run whose process was killed, and could not say so itself."""
+    run = instance.get_run_by_id(run_id) if run_id and exit_code < 0 else None
+    if run is not None and not run.is_finished:
+        instance.report_run_failed(run, f"its process was ended by signal {-exit_code}")
 
 
 def _follow(
@@ -236,7 +241,7 @@ def _follow(
     summary: BatchRun,
     on_event: Callable[[str, str, str], None],
 ) -> str | None:
-    """Take in the run's new events; give the cursor after them."""
+    """Take in the run's new events; return the cursor after them."""
     if not summary.run_id:
         runs = instance.get_runs(dg.RunsFilter(tags={"genres/launch": mark}), limit=1)
         if not runs:

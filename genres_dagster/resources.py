@@ -19,6 +19,7 @@ from pydantic import PrivateAttr
 from genres.addresses import bypass_proxies, require_addresses, without_secrets
 from genres.settings import Settings
 from genres.store.database import Database
+from genres.store.hdfs_access import HdfsAccess
 from genres.store.lake import Lake
 from genres.store.model_registry import MODEL_TRAINING, ModelRegistry
 from spark.session import open_session, session_config, stop_session
@@ -40,10 +41,8 @@ class LakeResource(dg.ConfigurableResource[Lake]):
 
     def open(self) -> Lake:
         """Open the lake; nothing is asked of HDFS yet."""
-        from genres.store.hdfs import Hdfs
-
-        ca_file = Path(self.ca_file) if self.ca_file else None
-        return Lake(Hdfs(self.webhdfs, user=self.user, ca_file=ca_file), hdfs=self.hdfs, root=self.root)
+        access = HdfsAccess(self.webhdfs, self.user, Path(self.ca_file) if self.ca_file else None)
+        return Lake(access.open(), hdfs=self.hdfs, root=self.root)
 
 
 class MlflowResource(dg.ConfigurableResource[ModelRegistry]):

@@ -75,8 +75,14 @@ class Answerer:
         """
         return self._run(lambda: self._answer(data, file_name, dataset))
 
-    def close(self) -> None:
-        """Let go of models and session."""
+    def close(self, *, timeout_s: float) -> bool:
+        """Let go of models and session.
+
+        Returns
+        -------
+        bool
+            False if a clip is still being answered after `timeout_s`: the thread goes on, and the process with it.
+        """
         from spark.session import stop_session
 
         def end() -> None:
@@ -87,8 +93,13 @@ class Answerer:
                 stop_session(self._spark, remote=self._settings.remote)
                 self._spark = None
 
-        self._run(end)
-        self._thread.shutdown()
+        ended = self._thread.submit(end)
+        self._thread.shutdown(wait=False)
+        try:
+            ended.result(timeout_s)
+        except TimeoutError:
+            return False
+        return True
 
     def _run(self, work: Callable[[], _T]) -> _T:
         return self._thread.submit(work).result()

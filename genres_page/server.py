@@ -27,6 +27,9 @@ _POLICY = (
 )
 """What a browser lets the page load: nothing from elsewhere, whatever a name or a library asks for."""
 
+_CLOSE_S = 8.0
+"""How long an answer may take that is under way when the page ends, in seconds: `genres ui` waits for ten."""
+
 
 class _NothingFromElsewhere:
     """ASGI middleware that sends the policy with every answer."""
@@ -120,4 +123,6 @@ def serve(settings: Settings, port: int) -> None:
             config = uvicorn.Config(build_app(settings, answerer), log_level="warning", timeout_graceful_shutdown=2)
             uvicorn.Server(config).run(sockets=[listener])
     finally:
-        answerer.close()
+        if not answerer.close(timeout_s=_CLOSE_S):
+            # Of a Spark that has gone the client asks for a quarter of an hour, and Python waits for its threads.
+            os._exit(1)

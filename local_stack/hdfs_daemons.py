@@ -1,14 +1,12 @@
 """How the NameNode and the DataNode are started, and how the NameNode's storage is made."""
 
-import subprocess
 import time
 from pathlib import Path
 from secrets import token_hex
 from xml.etree import ElementTree
 
-from genres.errors import GenresError
 from genres.settings import Settings
-from local_stack.program import JAVA_OPTIONS, LOGGING_OPTIONS, Program
+from local_stack.program import JAVA_OPTIONS, LOGGING_OPTIONS, Program, format_folder
 
 _NAMENODE = "org.apache.hadoop.hdfs.server.namenode.NameNode"
 # A line for each request, and 1,024 for each start of a DataNode.
@@ -119,17 +117,8 @@ def format_namenode(folder: Path, namenode: list[str]) -> None:
         return
     if place.exists():
         place.rename(folder / f"name.unusable-{time.time_ns()}")
-    formatted = subprocess.run(
-        [*namenode, "-D", f"dfs.namenode.name.dir={beside.as_uri()}", "-format", "-force", "-clusterid", "genres"],
-        cwd=folder,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        check=False,
-    )
-    if formatted.returncode != 0:
-        tail = "\n".join(formatted.stdout.splitlines()[-20:])
-        raise GenresError(f"namenode: formatting {beside} failed; check the folder. Its last words:\n{tail}")
+    command = [*namenode, "-D", f"dfs.namenode.name.dir={beside.as_uri()}", "-format", "-force", "-clusterid", "genres"]
+    format_folder("namenode", beside, command, folder=folder)
     beside.rename(place)
 
 

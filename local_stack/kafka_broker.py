@@ -1,13 +1,11 @@
 """How the Kafka broker (its own KRaft controller, one node) is started, and how its storage is made."""
 
 import base64
-import subprocess
 import uuid
 from pathlib import Path
 
-from genres.errors import GenresError
 from genres.settings import Settings
-from local_stack.program import JAVA_OPTIONS, LOGGING_OPTIONS, Program
+from local_stack.program import JAVA_OPTIONS, LOGGING_OPTIONS, Program, format_folder
 
 MAX_MESSAGE_BYTES = 16 * 2**20
 """Largest message the broker takes: twice the audio that is sent inline, so that nobody has to count headers."""
@@ -79,14 +77,5 @@ def format_storage(data_dir: Path, storage_tool: list[str], properties_file: Pat
     cluster_id = "-"
     while cluster_id.startswith("-"):
         cluster_id = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
-    formatted = subprocess.run(
-        [*storage_tool, "format", "--cluster-id", cluster_id, "--config", str(properties_file)],
-        cwd=properties_file.parent,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        check=False,
-    )
-    if formatted.returncode != 0:
-        tail = "\n".join(formatted.stdout.splitlines()[-20:])
-        raise GenresError(f"kafka: formatting {data_dir} failed; check the folder. Its last words:\n{tail}")
+    command = [*storage_tool, "format", "--cluster-id", cluster_id, "--config", str(properties_file)]
+    format_folder("kafka", data_dir, command, folder=properties_file.parent)

@@ -1,9 +1,11 @@
 """A daemon as the supervisor runs it, and what all the Java daemons have in common."""
 
-from collections.abc import Callable
+import subprocess
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from genres.errors import GenresError
 from genres.settings import CHECKOUT
 
 PYTHON_PATH = {"PYTHONPATH": str(CHECKOUT)} if CHECKOUT else {}
@@ -27,6 +29,9 @@ LOGGING_OPTIONS = (
 )
 """Dated lines at INFO on the standard output, which the supervisor writes to the daemon's log file."""
 
+_FORMAT_S = 300.0
+"""How long a daemon's program may take to make its data folder, in seconds."""
+
 
 @dataclass(frozen=True)
 class Program:
@@ -41,3 +46,34 @@ class Program:
     """Configuration files to write before it starts; a change of theirs restarts it."""
     prepare: Callable[[], None] = lambda: None
     """Makes its data folder ready, once; called before each start."""
+
+
+def format_folder(name: str, data_dir: Path, command: Sequence[str], *, folder: Path) -> None:
+    """Have a daemon's own program make its data folder.
+
+    Parameters
+    ----------
+    name
+        The daemon's name.
+    data_dir
+        What is made.
+    command
+        The program and its arguments.
+    folder
+        Its working folder.
+
+    Raises
+    ------
+    GenresError
+        If it fails, or does not end, with the end of its output.
+    """
+    try:
+        done = subprocess.run(
+            command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False, timeout=_FORMAT_S
+        )
+        output, why = done.stdout, "failed" if done.returncode else ""
+    except subprocess.TimeoutExpired as late:
+        output, why = late.stdout or b"", f"was not done after {_FORMAT_S:g} s"
+    if why:
+        tail = "\n".join(output.decode(errors="replace").splitlines()[-20:])
+        raise GenresError(f"{name}: formatting {data_dir} {why}; check the folder. Its last words:\n{tail}")

@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 from xmlrpc.client import Fault, ServerProxy
 
 import psutil
-from supervisor.xmlrpc import Faults, SupervisorTransport
+from supervisor.xmlrpc import Faults, SupervisorTransport, UnixStreamHTTPConnection
 
 from genres.errors import GenresError
 from local_stack.program import Program
@@ -32,6 +32,8 @@ _STACK_VARIABLE = "GENRES_LOCAL_STACK"
 
 _STOP_TIMEOUT_S = 20
 """How long a daemon may take to end before it is killed."""
+_ANSWER_S = 3.0 * _STOP_TIMEOUT_S
+"""How long supervisord may take to answer; one that stops a daemon answers when that has ended."""
 
 
 class ProcessState(StrEnum):
@@ -61,6 +63,26 @@ class ProcessInfo(NamedTuple):
         return self.state in (ProcessState.STARTING, ProcessState.RUNNING, ProcessState.STOPPING)
 
 
+class _Connection(UnixStreamHTTPConnection):
+    """A connection to supervisord's socket, with a time limit: one that is stopped accepts it, and never answers."""
+
+    def connect(self) -> None:
+        super().connect()
+        self.sock.settimeout(_ANSWER_S)
+
+
+class _Transport(SupervisorTransport):
+    def __init__(self, socket_path: str) -> None:
+        super().__init__(serverurl=f"unix://{socket_path}")
+
+        def get_connection() -> _Connection:
+            connection = _Connection("localhost")
+            connection.socketfile = socket_path
+            return connection
+
+        self._get_connection = get_connection
+
+
 class Supervisor:
     """The supervisord of one state folder, running or not."""
 
@@ -73,7 +95,13 @@ class Supervisor:
         return self.state_dir / "logs" / f"{name}.log"
 
     def is_running(self) -> bool:
-        """Return whether supervisord answers."""
+        """Return whether there is a supervisord.
+
+        Raises
+        ------
+        GenresError
+            From this and every method, if there is one that does not answer.
+        """
         if not self.config_file.exists():
             return False
         try:
@@ -187,10 +215,14 @@ class Supervisor:
         config = configparser.RawConfigParser()
         config.read(self.config_file)
         socket_path = config["unix_http_server"]["file"].replace("%%", "%")
-        transport = SupervisorTransport(None, None, serverurl=f"unix://{socket_path}")
-        with ServerProxy("http://127.0.0.1", transport=transport) as server:
+        with ServerProxy("http://127.0.0.1", transport=_Transport(socket_path)) as server:
             try:
                 return getattr(server.supervisor, method)(*arguments)
+            except TimeoutError as error:
+                raise GenresError(
+                    f"supervisord of {self.state_dir} has not answered for {_ANSWER_S:g} s: if it is stopped, let it "
+                    f"go on (kill -CONT); its process id is in {self.config_file.with_name('supervisord.pid')}"
+                ) from error
             except Fault as fault:
                 if fault.faultCode == unless:
                     return None

@@ -520,6 +520,9 @@ _CLIP = 3.0
 NEGLIGIBLE = 1e-9
 """Relative to the largest one: what is smaller is rounding."""
 
+_VARIANCE, _PROBABILITY = "_var", "tag_"
+"""How the names of columns end or begin of which the logarithm is taken."""
+
 
 def logarithm_offset(column: str) -> float | None:
     """Return what is added to a column before its logarithm is taken; None if none is, as its name says.
@@ -527,7 +530,23 @@ def logarithm_offset(column: str) -> float | None:
     Variances end in ``_var``; a tagger's probabilities begin with ``tag_``, and below a thousandth one says no more
     than another.
     """
-    return 1e-9 if column.endswith("_var") else 1e-3 if column.startswith("tag_") else None
+    return 1e-9 if column.endswith(_VARIANCE) else 1e-3 if column.startswith(_PROBABILITY) else None
+
+
+def neutral_name(number: int, column: str) -> str:
+    """Return a name for a stranger's column, which says no more of its own name than `logarithm_offset` reads.
+
+    Those of a stranger's table may hold anything, or differ by case alone.
+
+    Parameters
+    ----------
+    number
+        Of the column in its table, by which names differ.
+    column
+        What it is called there.
+    """
+    start = _PROBABILITY if column.startswith(_PROBABILITY) else ""
+    return f"{start}feature_{number}{_VARIANCE if column.endswith(_VARIANCE) else ''}"
 
 
 def probabilities(*, gives_probability: bool) -> "Column":

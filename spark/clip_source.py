@@ -8,11 +8,12 @@ import hashlib
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any, Protocol
 
 from genres.audio.clip_features import Clip
 from genres.errors import GenresError
+from genres.store.hdfs_access import HdfsAccess
 from genres.store.schemas import GENRE, TRACK_ID, Column
 
 if TYPE_CHECKING:
@@ -44,15 +45,10 @@ class ClipSource(Protocol):
 class WebHdfsClips:
     """Clips of the lake by path: rows of ``track_id, genre, path, sha256``, fetched over WebHDFS."""
 
-    webhdfs_url: str
-    """``http://host:port`` of the NameNode's WebHDFS."""
-    user: str
-    """User name sent to HDFS."""
+    hdfs: HdfsAccess
     give_up_after_s: float = 60.0
     """How long a clip's fetch is tried again while HDFS does not answer or is not ready."""
     columns: tuple[Column, ...] = (TRACK_ID, GENRE)
-    ca_file: Path | None = None
-    """PEM file of the authorities that sign WebHDFS's certificate, at the same place on every worker."""
 
     def clips(self, rows: Iterable[Mapping[str, Any]]) -> Iterator[Clip]:
         """Fetch each row's file, and see that it is the one that the manifest knows.
@@ -62,12 +58,7 @@ class WebHdfsClips:
         GenresError
             If HDFS does not return the file in time, or returns other bytes than the manifest's.
         """
-        from genres.store.hdfs import Hdfs
-
-        # Here, not in the source, which is pickled: a file system holds connections.
-        with closing(
-            Hdfs(self.webhdfs_url, user=self.user, patience_s=self.give_up_after_s, ca_file=self.ca_file)
-        ) as hdfs:
+        with closing(self.hdfs.open(patience_s=self.give_up_after_s)) as hdfs:
             for row in rows:
                 path = row["path"]
                 try:

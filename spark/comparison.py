@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from spark.calibration import HeldOutScores, cautious_temperature, tempered
-from spark.classifiers import TRAINING_CONF, Candidate, Scale, index_genres, logarithm_offset
+from spark.classifiers import TRAINING_CONF, Candidate, Scale, index_genres, logarithm_offset, neutral_name
 from spark.evaluation import FEW, Answers, accuracy_interval
 from spark.out_of_fold import held_out_answers
 
@@ -253,7 +253,7 @@ def _frame(
     """
     import pandas as pd
 
-    names = [_own_name(number, column) for number, column in enumerate(columns)]
+    names = [neutral_name(number, column) for number, column in enumerate(columns)]
     sent = pd.DataFrame(table[list(columns)].to_numpy(float), columns=names)
     sent.insert(0, "row", np.arange(len(table)))
     sent.insert(1, "genre", table["genre"].to_numpy())
@@ -261,14 +261,6 @@ def _frame(
     sent = pd.concat([sent, pd.DataFrame(sides)], axis=1)
     indexed, genres = index_genres(spark.createDataFrame(sent).localCheckpoint())
     return indexed.localCheckpoint(), names, genres
-
-
-def _own_name(number: int, column: str) -> str:
-    """Return a name that says of a column's own no more than what `logarithm_offset` reads.
-
-    Those of a stranger's table may hold anything, or differ by case alone.
-    """
-    return f"{'tag_' if column.startswith('tag_') else ''}feature_{number}{'_var' if column.endswith('_var') else ''}"
 
 
 def _baselines(

@@ -8,10 +8,10 @@ DataFrame stays, and a worker reads its rows, at each query, from one file on HD
 from collections.abc import Iterator, Mapping
 from contextlib import closing, suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from genres.errors import GenresError
+from genres.store.hdfs_access import HdfsAccess
 from genres.store.lake import Lake
 from spark.over_time import WINDOW
 from spark.scoring import Scorer, clip_rows
@@ -43,7 +43,7 @@ class PreparedScorer:
         self.scorer = scorer
         self._lake = lake
         self._path = lake.attempt_path("answers")
-        rows = _Rows(settings.webhdfs, settings.hdfs_user, self._path, settings.ca_file)
+        rows = _Rows(HdfsAccess.of(settings), self._path)
         columns = ", ".join(f"`{name}` double" for name in scorer.feature_set.columns)
         frame = spark.range(0, 1, 1, 1).mapInArrow(rows, f"clip bigint, {WINDOW} int, {columns}")
         self._scored = scorer.scored(frame, keep=["clip", WINDOW])
@@ -90,18 +90,14 @@ class PreparedScorer:
 class _Rows:
     """What a worker runs: the rows of a clip, read when they are asked for."""
 
-    webhdfs_url: str
-    user: str
+    hdfs: HdfsAccess
     path: str
-    ca_file: Path | None
 
     def __call__(self, asked: "Iterator[pa.RecordBatch]") -> "Iterator[pa.RecordBatch]":
         import pyarrow as pa
 
-        from genres.store.hdfs import Hdfs
-
         for _ in asked:
-            with closing(Hdfs(self.webhdfs_url, user=self.user, ca_file=self.ca_file)) as hdfs:
+            with closing(self.hdfs.open()) as hdfs:
                 data = hdfs.cat_file(self.path)
             with pa.ipc.open_stream(data) as stream:
                 yield from stream

@@ -56,8 +56,8 @@ def watch_workers(*, stopped_limit_s: float = 10.0, idle_limit_s: float = 1800.0
     Parameters
     ----------
     stopped_limit_s
-        How long a worker may be stopped, in seconds. A profiler that stops it for an instant is none of our business;
-        what a debugger holds (a tracing stop) is not either.
+        How long a worker may be stopped, in seconds. A profiler stops it for an instant; one that a debugger holds (a
+        tracing stop) is left alone.
     idle_limit_s
         How long the daemon stays without workers, in seconds; Spark ends those that had nothing to do for a minute.
     """

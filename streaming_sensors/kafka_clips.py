@@ -5,12 +5,12 @@ import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from genres.audio.clip_features import Clip
 from genres.errors import GenresError
 from genres.kafka_client import KafkaAccess, open_client
+from genres.store.hdfs_access import HdfsAccess
 from genres.store.schemas import STREAM_CLIP, Column
 from spark.clip_source import fetch_from_hdfs
 from streaming_sensors.envelope import BadEnvelopeError, decode
@@ -36,17 +36,14 @@ class KafkaClips:
 
     kafka: KafkaAccess
     """Where the brokers are; it leaves its secrets here when it is pickled."""
-    webhdfs_url: str
-    """For claim checks: ``http://host:port`` of the NameNode's WebHDFS."""
-    hdfs_user: str
-    ca_file: Path | None = None
-    """PEM file of the authorities that sign WebHDFS's certificate, at the same place on every worker."""
+    hdfs: HdfsAccess
+    """For claim checks."""
     columns: tuple[Column, ...] = field(default=STREAM_CLIP, init=False)
 
     @classmethod
     def of(cls, settings: "Settings") -> "KafkaClips":
         """Build the source for the settings' broker and HDFS."""
-        return cls(KafkaAccess.of(settings), settings.webhdfs, settings.hdfs_user, settings.ca_file)
+        return cls(KafkaAccess.of(settings), HdfsAccess.of(settings))
 
     def clips(self, rows: Iterable[Mapping[str, Any]]) -> Iterator[Clip]:
         """Fetch the messages of each row's range, in order.
@@ -56,9 +53,7 @@ class KafkaClips:
         GenresError
             If the broker does not have a range, or returns nothing of it for a minute.
         """
-        from genres.store.hdfs import Hdfs
-
-        with closing(Hdfs(self.webhdfs_url, user=self.hdfs_user, patience_s=_STALLED_S, ca_file=self.ca_file)) as hdfs:
+        with closing(self.hdfs.open(patience_s=_STALLED_S)) as hdfs:
             for row in rows:
                 for record in self._records(
                     row["topic"], row["kafka_partition"], row["start_offset"], row["end_offset"]
@@ -129,7 +124,9 @@ class KafkaClips:
         except BaseException:
             consumer.close()
             raise
-        _kept[self.kafka] = consumer
+        # The page fetches in several threads: of two consumers that were in use at a time, one is kept.
+        if _kept.setdefault(self.kafka, consumer) is not consumer:
+            consumer.close()
 
     def _clip(self, record: Any, hdfs: "Hdfs") -> Clip:
         about = {

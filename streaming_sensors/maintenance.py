@@ -216,7 +216,7 @@ def _compacted(settings: Settings, lake: Lake, database: Database, *, dry_run: b
 
 
 def _unfinished(settings: Settings, database: Database, moment: datetime) -> str:
-    """Say which topic still holds a message that was sent before a moment and is not done with; empty if none does."""
+    """Return which topic still holds a message from before a moment that is not done with; empty if none does."""
     topics = {stream.topic for stream in settings.streams} | set(ranges.topics_with_planned(database))
     for topic in sorted(topics):
         state, ends = topic_state(settings, topic), offsets_at(settings, topic, moment)

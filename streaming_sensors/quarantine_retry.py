@@ -20,7 +20,6 @@ from genres.kafka_client import KafkaAccess, open_client
 from genres.settings import Settings
 from genres.store import ledger
 from genres.store.database import Database
-from genres.store.hdfs import Hdfs
 from genres.store.lake import Lake
 from genres.store.stream_ledger import sent_files
 from genres.store.stream_ledger.sent_files import ConfirmedMessage
@@ -81,8 +80,7 @@ def send_again(settings: Settings, rows: Sequence[dict[str, Any]]) -> Retried:
         If HDFS does not return a clip's bytes, or Kafka does not take them.
     """
     # Nobody waits for longer than a person would.
-    files = Hdfs.of(settings, patience_s=CONNECT_S)
-    lake = Lake(files, hdfs=settings.hdfs, root=settings.lake_path)
+    lake = Lake.of(settings, patience_s=CONNECT_S)
     aside = {stream.topic: stream.watch_folder / ERROR_FOLDER for stream in settings.streams}
     database = Database(settings.database)
     sent, left = 0, []

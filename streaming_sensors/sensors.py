@@ -225,7 +225,7 @@ def run_tags(attempt: Attempt, settings: Settings) -> dict[str, str]:
 
 
 def who_drains(holders: Collection[str]) -> str:
-    """Say who holds some leases: the subject of a sentence, with its verb."""
+    """Return who holds some leases: the subject of a sentence, with its verb."""
     found = [leases.Resident.parse(holder) for holder in holders]
     residents = [resident.describe() for resident in found if resident]
     runs = len(found) - len(residents)
@@ -254,7 +254,7 @@ def _producer_news(
 
 
 def _idle_drains(settings: Settings, state: TopicState) -> str:
-    """Say how many drains have no partition to drain; an empty text if each has one."""
+    """Return how many drains have no partition to drain; an empty text if each has one."""
     idle = settings.drains - len(state.ends)
     if idle <= 0:
         return ""
@@ -287,7 +287,7 @@ def lag(database: Database, state: TopicState) -> int:
 
 
 def lag_observation(stream: Stream, database: Database, state: TopicState) -> dg.AssetObservation:
-    """Say how many clips wait, and how far the topic reaches."""
+    """Return how many clips wait, and how far the topic reaches."""
     return dg.AssetObservation(
         stream.clips,
         metadata={

@@ -42,7 +42,10 @@ PRELOADED = (
     "pyspark.sql.connect.session",
     "requests",
 )
-"""What a streaming run imports sooner or later: third parties, and how MLflow is imported. None starts a thread."""
+"""What a streaming run imports sooner or later: third parties, and how MLflow is imported.
+
+None starts a thread of Python's: a fork has no other threads, and a lock that one holds would stay locked in it.
+Arrow's allocator and numpy's linear algebra have threads of their own, which they stop around forks."""
 
 
 class WarmRunLauncher(DefaultRunLauncher):

@@ -3,9 +3,11 @@
 The readers are imported when there is a clip: code locations import the gate to know suffixes and limits.
 """
 
+import struct
 from typing import NamedTuple
 
 from genres.audio.clip_header import ClipHeader
+from genres.audio.rejections import Reason, RejectedAudio
 
 
 class Container(NamedTuple):
@@ -86,4 +88,7 @@ def read_header(data: bytes, container: Container) -> ClipHeader:
         "OGG": ogg.ogg_header,
         "WMA": asf.asf_header,
     }
-    return readers[name](data, start)
+    try:
+        return readers[name](data, start)
+    except (struct.error, IndexError):  # a part of it is shorter than what it should hold
+        raise RejectedAudio(Reason.NO_FORMAT) from None

@@ -9,8 +9,8 @@ import os
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from genres.audio.gate import SUFFIXES
@@ -31,8 +31,7 @@ SYNTHETIC_PREFIX = "synthetic_"
 _LAYOUT = "lay the audio out as <genre>/<track>.wav"
 _OUTSIDE = "audio outside a genre folder"
 _LINK = "link that leads out of the folder"
-NOT_AUDIO = "not audio by its suffix"
-"""Why a file is passed over whose suffix is none of `genres.audio.gate.SUFFIXES`."""
+_NOT_AUDIO = "not audio by its suffix"
 
 _MOST_LEVELS = 3
 """How far below a folder genre folders are looked for; published datasets are unpacked into two levels at most."""
@@ -61,18 +60,47 @@ class LabelledFile:
         return f"{safe_name(self.genre)}/{self.track_id}{self.path.suffix.lower()}"
 
 
+class PassedOverCounts:
+    """What is not taken of a folder: how many entries for which reason; a folder counts as one."""
+
+    def __init__(self) -> None:
+        self._counts: Counter[str] = Counter()
+        self._unread_suffixes: Counter[str] = Counter()
+
+    def add(self, reason: str, entries: int = 1) -> None:
+        """Count entries that are passed over for a reason."""
+        self._counts[reason] += entries
+
+    def add_unread(self, file: Path) -> None:
+        """Count a file whose suffix is none of `genres.audio.gate.SUFFIXES`."""
+        self._unread_suffixes[file.suffix.lower()] += 1
+
+    def by_reason(self) -> dict[str, int]:
+        """Return how many entries were passed over, by reason, in the order of the reasons."""
+        counts = self._counts + Counter({_NOT_AUDIO: self._unread_suffixes.total()})  # a sum leaves zeros out
+        return dict(sorted(counts.items()))
+
+    def line(self) -> str:
+        """Return the counts as one line, of files that are not audio by suffix; empty if nothing was passed over."""
+        texts = {reason: str(count) for reason, count in self.by_reason().items()}
+        if self._unread_suffixes:
+            ordered = sorted(self._unread_suffixes.items(), key=lambda found: (-found[1], found[0]))
+            named = [f"{count} {_display_suffix(suffix)}" for suffix, count in ordered[:_MOST_SUFFIXES]]
+            others = sum(count for _, count in ordered[_MOST_SUFFIXES:])
+            texts[_NOT_AUDIO] = ", ".join([*named, *([f"{others} with others"] if others else [])])
+        return ", ".join(f"{reason}: {text}" for reason, text in texts.items())
+
+
 @dataclass(frozen=True)
 class FolderScan:
     """What a folder holds."""
 
     files: list[LabelledFile]
     """The clips, sorted by track id."""
-    ignored: dict[str, int]
-    """How many entries were passed over, by reason; a folder that was passed over counts as one."""
+    passed_over: PassedOverCounts
+    """What else it holds."""
     empty_genres: list[str]
     """Sub-folders that hold no clip, sorted."""
-    unread_suffixes: dict[str, int]
-    """How many files were passed over for their suffix, by suffix in lower case."""
 
 
 def scan(folder: Path) -> FolderScan:
@@ -102,20 +130,19 @@ def scan(folder: Path) -> FolderScan:
         stand on both sides of the split.
     """
     try:
-        files, ignored, empty_genres, unread_suffixes = _walk(folder)
-        _complain(folder, files, ignored, unread_suffixes)
+        found = _walk(folder)
+        _complain(folder, found)
     except PermissionError as error:
         unreadable = display_path(Path(error.filename))
         raise GenresError(f"cannot read {unreadable}: give this user the right to list its folder") from None
-    ordered = sorted(files, key=lambda file: file.track_id)
-    return FolderScan(ordered, dict(sorted(ignored.items())), sorted(empty_genres), dict(unread_suffixes))
+    return replace(found, files=sorted(found.files, key=lambda file: file.track_id))
 
 
 def notices(found: FolderScan) -> list[str]:
     """Return what a person should know about a folder that can be used: a line each, none if all of it was taken."""
     lines = []
-    if found.ignored:
-        lines.append(f"passed over: {reasons(found.ignored, found.unread_suffixes)}")
+    if passed_over := found.passed_over.line():
+        lines.append(f"passed over: {passed_over}")
     if found.empty_genres:
         lines.append(f"sub-folders without a clip: {', '.join(map(repr, found.empty_genres))}")
     genres = sorted({file.genre for file in found.files})
@@ -134,25 +161,6 @@ def notices(found: FolderScan) -> list[str]:
             "number the files, as FMA's do, sort the audio into folders named by genre first"
         )
     return lines
-
-
-def reasons(counts: Mapping[str, int], unread_suffixes: Mapping[str, int]) -> str:
-    """Return counts by reason as one line, in the order of the reasons; of files that are not audio, by suffix.
-
-    Parameters
-    ----------
-    counts
-        How many entries were passed over, by reason.
-    unread_suffixes
-        How many of them for their suffix, by suffix: all that `counts` has for `NOT_AUDIO`.
-    """
-    texts = {reason: str(count) for reason, count in counts.items() if count}
-    if unread_suffixes:
-        ordered = sorted(unread_suffixes.items(), key=lambda found: (-found[1], found[0]))
-        named = [f"{count} {_display_suffix(suffix)}" for suffix, count in ordered[:_MOST_SUFFIXES]]
-        others = sum(count for _, count in ordered[_MOST_SUFFIXES:])
-        texts[NOT_AUDIO] = ", ".join([*named, *([f"{others} with others"] if others else [])])
-    return ", ".join(f"{reason}: {text}" for reason, text in sorted(texts.items()))
 
 
 def _display_suffix(suffix: str) -> str:
@@ -195,52 +203,46 @@ def dataset_id(folder: Path, files: Sequence[LabelledFile]) -> str:
     return f"own_{slug}" if slug in taken else slug
 
 
-def _walk(folder: Path) -> tuple[list[LabelledFile], Counter[str], list[str], Counter[str]]:
-    """Return the clips, how many entries were ignored for which reason, sub-folders without a clip, unread suffixes."""
+def _walk(folder: Path) -> FolderScan:
+    """Return what a folder holds, its clips in the order of their paths."""
     if not folder.exists():
         raise GenresError(f"audio folder {display_path(folder)} does not exist: check the path, and {_LAYOUT}")
     if not folder.is_dir():
         raise GenresError(f"audio folder {display_path(folder)} is a file: name the folder that holds the genres")
     root = folder.resolve()
-    ignored: Counter[str] = Counter()
+    passed_over = PassedOverCounts()
     files: list[LabelledFile] = []
     empty_genres: list[str] = []
-    unread_suffixes: Counter[str] = Counter()
-
-    def pass_over(file: Path) -> None:
-        ignored[NOT_AUDIO] += 1
-        unread_suffixes[file.suffix.lower()] += 1
-
-    for entry in _entries(root, root, ignored):
+    for entry in _entries(root, root, passed_over):
         if entry.is_dir():
             before = len(files)
-            for file in _entries(entry, root, ignored):
+            for file in _entries(entry, root, passed_over):
                 if file.is_dir():
-                    ignored["folder inside a genre"] += 1
+                    passed_over.add("folder inside a genre")
                 elif _is_audio(file):
                     files.append(_label(file))
                 else:
-                    pass_over(file)
+                    passed_over.add_unread(file)
             if len(files) == before:
                 empty_genres.append(unicode_name(entry.name))
         elif _is_audio(entry):
-            ignored[_OUTSIDE] += 1
+            passed_over.add(_OUTSIDE)
         elif entry.name != SYNTHETIC_MARKER:
-            pass_over(entry)
-    return files, ignored, empty_genres, unread_suffixes
+            passed_over.add_unread(entry)
+    return FolderScan(files, passed_over, sorted(empty_genres))
 
 
-def _entries(folder: Path, root: Path, ignored: Counter[str]) -> Iterator[Path]:
-    """Go through a folder's visible files and folders, sorted by name; the rest is counted in `ignored`."""
+def _entries(folder: Path, root: Path, passed_over: PassedOverCounts) -> Iterator[Path]:
+    """Go through a folder's visible files and folders, sorted by name; the rest is counted in `passed_over`."""
     for entry in sorted(folder.iterdir()):
         if entry.name.startswith("."):
-            ignored["hidden"] += 1
+            passed_over.add("hidden")
         # Unlike Path.resolve this takes a link to itself.
         elif entry.is_symlink() and not Path(os.path.realpath(entry)).is_relative_to(root):
-            ignored[_LINK] += 1
+            passed_over.add(_LINK)
         elif not (entry.is_file() or entry.is_dir()):
             # A named pipe called x.wav would block whoever opens it.
-            ignored["neither file nor folder"] += 1
+            passed_over.add("neither file nor folder")
         else:
             yield entry
 
@@ -256,24 +258,24 @@ def _label(path: Path) -> LabelledFile:
     return LabelledFile(track_id, genre, path, unicode_name(path.name))
 
 
-def _complain(
-    folder: Path, files: list[LabelledFile], ignored: Counter[str], unread_suffixes: Mapping[str, int]
-) -> None:
+def _complain(folder: Path, found: FolderScan) -> None:
     """Raise the one error that says what is wrong with the whole folder, if anything is."""
     where = f"audio folder {display_path(folder)}"
+    files = found.files
     clips = Counter(file.genre for file in files)
     if len(clips) < 2 and (deeper := _folders_of_genres(folder)):
-        named = " or ".join(display_path(found) for found in deeper)
+        named = " or ".join(map(display_path, deeper))
         what = f"one genre only, {next(iter(clips))!r}" if clips else "no genre folders"
         todo = "that folder" if len(deeper) == 1 else "one of them, or bring their genres together"
         raise GenresError(f"{where} holds {what}; genre folders are in {named}: name {todo}")
     if not files:
-        if ignored[_OUTSIDE]:
-            raise GenresError(f"{where} holds {ignored[_OUTSIDE]} audio file(s) but no genre folders: {_LAYOUT}")
-        if not ignored:
+        passed_over = found.passed_over.by_reason()
+        if _OUTSIDE in passed_over:
+            raise GenresError(f"{where} holds {passed_over[_OUTSIDE]} audio file(s) but no genre folders: {_LAYOUT}")
+        if not passed_over:
             raise GenresError(f"{where} is empty: {_LAYOUT}")
-        todo = "copy what the links lead to (cp -rL)" if ignored[_LINK] else _LAYOUT
-        why = reasons(ignored, unread_suffixes)
+        todo = "copy what the links lead to (cp -rL)" if _LINK in passed_over else _LAYOUT
+        why = found.passed_over.line()
         raise GenresError(f"{where} holds no {'/'.join(SUFFIXES)} files in genre folders ({why}): {todo}")
 
     if len(clips) == 1:

@@ -13,7 +13,6 @@ adversaries", IEEE Transactions on Multimedia 17(11), 2015.
 """
 
 import csv
-from collections import defaultdict
 from collections.abc import Mapping
 from functools import cache
 from importlib.resources import files
@@ -35,17 +34,6 @@ def tracks() -> Mapping[str, PublishedTrack]:
             for row in rows
         }
     )
-
-
-def identical_pairs() -> list[tuple[str, str]]:
-    """Return the 14 pairs of tracks whose original files are byte for byte the same, sorted.
-
-    No three are the same. One pair, ``metal.00058`` and ``rock.00016``, carries two different genres.
-    """
-    by_md5: dict[str, list[str]] = defaultdict(list)
-    for track in tracks().values():
-        by_md5[track.md5].append(track.track_id)
-    return sorted((group[0], group[1]) for group in by_md5.values() if len(group) > 1)
 
 
 GTZAN = PublishedDataset(name="gtzan", title="GTZAN", split_name="fault-filtered", read_tracks=tracks)

@@ -5,7 +5,7 @@ Only the transport is here; which paths there are and how they are committed is 
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, Self, TypeVar
+from typing import IO, Any, TypeVar
 from urllib.parse import SplitResult, parse_qs, unquote, urlsplit
 
 import requests
@@ -17,10 +17,6 @@ from genres.errors import GenresError
 from genres.file_names import display_name
 from genres.retrying import retried
 
-if TYPE_CHECKING:
-    from genres.settings import Settings
-
-PATIENCE_S = 30.0
 _CONNECT_TIMEOUT_S = 5
 _READ_TIMEOUT_S = 120
 _READ_BYTES = 2**20
@@ -81,7 +77,7 @@ class Hdfs(WebHDFS):
 
     cachable = False
 
-    def __init__(self, url: str, *, user: str, patience_s: float = PATIENCE_S, ca_file: Path | None = None) -> None:
+    def __init__(self, url: str, *, user: str, patience_s: float, ca_file: Path | None = None) -> None:
         address = urlsplit(url)
         if address.scheme not in {"http", "https"} or not address.hostname or not _port(address):
             raise GenresError(
@@ -98,11 +94,6 @@ class Hdfs(WebHDFS):
             use_https=address.scheme == "https",
             session_verify=trusted(ca_file),
         )
-
-    @classmethod
-    def of(cls, settings: "Settings", *, patience_s: float = PATIENCE_S) -> Self:
-        """Open the settings' HDFS; nothing is asked of it yet."""
-        return cls(settings.webhdfs, user=settings.hdfs_user, patience_s=patience_s, ca_file=settings.ca_file)
 
     def _connect(self) -> None:
         super()._connect()

@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 from uuid import uuid4
 
+from genres.store.hdfs_access import PATIENCE_S, HdfsAccess
+
 if TYPE_CHECKING:
     import pyarrow as pa
     import pyarrow.compute as pc
@@ -57,11 +59,9 @@ class Lake:
         self.root = root.rstrip("/")
 
     @classmethod
-    def of(cls, settings: "Settings") -> Self:
-        """Open the settings' lake; nothing is asked of HDFS yet."""
-        from genres.store.hdfs import Hdfs
-
-        return cls(Hdfs.of(settings), hdfs=settings.hdfs, root=settings.lake_path)
+    def of(cls, settings: "Settings", *, patience_s: float = PATIENCE_S) -> Self:
+        """Open the settings' lake, whose calls are repeated for `patience_s`; nothing is asked of HDFS yet."""
+        return cls(HdfsAccess.of(settings).open(patience_s=patience_s), hdfs=settings.hdfs, root=settings.lake_path)
 
     def path(self, dataset: str, *parts: str) -> str:
         """Path on HDFS of something that belongs to a dataset."""

@@ -26,12 +26,9 @@ class ClaimChecks:
     @cached_property
     def _lake(self) -> "Lake":
         # Most folders never need it, and its libraries take as long to import as everything else here.
-        from genres.store.hdfs import Hdfs
         from genres.store.lake import Lake
 
-        settings = self._settings
-        files = Hdfs.of(settings, patience_s=CONNECT_S)
-        return Lake(files, hdfs=settings.hdfs, root=settings.lake_path)
+        return Lake.of(self._settings, patience_s=CONNECT_S)
 
     def check_in(self, message: ClipMessage) -> ClipMessage:
         """Bring an inline message's bytes to HDFS, and return the message with its claim check instead.

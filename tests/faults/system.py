@@ -134,7 +134,7 @@ class System:
             said.append(f"the producer is {producers.describe(producer)}")
         if self.daemon() is None:
             said.append("Dagster's daemon does not run")
-        if leases.is_held(self.stream.database, self.settings.topic, self.settings.lease_s) and not alive(self.stream):
+        if leases.holders(self.stream.database, self.settings.topic, self.settings.lease_s) and not alive(self.stream):
             said.append("the lease is held by a run that is gone")
         return said
 

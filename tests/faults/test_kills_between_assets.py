@@ -2,7 +2,6 @@
 
 import os
 import signal
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,7 @@ from genres.store.database import Database
 from genres.store.lake import Lake
 from genres.store.model_registry import ModelRegistry
 from tests.faults.processes import pid_of
-from tests.stream_rig import kill_tree
+from tests.stream_rig import kill_tree, wait_until
 
 GENRES = ("blues", "disco", "metal")
 CLIPS = 5
@@ -131,10 +130,3 @@ def spark_jobs(stack: Settings) -> int:
     api = f"http://127.0.0.1:{stack.ports.spark_ui}/api/v1/applications"
     (application,) = requests.get(api, timeout=30).json()
     return len(requests.get(f"{api}/{application['id']}/jobs", timeout=30).json())
-
-
-def wait_until(condition: Callable[[], object]) -> None:
-    deadline = time.monotonic() + 120
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen in two minutes"
-        time.sleep(0.1)

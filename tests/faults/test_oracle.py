@@ -48,7 +48,7 @@ def test_clips_that_are_all_where_they_belong() -> None:
         (["a", "b", "x"], [], "1 wrongly predicted"),
     ],
 )
-def test_a_clip_that_is_not(predicted: list[str], refused: list[str], problem: str) -> None:
+def test_a_clip_that_is_not_where_it_belongs_is_named(predicted: list[str], refused: list[str], problem: str) -> None:
     assert count({"a", "b"}, {"x"}, predicted, refused).problems == [problem]
 
 
@@ -95,7 +95,7 @@ def test_rows_are_those_of_the_topic_and_refusals_those_that_stand(tmp_path: Pat
     assert stored_counts(database, "clips", {*good, "clips x"}, set()).problems == ["1 wrongly refused"]
 
 
-def test_ranges_that_are_whole() -> None:
+def test_ranges_that_hold_each_offset_once_are_no_problem() -> None:
     assert misplanned([*WHOLE, a_range(0, 0, 9, "split"), a_range(0, 0, 9, "lost", "earlier")], STATE) == []
 
 
@@ -110,11 +110,11 @@ def test_ranges_that_are_whole() -> None:
         ([*WHOLE[:2], a_range(1, 5, 8, topic_id="earlier")], "offset (1, 5) is in no range"),
     ],
 )
-def test_ranges_that_are_not(known: list[StreamRange], problem: str) -> None:
+def test_ranges_that_do_not_hold_each_offset_once_are_a_problem(known: list[StreamRange], problem: str) -> None:
     assert problem in misplanned(known, STATE)[0]
 
 
-def test_a_damaged_database(tmp_path: Path) -> None:
+def test_a_damaged_database_is_named(tmp_path: Path) -> None:
     whole, damaged, other = tmp_path / "whole.db", tmp_path / "damaged.db", tmp_path / "other.db"
     for file in (whole, damaged):
         connection = sqlite3.connect(file)
@@ -133,7 +133,7 @@ def test_a_damaged_database(tmp_path: Path) -> None:
     ]
 
 
-def test_tables_that_cannot_be_read(tmp_path: Path) -> None:
+def test_tables_that_cannot_be_read_or_lack_rows_are_named(tmp_path: Path) -> None:
     lake = Lake(fsspec.filesystem("file"), hdfs="", root=str(tmp_path))
     whole, cut, gone = (str(tmp_path / f"{name}.parquet") for name in ("whole", "cut", "gone"))
     for path in (whole, cut):

@@ -28,7 +28,7 @@ def stream(stack: Settings, tmp_path_factory: pytest.TempPathFactory) -> Iterato
         yield stream
 
 
-def test_killed_producer(stream: Stream) -> None:
+def test_clips_of_a_killed_producer_arrive_once(stream: Stream) -> None:
     before = messages(stream)
 
     def kill() -> None:
@@ -42,7 +42,7 @@ def test_killed_producer(stream: Stream) -> None:
     assert messages(stream) >= before + CLIPS
 
 
-def test_killed_run_worker(stream: Stream) -> None:
+def test_what_a_killed_run_was_at_is_tried_again_and_the_run_has_failed(stream: Stream) -> None:
     killed: list[tuple[PartitionKey, str]] = []
 
     def kill() -> None:
@@ -55,7 +55,7 @@ def test_killed_run_worker(stream: Stream) -> None:
     wait_until(lambda: stream.instance.get_run_by_id(run_id).status == dg.DagsterRunStatus.FAILURE)
 
 
-def test_terminated_run(stream: Stream) -> None:
+def test_a_terminated_run_is_canceled_and_its_clips_arrive_once(stream: Stream) -> None:
     terminated: list[str] = []
 
     def terminate() -> None:
@@ -71,7 +71,7 @@ def test_terminated_run(stream: Stream) -> None:
     assert run.status == dg.DagsterRunStatus.CANCELED
 
 
-def test_killed_daemon_with_its_code_servers_and_runs(stream: Stream) -> None:
+def test_clips_arrive_once_when_the_daemon_is_killed_with_its_code_servers_and_runs(stream: Stream) -> None:
     before = messages(stream)
 
     def kill() -> None:
@@ -87,7 +87,7 @@ def test_killed_daemon_with_its_code_servers_and_runs(stream: Stream) -> None:
     all_arrive(stream, 23, kill)
 
 
-def test_killed_broker(stream: Stream) -> None:
+def test_clips_arrive_once_when_the_broker_is_killed(stream: Stream) -> None:
     before = messages(stream)
 
     def kill() -> None:

@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -25,7 +25,7 @@ from genres.datasets.synthetic import SAMPLE_RATE, synthesise
 from genres.errors import GenresError
 from genres.settings import Settings
 from genres.store.database import Database
-from genres.store.hdfs import Hdfs
+from genres.store.hdfs_access import HdfsAccess
 from genres.store.stream_ledger import producers, results, sent_files
 from genres.store.stream_ledger.commits import QuarantinedClip, quarantine_clip
 from genres.store.stream_ledger.sent_files import SentFile
@@ -36,6 +36,7 @@ from streaming_sensors.folder_producer import producer as producer_loop
 from streaming_sensors.folder_producer.producer import WatchReport, watch
 from streaming_sensors.kafka_clips import KafkaClips
 from streaming_sensors.topic import create_topic, max_message_bytes, topic_state, wait_for_data
+from tests.stream_rig import wait_until
 
 INLINE_LIMIT = 200_000
 
@@ -85,7 +86,7 @@ def test_every_file_is_sent_or_refused(settings: Settings, tmp_path: Path) -> No
     day = claim_path.split("/")[-2]
     assert claim_path == f"/genres/stream/claims/{day}/{messages['long.wav'].sha256}.wav"
     assert datetime.now(UTC).date() - date.fromisoformat(day) <= timedelta(days=1)
-    hdfs = Hdfs(settings.webhdfs, user=settings.hdfs_user)
+    hdfs = HdfsAccess.of(settings).open()
     assert hdfs.cat_file(claim_path) == before[tmp_path / "long.wav"]
 
     rows = {row["sha256"]: row for row in results.quarantine(Database(settings.database)) if row["sha256"] in bad}
@@ -450,10 +451,3 @@ def is_gone(settings: Settings) -> bool:
     except GenresError:
         return True
     return False
-
-
-def wait_until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 120
-    while not condition():
-        assert time.monotonic() < deadline, "not within two minutes"
-        time.sleep(0.2)

@@ -18,6 +18,7 @@ from pyspark.sql import functions as sf
 from genres.audio.gtzan57 import GTZAN57
 from genres.errors import last_words
 from genres.settings import Settings
+from genres.store.hdfs_access import HdfsAccess
 from local_stack import spark_server
 from local_stack import stack as local
 from local_stack.program import Program
@@ -82,7 +83,8 @@ def test_a_workers_own_error_is_what_a_person_reads(bare: Settings) -> None:
     try:
         named = {"track_id": ["a"], "genre": ["blues"], "path": ["/a.wav"], "sha256": ["0"]}
         rows = spread(spark, pd.DataFrame(named), tasks=1)
-        features = extract_features(rows, source=WebHdfsClips(bare.webhdfs, "me"), feature_set=GTZAN57, max_clip_s=10)
+        source = WebHdfsClips(HdfsAccess(bare.webhdfs, "me"))
+        features = extract_features(rows, source=source, feature_set=GTZAN57, max_clip_s=10)
         with pytest.raises(Exception) as failed:
             features.collect()
     finally:

@@ -22,6 +22,7 @@ from local_stack import stack as stack_module
 from local_stack.program import Program
 from local_stack.stack import ServiceStatus, down, restart_service, start_service, status, stop_service, up
 from local_stack.supervision import ProcessState, Supervisor
+from tests.stream_rig import wait_until
 
 EVERY_SERVICE = {"namenode", "datanode", "kafka", "spark-connect", "spark-ui", "mlflow"}
 
@@ -281,12 +282,6 @@ def pid_of(settings: Settings, name: str) -> int:
     pid = row_of(settings, name).pid
     assert pid is not None
     return pid
-
-
-def wait_until(condition: Callable[[], bool]) -> None:
-    """Wait for the condition; the test's own time limit is the only one."""
-    while not condition():
-        time.sleep(0.2)
 
 
 def write_hdfs(settings: Settings, path: str, content: bytes) -> None:

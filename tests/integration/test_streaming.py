@@ -115,7 +115,7 @@ def flow(stream: Stream, waiting: Waiting) -> Flow:
 @pytest.fixture(scope="module")
 def settled(stream: Stream, flow: Flow) -> Flow:
     """The flow, once no run of the stream is at work any more."""
-    wait_until(lambda: not leases.is_held(stream.database, TOPIC, stream.settings.lease_s))
+    wait_until(lambda: not leases.holders(stream.database, TOPIC, stream.settings.lease_s))
     started = dg.RunsFilter(statuses=[dg.DagsterRunStatus.STARTED])
     wait_until(
         lambda: (

@@ -1,14 +1,19 @@
-"""An empty database of each kind that is supported: a SQLite file, and a Postgres server of the tests' own."""
+"""What unit tests store things in: databases, an HDFS of the tests' own, a small disk, Dagster's records."""
 
 import contextlib
 import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from genres.store.database import Database
+from tests.fake_webhdfs import FakeWebHdfs, serving
+
+if TYPE_CHECKING:
+    import dagster as dg
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
@@ -72,3 +77,21 @@ def database(tmp_path: Path) -> Database:
     made = Database(f"sqlite:///{tmp_path / 'genres.db'}")
     made.migrate()
     return made
+
+
+@pytest.fixture
+def server() -> Iterator[FakeWebHdfs]:
+    """An HDFS in memory, behind WebHDFS."""
+    with serving() as server:
+        yield server
+
+
+@pytest.fixture
+def instance(tmp_path: Path) -> "Iterator[dg.DagsterInstance]":
+    """Dagster's records, in a folder of the test's own."""
+    import dagster as dg  # not for every test: it takes two seconds
+
+    folder = tmp_path / "dagster"
+    folder.mkdir()
+    with dg.DagsterInstance.local_temp(str(folder)) as made:
+        yield made

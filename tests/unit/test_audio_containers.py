@@ -292,6 +292,22 @@ def test_damaged_and_foreign_files_are_refused(kind: str) -> None:
     assert (refused.code, text in refused.reason) == (code, True), refused.reason
 
 
+@pytest.mark.parametrize("last", [b"mdhd", b"esds"])
+def test_an_mp4_whose_last_box_lacks_what_it_should_hold_is_refused(last: bytes) -> None:
+    """The box is the file's last: what lies behind it in other files, its reader does not find."""
+
+    def box(kind: bytes, *parts: bytes) -> bytes:
+        return struct.pack(">I4s", 8 + sum(map(len, parts)), kind) + b"".join(parts)
+
+    header = box(b"mdhd", struct.pack(">12xII", RATE, RATE)) if last == b"esds" else box(b"mdhd")
+    descriptor = struct.pack(">4xBBHB", 3, 0, 0, 0x40)  # says that an address follows
+    sound = box(b"mp4a", struct.pack(">8x8xH6xI", 2, RATE << 16), box(b"esds", descriptor))
+    tables = box(b"minf", box(b"stbl", box(b"stsd", struct.pack(">4xI", 1), sound)))
+    media = box(b"mdia", box(b"hdlr", bytes(8), b"soun"), header, tables if last == b"esds" else b"")
+    data = box(b"ftyp", b"M4A ") + box(b"moov", box(b"trak", media))
+    assert refusal(data, ".m4a").code is Reason.NO_FORMAT
+
+
 def test_flac_that_is_much_longer_than_its_header_says_is_refused_by_its_true_length() -> None:
     hours = written("FLAC", np.tile(MONO, (800, 1)))
     refused = refusal(with_flac_length(hours, 60 * RATE), ".flac")

@@ -62,7 +62,7 @@ def music(tmp_path: Path, write_clips: Callable[..., None]) -> Path:
     return folder
 
 
-def test_the_command_itself(tmp_path: Path) -> None:
+def test_as_a_user_runs_it_the_command_says_one_line_and_fails(tmp_path: Path) -> None:
     """What the other tests call in this process, as a user does."""
     variables = {"GENRES_AUDIO": str(tmp_path / "nowhere"), "GENRES_STATE_DIR": str(tmp_path / "state")}
     done = subprocess.run(

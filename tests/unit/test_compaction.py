@@ -1,7 +1,7 @@
 """Small files of features become large ones: read by the ledger each row is there once, whatever is killed when."""
 
 import io
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -19,7 +19,7 @@ from genres.store.lake import Lake
 from genres.store.stream_ledger import commits, ranges
 from genres.store.stream_ledger.commits import RangeResult
 from genres.store.stream_ledger.values import Attempt, PartitionKey, Plan
-from tests.fake_webhdfs import FakeWebHdfs, serving
+from tests.fake_webhdfs import FakeWebHdfs
 
 VERSION, TOPIC, ID = "gtzan57-1", "merged", "A" * 22  # a topic may have the name that the folder of merged files has
 DAY = datetime(2026, 3, 4, 12, tzinfo=UTC)
@@ -27,12 +27,6 @@ DAY_S = 24 * 3600.0
 MIB = 2**20
 LEFT_OUT = {3}
 """Offsets that do not exist, such as a transaction's marker."""
-
-
-@pytest.fixture
-def server() -> Iterator[FakeWebHdfs]:
-    with serving() as server:
-        yield server
 
 
 @pytest.fixture

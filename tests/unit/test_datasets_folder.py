@@ -42,7 +42,7 @@ def test_scan_is_sorted_and_complete(tmp_path: Path) -> None:
     first = found.files[0]
     assert (first.genre, first.file_name) == ("blues", "blues.00000.wav")
     assert first.path == tmp_path.resolve() / "blues" / "blues.00000.wav"
-    assert found.ignored == {}
+    assert found.passed_over.by_reason() == {}
 
 
 def test_every_suffix_in_either_case_is_audio(tmp_path: Path) -> None:
@@ -55,7 +55,7 @@ def test_every_suffix_in_either_case_is_audio(tmp_path: Path) -> None:
         "jazz/jazz.c.flac",
         "jazz/jazz.d.mp3",
     ]
-    assert found.ignored == {"not audio by its suffix": 1}
+    assert found.passed_over.by_reason() == {"not audio by its suffix": 1}
 
 
 def test_track_id_repeats_the_genre_only_where_the_stem_lacks_it(tmp_path: Path) -> None:
@@ -114,7 +114,7 @@ def test_hidden_and_foreign_entries_are_counted_not_followed(tmp_path: Path) -> 
     found = scan(folder)
     assert ids(found)[-1] == "jazz.inside"
     assert len(found.files) == 7
-    assert found.ignored == {
+    assert found.passed_over.by_reason() == {
         "audio outside a genre folder": 1,
         "folder inside a genre": 1,
         "hidden": 2,
@@ -173,7 +173,7 @@ def test_links_in_a_circle_lead_nowhere(tmp_path: Path) -> None:
     (folder / "one").symlink_to("other")
     (folder / "other").symlink_to("one")
     (folder / "jazz" / "up").symlink_to("..")
-    assert scan(folder).ignored == {"folder inside a genre": 1, "neither file nor folder": 3}
+    assert scan(folder).passed_over.by_reason() == {"folder inside a genre": 1, "neither file nor folder": 3}
 
 
 def test_genres_that_are_numbers_are_doubted(tmp_path: Path) -> None:

@@ -64,7 +64,7 @@ def test_any_table_is_split_by_the_rules_or_refused(tracks: pd.DataFrame, random
     pd.testing.assert_frame_equal(rows, split_tracks(shuffled).table)
 
 
-def test_shares_of_a_genre() -> None:
+def test_each_part_has_its_share_of_a_genre_and_of_a_small_one_a_clip() -> None:
     split = split_tracks(table(*clips("ska", 2000), *clips("dub", 3)))
     assert split.method == HASHED
     assert "not GTZAN's" in split.why

@@ -72,7 +72,7 @@ def test_seed_genre_and_index_decide_the_clip() -> None:
 def test_folder_reads_back_as_synthetic(written: Path) -> None:
     found = scan(written)
     files = found.files
-    assert (len(files), found.ignored) == (30, {})
+    assert (len(files), found.passed_over.by_reason()) == (30, {})
     assert files[0].track_id == "synthetic_blues.00000"
     assert dataset_id(written, files) == "synthetic"
     assert json.loads((written / SYNTHETIC_MARKER).read_text())["synthetic"] is True

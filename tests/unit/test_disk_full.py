@@ -1,6 +1,5 @@
 """No room: who meets it says what is full and changes nothing by halves; with room again everything goes on."""
 
-from collections.abc import Iterator
 from datetime import UTC, datetime
 
 import dagster as dg
@@ -18,7 +17,7 @@ from genres_dagster.resources import MlflowResource
 from streaming_sensors import sensors
 from streaming_sensors.stream import Stream
 from streaming_sensors.topic import TopicState
-from tests.fake_webhdfs import NO_REPLICA, FakeWebHdfs, serving
+from tests.fake_webhdfs import NO_REPLICA, FakeWebHdfs
 from tests.unit.conftest import SmallDisk
 
 QUOTA = (
@@ -27,12 +26,6 @@ QUOTA = (
 )
 NAMES = ("NSQuotaExceededException", "The NameSpace quota (directories and files) of directory /genres is exceeded")
 ID = "A" * 22
-
-
-@pytest.fixture
-def server() -> Iterator[FakeWebHdfs]:
-    with serving() as server:
-        yield server
 
 
 def key(start: int, end: int) -> PartitionKey:

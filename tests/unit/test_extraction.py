@@ -25,6 +25,7 @@ from genres.audio.gate import RejectedAudio
 from genres.audio.gtzan57 import GTZAN57 as FEATURES
 from genres.errors import GenresError
 from genres.settings import PROJECT_DIR
+from genres.store.hdfs_access import HdfsAccess
 from genres.store.schemas import GENRE, TRACK_ID, Column, audio_features
 from spark.clip_source import WebHdfsClips
 from spark.extraction import feature_batches
@@ -87,11 +88,11 @@ def test_each_clip_is_a_row_with_features_or_a_reason(blues: Path) -> None:
 
 
 def test_a_task_can_be_pickled_to_the_workers() -> None:
-    task = (feature_batches, WebHdfsClips("http://127.0.0.1:1", "genres"), FEATURES)
+    task = (feature_batches, WebHdfsClips(HdfsAccess("http://127.0.0.1:1", "genres")), FEATURES)
     assert pickle.loads(pickle.dumps(task)) == task  # noqa: S301
 
 
-def test_one_clip(blues: Path) -> None:
+def test_a_clip_has_the_columns_of_its_set_and_is_judged_by_its_suffix(blues: Path) -> None:
     clip = clip_features((blues / "a.wav").read_bytes(), file_suffix=".wav", **LIMITS)
     assert (clip.length, clip.sha256) == (22_050, sha256(blues / "a.wav"))
     assert sorted(clip.values) == sorted(FEATURES.columns)
@@ -163,21 +164,21 @@ def manifest(data: bytes) -> list[dict[str, str]]:
 
 def test_a_fetch_is_tried_again_until_hdfs_answers() -> None:
     with answering((503, b""), (200, b"the bytes")) as url:
-        (clip,) = WebHdfsClips(url, "genres").clips(manifest(b"the bytes"))
+        (clip,) = WebHdfsClips(HdfsAccess(url, "genres")).clips(manifest(b"the bytes"))
     assert clip == Clip({"track_id": "a", "genre": "blues"}, ".wav", b"the bytes")
 
 
 def test_an_outage_fails_and_quarantines_nothing() -> None:
-    nobody = WebHdfsClips("http://127.0.0.1:1", "genres", give_up_after_s=0.1)
+    nobody = WebHdfsClips(HdfsAccess("http://127.0.0.1:1", "genres"), give_up_after_s=0.1)
     with pytest.raises(GenresError, match=r"HDFS at http://127.0.0.1:1 does not give /lake/blues/a b.wav"):
         list(feature_batches([pa.RecordBatch.from_pylist(manifest(b"the bytes"))], source=nobody, **LIMITS))
 
 
 def test_a_file_that_is_gone_or_changed_fails() -> None:
     with answering((404, b"")) as url, pytest.raises(GenresError, match=r"has no /lake/blues/a b\.wav"):
-        list(WebHdfsClips(url, "genres").clips(manifest(b"the bytes")))
+        list(WebHdfsClips(HdfsAccess(url, "genres")).clips(manifest(b"the bytes")))
     with answering((200, b"other bytes")) as url, pytest.raises(GenresError, match="is not the file in the manifest"):
-        list(WebHdfsClips(url, "genres").clips(manifest(b"the bytes")))
+        list(WebHdfsClips(HdfsAccess(url, "genres")).clips(manifest(b"the bytes")))
 
 
 @pytest.mark.parametrize(
@@ -191,7 +192,7 @@ def test_a_file_that_is_gone_or_changed_fails() -> None:
 def test_what_hdfs_refuses_is_said_at_once_and_is_no_fault_of_the_clip(status: int, exception: str, line: str) -> None:
     body = json.dumps({"RemoteException": {"exception": exception, "message": line, "javaClassName": ""}}).encode()
     with answering((status, body), (200, b"the bytes")) as url, pytest.raises(GenresError, match=f"does not.*{line}"):
-        list(WebHdfsClips(url, "genres").clips(manifest(b"the bytes")))
+        list(WebHdfsClips(HdfsAccess(url, "genres")).clips(manifest(b"the bytes")))
 
 
 def test_silence_has_features(tmp_path: Path) -> None:

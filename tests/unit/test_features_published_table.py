@@ -40,7 +40,7 @@ def test_same_columns_files_lengths_and_labels(tables: tuple[pd.DataFrame, pd.Da
 
 
 @pytest.mark.parametrize("column", GTZAN57.columns)
-def test_column_agrees(tables: tuple[pd.DataFrame, pd.DataFrame], column: str) -> None:
+def test_column_agrees_with_the_published_table(tables: tuple[pd.DataFrame, pd.DataFrame], column: str) -> None:
     ours, theirs = tables
     difference = (ours[column] - theirs[column]).abs() / theirs[column].abs()
     assert difference.median() <= MEDIAN_TOLERANCE

@@ -97,7 +97,7 @@ def test_other_tags_stay_and_so_does_their_version(tmp_path: Path) -> None:
     assert (FLAC(flac)["genre"], FLAC(flac)["artist"]) == (["pop"], ["Somebody"])
 
 
-def test_what_is_not_tagged(tmp_path: Path) -> None:
+def test_uncertain_unlike_and_unwritable_files_keep_their_tags(tmp_path: Path) -> None:
     wav, au = sound_file(tmp_path, ".wav"), tmp_path / "a.au"
     au.write_bytes(written("AU", music(1)))
     broken = tmp_path / "x.flac"

@@ -97,7 +97,7 @@ def test_the_settings_reach_every_client(
     probes["mlflow"]()
     assert Lake.of(settings).files.isdir("/")
     assert resources(settings)["lake"].open().files.isdir("/")
-    assert KafkaClips.of(settings).ca_file == authority.ca_file
+    assert KafkaClips.of(settings).hdfs.ca_file == authority.ca_file
     _wait_for_server(secured)
     bypass_proxies(settings)
     from mlflow.utils.credentials import get_default_host_creds
@@ -131,7 +131,7 @@ def test_other_ways_in_which_tls_fails_are_said(authority: Authority, tmp_path: 
         Hdfs(plain.replace("http:", "https:"), user="me", patience_s=60).exists("/")
     for file in (tmp_path / "none.pem", tmp_path):
         with pytest.raises(GenresError, match=rf"GENRES_CA_FILE = {file}: .*PEM file"):
-            Hdfs("https://127.0.0.1:1", user="me", ca_file=file)
+            Hdfs("https://127.0.0.1:1", user="me", patience_s=0, ca_file=file)
         with pytest.raises(UnhealthyError, match=rf"GENRES_CA_FILE = {file}: .*PEM file"):
             probe_mlflow("https://127.0.0.1:1", ca_file=file)
 

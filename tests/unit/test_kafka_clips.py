@@ -16,7 +16,7 @@ from kafka.errors import OffsetOutOfRangeError
 from genres.audio.clip_features import Clip
 from genres.errors import GenresError
 from genres.settings import Settings
-from genres.store.hdfs import Hdfs
+from genres.store.hdfs_access import HdfsAccess
 from spark.clip_source import ClipSource
 from streaming_sensors import kafka_clips
 from streaming_sensors.envelope import ClipMessage, encode
@@ -40,7 +40,7 @@ def test_workers_get_the_same_source_and_no_settings() -> None:
 
 def test_source_follows_the_settings() -> None:
     source = KafkaClips.of(SETTINGS)
-    assert (source.kafka.bootstrap_servers, source.webhdfs_url) == ("broker:9092", "http://namenode:9870")
+    assert (source.kafka.bootstrap_servers, source.hdfs.webhdfs_url) == ("broker:9092", "http://namenode:9870")
 
 
 def test_columns_are_those_of_every_clip() -> None:
@@ -146,6 +146,18 @@ def test_a_process_keeps_its_consumer_from_task_to_task_and_closes_it_when_somet
     assert opened[-1].config["bootstrap_servers"] != opened[0].config["bootstrap_servers"]
 
 
+def test_of_consumers_that_are_in_use_at_a_time_one_is_kept_and_the_others_are_closed(
+    opened: list[CutPartition],
+) -> None:
+    one, other = (KafkaClips.of(SETTINGS)._records("clips", 0, 5, 8) for _ in range(2))
+    next(one)
+    assert [found.offset for found in other] == [5, 6, 7]
+    assert [found.offset for found in one] == [6, 7]
+    assert sorted(consumer.is_closed for consumer in opened) == [False, True]
+    assert [found.offset for found in KafkaClips.of(SETTINGS)._records("clips", 0, 9, 10)] == [9]
+    assert len(opened) == 2
+
+
 @pytest.mark.parametrize("start", [0, 4])
 def test_offsets_that_retention_took_are_an_error_and_never_passed_over(start: int, opened: list[CutPartition]) -> None:
     source = KafkaClips.of(SETTINGS)
@@ -177,4 +189,4 @@ def record(**changes: Any) -> SimpleNamespace:
 
 
 def clip_of(message: SimpleNamespace) -> Clip:
-    return KafkaClips.of(SETTINGS)._clip(message, Hdfs(SETTINGS.webhdfs, user=SETTINGS.hdfs_user))
+    return KafkaClips.of(SETTINGS)._clip(message, HdfsAccess.of(SETTINGS).open())

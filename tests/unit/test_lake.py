@@ -1,6 +1,5 @@
 """HDFS over WebHDFS: errors are loud, patience has an end, and nothing appears under its name before it is whole."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pandas as pd
@@ -13,7 +12,7 @@ from genres.store.batch_tables import BatchTables
 from genres.store.database import Database
 from genres.store.hdfs import Hdfs
 from genres.store.lake import Lake
-from tests.fake_webhdfs import NO_REPLICA, FakeWebHdfs, serving
+from tests.fake_webhdfs import NO_REPLICA, FakeWebHdfs
 
 SAFE_MODE = ("RetriableException", "o.a.h.SafeModeException: Cannot create file. Name node is in safe mode.")
 STANDBY = ("StandbyException", "Operation category READ is not supported in state standby.")
@@ -21,12 +20,6 @@ STARTING = ("RetriableException", "Namenode is in startup mode")
 NO_DATANODE = ("IOException", "Failed to find datanode, suggest to check cluster health. excludeDatanodes=null")
 NAMENODE_GONE = ("EOFException", "End of File Exception between local host is: me; destination host is: namenode")
 REFUSED = ("AccessControlException", "Permission denied: user=me, access=WRITE, inode=/")
-
-
-@pytest.fixture
-def server() -> Iterator[FakeWebHdfs]:
-    with serving() as server:
-        yield server
 
 
 @pytest.fixture
@@ -210,12 +203,12 @@ def test_a_rename_whose_answer_was_lost_took_place(server: FakeWebHdfs, hdfs: Hd
 @pytest.mark.parametrize("url", ["", "namenode:9870", "hdfs://namenode:8020", "http://namenode", "http://:9870"])
 def test_an_address_that_is_none_is_refused(url: str) -> None:
     with pytest.raises(GenresError, match=r"is no WebHDFS address: set GENRES_WEBHDFS_URL to http://<namenode>:<port>"):
-        Hdfs(url, user="me")
+        Hdfs(url, user="me", patience_s=0)
 
 
 def test_an_address_with_an_impossible_port_is_refused() -> None:
     with pytest.raises(GenresError, match="'http://namenode:98700' is no WebHDFS address"):
-        Hdfs("http://namenode:98700", user="me")
+        Hdfs("http://namenode:98700", user="me", patience_s=0)
 
 
 def test_a_table_comes_back_with_its_types(server: FakeWebHdfs, hdfs: Hdfs) -> None:

@@ -7,6 +7,7 @@ import pytest
 
 from genres.errors import GenresError
 from genres.settings import Settings
+from local_stack import program
 from local_stack.hdfs_daemons import format_namenode, hdfs_programs
 from local_stack.services import services
 from local_stack.stack import down, restart_service, status, up
@@ -73,6 +74,13 @@ def test_supervisor_refuses_a_path_it_would_cut(tmp_path: Path) -> None:
 def test_failed_format_leaves_nothing_in_the_namenodes_place(tmp_path: Path) -> None:
     with pytest.raises(GenresError, match=r"namenode: formatting .* failed; check the folder(?s:.*)no disk"):
         format_namenode(tmp_path, ["/bin/sh", "-c", "mkdir name.formatting; echo no disk; exit 1"])
+    assert not (tmp_path / "name").exists()
+
+
+def test_a_format_that_does_not_end_is_not_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(program, "_FORMAT_S", 0.5)
+    with pytest.raises(GenresError, match=r"namenode: formatting .* was not done after 0\.5 s; (?s:.*)looking for"):
+        format_namenode(tmp_path, ["/bin/sh", "-c", "echo looking for its host; exec sleep 60"])
     assert not (tmp_path / "name").exists()
 
 

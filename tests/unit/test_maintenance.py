@@ -1,7 +1,6 @@
 """The maintenance asset: what waits in a topic holds its claim checks, what Dagster shows holds its runs."""
 
 import time
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,7 @@ from genres_dagster.resources import LakeResource, MlflowResource
 from streaming_sensors import maintenance as module
 from streaming_sensors.maintenance import MaintenanceConfig, _unfinished, maintenance
 from streaming_sensors.topic import TopicState
-from tests.fake_webhdfs import FakeWebHdfs, serving
+from tests.fake_webhdfs import FakeWebHdfs
 
 DAY_S = 24 * 3600.0
 ID = "A" * 22
@@ -38,20 +37,6 @@ def database(settings: Settings) -> Database:
     made = Database(settings.database)
     made.migrate()
     return made
-
-
-@pytest.fixture
-def instance(tmp_path: Path) -> Iterator[dg.DagsterInstance]:
-    home = tmp_path / "dagster"
-    home.mkdir()
-    with dg.DagsterInstance.local_temp(str(home)) as instance:
-        yield instance
-
-
-@pytest.fixture
-def server() -> Iterator[FakeWebHdfs]:
-    with serving() as server:
-        yield server
 
 
 def key(start: int, end: int, *, topic_id: str = ID) -> PartitionKey:

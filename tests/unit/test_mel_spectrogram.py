@@ -16,7 +16,7 @@ SOUNDS = {
 
 
 @pytest.mark.parametrize("sound", SOUNDS)
-def test_it_is_librosas(sound: str) -> None:
+def test_a_mel_spectrogram_is_librosas(sound: str) -> None:
     samples = SOUNDS[sound].astype(np.float32)
     theirs = librosa.power_to_db(librosa.feature.melspectrogram(y=samples, sr=RATE), ref=np.max)
     assert mel_spectrogram(samples, RATE) == pytest.approx(theirs, abs=1e-3)

@@ -2,6 +2,7 @@
 
 import io
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
+import psutil
 import pytest
 import requests
 import soundfile
@@ -19,12 +21,13 @@ from starlette.testclient import TestClient
 from genres.audio.rejections import Reason, RejectedAudio
 from genres.errors import GenresError
 from genres.retrying import retried
-from genres.settings import Settings
+from genres.settings import PROJECT_DIR, Settings
 from genres.store.database import Database
 from genres_page import clips, views
 from genres_page.answers import Answerer
 from genres_page.page import Page, in_words
 from genres_page.server import build_app
+from tests.stream_rig import wait_until
 
 ANSWER: dict[str, Any] = {
     "file_name": "a.wav",
@@ -182,3 +185,39 @@ def test_a_page_that_is_terminated_leaves_no_folder(tmp_path: Path) -> None:
         process.kill()
         process.wait()
     assert list(temporary.glob("genres-page-*")) == []
+
+
+STUCK = """
+import sys, time
+from pathlib import Path
+from genres.settings import Settings
+from genres_page import server
+
+async def nothing(scope, receive, send):
+    while True:
+        told = await receive()
+        await send({"type": f"{told['type']}.complete"})
+        if told["type"] == "lifespan.shutdown":
+            break
+
+def stuck(answerer):
+    answerer._thread.submit(time.sleep, 600)
+
+server._CLOSE_S = 0.5
+server.build_app = lambda *_: nothing
+server.Answerer.warm_up = stuck
+print("ready", flush=True)
+server.serve(Settings(state_dir=Path(sys.argv[1])), 0)
+"""
+
+
+def test_a_page_whose_answer_does_not_come_ends_all_the_same(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", STUCK, str(tmp_path)]
+    with subprocess.Popen(command, cwd=PROJECT_DIR, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None and process.stdout.readline() == b"ready\n"
+        wait_until(lambda: any(one.status == "LISTEN" for one in psutil.Process(process.pid).net_connections()))
+        process.send_signal(signal.SIGTERM)
+        try:
+            assert process.wait(60) == 1
+        finally:
+            process.kill()

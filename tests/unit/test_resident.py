@@ -1,6 +1,7 @@
 """The resident drain: whose turn it is, what makes it wait, and how it ends; runs and the topic are stand-ins."""
 
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -50,11 +51,13 @@ class Rig:
         self.runs: list[dg.DagsterRun] = []
         self.work: Callable[[dg.DagsterRun], Any] = self.commit
         self.said: list[str] = []
+        self.looks = 0
+        """How often the drain has looked whether its sensors are on, as it does once in each of its turns."""
         for place in (resident, sensors):
             monkeypatch.setattr(place, "topic_state", lambda *_: self.state)
             monkeypatch.setattr(place, "wait_for_data", self._wait)
         monkeypatch.setattr(resident, "PRELOADED", ())
-        monkeypatch.setattr(resident.sensor_states, "are_running", lambda *_: self.switches)
+        monkeypatch.setattr(resident.sensor_states, "are_running", self._look)
         monkeypatch.setattr(resident.sensor_states, "job_origin", lambda *_: None)
         monkeypatch.setattr(ResidentDrain, "_execute", lambda _, run: self._execute(run))
 
@@ -66,8 +69,17 @@ class Rig:
         ends = dict(self.ends)
         deadline = datetime.now(UTC) + timedelta(seconds=0.5)
         while not given_up() and ends == self.ends and datetime.now(UTC) < deadline:
-            threading.Event().wait(0.02)
+            time.sleep(0.02)
         return ends != self.ends
+
+    def _look(self, *_: Any) -> dict[str, bool]:
+        self.looks += 1
+        return self.switches
+
+    def wait_for_turns(self, turns: int) -> None:
+        """Wait until the drain has begun so many turns more, all but the last of which it has finished."""
+        looks = self.looks + turns
+        wait_until(lambda: self.looks >= looks, patience_s=30)
 
     def _execute(self, run: dg.DagsterRun) -> Any:
         self.runs.append(run)
@@ -128,7 +140,7 @@ def test_it_holds_its_lease_while_nothing_comes_and_the_sensor_says_so(rig: Rig)
     producers.beat(rig.database, Producer(TOPIC, "h", "/f", 1, now, now, None, None, 0, 0, 0))
     with rig.drain() as stop:
         wait_until(rig.is_held_by_resident, patience_s=30)
-        threading.Event().wait(2 * rig.settings.lease_s)
+        time.sleep(2 * rig.settings.lease_s)  # in which a lease that nobody renews runs out
         (holder,) = rig.holders().values()
         found = Resident.parse(holder)
         assert found is not None
@@ -220,7 +232,7 @@ def test_a_paused_stream_is_left_alone(rig: Rig) -> None:
     rig.ends[0] = 3
     with rig.drain():
         wait_until(lambda: rig.said, patience_s=30)
-        threading.Event().wait(1.5)
+        rig.wait_for_turns(2)
         assert (rig.said, rig.runs) == ([f"waits: stream {TOPIC} is paused (`genres stream resume`)"], [])
         rig.switches = {"audio_clips_sensor": True, "range_reconciler": True}
         wait_until(lambda: rig.runs, patience_s=30)
@@ -235,7 +247,7 @@ def test_each_sensor_holds_what_it_would_launch(rig: Rig, off: str, done: list[i
     rig.switches = {"audio_clips_sensor": True, "range_reconciler": True, off: False}
     with rig.drain():
         wait_until(lambda: rig.said, patience_s=30)
-        threading.Event().wait(1)
+        rig.wait_for_turns(2)
     assert [rig.key_of(run).kafka_partition for run in rig.runs] == done
     # With the sensor off, a run does the range that waited, and takes nothing new.
     assert [DRAIN_TAG in run.tags for run in rig.runs] == [off != "audio_clips_sensor"]
@@ -265,7 +277,7 @@ def test_a_run_that_fails_is_said_in_a_line_and_the_next_one_goes_on(rig: Rig) -
     with rig.drain():
         wait_until(lambda: rig.runs, patience_s=30)
         wait_until(lambda: "Spark Connect does not answer at h:1" in " ".join(rig.said), patience_s=30)
-        threading.Event().wait(1)
+        rig.wait_for_turns(2)
         assert len(rig.runs) == 1, "the range waits for its grace time, and the next one behind it for the outage"
         with rig.database.writing() as connection:
             connection.execute(STREAM_RANGES.update().values(planned_at=datetime.now(UTC) - timedelta(days=1)))
@@ -281,7 +293,7 @@ def test_an_outage_does_not_end_it(rig: Rig, monkeypatch: pytest.MonkeyPatch) ->
         outage.setattr(resident, "topic_state", down)
         with rig.drain():
             wait_until(lambda: rig.said, patience_s=30)
-            threading.Event().wait(2.5)
+            rig.wait_for_turns(3)
             assert rig.said == ["Kafka at nowhere does not answer"], "once, however long it lasts"
             assert rig.is_held_by_resident()
             outage.undo()

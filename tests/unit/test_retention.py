@@ -2,7 +2,7 @@
 
 import hashlib
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -21,17 +21,11 @@ from genres.store.stream_ledger.commits import QuarantinedClip, RangeResult
 from genres.store.stream_ledger.values import Attempt, PartitionKey, Plan
 from streaming_sensors.envelope import ClipMessage
 from streaming_sensors.folder_producer.claim_check import checked_in
-from tests.fake_webhdfs import FakeWebHdfs, serving
+from tests.fake_webhdfs import FakeWebHdfs
 
 DAY_S = 24 * 3600.0
 OLD_S, YOUNG_S = 3 * DAY_S, 0.5 * DAY_S
 ROOT = "/genres"
-
-
-@pytest.fixture
-def server() -> Iterator[FakeWebHdfs]:
-    with serving() as server:
-        yield server
 
 
 @pytest.fixture

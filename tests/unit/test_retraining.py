@@ -1,6 +1,5 @@
 """Who trains again without being asked: after how much change, for which datasets, and how often."""
 
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
@@ -33,14 +32,6 @@ CHAIN = {
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
     return Settings(state_dir=tmp_path)
-
-
-@pytest.fixture
-def instance(tmp_path: Path) -> Iterator[dg.DagsterInstance]:
-    folder = tmp_path / "dagster"
-    folder.mkdir()
-    with dg.DagsterInstance.local_temp(str(folder)) as made:
-        yield made
 
 
 def materialized(instance: dg.DagsterInstance, asset: str, dataset: str) -> None:

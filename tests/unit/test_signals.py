@@ -112,3 +112,43 @@ for turn in range(500):
 def test_a_stop_signal_that_interrupts_the_wait_for_it_is_heard() -> None:
     # It hung within 20 turns when the handler set the event itself.
     subprocess.run([sys.executable, "-c", ASKED_AT_ANY_POINT], check=True, timeout=300)
+
+
+AT_WORK = """
+import sys, time
+from concurrent.futures import ThreadPoolExecutor
+from genres_cli import main
+from streaming_sensors import resident
+
+class AtWork:
+    def __init__(self, *_, **__):
+        self.worker = ThreadPoolExecutor(1)
+
+    def drain(self, stop):
+        self.worker.submit(time.sleep, 600)
+        try:
+            print("ready", flush=True)
+            stop.wait()
+        finally:
+            print("waits for its run", flush=True)
+            self.worker.shutdown()
+
+resident.ResidentDrain = AtWork
+sys.argv = ["genres", "drain"]
+main.main()
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_drain_that_is_told_twice_does_not_wait_for_its_run(tmp_path: Path, number: int) -> None:
+    command = [sys.executable, "-c", AT_WORK]
+    environment = {**os.environ, "GENRES_STATE_DIR": str(tmp_path)}
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, preexec_fn=_hears_it) as process:
+        assert process.stdout is not None
+        try:
+            for line in (b"ready\n", b"waits for its run\n"):
+                assert process.stdout.readline() == line
+                process.send_signal(number)
+            assert process.wait(60) in (128 + number, -number)
+        finally:
+            process.kill()

@@ -73,7 +73,7 @@ def test_each_job_is_said(session: Session) -> None:
     ],
     ids=["runs", "no stage waits", "ended", "no stages"],
 )
-def test_nothing_else_is_said(session: Session, then: Callable[[Session], None]) -> None:
+def test_a_job_that_runs_or_has_ended_is_not_said_to_wait(session: Session, then: Callable[[Session], None]) -> None:
     def reports() -> None:
         session.report("a", WAITING)
         session.report("b", WAITING)

@@ -244,7 +244,7 @@ def test_each_shard_has_a_lease_and_tokens_of_its_own(database: Database) -> Non
     leases.release(database, TOPIC, 1, shard=2, now=NOW)
     now = NOW + timedelta(seconds=40)
     assert leases.held_shards(database, TOPIC, 30, now=now) == {0, 1}
-    assert leases.is_held(database, TOPIC, 30, now=now)
+    assert leases.holders(database, TOPIC, 30, now=now)
     assert leases.held_shards(database, "other_topic", 30, now=now) == set()
     with pytest.raises(FencedError, match=r"shard 1 .*token 1, now 2"):
         leases.renew(database, TOPIC, 1, 30, shard=1)
@@ -302,9 +302,9 @@ def test_a_lease_from_before_the_clock_went_back_is_free_unless_its_holder_renew
     token = leases.acquire(database, TOPIC, "a", 30, now=NOW)
     assert token is not None
     earlier = NOW - timedelta(hours=1)
-    assert not leases.is_held(database, TOPIC, 30, now=earlier)
+    assert not leases.holders(database, TOPIC, 30, now=earlier)
     leases.renew(database, TOPIC, token, 30, now=earlier)
-    assert leases.is_held(database, TOPIC, 30, now=earlier)
+    assert leases.holders(database, TOPIC, 30, now=earlier)
     assert leases.acquire(database, TOPIC, "b", 30, now=earlier) is None
     assert leases.acquire(database, TOPIC, "b", 30, now=earlier - timedelta(hours=1)) == 2
 
@@ -312,8 +312,8 @@ def test_a_lease_from_before_the_clock_went_back_is_free_unless_its_holder_renew
 def test_a_lease_holds_through_small_differences_between_clocks(database: Database) -> None:
     leases.acquire(database, TOPIC, "a", 30, now=NOW)
     for seconds in (-29, 0, 29):
-        assert leases.is_held(database, TOPIC, 30, now=NOW + timedelta(seconds=seconds))
-    assert not leases.is_held(database, TOPIC, 30, now=NOW + timedelta(seconds=30))
+        assert leases.holders(database, TOPIC, 30, now=NOW + timedelta(seconds=seconds))
+    assert not leases.holders(database, TOPIC, 30, now=NOW + timedelta(seconds=30))
 
 
 def test_a_holder_that_was_overtaken_is_fenced(database: Database) -> None:

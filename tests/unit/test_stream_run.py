@@ -191,7 +191,7 @@ def test_a_range_whose_attempt_fails_waits_with_the_reason_and_the_one_begun_wit
     assert run.state_of(FIRST)[0] == "committed"
     assert run.state_of(SECOND) == ("planned", 1, "the disk is full")
     assert run.state_of(THIRD) == ("planned", 0, f"its run ended with {SECOND}")
-    assert not leases.is_held(run.database, "audio_clips", run.settings.lease_s)
+    assert not leases.holders(run.database, "audio_clips", run.settings.lease_s)
 
 
 def test_a_run_whose_outputs_nobody_takes_any_more_gives_the_begun_range_back(run: Run) -> None:
@@ -241,7 +241,7 @@ def test_a_run_that_makes_no_progress_lets_go_of_the_topic(run: Run) -> None:
     run.settings = run.settings.model_copy(update={"range_limit_s": 0.2, "lease_s": 0.3})
 
     def hang(key: PartitionKey) -> None:
-        wait_until(lambda: not leases.is_held(run.database, "audio_clips", run.settings.lease_s), patience_s=20)
+        wait_until(lambda: not leases.holders(run.database, "audio_clips", run.settings.lease_s), patience_s=20)
         assert leases.acquire(run.database, "audio_clips", "another run", 60)
 
     run.before_commit = hang

@@ -127,7 +127,7 @@ def test_the_run_fails_with_the_reason_and_the_range_waits(database: Database, f
     assert found.failures == (0 if waits_without_backing_off else 1)
 
 
-def test_both_sensors_say_it(
+def test_both_sensors_say_why_clips_wait(
     settings: Settings, database: Database, failed_with: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sensors, "topic_state", lambda *_, **__: TOPIC)
@@ -158,7 +158,7 @@ def test_the_sensor_says_it_too_while_another_run_drains(
 
 
 @pytest.mark.usefixtures("database")
-def test_the_command_says_it(failed_with: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_status_says_why_clips_wait(failed_with: str, capsys: pytest.CaptureFixture[str]) -> None:
     main._show_status(as_json=False)
     assert f"stream audio_clips: 3 clips wait: {failed_with}\n" in capsys.readouterr().out
     main._show_status(as_json=True)

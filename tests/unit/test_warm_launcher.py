@@ -80,3 +80,28 @@ def test_what_forked_processes_have_imported_sends_no_usage_reports(preloaded: t
         check=False,
     )
     assert done.stdout.split() == ["False", "True", "None"], done.stderr
+
+
+FORKED = """
+import importlib, os, sys, threading
+
+for module in sys.argv[1:]:
+    importlib.import_module(module)
+print(*(thread.name for thread in threading.enumerate()), sep=", ", flush=True)
+for _ in range(5):
+    child = os.fork()
+    if not child:
+        import numpy, pyarrow
+
+        matrix = numpy.full((400, 400), 0.1)
+        print(round((matrix @ matrix)[0, 0]), pyarrow.array(matrix[0]).nbytes, flush=True)
+        os._exit(0)
+    os.waitpid(child, 0)
+"""
+
+
+@pytest.mark.parametrize("preloaded", [PRELOADED, _PRELOADED], ids=["streaming runs", "batch steps"])
+def test_nothing_that_is_preloaded_leaves_a_thread_whose_locks_a_fork_would_inherit(preloaded: tuple[str, ...]) -> None:
+    command = [sys.executable, "-c", FORKED, *preloaded]
+    done = subprocess.run(command, cwd=PROJECT_DIR, capture_output=True, text=True, check=True, timeout=300)
+    assert done.stdout.splitlines() == ["MainThread", *["4 3200"] * 5]

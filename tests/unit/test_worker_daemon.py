@@ -18,8 +18,10 @@ import sys, threading
 from spark.worker_daemon import warm_up
 warm_up()
 threads, loaded = threading.enumerate(), set(sys.modules)
+from genres.store.hdfs_access import HdfsAccess
 from spark.clip_source import WebHdfsClips
-(clip,) = WebHdfsClips(sys.argv[1], "genres").clips([dict(track_id="a", genre="b", path="/a.wav", sha256=sys.argv[2])])
+row = dict(track_id="a", genre="b", path="/a.wav", sha256=sys.argv[2])
+(clip,) = WebHdfsClips(HdfsAccess(sys.argv[1], "genres")).clips([row])
 print(len(clip.data), threads == [threading.main_thread()], sorted(set(sys.modules) - loaded))
 """
 

@@ -40,13 +40,6 @@ def asf_header(data: bytes, start: int) -> ClipHeader:
         If the end is missing, the header contradicts the data or knows no length, or it is other than one stream of
         Windows Media Audio without protection.
     """
-    try:
-        return _header(data, start)
-    except struct.error:  # an object is shorter than what it should hold
-        raise RejectedAudio(Reason.NO_FORMAT) from None
-
-
-def _header(data: bytes, start: int) -> ClipHeader:
     (header_size,) = struct.unpack_from("<Q", data, start + 16)
     end = start + header_size
     if end + 50 > len(data) or header_size < 30:

@@ -61,13 +61,6 @@ def mp4_header(data: bytes, start: int) -> ClipHeader:
         If the end is missing, the tables contradict each other or the data, or it is other than one track of AAC or
         ALAC.
     """
-    try:
-        return _header(data, start)
-    except struct.error:  # a table or a box is shorter than what it should hold
-        raise RejectedAudio(Reason.NO_FORMAT) from None
-
-
-def _header(data: bytes, start: int) -> ClipHeader:
     boxes = list(_boxes(data, start, len(data)))
     movie = next((box for box in boxes if box.kind == b"moov"), None)
     media_bytes = sum(box.end - box.start for box in boxes if box.kind == b"mdat")

@@ -85,13 +85,8 @@ def acquire(
         return token
 
 
-def is_held(database: Database, topic: str, lease_s: float, *, now: datetime | None = None) -> bool:
-    """Return whether somebody drains the topic, or a shard of it, now; leases are renewed for `lease_s` seconds."""
-    return bool(held_shards(database, topic, lease_s, now=now))
-
-
 def held_shards(database: Database, topic: str, lease_s: float, *, now: datetime | None = None) -> set[int]:
-    """Return the shards whose lease somebody holds now."""
+    """Return the shards whose lease somebody holds now; leases are renewed for `lease_s` seconds."""
     return set(holders(database, topic, lease_s, now=now))
 
 
