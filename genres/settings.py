@@ -82,6 +82,14 @@ _KEPT_IN_STATE_DIR = {
 _CERTIFICATE_FILES = ("ca_file", "kafka_ca_file", "kafka_cert_file", "kafka_key_file")
 
 
+def _absolute(path: Any) -> Path:
+    """Return a path that means the same in every working folder.
+
+    Of a link to itself, or of a user that is not known, it is one that does not exist; `Path` raises for these.
+    """
+    return Path(os.path.realpath(os.path.expanduser(path)))  # noqa: PTH111
+
+
 def require_local(name: str, value: Any) -> None:
     """Refuse a URL where files are read, written or watched by the system's own calls.
 
@@ -123,9 +131,9 @@ class StreamSettings(BaseModel):
     @field_validator("watch_folder")
     @classmethod
     def _is_absolute(cls, value: Path) -> Path:
-        if not value.expanduser().is_absolute():
+        if not os.path.isabs(os.path.expanduser(value)):  # noqa: PTH111, PTH117
             raise ValueError(f"watch_folder {str(value)!r} is not an absolute path")
-        return value.expanduser().resolve()
+        return _absolute(value)
 
 
 class _NoProxy(BaseSettings):
@@ -365,7 +373,7 @@ class Settings(BaseSettings):
         for name in ("state_dir", "cache_dir", "jar_dir", "jdk_dir", "audio", "watch_folder", *_CERTIFICATE_FILES):
             require_local(f"GENRES_{name.upper()}", values.get(name))
             if values.get(name):
-                values[name] = Path(values[name]).expanduser().resolve()
+                values[name] = _absolute(values[name])
             else:
                 values.pop(name, None)
         return values

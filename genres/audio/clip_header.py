@@ -49,6 +49,9 @@ class ClipHeader:
     """Samples per channel."""
     source: Source = field(default=Source(), repr=False, compare=False)
     """Where a decoder finds the sound."""
+    is_length_sure: bool = field(default=True, repr=False, compare=False)
+    """Whether the container's own lengths say where the file ends. Recorders write them at the very end; what is there
+    until then reads like a shorter clip."""
     slack: int = field(default=0, repr=False, compare=False)
     """Samples per channel that a decoder may leave out at the ends, or make up behind them, as some do."""
 

@@ -13,16 +13,16 @@ from genres.audio.rejections import Reason, told_apart
 from genres.audio.rejections import RejectedAudio as RejectedAudio
 from genres.audio.sound_file import container_of, read_header
 
-VERSION = "gate4"
+VERSION = "gate5"
 """Raised when files are let in that were refused before, or the other way round: verdicts carry it."""
 
 SUFFIXES = {
-    ".wav": "WAV", ".wave": "WAV", ".rf64": "WAV", ".w64": "WAV",
+    ".wav": "WAV", ".wave": "WAV", ".bwf": "WAV", ".rf64": "WAV", ".w64": "WAV",
     ".aif": "AIFF", ".aiff": "AIFF", ".aifc": "AIFF",
     ".au": "AU", ".snd": "AU",
     ".caf": "CAF",
     ".flac": "FLAC",
-    ".mp3": "MP3",
+    ".mp3": "MP3", ".mp2": "MP3", ".mpga": "MP3",
     ".m4a": "MP4",
     ".aac": "AAC",
     ".wma": "WMA",

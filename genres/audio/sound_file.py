@@ -43,10 +43,12 @@ def container_of(data: bytes) -> Container | None:
         name = "MP4"
     elif data.startswith(asf.MAGIC, at):
         name = "WMA"
-    elif adts.is_adts(data, at):
-        name = "AAC"
     if name is not None:
         return Container(name, at)
+    # Recordings of a broadcast begin within a frame.
+    found = adts.find_adts(data, at)
+    if found is not None:
+        return Container("AAC", found)
     # MPEG audio has no magic number, and any amount of tags and garbage in front. A tag's size may be wrong.
     found = mpeg.find_mpeg(data, at)
     if found is None and at > 0:

@@ -5,6 +5,7 @@ and folder names come from outside; the names that leave this module for paths h
 """
 
 import hashlib
+import os
 import re
 import unicodedata
 from collections import Counter
@@ -16,7 +17,7 @@ from genres.audio.gate import SUFFIXES
 from genres.datasets import published_datasets
 from genres.datasets.split import MIN_CLIPS_PER_GENRE, require_songs, songs
 from genres.errors import GenresError
-from genres.file_names import display_name, display_path, safe_name, unicode_name
+from genres.file_names import display_name, display_path, is_unicode, safe_name, unicode_name
 
 SYNTHETIC = "synthetic"
 """The id of every dataset that the synthesiser made."""
@@ -84,7 +85,7 @@ class PassedOverCounts:
         texts = {reason: str(count) for reason, count in self.by_reason().items()}
         if self._unread_suffixes:
             ordered = sorted(self._unread_suffixes.items(), key=lambda found: (-found[1], found[0]))
-            named = [f"{count} {display_name(suffix) or 'without one'}" for suffix, count in ordered[:_MOST_SUFFIXES]]
+            named = [f"{count} {_display_suffix(suffix)}" for suffix, count in ordered[:_MOST_SUFFIXES]]
             others = sum(count for _, count in ordered[_MOST_SUFFIXES:])
             texts[_NOT_AUDIO] = ", ".join([*named, *([f"{others} with others"] if others else [])])
         return ", ".join(f"{reason}: {text}" for reason, text in texts.items())
@@ -162,6 +163,13 @@ def notices(found: FolderScan) -> list[str]:
     return lines
 
 
+def _display_suffix(suffix: str) -> str:
+    """Return a suffix to be read in a list, in quotes if it holds blanks, which nobody would see."""
+    if not suffix:
+        return "without one"
+    return display_name(suffix) if suffix.split() == [suffix] else repr(suffix)
+
+
 def dataset_id(folder: Path, files: Sequence[LabelledFile]) -> str:
     """Name the dataset: what stands in lake paths, table keys and the registered model's name.
 
@@ -229,7 +237,8 @@ def _entries(folder: Path, root: Path, passed_over: PassedOverCounts) -> Iterato
     for entry in sorted(folder.iterdir()):
         if entry.name.startswith("."):
             passed_over.add("hidden")
-        elif entry.is_symlink() and not entry.resolve().is_relative_to(root):
+        # Unlike Path.resolve this takes a link to itself.
+        elif entry.is_symlink() and not Path(os.path.realpath(entry)).is_relative_to(root):
             passed_over.add(_LINK)
         elif not (entry.is_file() or entry.is_dir()):
             # A named pipe called x.wav would block whoever opens it.
@@ -289,12 +298,21 @@ def _complain(folder: Path, found: FolderScan) -> None:
     for file in files:
         other = by_id.setdefault(file.track_id, file)
         if other is not file:
-            # The names may look the same to a person: a Mac writes accents in another form (NFD) than others.
-            forms = ", whose names differ in the form of their accents" if _relative(other) == _relative(file) else ""
             raise GenresError(
-                f"{where}: {_relative(other)} and {_relative(file)} would both be track {file.track_id!r}{forms}: "
+                f"{where}: {_relative(other)} and {_relative(file)} would both be track {file.track_id!r}"
+                f"{_how_alike_names_differ(other, file)}: "
                 f"keep one of them or rename it"
             )
+
+
+def _how_alike_names_differ(one: LabelledFile, other: LabelledFile) -> str:
+    """Return in which way two names differ that look the same to a person; empty if they do not."""
+    if _relative(one) != _relative(other):
+        return ""
+    if is_unicode(str(one.path)) and is_unicode(str(other.path)):
+        # A Mac writes accents in another form (NFD) than others.
+        return ", whose names differ in the form of their accents"
+    return ", one of whose names has bytes that are not UTF-8"
 
 
 def _folders_of_genres(folder: Path) -> list[Path]:

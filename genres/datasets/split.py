@@ -27,10 +27,10 @@ EXCLUDED = "excluded"
 MIN_CLIPS_PER_GENRE = len(PARTS)
 """Different clips that each genre needs, one for each part."""
 
-HASHED = "hash thresholds, version 2"
+HASHED = "hash thresholds, version 3"
 """
 The method for tracks that no published split is for. The version goes up with any change that may move a track; 1 was
-``stratified``, which ranked the hashes, so that tracks that came or went moved others.
+``stratified``, which ranked the hashes, so that tracks that came or went moved others; 2 knew fewer names of parts.
 """
 
 VALID_SHARE = TEST_SHARE = 0.2
@@ -184,10 +184,11 @@ def _by_thresholds(keys: Iterable[str]) -> dict[str, str]:
 def songs(track_ids: Iterable[str], genre: str) -> Mapping[str, str]:
     """Return the song of each of a genre's clips, if their names say that they are parts of songs.
 
-    A name that ends in ``.N`` or ``_N`` may be part N of what stands in front. It is taken for one
+    A name that ends in ``.N`` or ``_N``, or in a word for a part and its number (``_part3``), may be part N of what
+    stands in front. It is taken for one
 
     - if that is the genre and a number of at least three digits, as GTZAN's names are (``blues.00000.3``), and several
-      clips have it; or
+      clips have it; after such a name ``-N`` and `` (N)`` do as well; or
     - if at least three such songs have several clips each, and they are at least half of the genre's clips.
 
     Names that only count a genre's clips (``blues.00003``, ``blues_3``, ``track_3``) have one thing in front and
@@ -213,17 +214,20 @@ def songs(track_ids: Iterable[str], genre: str) -> Mapping[str, str]:
     {}
     """
     tracks = list(track_ids)
-    fronts = {track: found[1] for track in tracks if (found := _PART_OF_A_SONG.fullmatch(track))}
+    fronts = _fronts(tracks, _PART_OF_A_SONG)
     counts = Counter(fronts.values())
     several = {front for front, count in counts.items() if count > 1 and front != safe_name(genre)}
-    numbered = {front for front in several if _NUMBERED.fullmatch(front.removeprefix(f"{safe_name(genre)}."))}
-    if len(several) >= MIN_CLIPS_PER_GENRE and 2 * sum(counts[front] for front in several) >= len(tracks):
-        taken = several
-    else:
-        taken = numbered
-    if not taken:
+    if not (len(several) >= MIN_CLIPS_PER_GENRE and 2 * sum(counts[front] for front in several) >= len(tracks)):
+        fronts = _fronts(tracks, _PART_OF_A_NUMBER)
+        counts = Counter(fronts.values())
+        several = {
+            front
+            for front, count in counts.items()
+            if count > 1 and _NUMBERED.fullmatch(front.removeprefix(f"{safe_name(genre)}."))
+        }
+    if not several:
         return {}
-    return {track: front if (front := fronts.get(track)) in taken else track for track in tracks}
+    return {track: front if (front := fronts.get(track)) in several else track for track in tracks}
 
 
 def songs_of(tracks: "pd.DataFrame") -> dict[str, str]:
@@ -262,7 +266,15 @@ def require_songs(found: Mapping[str, str], genre: str) -> None:
         )
 
 
-_PART_OF_A_SONG = re.compile(r"(.+)[._]\d{1,4}")
+def _fronts(track_ids: Iterable[str], part: re.Pattern[str]) -> dict[str, str]:
+    return {track: found[1] for track in track_ids if (found := part.fullmatch(track))}
+
+
+# Blanks and brackets are as `safe_name` spells them.
+_SEPARATOR, _WORD = r"(?:[._-]|~20)", r"(?:part|pt|segment|seg|chunk|clip|slice)"
+_BY_WORD = rf"{_SEPARATOR}+{_WORD}{_SEPARATOR}*\d{{1,4}}"
+_PART_OF_A_SONG = re.compile(rf"(.+?)(?:[._]\d{{1,4}}|{_BY_WORD})", re.IGNORECASE)
+_PART_OF_A_NUMBER = re.compile(rf"(.+?)(?:{_SEPARATOR}+(?:\d{{1,4}}|~28\d{{1,4}}~29)|{_BY_WORD})", re.IGNORECASE)
 _NUMBERED = re.compile(r"\d{3,}")
 
 

@@ -20,6 +20,10 @@ ERROR_FOLDER = "error"
 """Sub-folder of the watched folder that takes the files which are no audio."""
 
 
+_LONGEST_NAME = 255
+"""Bytes of a file's name, on every file system in use."""
+
+
 class Stamp(NamedTuple):
     """What one state of a file is told from another by."""
 
@@ -214,10 +218,13 @@ def shows_writers(path: Path) -> bool:
 def move_aside(path: Path, folder: Path) -> Path:
     """Move the file to `folder`, under another name if there is one of that name, and return where it is."""
     folder.mkdir(exist_ok=True)
-    target, number = folder / path.name, 0
-    while target.exists():
+    target, number, stem = folder / path.name, 0, path.stem
+    while os.path.lexists(target):
         number += 1
-        target = folder / f"{path.stem}.{number}{path.suffix}"
+        end = f".{number}{path.suffix}"
+        while len(os.fsencode(stem + end)) > _LONGEST_NAME:
+            stem = stem[:-1]
+        target = folder / f"{stem}{end}"
     return path.rename(target)
 
 

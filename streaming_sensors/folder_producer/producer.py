@@ -54,7 +54,7 @@ from streaming_sensors.folder_producer.outlet import CONNECT_S, ClipInFlight, De
 from streaming_sensors.topic import TopicState, topic_state
 
 _RESCAN_S = 3.0
-_COMPRESSED = {".flac", ".mp3", ".ogg", ".oga", ".opus"}
+_COMPRESSED = {suffix for suffix, container in gate.SUFFIXES.items() if container in {"FLAC", "MP3", "OGG", "AAC"}}
 """Suffixes of containers whose header does not say whether all bytes are there."""
 _UNSURE_PATIENCE = 5
 """How many times ``settle_s`` such a file must be unchanged, and any other whose header has no true length (yet)."""
@@ -104,8 +104,8 @@ def watch(
     seen, it is given two hundred times ``settle_s``. One that changes in ``error/`` comes back. A clip above
     ``inline_limit_bytes`` goes to HDFS and its message carries the path.
 
-    Of compressed containers (FLAC, MP3, Ogg), and where a length is missing or wrong as long as somebody records, the
-    header does not say whether all bytes are there: a writer of those that pauses for longer than five times
+    Of compressed containers (FLAC, MP3, Ogg, ADTS), and where a length is missing or wrong as long as somebody records,
+    the header does not say whether all bytes are there: a writer of those that pauses for longer than five times
     ``settle_s`` is taken to be done, unless the system shows that it still has the file open.
 
     A file that was sent is sent again if its content changes, and if the topic has lost its message (it was recreated,
@@ -423,8 +423,7 @@ class _FolderProducer:
         except RejectedAudio as rejected:
             self._doubt(path, waiting, rejected.reason)
             return
-        # Recorders write the lengths at the very end; what is there until then reads like a shorter clip.
-        is_unsure = bool(header.source.head) or path.suffix.lower() in _COMPRESSED
+        is_unsure = not header.is_length_sure or path.suffix.lower() in _COMPRESSED
         sure_at = waiting.unchanged_since + _UNSURE_PATIENCE * self._settings.settle_s
         if is_unsure and time.monotonic() < sure_at:
             waiting.settled_at = waiting.not_before = sure_at

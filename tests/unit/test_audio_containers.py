@@ -34,6 +34,10 @@ WAV, FLAC, AU = riff(FMT, DATA), written("FLAC", MONO), written("AU", MONO)
 AIFF, CAF, OGG = written("AIFF", MONO), written("CAF", MONO), written("OGG", MONO)
 OPUS = written("OGG", music(1, 48_000), 48_000, subtype="OPUS")
 AU_UNKNOWN = AU[:8] + b"\xff" * 4 + AU[12:]
+# A block of tags that promises more than it holds, between the description of the stream and the frames.
+FLAC_TAGS = FLAC[:42] + b"\x04" + (20).to_bytes(3, "big") + b"\xff" * 20 + FLAC[42:]
+# 22,254.545 Hz as a float of 80 bits.
+OLD_RATE = struct.pack(">HQ", 16_383 + 14, round(22_254.545 * 2**49))
 
 
 def samples_of(data: bytes, suffix: str) -> tuple[ClipHeader, np.ndarray]:
@@ -70,6 +74,12 @@ AS_LIBROSA = {
     "12 bits in 16": (riff(chunk(b"fmt ", struct.pack("<HHIIHH", 1, 1, RATE, RATE * 2, 2, 12)), DATA), ".wav"),
     "20 bits in 24": (riff(chunk(b"fmt ", struct.pack("<HHIIHH", 1, 1, RATE, RATE * 3, 3, 20)), DATA), ".wav"),
     "a byte rate that is wrong": (riff(chunk(b"fmt ", struct.pack("<HHIIHH", 1, 1, RATE, 7, 2, 16)), DATA), ".wav"),
+    "no block align": (riff(chunk(b"fmt ", struct.pack("<HHIIHH", 1, 1, RATE, RATE * 2, 0, 16)), DATA), ".wav"),
+    "a block align that is wrong": (
+        riff(chunk(b"fmt ", struct.pack("<HHIIHH", 1, 1, RATE, RATE * 2, 3, 16)), DATA),
+        ".wav",
+    ),
+    "named .bwf": (WAV, ".bwf"),
     "176.4 kHz": (written("WAV", music(1, 176_400), 176_400), ".wav"),
     "192 kHz": (written("WAV", music(1, 192_000), 192_000), ".wav"),
     **{f"WAV in {kind}": (written("WAV", STEREO, subtype=kind), ".wav") for kind in ("ULAW", "ALAW")},
@@ -78,13 +88,17 @@ AS_LIBROSA = {
     **{f"{n} channels in FLAC": (written("FLAC", music(1, channels=n)), ".flac") for n in range(3, 9)},
     "6 channels in Vorbis": (written("OGG", music(1, channels=6)), ".ogg"),
     "AIFF": (AIFF, ".aiff"),
+    "AIFF of an old Macintosh": (AIFF.replace(b"\x40\x0d\xac\x44" + bytes(6), OLD_RATE), ".aiff"),
     "AIFF named .wav": (AIFF, ".wav"),
     "AIFF-C in float": (written("AIFF", STEREO, subtype="FLOAT"), ".aifc"),
     "AIFF in IMA ADPCM": (written("AIFF", MONO, subtype="IMA_ADPCM"), ".aifc"),
     "little-endian AIFF-C": (written("AIFF", MONO, endian="LITTLE"), ".aif"),
     "CAF": (CAF, ".caf"),
     "little-endian CAF": (written("CAF", STEREO, endian="LITTLE", subtype="PCM_24"), ".caf"),
+    **{f"CAF in {kind}": (written("CAF", STEREO, subtype=kind), ".caf") for kind in ("ALAC_16", "ALAC_24")},
     "AU of unknown length": (AU_UNKNOWN, ".au"),
+    "AU whose data begin nowhere": (AU[:4] + bytes(4) + AU[8:], ".au"),
+    "AU whose size counts two samples too many": (AU[:8] + struct.pack(">I", len(D) + 4) + AU[12:], ".au"),
     "little-endian AU": (written("AU", MONO, endian="LITTLE"), ".au"),
     "zeros behind AU": (AU + bytes(100), ".au"),
     "ID3v1 behind FLAC": (FLAC + ID3V1, ".flac"),
@@ -131,6 +145,14 @@ UNREADABLE_TO_LIBROSA = {
     "ID3v2 in front of AU": (ID3V2 + AU_UNKNOWN, ".au", AU),
     "AU whose size counts the header": (AU[:8] + struct.pack(">I", len(AU)) + AU[12:], ".au", AU),
     "two format chunks": (riff(FMT, FMT, DATA), ".wav", WAV),
+    "peaks before the format": (riff(chunk(b"PEAK", bytes(16)), FMT, DATA), ".wav", WAV),
+    "peaks of other channels": (riff(FMT, DATA, chunk(b"PEAK", bytes(3))), ".wav", WAV),
+    "a short sampler chunk": (riff(FMT, chunk(b"smpl", bytes(16)), DATA), ".wav", WAV),
+    "a short loop chunk": (riff(FMT, chunk(b"acid", bytes(8)), DATA), ".wav", WAV),
+    "a damaged list": (riff(FMT, chunk(b"LIST", b"\xff" * 12), DATA), ".wav", WAV),
+    "a chunk with another alphabet's name": (riff(FMT, chunk(b"\xa9nam", b"Song"), DATA), ".wav", WAV),
+    "zeros between the chunks": (riff(FMT, bytes(16), DATA), ".wav", WAV),
+    "damaged tags in FLAC": (FLAC_TAGS, ".flac", FLAC),
 }
 
 
@@ -146,6 +168,9 @@ def test_read_to_the_end_where_libsndfile_is_misled(kind: str) -> None:
     [
         (written("WAV", music(1, 8_000), 8_000, subtype="GSM610"), ".wav"),
         (written("AU", MONO, subtype="G721_32"), ".au"),
+        (written("WAV", MONO, subtype="G721_32"), ".wav"),
+        *((written("WAV", MONO, subtype=f"NMS_ADPCM_{bits}"), ".wav") for bits in (16, 24, 32)),
+        (written("AIFF", MONO, subtype="GSM610"), ".aifc"),
     ],
 )
 def test_codecs_that_cannot_seek_are_read(data: bytes, suffix: str) -> None:
@@ -156,6 +181,38 @@ def test_codecs_that_cannot_seek_are_read(data: bytes, suffix: str) -> None:
     if rate == 8_000:  # libsndfile makes up one more block of GSM 6.10
         expected = expected[:rate]
     np.testing.assert_array_equal(decode(data, sample_rate=rate, header=header), expected)
+
+
+SURE = {
+    "WAV": (WAV, ".wav"),
+    "WAV with a list in front and behind": (riff(chunk(b"LIST", b"INFO"), FMT, DATA, chunk(b"LIST", b"INFO")), ".wav"),
+    "ADPCM": (written("WAV", MONO, subtype="IMA_ADPCM"), ".wav"),
+    "RF64": (riff(DS64, FMT, chunk(b"data", D, size=0xFFFFFFFF), size=0xFFFFFFFF, magic=b"RF64"), ".wav"),
+    "Wave64": (written("W64", MONO), ".w64"),
+    "AIFF": (AIFF, ".aiff"),
+    "CAF": (CAF, ".caf"),
+    "AU": (AU, ".au"),
+}
+UNSURE = {
+    "sizes 0": (riff(FMT, chunk(b"data", D, size=0), size=0), ".wav"),
+    "a RIFF size that was not filled in": (riff(FMT, DATA, size=0), ".wav"),
+    "a size of an earlier moment": (riff(FMT, chunk(b"data", D, size=len(D) - 4_000), size=len(D) - 3_964), ".wav"),
+    "RF64 into a pipe": (riff(FMT, chunk(b"data", D, size=0xFFFFFFFF), size=0xFFFFFFFF, magic=b"RF64"), ".wav"),
+    "AIFF": (AIFF[:4] + bytes(4) + AIFF[8:], ".aiff"),
+    "CAF": (CAF.replace(b"data" + struct.pack(">q", len(D) + 4), b"data" + struct.pack(">q", -1)), ".caf"),
+    "AU": (AU_UNKNOWN, ".au"),
+}
+
+
+@pytest.mark.parametrize("kind", SURE)
+def test_a_whole_file_is_known_to_be_whole(kind: str) -> None:
+    assert inspect(SURE[kind][0], suffix=SURE[kind][1], max_clip_s=600).is_length_sure
+
+
+@pytest.mark.parametrize("kind", UNSURE)
+def test_a_file_that_may_still_be_written_is_known_to_be(kind: str) -> None:
+    header = inspect(UNSURE[kind][0], suffix=UNSURE[kind][1], max_clip_s=600)
+    assert header.duration_s > 0.9 and not header.is_length_sure
 
 
 MACE = (
@@ -184,6 +241,27 @@ REFUSED = {
     "FLAC cut within the last frame": (FLAC[:-50], ".flac", Reason.CANNOT_DECODE, "libsndfile cannot decode it"),
     "two Vorbis streams": (TWICE, ".ogg", Reason.SEVERAL_STREAMS, "2 streams in one Ogg file"),
     "three minutes behind a header of one": (WAV + 3 * D, ".wav", Reason.MORE_BEHIND, "1.0 s of data, but 132,300 by"),
+    "a longer second data chunk": (
+        riff(FMT, chunk(b"data", D[:1_000]), chunk(b"data", D[1_000:])),
+        ".wav",
+        Reason.MORE_BEHIND,
+        "header promises 0.0 s of data, but 43,100 bytes follow",
+    ),
+    "a longer second data chunk, and a tag": (
+        riff(FMT, chunk(b"data", D[:1_000]), chunk(b"data", D[1_000:])) + ID3V1,
+        ".wav",
+        Reason.MORE_BEHIND,
+        "header promises 0.0 s of data, but 43,100 bytes follow",
+    ),
+    "two joined WAV files": (WAV + WAV, ".wav", Reason.MORE_BEHIND, "header promises 1.0 s of data, but 44,136 bytes"),
+    "two joined AIFF files": (AIFF + AIFF, ".aiff", Reason.MORE_BEHIND, "header promises 1.0 s of data, but 44,1"),
+    "two different format chunks": (
+        riff(FMT, pcm_format(rate=44_100), DATA),
+        ".wav",
+        Reason.FORMAT_CHANGES,
+        "changes from format tag 0x0001, 22,050 Hz, 1 channels, 2 bytes to format tag 0x0001, 44,100 Hz",
+    ),
+    "truncated ALAC in CAF": (written("CAF", MONO, subtype="ALAC_16")[:20_000], ".caf", Reason.CUT_SHORT, "CAF header"),
     "AU that holds much more": (AU + 3 * D, ".au", Reason.MORE_BEHIND, "header promises 1.0 s of data, but"),
     "an empty data chunk and others": (
         riff(FMT, chunk(b"data", b""), LIST + b"\0"),
@@ -253,6 +331,19 @@ def test_ogg_as_ffmpeg_writes_it_is_read_whole(tmp_path: Path, how: str) -> None
     expected = np.fromfile(tmp_path / "out.raw", np.float32)
     assert header.frames == len(samples) == len(expected)
     assert np.corrcoef(samples, expected)[0, 1] > 0.999
+
+
+@needs_ffmpeg
+@pytest.mark.parametrize("begin", [0.5, 1.0, 1.013])
+def test_opus_that_was_cut_without_encoding_it_again_is_read_whole(tmp_path: Path, begin: float) -> None:
+    (tmp_path / "whole.opus").write_bytes(written("OGG", music(3, 48_000), 48_000, subtype="OPUS"))
+    cut = ["ffmpeg", "-nostdin", "-loglevel", "error", "-ss", str(begin), "-i", "whole.opus", "-c", "copy", "cut.opus"]
+    subprocess.run(cut, check=True, cwd=tmp_path)
+    with pytest.raises(soundfile.LibsndfileError):
+        soundfile.info(tmp_path / "cut.opus")
+    whole, part = (samples_of((tmp_path / name).read_bytes(), ".opus")[1] for name in ("whole.opus", "cut.opus"))
+    assert len(part) / RATE == pytest.approx(3 - begin, abs=0.53)  # ffmpeg cuts between pages
+    np.testing.assert_allclose(part[-RATE:], whole[-RATE:], atol=1e-3)
 
 
 @needs_ffmpeg

@@ -44,6 +44,7 @@ GOOD = {
     "AAC in QuickTime's MP4": (".m4a", ("a.mov", "-c:a", "aac"), {}),
     "ALAC": (".m4a", ("a.m4a", "-c:a", "alac"), {}),
     "ALAC at 96 kHz": (".m4a", ("a.m4a", "-c:a", "alac"), {"rate": 96_000}),
+    "AAC at 96 kHz": (".m4a", ("a.m4a",), {"rate": 96_000}),
     "ADTS": (".aac", ("a.aac",), {}),
     "ADTS, mono": (".aac", ("a.aac",), {"channels": 1, "rate": 22_050}),
     "WMA 1": (".wma", ("a.wma", "-c:a", "wmav1"), {}),
@@ -83,6 +84,36 @@ def test_features_and_tags_around_it(suffix: str) -> None:
     if suffix == ".aac":
         tagged = clip_features(ID3V2 + data + ID3V1, file_suffix=suffix, feature_set=TINY, max_clip_s=600)
         assert tagged.values == found.values
+
+
+@needs_ffmpeg
+@pytest.mark.parametrize("suffix", [".m4a", ".wma"])
+def test_a_tag_in_front_changes_no_place_in_the_file(suffix: str) -> None:
+    data = encoded(*FILES[suffix])
+    np.testing.assert_array_equal(samples(ID3V2 + data, suffix), samples(data, suffix))
+
+
+@needs_ffmpeg
+def test_adts_may_begin_within_a_frame_and_have_gaps() -> None:
+    data = encoded(*FILES[".aac"])
+    frames = [found for found in range(len(data)) if data.startswith(data[:2], found) and is_frame(data, found)]
+    whole = samples(data, ".aac")
+    late = samples(data[100:], ".aac")
+    assert len(whole) - len(late) == 1_024
+    np.testing.assert_array_equal(late, samples(data[frames[1] :], ".aac"))
+    middle = frames[len(frames) // 2]
+    np.testing.assert_array_equal(samples(data[:middle] + b"HTTP/1.1 200 OK\r\n" + data[middle:], ".aac"), whole)
+    assert refusal(data[100:] + b"garbage" * 100, ".aac").code == Reason.CUT_SHORT
+
+
+def is_frame(data: bytes, at: int) -> bool:
+    """Whether another frame, or the end of the file, is where this one says that it ends."""
+    end = at + ((data[at + 3] & 3) << 11 | data[at + 4] << 3 | data[at + 5] >> 5)
+    return end == len(data) or data.startswith(data[:2], end)
+
+
+def samples(data: bytes, suffix: str) -> np.ndarray:
+    return decode(data, sample_rate=RATE, header=inspect(data, suffix=suffix, max_clip_s=600))
 
 
 def refusal(data: bytes, suffix: str, *, max_clip_s: float = 600) -> RejectedAudio:

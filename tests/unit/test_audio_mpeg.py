@@ -79,6 +79,32 @@ def test_a_count_that_is_too_small_does_not_cut() -> None:
     np.testing.assert_array_equal(read(with_count(VARIABLE, 40), 44_100), bare)
 
 
+@pytest.mark.parametrize("counted", [CONSTANT, VARIABLE], ids=["constant", "variable"])
+def test_a_first_frame_that_does_not_say_how_many_follow_is_no_sound(counted: bytes) -> None:
+    at = max(counted.find(b"Xing"), counted.find(b"Info")) + 4
+    without_number = counted[:at] + bytes(4) + counted[at + 4 :]
+    np.testing.assert_array_equal(read(without_number, 44_100), read(without_count(counted), 44_100))
+
+
+@pytest.mark.parametrize("suffix", [".mp2", ".mpga", ".MP3"])
+def test_other_names_of_mpeg_audio(suffix: str) -> None:
+    assert inspect(CONSTANT, suffix=suffix, max_clip_s=600).container == "MP3"
+
+
+def test_fraunhofers_count_that_is_too_large_means_that_the_end_is_missing() -> None:
+    bare = without_count(VARIABLE)
+    counted = 5 + len(read(bare, 44_100)) // 1_152
+    lead = bytearray(417)
+    lead[:4] = b"\xff\xfb\x90\x04"
+    lead[36:54] = b"VBRI" + bytes(10) + counted.to_bytes(4)
+    refused = refusal(bytes(lead) + bare)
+    assert refused.code is Reason.TRUNCATED
+    seconds = counted * 1_152 / 44_100
+    assert f"promises {seconds:.1f} s, the file holds {seconds - 5 * 1_152 / 44_100:.1f} s" in refused.reason
+    lead[50:54] = (counted - 5).to_bytes(4)
+    np.testing.assert_array_equal(read(bytes(lead) + bare, 44_100), read(bare, 44_100))
+
+
 def test_hours_behind_a_count_of_a_minute_are_refused_by_their_true_length() -> None:
     refused = refusal(with_count(VARIABLE, 2_297) + without_count(VARIABLE) * 200)
     assert refused.code is Reason.TOO_LONG

@@ -155,6 +155,27 @@ def test_one_name_in_two_forms_of_unicode_is_said_to_be_so(tmp_path: Path) -> No
         scan(tmp_path)
 
 
+def test_a_name_that_looks_like_one_that_is_not_utf8_is_said_to_be_so(tmp_path: Path) -> None:
+    fill(two_genres(tmp_path), "jazz/caf\\xe9.wav", os.fsdecode(b"jazz/caf\xe9.wav"))
+    with pytest.raises(GenresError, match="one of whose names has bytes that are not UTF-8: keep one"):
+        scan(tmp_path)
+
+
+def test_blanks_in_a_suffix_that_is_passed_over_are_seen(tmp_path: Path) -> None:
+    fill(two_genres(tmp_path), "jazz/a.wav ", "jazz/b.wav ", "jazz/c. wav", "jazz/d.wav.")
+    (line,) = notices(scan(tmp_path))
+    assert line == "passed over: not audio by its suffix: 2 '.wav ', 1 without one, 1 '. wav'"
+
+
+def test_links_in_a_circle_lead_nowhere(tmp_path: Path) -> None:
+    folder = two_genres(tmp_path)
+    (folder / "jazz" / "self.wav").symlink_to("self.wav")
+    (folder / "one").symlink_to("other")
+    (folder / "other").symlink_to("one")
+    (folder / "jazz" / "up").symlink_to("..")
+    assert scan(folder).passed_over.by_reason() == {"folder inside a genre": 1, "neither file nor folder": 3}
+
+
 def test_genres_that_are_numbers_are_doubted(tmp_path: Path) -> None:
     fill(tmp_path, *(f"{genre:03d}/{genre:03d}{n:03d}.mp3" for genre in range(7) for n in range(3)))
     (line,) = notices(scan(tmp_path))

@@ -110,6 +110,9 @@ def segments(genre: str, n_songs: int, n_parts: int, name: str = "{genre}.{song:
     ]
 
 
+PART = r"([._-]|~20)+(seg|chunk_|Part~20)?(~28)?\d+(~29)?$"
+
+
 @pytest.mark.parametrize(
     "name",
     [
@@ -117,13 +120,18 @@ def segments(genre: str, n_songs: int, n_parts: int, name: str = "{genre}.{song:
         "{genre}.{song:06d}_{part:02d}",
         "{genre}.My Song {song}_{part}",
         "{genre}.take~20{song}.x.{part}",
+        "{genre}.{song:05d}-{part}",
+        "{genre}.{song:05d}~20~28{part}~29",
+        "{genre}.{song:05d}.seg{part}",
+        "{genre}.{song:05d}_chunk_{part:03d}",
+        "{genre}.My~20Song~20{song}~20-~20Part~20{part}",
     ],
 )
 @pytest.mark.parametrize("n_songs", [3, 4, 17])
 def test_no_song_is_on_two_sides(name: str, n_songs: int) -> None:
     rows = [*segments("ska", n_songs, 10, name), *segments("dub", n_songs + 1, 3, name), *clips("rai", 5)]
     split = split_tracks(table(*rows))
-    used = split.table.assign(song=split.table["track_id"].str.replace(r"[._]\d+$", "", regex=True))
+    used = split.table.assign(song=split.table["track_id"].str.replace(PART, "", regex=True))
     of_songs = used[used["genre"] != "rai"]
     assert (of_songs.groupby("song")["part"].nunique() == 1).all()
     assert all(held == set(PARTS) for held in parts_by_genre(split.table).values())
@@ -159,6 +167,9 @@ def test_fewer_songs_than_sides_are_refused() -> None:
         + [f"ska.Song{n}_1" for n in range(4)]
         + [f"ska.Song{n}_2" for n in range(4)],
         [f"ska.00{n:03d}.au" for n in range(9)],
+        [f"ska.{album}-0{n}" for album in ("Latin", "Jam", "Dub") for n in range(4)],
+        [f"ska.Part~20{n}" for n in range(9)],
+        [f"ska.00{n:03d}~20~281~29" for n in range(9)],
     ],
     ids=lambda names: names[0],
 )

@@ -79,6 +79,20 @@ def test_refused_file_replaces_none_that_was_refused_before(tmp_path: Path) -> N
     assert (tmp_path / "error" / "a.1.wav").read_bytes() == b"2"
 
 
+def test_refused_file_keeps_a_name_that_the_file_system_takes(tmp_path: Path) -> None:
+    name = "ü" * 125 + ".wav"
+    names = []
+    for content in (b"1", b"2"):
+        (tmp_path / name).write_bytes(content)
+        names.append(move_aside(tmp_path / name, tmp_path / "error").name)
+    assert names == [name, "ü" * 124 + ".1.wav"]
+
+
+def test_streams_of_frames_are_waited_for_longer() -> None:
+    """What is there of them so far reads like a whole file."""
+    assert {".flac", ".mp3", ".mp2", ".mpga", ".aac", ".ogg", ".oga", ".opus"} == producer._COMPRESSED
+
+
 def test_age_counts_from_the_arrival_not_from_the_recording(tmp_path: Path) -> None:
     path = tmp_path / "a.wav"
     path.write_bytes(b"x")

@@ -94,6 +94,14 @@ def test_relative_paths_mean_the_same_from_everywhere(monkeypatch: pytest.Monkey
     assert Settings(audio=Path("~/music")).audio == tmp_path / "music"
 
 
+def test_a_folder_that_cannot_be_followed_is_one_that_is_not_there(tmp_path: Path) -> None:
+    loop = tmp_path / "loop"
+    loop.symlink_to("loop")
+    for name in (loop, Path("~nobody-of-this-name/music")):
+        audio = Settings(audio=name).audio
+        assert audio is not None and audio.is_absolute() and not audio.exists()
+
+
 def test_an_empty_value_is_no_value(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GENRES_AUDIO", "")
     assert Settings().audio is None

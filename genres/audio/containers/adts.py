@@ -1,5 +1,7 @@
 """AAC without a file around it: ADTS frames (ISO/IEC 13818-7, 6.2). How long a stream is, only its frames know."""
 
+import re
+
 from genres.audio.clip_header import ClipHeader, Source
 from genres.audio.containers.layout import check_layout
 from genres.audio.containers.tags import ID3V1_BYTES
@@ -13,14 +15,36 @@ _SLACK = 4 * _BLOCK
 _HEADER = 7
 _CHAIN = 3
 """Frames in a row, each where the one before it ends, that are no accident."""
+_LONGEST = 8_191
+"""Bytes of a frame: how far behind the tags the first whole one of a recording is looked for."""
+_SYNC = re.compile(rb"\xff[\xf0\xf1\xf8\xf9]")
+_TRIED = 100_000
+"""How often a frame may seem to begin and not be there, before the search is given up."""
 
 
-def is_adts(data: bytes, at: int) -> bool:
-    """Return whether frames follow each other from byte `at` on, or one is all there is."""
+def find_adts(data: bytes, at: int) -> int | None:
+    """Return where the first frame is, in what follows byte `at`, or None if it is not ADTS."""
+    return _find(data, at, at + _LONGEST)
+
+
+def _find(data: bytes, at: int, stop: int) -> int | None:
+    """Return where frames begin that follow each other, at or behind byte `at`."""
+    for tried, found in enumerate(_SYNC.finditer(data, at, min(stop, len(data)))):
+        if tried == _TRIED:
+            break
+        if _is_chain(data, found.start()):
+            return found.start()
+    return None
+
+
+def _is_chain(data: bytes, at: int) -> bool:
+    """Return whether frames of one kind follow each other from byte `at` on, or one is all there is."""
+    kind = None
     for _ in range(_CHAIN):
         size = _size(data, at)
-        if not size:
+        if not size or kind not in (None, _kind(data, at)):
             return False
+        kind = _kind(data, at)
         at += size
         if at >= len(data):
             return at == len(data)
@@ -40,26 +64,35 @@ def adts_header(data: bytes, start: int) -> ClipHeader:
     Raises
     ------
     RejectedAudio
-        If the last frame is cut off, something else stands between frames, or the format changes on the way.
+        If the last frame is cut off, something else follows the frames, or the format changes on the way.
     """
     at, blocks, first = start, 0, _kind(data, start)
+    spans = []
     rate, channels = _layout(first)
     if not channels:
         raise RejectedAudio(Reason.UNREAD_ENCODING, encoding="AAC whose channels are described inside", read="others")
     check_layout(rate, channels)
-    while size := _size(data, at):
+    while True:
+        size = _size(data, at)
+        if size == 0 or at + size > len(data):
+            found_at = _find(data, at + 1, len(data))
+            if found_at is None:
+                break
+            # Something else stands between frames, as where a connection broke.
+            spans.append((start, at))
+            at = start = found_at
+            continue
         if (found := _kind(data, at)) != first:
             before, after = (f"{_layout(one)[0]:,} Hz, {_layout(one)[1]} channels" for one in (first, found))
             raise RejectedAudio(Reason.FORMAT_CHANGES, before=before, after=after, offset=at)
-        if at + size > len(data):
-            break
         blocks += (data[at + 6] & 3) + 1
         at += size
     left = data[at:]
     is_tag = (left.startswith(b"TAG") and len(left) == ID3V1_BYTES) or left.startswith(b"APETAGEX")
     if left.strip(b"\0") and not is_tag:
         raise RejectedAudio(Reason.CUT_SHORT, container="AAC", promised=at + max(size, _HEADER), present=len(data))
-    return ClipHeader("AAC", rate, channels, blocks * _BLOCK, Source(spans=((start, at),)), slack=_SLACK)
+    spans.append((start, at))
+    return ClipHeader("AAC", rate, channels, blocks * _BLOCK, Source(spans=tuple(spans)), slack=_SLACK)
 
 
 def _size(data: bytes, at: int) -> int:

@@ -3,6 +3,7 @@
 import math
 import struct
 from collections.abc import Iterator
+from dataclasses import replace
 
 from genres.audio.clip_header import ClipHeader, Source
 from genres.audio.containers.layout import check_layout
@@ -15,8 +16,9 @@ FORMS = (b"AIFF", b"AIFC")
 _PCM = (b"NONE", b"twos", b"sowt", b"raw ", b"in24", b"in32")
 _BYTES = {b"fl32": 4, b"FL32": 4, b"fl64": 8, b"FL64": 8, b"ulaw": 1, b"ULAW": 1, b"alaw": 1, b"ALAW": 1}
 """Bytes a sample of the encodings that are no PCM, by compression type."""
-_IMA, _IMA_BLOCK = b"ima4", 34
-_READ = "PCM, float, A-law, mu-law and IMA ADPCM"
+_BLOCKS = {b"ima4": (34, 64), b"GSM ": (33, 160)}
+"""Bytes and samples of the blocks of the encodings that have some, by compression type."""
+_READ = "PCM, float, A-law, mu-law, IMA ADPCM and GSM 6.10"
 
 
 def aiff_header(data: bytes, at: int) -> ClipHeader:
@@ -60,11 +62,11 @@ def _measured(data: bytes, at: int, common: bytes, sound: Chunk, total: int) -> 
     shortest = 22 if is_compressed else 18
     if len(common) < shortest:
         raise RejectedAudio(Reason.SHORT_FORMAT, size=len(common), expected=shortest)
-    channels, _, bits = struct.unpack_from(">HIH", common)
+    channels, counted, bits = struct.unpack_from(">HIH", common)
     rate = _extended(common[8:18])
     kind = common[18:22] if is_compressed else b"NONE"
     encoding = f"AIFF-C compression {kind.decode('latin-1')!r}"
-    if kind not in _PCM and kind not in _BYTES and kind != _IMA:
+    if kind not in _PCM and kind not in _BYTES and kind not in _BLOCKS:
         raise RejectedAudio(Reason.UNREAD_ENCODING, encoding=encoding, read=_READ)
     if kind in _PCM and not 1 <= bits <= 32:
         raise RejectedAudio(Reason.UNREAD_BITS, bits=bits, encoding=encoding)
@@ -74,21 +76,25 @@ def _measured(data: bytes, at: int, common: bytes, sound: Chunk, total: int) -> 
     start = sound.start + 8 + offset
     if start > len(data):
         raise RejectedAudio(Reason.DATA_OUTSIDE, container="AIFF", offset=start, size=len(data))
-    frame_bytes = _IMA_BLOCK * channels if kind == _IMA else channels * _BYTES.get(kind, (bits + 7) // 8)
-    bytes_per_s = rate * frame_bytes / (64 if kind == _IMA else 1)
+    one_bytes, samples = _BLOCKS.get(kind, (_BYTES.get(kind, (bits + 7) // 8), 1))
+    frame_bytes = one_bytes * channels
+    bytes_per_s = rate * frame_bytes / samples
     behind = sound.start + sound.size
     if sound.size <= 8 + offset and not is_placeholder(sound.size) and is_chunk_run(data, _chunks(data, behind)):
         raise RejectedAudio(Reason.NO_SAMPLES)
     # Zero sound is a placeholder here too, though its chunk has eight bytes.
     promised = sound.size if is_placeholder(sound.size) else max(sound.size - 8 - offset, 0)
     size = data_size(data, start, promised, container="AIFF", total=total, bytes_per_s=bytes_per_s)
+    is_length_sure = size == promised and abs(total - len(data)) <= 1
     if size == promised:
         check_rest(data, behind, _chunks(data, behind + sound.size % 2), size=size, bytes_per_s=bytes_per_s)
-    if kind == _IMA and size < frame_bytes:
+    if kind in _BLOCKS and size < frame_bytes:
         raise RejectedAudio(Reason.LESS_THAN_A_BLOCK, encoding=encoding, size=size, block=frame_bytes)
     size -= size % frame_bytes
 
-    frames = size // frame_bytes * (64 if kind == _IMA else 1)
+    frames = size // frame_bytes * samples
+    if frames - samples < counted < frames:  # the last block is not all sound
+        frames = counted
     common = common[:2] + struct.pack(">I", frames) + common[6:]
     chunks = b"COMM" + struct.pack(">I", len(common)) + common
     if is_compressed:
@@ -98,14 +104,17 @@ def _measured(data: bytes, at: int, common: bytes, sound: Chunk, total: int) -> 
     chunks += b"SSND" + struct.pack(">III", 8 + size, 0, 0)
     head = MAGIC + struct.pack(">I", 4 + len(chunks) + size) + data[at + 8 : at + 12] + chunks
     source = Source(head, ((start, start + size),))
-    if kind == _IMA:
-        return sndfile_header(data, "AIFF", source)
-    return ClipHeader("AIFF", rate, channels, frames, source)
+    if kind in _BLOCKS:
+        return replace(sndfile_header(data, "AIFF", source), is_length_sure=is_length_sure)
+    return ClipHeader("AIFF", rate, channels, frames, source, is_length_sure=is_length_sure)
 
 
 def _extended(number: bytes) -> int:
-    """Read a sample rate, a float of 80 bits, in whole Hz (Apple, "Apple Numerics Manual")."""
+    """Read a sample rate, a float of 80 bits, in whole Hz (Apple, "Apple Numerics Manual").
+
+    What is behind the point is left out, as by libsndfile: old Macintoshes recorded at 22,254.545 Hz.
+    """
     exponent, mantissa = struct.unpack(">HQ", number)
     if exponent >= 16_383 + 32:  # negative, or no 32 bits can hold it
         return 0
-    return round(math.ldexp(mantissa, exponent - 16_383 - 63))
+    return int(math.ldexp(mantissa, exponent - 16_383 - 63))

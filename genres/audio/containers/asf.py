@@ -3,7 +3,7 @@
 import struct
 from collections.abc import Iterator
 
-from genres.audio.clip_header import ClipHeader
+from genres.audio.clip_header import ClipHeader, Source
 from genres.audio.containers.layout import check_layout
 from genres.audio.containers.lengths import MAX_CHUNKS
 from genres.audio.rejections import Reason, RejectedAudio
@@ -71,7 +71,8 @@ def asf_header(data: bytes, start: int) -> ClipHeader:
     if promised > len(data):
         raise RejectedAudio(Reason.CUT_SHORT, container="ASF", promised=promised, present=len(data))
     duration_s = duration / 1e7 - preroll_ms / 1e3
-    return ClipHeader("WMA", rate, channels, max(0, round(duration_s * rate)), slack=round(_SLACK_S * rate))
+    source = Source(spans=((start, len(data)),))
+    return ClipHeader("WMA", rate, channels, max(0, round(duration_s * rate)), source, slack=round(_SLACK_S * rate))
 
 
 def _objects(data: bytes, at: int, end: int) -> Iterator[tuple[bytes, int]]:

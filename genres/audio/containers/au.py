@@ -1,6 +1,7 @@
 """Sun's AU (``audio_filehdr.h``): a fixed header, big-endian by rule, little-endian as DEC wrote it."""
 
 import struct
+from dataclasses import replace
 
 from genres.audio.clip_header import ClipHeader, Source
 from genres.audio.containers.layout import check_layout
@@ -9,6 +10,7 @@ from genres.audio.containers.sndfile import sndfile_header
 from genres.audio.rejections import Reason, RejectedAudio
 
 MAGIC = (b".snd", b"dns.")
+_HEADER_BYTES = 24
 _BYTES = {1: 1, 2: 1, 3: 2, 4: 3, 5: 4, 6: 4, 7: 8, 27: 1}
 """Bytes per sample of each encoding: mu-law, 8 to 32 bit PCM, float, double, A-law."""
 _BLOCKS = {23: 60, 25: 45, 26: 75}
@@ -24,13 +26,14 @@ def au_header(data: bytes, at: int) -> ClipHeader:
     RejectedAudio
         If the encoding is not read, or the end of the data is missing.
     """
-    if len(data) - at < 24:
-        raise RejectedAudio(Reason.SHORT_HEADER, container="AU", size=len(data) - at, expected=24)
+    if len(data) - at < _HEADER_BYTES:
+        raise RejectedAudio(Reason.SHORT_HEADER, container="AU", size=len(data) - at, expected=_HEADER_BYTES)
     order = ">" if data[at : at + 4] == b".snd" else "<"
     offset, promised, encoding, rate, channels = struct.unpack_from(order + "5I", data, at + 4)
     if encoding not in _BYTES and encoding not in _BLOCKS:
         raise RejectedAudio(Reason.UNREAD_ENCODING, encoding=f"AU encoding {encoding}", read=_READ)
-    if not 24 <= offset <= len(data) - at:
+    offset = max(offset, _HEADER_BYTES)  # whoever writes less has not filled it in
+    if offset > len(data) - at:
         raise RejectedAudio(Reason.DATA_OUTSIDE, container="AU", offset=offset, size=len(data))
     check_layout(rate, channels)
 
@@ -42,16 +45,17 @@ def au_header(data: bytes, at: int) -> ClipHeader:
     bytes_per_s = rate * frame_bytes / (120 if block else 1)
     # Unlike RIFF, the format has no second length to compare with; 0xFFFFFFFF stands for one that is not known.
     size = data_size(data, start, promised, container="AU", total=0, bytes_per_s=bytes_per_s)
+    is_length_sure = size == promised
     check_rest(data, start + size, iter(()), size=size, bytes_per_s=bytes_per_s)
     if size < frame_bytes and block:
         raise RejectedAudio(Reason.LESS_THAN_A_BLOCK, encoding=f"AU encoding {encoding}", size=size, block=frame_bytes)
     if not block:
         size -= size % frame_bytes
-    if at == 0 and data[8:12] == struct.pack(order + "I", size):
+    if at == 0 and data[4:12] == struct.pack(order + "II", offset, size):
         source = Source()
     else:
-        head = data[at : at + 4] + struct.pack(order + "5I", 24, size, encoding, rate, channels)
+        head = data[at : at + 4] + struct.pack(order + "5I", _HEADER_BYTES, size, encoding, rate, channels)
         source = Source(head, ((start, start + size),))
     if block:
-        return sndfile_header(data, "AU", source)
-    return ClipHeader("AU", rate, channels, size // frame_bytes, source)
+        return replace(sndfile_header(data, "AU", source), is_length_sure=is_length_sure)
+    return ClipHeader("AU", rate, channels, size // frame_bytes, source, is_length_sure=is_length_sure)

@@ -6,10 +6,11 @@ from collections.abc import Iterator
 from genres.audio.clip_header import ClipHeader, Source
 from genres.audio.containers.layout import check_layout
 from genres.audio.containers.lengths import MAX_CHUNKS, Chunk, check_rest, data_size
+from genres.audio.containers.sndfile import sndfile_header
 from genres.audio.rejections import Reason, RejectedAudio
 
 MAGIC = b"caff"
-_READ = "PCM, float, A-law and mu-law"
+_READ = "PCM, float, A-law, mu-law and ALAC"
 
 
 def caf_header(data: bytes, at: int) -> ClipHeader:
@@ -45,6 +46,11 @@ def _chunks(data: bytes, at: int) -> Iterator[Chunk]:
 def _measured(data: bytes, at: int, description: bytes, chunk: Chunk) -> ClipHeader:
     hertz, kind, _, packet_bytes, packet_frames, channels, bits = struct.unpack(">d4sIIIII", description)
     encoding = f"CAF format {kind.decode('latin-1')!r}"
+    if kind == b"alac":
+        if (promised := chunk.start + chunk.size) > len(data):
+            raise RejectedAudio(Reason.CUT_SHORT, container="CAF", promised=promised, present=len(data))
+        # A chunk of its own, which may stand behind the data, says how long its packets are.
+        return sndfile_header(data, "CAF", Source(spans=((at, len(data)),)))
     if kind not in (b"lpcm", b"ulaw", b"alaw"):
         raise RejectedAudio(Reason.UNREAD_ENCODING, encoding=encoding, read=_READ)
     if bits not in ((8, 16, 24, 32, 64) if kind == b"lpcm" else (8,)):
@@ -59,8 +65,10 @@ def _measured(data: bytes, at: int, description: bytes, chunk: Chunk) -> ClipHea
     bytes_per_s = rate * frame_bytes
     # -1 is the format's own word for a length that is not known.
     size = data_size(data, start, chunk.size - 4, container="CAF", total=0, bytes_per_s=bytes_per_s)
+    is_length_sure = size == chunk.size - 4
     behind = start + size
     check_rest(data, behind, _chunks(data, behind), size=size, bytes_per_s=bytes_per_s)
     size -= size % frame_bytes
     head = data[at : at + 8] + b"desc" + struct.pack(">q", 32) + description + b"data" + struct.pack(">qI", size + 4, 0)
-    return ClipHeader("CAF", rate, channels, size // frame_bytes, Source(head, ((start, start + size),)))
+    source = Source(head, ((start, start + size),))
+    return ClipHeader("CAF", rate, channels, size // frame_bytes, source, is_length_sure=is_length_sure)

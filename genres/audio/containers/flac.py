@@ -10,6 +10,8 @@ from genres.audio.rejections import Reason, RejectedAudio, truncated
 
 MAGIC = b"fLaC"
 _BLOCK_SIZES = {1: 192, **{2 + n: 576 << n for n in range(4)}, **{8 + n: 256 << n for n in range(8)}}
+_ONLY_STREAM_INFO = b"\x80\0\0\x22"
+"""What stands in front of the block that describes the stream if no other one follows it."""
 _SEARCHED = 4 << 20
 """How far from the end of the file a last frame is looked for, in bytes."""
 
@@ -31,9 +33,8 @@ def flac_header(data: bytes, at: int) -> ClipHeader:
     """
     stream_info = data[at + 8 : at + 42]
     first = _first_frame(data, at)
-    plain = Source(spans=((at, len(data)),))
     if first is None or len(stream_info) < 34 or data[at + 4] & 0x7F:
-        return sndfile_header(data, "FLAC", plain)
+        return sndfile_header(data, "FLAC", Source(spans=((at, len(data)),)))
     (packed,) = struct.unpack_from(">Q", stream_info, 10)
     rate, promised = packed >> 44, packed & 0xF_FFFF_FFFF
     frames = _length(data, first, promised)
@@ -42,10 +43,12 @@ def flac_header(data: bytes, at: int) -> ClipHeader:
             raise RejectedAudio(Reason.UNKNOWN_LENGTH)
     elif frames < promised:
         raise truncated(promised / max(rate, 1), frames / max(rate, 1))
-    elif frames > promised:
-        known = struct.pack(">Q", packed & ~0xF_FFFF_FFFF | frames)
-        return sndfile_header(data, "FLAC", Source(data[at : at + 18] + known, ((at + 26, len(data)),)))
-    return sndfile_header(data, "FLAC", plain)
+    else:
+        packed = packed & ~0xF_FFFF_FFFF | frames
+    # Of the blocks in front of the frames only the first one matters. libsndfile opens no file in which another one, of
+    # tags or pictures, is damaged.
+    head = MAGIC + _ONLY_STREAM_INFO + stream_info[:10] + struct.pack(">Q", packed) + stream_info[18:]
+    return sndfile_header(data, "FLAC", Source(head, ((first, len(data)),)))
 
 
 def _first_frame(data: bytes, at: int) -> int | None:

@@ -11,6 +11,8 @@ HEADER_BYTES = 8
 MAX_CHUNKS = 10_000
 """Chunks that are looked at in one file."""
 _TAGS = (b"ID3", b"TAG", b"APETAGEX", b"LYRICSBEGIN")
+_SOUND = (b"data", b"SSND", b"fmt ", b"COMM", b"RIFF", b"FORM")
+"""Chunks that tell of more sound: data, their format, and the beginning of a file that was joined to this one."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +56,8 @@ def data_size(data: bytes, start: int, promised: int, *, container: str, total: 
     Raises
     ------
     RejectedAudio
-        If the end of the file is missing: it holds less than promised, and nothing contradicts the promise.
+        If the end of the file is missing: it holds less than promised, by more than `HEADER_BYTES`, and nothing
+        contradicts the promise.
     """
     present = max(len(data) - start, 0)
     if is_placeholder(promised):
@@ -62,13 +65,15 @@ def data_size(data: bytes, start: int, promised: int, *, container: str, total: 
     if promised <= present:
         return promised
     if total == 0:
+        if promised <= present + HEADER_BYTES:
+            return present
         raise truncated(promised / bytes_per_s, present / bytes_per_s)
     if total > len(data) + HEADER_BYTES:
         raise RejectedAudio(Reason.CUT_SHORT, container=container, promised=total, present=len(data))
     return present
 
 
-def check_rest(data: bytes, end: int, chunks: Iterator[Chunk], *, size: int, bytes_per_s: float) -> bool:
+def check_rest(data: bytes, end: int, chunks: Iterator[Chunk], *, size: int, bytes_per_s: float) -> None:
     """Check what follows the data: it must not be the greater part of the sound.
 
     Tags, zeros and what a download left behind are ignored, as every decoder does.
@@ -86,29 +91,23 @@ def check_rest(data: bytes, end: int, chunks: Iterator[Chunk], *, size: int, byt
     bytes_per_s
         Bytes in a second of sound.
 
-    Returns
-    -------
-    bool
-        Whether only ordinary chunks follow, to the end of the file.
-
     Raises
     ------
     RejectedAudio
         If more bytes that are no chunks, or chunks of data, follow than were read.
     """
-    more, is_plain = 0, True
+    more = 0
     for chunk in chunks:
         if not _is_name(chunk.name) or chunk.start + chunk.size > len(data) + 1:
             break
-        if chunk.name in (b"data", b"SSND", b"fmt ", b"COMM"):
-            more, is_plain = more + chunk.size, False
+        if chunk.name in _SOUND:
+            more += chunk.size
         end = chunk.start + chunk.size + chunk.size % 2
     rest = max(len(data) - end, 0)
-    if rest > 1:
-        is_plain = False
-    if more + rest > size and not (data.startswith(_TAGS, end) or data.count(0, end) == rest):
+    if data.startswith(_TAGS, end) or data.count(0, end) == rest:
+        rest = 0
+    if more + rest > size:
         raise RejectedAudio(Reason.MORE_BEHIND, promised=f"{size / bytes_per_s:.1f}", more=more + rest)
-    return is_plain
 
 
 def is_chunk_run(data: bytes, chunks: Iterator[Chunk]) -> bool:

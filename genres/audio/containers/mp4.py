@@ -8,7 +8,7 @@ import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from genres.audio.clip_header import ClipHeader
+from genres.audio.clip_header import ClipHeader, Source
 from genres.audio.containers.layout import check_layout
 from genres.audio.containers.lengths import MAX_CHUNKS
 from genres.audio.rejections import Reason, RejectedAudio
@@ -81,7 +81,8 @@ def mp4_header(data: bytes, start: int) -> ClipHeader:
     track = _track(data, movie, sounds[0], media_bytes)
     check_layout(track.rate, track.channels)
     frames = track.units * track.rate // track.clock
-    return ClipHeader("MP4", track.rate, track.channels, frames, slack=-(-_SLACK * track.rate // track.clock))
+    slack = -(-_SLACK * track.rate // track.clock)
+    return ClipHeader("MP4", track.rate, track.channels, frames, Source(spans=((start, len(data)),)), slack=slack)
 
 
 def _track(data: bytes, movie: _Box, track: _Box, media_bytes: int) -> _Track:
@@ -90,6 +91,7 @@ def _track(data: bytes, movie: _Box, track: _Box, media_bytes: int) -> _Track:
     rate, channels = _format(data, _required(data, table, b"stsd"))
     if not clock:
         raise RejectedAudio(Reason.NO_FORMAT)
+    rate = rate or clock  # it has 16 bits there, too few for 88.2 and 96 kHz
     samples, units = _durations(data, _required(data, table, b"stts"))
     sized, size = _sizes(data, _required(data, table, b"stsz"))
     # No sample is empty; so there are no more of them than bytes.

@@ -152,29 +152,38 @@ def mpeg_header(data: bytes, at: int) -> ClipHeader:
     kind = _kind(data, at)
     check_layout(kind.rate, 1 if kind.is_mono else 2)
     walk = _walk(data, at, kind)
-    promised = _promised_frames(data, at, kind)
-    counted = walk.frames - (promised is not None)  # the frame that counts the others is silent
+    is_silent, promised = _promised_frames(data, at, kind)
+    counted = walk.frames - is_silent
     if counted == 0:
         raise RejectedAudio(Reason.NO_SAMPLES)
     # Some programs count the silent frame as well, some forget the last one.
     if promised is not None and counted < promised - (not walk.is_cut):
-        # In samples as the decoder counts them, without those that LAME says to leave out.
-        whole = sndfile_header(data, "MP3", Source(spans=walk.spans)).frames
+        whole = promised * kind.samples
+        header = sndfile_header(data, "MP3", Source(spans=walk.spans))
+        if _may_be_trimmed(header, whole, kind):
+            whole = header.frames
         missing = (promised - counted) * kind.samples
         raise truncated(whole / kind.rate, max(whole - missing, 0) / kind.rate)
     if promised is not None and abs(counted - promised) <= 1:
         header = sndfile_header(data, "MP3", Source(spans=walk.spans))
-        # LAME says how many samples to leave out at both ends, in twelve bits each.
-        if 0 <= promised * kind.samples - header.frames < 2 * 4_096 + kind.samples:
+        if _may_be_trimmed(header, promised * kind.samples, kind):
             return replace(header, slack=kind.samples)
 
     # The decoder gets the frames without a count. It then takes the size of the file for a hint to its length, as of
     # a stream of constant bit rate: so the file has to seem large enough.
     spans = walk.spans
-    if promised is not None:
+    if is_silent:
         spans = ((at + walk.first, spans[0][1]), *spans[1:])
     source = Source(spans=spans, apparent_size=(counted + _SPARE) * walk.largest)
     return ClipHeader("MP3", kind.rate, 1 if kind.is_mono else 2, counted * kind.samples, source)
+
+
+def _may_be_trimmed(header: ClipHeader, samples: int, kind: _Kind) -> bool:
+    """Return whether the decoder counts those samples, but for what LAME says to leave out at the ends.
+
+    LAME says it in twelve bits for each end.
+    """
+    return 0 <= samples - header.frames < 2 * 4_096 + kind.samples
 
 
 def _kind(data: bytes, at: int) -> _Kind:
@@ -261,15 +270,15 @@ def _walk(data: bytes, at: int, kind: _Kind) -> _Walk:
     return _Walk(kind, tuple(spans), frames, first, largest, is_cut)
 
 
-def _promised_frames(data: bytes, at: int, kind: _Kind) -> int | None:
-    """Return how many frames follow, if the first one says it."""
+def _promised_frames(data: bytes, at: int, kind: _Kind) -> tuple[bool, int | None]:
+    """Return whether the first frame is a silent one that tells of the others, and how many follow if it says so."""
     if kind.layer != _LAYER_3:
-        return None
+        return False, None
     xing = at + 4 + kind.side_bytes
     if data[xing : xing + 4] in (b"Xing", b"Info") and xing + 12 <= len(data):
         flags, frames = struct.unpack_from(">II", data, xing + 4)
-        return int(frames) if flags & 1 else None
+        return True, int(frames) if flags & 1 else None
     vbri = at + 4 + 32
     if data[vbri : vbri + 4] == b"VBRI" and vbri + 18 <= len(data):
-        return int(struct.unpack_from(">I", data, vbri + 14)[0])
-    return None
+        return True, int(struct.unpack_from(">I", data, vbri + 14)[0])
+    return False, None

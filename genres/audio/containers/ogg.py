@@ -5,6 +5,7 @@ each other. Of FLAC it cannot open all that ffmpeg writes, so the decoder gets w
 """
 
 import struct
+import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import NamedTuple
@@ -17,7 +18,7 @@ from genres.audio.rejections import Reason, RejectedAudio
 MAGIC = b"OggS"
 _CONTINUES, _BEGINS, _ENDS = 1, 2, 4
 _CODECS = {b"\x01vorbis": "Vorbis", b"OpusHead": "Opus", b"\x7fFLAC": "FLAC"}
-_NO_POSITION = -1
+_NO_POSITION, _LAST_POSITION = -1, 2**63 - 1
 _NOT_COUNTED = 6
 """Packets whose samples no position need count: three headers, the one after them, which only gets the decoder going,
 and two for what is cut off at both ends."""
@@ -25,7 +26,12 @@ _FLAC_MAPPING = 9
 """Bytes in front of the FLAC file in the first page (xiph.org, "Ogg mapping for FLAC")."""
 
 
+_OPUS_HEADERS = 2
+"""Packets of Opus in front of the sound: what it is, and tags."""
+
+
 class _Page(NamedTuple):
+    begin: int
     flags: int
     position: int
     serial: int
@@ -75,7 +81,66 @@ def ogg_header(data: bytes, at: int) -> ClipHeader:
     # Mapping family 255 is "no meaning", 2 and 3 are Ambisonics (RFC 7845, 5.1.1; RFC 8486).
     is_known = codec != "Opus" or head[18:19] in (b"\0", b"\1")
     spans = None if (at, end) == (0, len(data)) else ((at, end),)
-    return sndfile_header(data, "OGG", Source(spans=spans), is_layout_known=is_known)
+    source = Source(spans=spans)
+    if codec == "Opus" and (late := _late_start(data, pages)):
+        source = Source(_moved(data, pages, late), ())
+    return sndfile_header(data, "OGG", source, is_layout_known=is_known)
+
+
+def _late_start(data: bytes, pages: Sequence[_Page]) -> int:
+    """Return by how many samples the positions of an Opus stream begin before its sound does.
+
+    A stream that was cut out of another one keeps packets from before the cut. libsndfile opens none whose first page
+    has more samples than its position says, unless it is the last one as well.
+    """
+    packets = samples = 0
+    is_whole = True
+    for page in pages:
+        place = page.start
+        for size in data[page.begin + 27 : page.start]:
+            if is_whole and packets >= _OPUS_HEADERS:
+                samples += _opus_samples(data[place : place + 2])
+            is_whole = size < 255
+            packets += is_whole
+            place += size
+        if samples and page.position != _NO_POSITION:
+            return 0 if page.flags & _ENDS else max(samples - page.position, 0)
+    return 0
+
+
+def _opus_samples(packet: bytes) -> int:
+    """Return the samples of a packet, at 48 kHz, from its first two bytes (RFC 6716, 3.1)."""
+    if not packet:
+        return 0
+    kind = packet[0] >> 3
+    if kind < 12:
+        samples = (480, 960, 1_920, 2_880)[kind & 3]
+    elif kind < 16:
+        samples = (480, 960)[kind & 1]
+    else:
+        samples = 120 << (kind & 3)
+    frames = packet[0] & 3
+    return samples * ((1, 2, 2)[frames] if frames < 3 else (packet[1] & 63 if len(packet) > 1 else 0))
+
+
+def _moved(data: bytes, pages: Sequence[_Page], samples: int) -> bytes:
+    """Return the stream with later positions."""
+    moved = []
+    for page in pages:
+        position = min(page.position + samples, _LAST_POSITION) if page.position > 0 else page.position
+        head = data[page.begin : page.begin + 6] + struct.pack("<q", position) + data[page.begin + 14 : page.begin + 22]
+        rest = data[page.begin + 26 : page.end]
+        moved += [head, struct.pack("<I", _checksum(head + bytes(4) + rest)), rest]
+    return b"".join(moved)
+
+
+_BITS_REVERSED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
+
+
+def _checksum(page: bytes) -> int:
+    """Return a page's checksum (RFC 3533, 6): the polynomial of zlib's with the bits of each byte the other way."""
+    reverse = zlib.crc32(page.translate(_BITS_REVERSED), 0xFFFFFFFF) ^ 0xFFFFFFFF
+    return int(f"{reverse:032b}"[::-1], 2)
 
 
 def _flac_header(data: bytes, bodies: Sequence[tuple[int, int]]) -> ClipHeader:
@@ -103,7 +168,7 @@ def _pages(data: bytes, at: int) -> Iterator[_Page]:
         if end > len(data) or len(lacing) < count:
             return
         if version == 0:
-            yield _Page(flags, position, serial, start, end, count - lacing.count(255))
+            yield _Page(at, flags, position, serial, start, end, count - lacing.count(255))
             at = end
         else:
             at += 4

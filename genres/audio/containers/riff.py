@@ -10,7 +10,14 @@ from dataclasses import dataclass, replace
 
 from genres.audio.clip_header import ClipHeader, Source
 from genres.audio.containers.layout import check_layout
-from genres.audio.containers.lengths import MAX_CHUNKS, Chunk, check_rest, data_size, is_chunk_run, is_placeholder
+from genres.audio.containers.lengths import (
+    MAX_CHUNKS,
+    Chunk,
+    check_rest,
+    data_size,
+    is_chunk_run,
+    is_placeholder,
+)
 from genres.audio.containers.sndfile import sndfile_header
 from genres.audio.rejections import Reason, RejectedAudio
 
@@ -18,12 +25,13 @@ MAGIC = (b"RIFF", b"RIFX", b"RF64")
 W64_MAGIC = bytes.fromhex("726966662e91cf11a5d628db04c10000")
 
 _PCM, _MS_ADPCM, _FLOAT, _ALAW, _MULAW, _IMA_ADPCM, _GSM610, _EXTENSIBLE = 1, 2, 3, 6, 7, 0x11, 0x31, 0xFFFE
-_READ = "PCM, float, A-law, mu-law, MS and IMA ADPCM and GSM 6.10"
+_NMS_ADPCM, _G721 = 0x38, 0x40
+_READ = "PCM, float, A-law, mu-law, MS, IMA and NMS ADPCM, G.721 and GSM 6.10"
 _BITS = {_PCM: range(1, 33), _FLOAT: (32, 64), _ALAW: (8,), _MULAW: (8,)}
 """Bits a sample of the encodings whose samples stand one by one. PCM is left-justified in whole bytes."""
-_BLOCK_BITS = {_MS_ADPCM: (4,), _IMA_ADPCM: (4,), _GSM610: (0,)}
+_BLOCK_BITS = {_MS_ADPCM: (4,), _IMA_ADPCM: (4,), _GSM610: (0,), _NMS_ADPCM: (2, 3, 4), _G721: (4,)}
 """Bits a sample, as the format chunk says, of the encodings that are read in blocks."""
-_BLOCK_BYTES = {_MS_ADPCM: 7, _IMA_ADPCM: 4, _GSM610: 65}
+_BLOCK_BYTES = {_MS_ADPCM: 7, _IMA_ADPCM: 4, _GSM610: 65, _NMS_ADPCM: 42, _G721: 64}
 """Least bytes of their blocks: the head, for each channel."""
 _GSM610_SAMPLES = 320
 """Samples in a block of GSM 6.10."""
@@ -52,6 +60,9 @@ class _Format:
     def is_in_blocks(self) -> bool:
         return self.tag in _BLOCK_BITS
 
+    def __str__(self) -> str:
+        return f"format tag {self.tag:#06x}, {self.rate:,} Hz, {self.channels} channels, {self.frame_bytes} bytes"
+
 
 def riff_header(data: bytes, at: int) -> ClipHeader:
     """Read a WAV file that begins at byte `at`.
@@ -67,17 +78,14 @@ def riff_header(data: bytes, at: int) -> ClipHeader:
     ds64: tuple[int, ...] = ()
     form: _Format | None = None
     fact = b""
-    is_plain = at == 0 and magic == b"RIFF" and abs(total + 8 - len(data)) <= 1
     for chunk in _chunks(data, at + 12, order):
         contents = data[chunk.start : chunk.start + chunk.size] if chunk.name in (b"ds64", b"fmt ", b"fact") else b""
-        is_plain &= chunk.start % 2 == 0  # else a padding byte is missing, which libsndfile does not forgive
         if chunk.name == b"ds64" and len(contents) >= 16:
             ds64 = struct.unpack_from("<QQ", contents)
         elif chunk.name == b"fmt ":
-            is_plain &= form is None  # two are one too many for libsndfile
-            form = form or _format(contents, order)
+            form = _only_format(form, _format(contents, order), chunk)
         elif chunk.name == b"fact" and not fact:
-            fact = contents[:4]
+            fact = contents if len(contents) == 4 else b""
         elif chunk.name == b"data":
             if form is None:
                 raise RejectedAudio(Reason.NO_FORMAT)
@@ -86,9 +94,7 @@ def riff_header(data: bytes, at: int) -> ClipHeader:
                 total, promised = ds64
             # Some writers count the padding byte of an odd last chunk, some forget it: that is in the tolerance.
             total = 0 if is_placeholder(total) else at + total + 8
-            return _measured(
-                data, "RIFF", form, fact, order, Chunk(b"data", chunk.start, promised), total, is_plain=is_plain
-            )
+            return _measured(data, "RIFF", form, fact, order, Chunk(b"data", chunk.start, promised), total)
     raise RejectedAudio(Reason.NO_DATA)
 
 
@@ -98,12 +104,12 @@ def wave64_header(data: bytes, at: int) -> ClipHeader:
     total = 0 if is_placeholder(total) else at + total
     form: _Format | None = None
     for chunk in _wave64_chunks(data, at + 40):
-        if chunk.name == b"fmt " and form is None:
-            form = _format(data[chunk.start : chunk.start + chunk.size], "<")
+        if chunk.name == b"fmt ":
+            form = _only_format(form, _format(data[chunk.start : chunk.start + chunk.size], "<"), chunk)
         elif chunk.name == b"data":
             if form is None:
                 raise RejectedAudio(Reason.NO_FORMAT)
-            return _measured(data, "Wave64", form, b"", "<", chunk, total, is_plain=False)
+            return _measured(data, "Wave64", form, b"", "<", chunk, total)
     raise RejectedAudio(Reason.NO_DATA)
 
 
@@ -136,7 +142,7 @@ def _format(chunk: bytes, order: str) -> _Format:
     if len(chunk) < 16:
         raise RejectedAudio(Reason.SHORT_FORMAT, size=len(chunk), expected=16)
     tag, channels, rate, byte_rate, block_align, bits = struct.unpack_from(order + "HHIIHH", chunk)
-    is_layout_known, container_tag = True, tag
+    is_layout_known = True
     if tag == _EXTENSIBLE:
         if len(chunk) < 40 or chunk[26:40] not in (_SUBFORMAT_TAIL, _AMBISONIC_TAIL):
             raise RejectedAudio(Reason.UNREAD_SUBFORMAT)
@@ -152,28 +158,29 @@ def _format(chunk: bytes, order: str) -> _Format:
 
     if tag in _BLOCK_BITS:
         heads = _BLOCK_BYTES[tag] * channels
-        if block_align < heads or len(chunk) < 20 or byte_rate == 0:
+        has_extension = len(chunk) >= 20 or tag == _NMS_ADPCM
+        if block_align < heads or not has_extension or byte_rate == 0:
             raise RejectedAudio(Reason.BLOCK_ALIGN, block_align=block_align, channels=channels, bits=bits)
         return _Format(chunk, tag, rate, channels, block_align, byte_rate, is_layout_known)
     sample_bytes = (bits + 7) // 8
     frame_bytes = channels * sample_bytes
-    # A multiple is a writer's slip about the channels; anything else puts the width of a sample in doubt.
-    if block_align % frame_bytes or block_align == 0:
+    # None and a multiple are slips of the writer about the channels; anything else puts the width of a sample in doubt,
+    # unless the bytes of a second confirm it.
+    if block_align % frame_bytes and byte_rate != rate * frame_bytes:
         raise RejectedAudio(Reason.BLOCK_ALIGN, block_align=block_align, channels=channels, bits=bits)
-    fixed = struct.pack(order + "HHIIHH", container_tag, channels, rate, rate * frame_bytes, frame_bytes, bits)
-    return _Format(fixed + chunk[16:40], tag, rate, channels, frame_bytes, rate * frame_bytes, is_layout_known)
+    fixed = struct.pack(order + "HHIIHH", tag, channels, rate, rate * frame_bytes, frame_bytes, bits)
+    return _Format(fixed, tag, rate, channels, frame_bytes, rate * frame_bytes, is_layout_known)
+
+
+def _only_format(first: _Format | None, form: _Format, chunk: Chunk) -> _Format:
+    """Return the format of a file, or refuse it if it has two different ones."""
+    if first is not None and replace(first, chunk=b"") != replace(form, chunk=b""):
+        raise RejectedAudio(Reason.FORMAT_CHANGES, before=first, after=form, offset=chunk.start - 8)
+    return first or form
 
 
 def _measured(
-    data: bytes,
-    container: str,
-    form: _Format,
-    fact: bytes,
-    order: str,
-    chunk: Chunk,
-    total: int,
-    *,
-    is_plain: bool,
+    data: bytes, container: str, form: _Format, fact: bytes, order: str, chunk: Chunk, total: int
 ) -> ClipHeader:
     """Return how long the data are and how a decoder gets at them."""
     behind = chunk.start + chunk.size
@@ -182,13 +189,11 @@ def _measured(
     size = data_size(data, chunk.start, chunk.size, container=container, total=total, bytes_per_s=form.byte_rate)
     if size == chunk.size:
         following = _chunks(data, behind + size % 2, order)
-        is_plain &= check_rest(data, behind, following, size=size, bytes_per_s=form.byte_rate)
-    else:
-        is_plain = False
+        check_rest(data, behind, following, size=size, bytes_per_s=form.byte_rate)
+    is_length_sure = size == chunk.size and abs(total - len(data)) <= 1
 
-    # What libsndfile reads as it stands is left as it is; it is the fastest way.
-    if is_plain and not form.is_in_blocks:
-        return ClipHeader("WAV", form.rate, form.channels, size // form.frame_bytes)
+    # The decoder gets format and data alone. libsndfile parses many other chunks, and fails, or finds other samples, if
+    # one of them is shorter than its kind, damaged or in an unusual place.
     if form.is_in_blocks and size < form.frame_bytes:
         raise RejectedAudio(
             Reason.LESS_THAN_A_BLOCK, encoding=f"format tag {form.tag:#06x}", size=size, block=form.frame_bytes
@@ -196,7 +201,7 @@ def _measured(
     if not form.is_in_blocks:
         size -= size % form.frame_bytes
     chunks = b"fmt " + struct.pack(order + "I", len(form.chunk)) + form.chunk + b"\0" * (len(form.chunk) % 2)
-    if fact:
+    if fact and form.is_in_blocks:
         chunks += b"fact" + struct.pack(order + "I", len(fact)) + fact
     chunks += b"data" + struct.pack(order + "I", size)
     magic = b"RIFX" if order == ">" else b"RIFF"
@@ -206,6 +211,7 @@ def _measured(
         header = sndfile_header(data, "WAV", source, is_layout_known=form.is_layout_known)
         if form.tag == _GSM610:  # libsndfile makes up one more block
             frames = size // form.frame_bytes * _GSM610_SAMPLES
-            return replace(header, frames=min(header.frames, frames), slack=_GSM610_SAMPLES)
-        return header
-    return ClipHeader("WAV", form.rate, form.channels, size // form.frame_bytes, source)
+            header = replace(header, frames=min(header.frames, frames), slack=_GSM610_SAMPLES)
+        return replace(header, is_length_sure=is_length_sure)
+    frames = size // form.frame_bytes
+    return ClipHeader("WAV", form.rate, form.channels, frames, source, is_length_sure=is_length_sure)
