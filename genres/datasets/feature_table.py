@@ -120,7 +120,11 @@ def track_id_of(name: str) -> str:
     >>> track_id_of("blues.00012.wav"), track_id_of("blues/blues.00012.wav"), track_id_of("./blues/one.mp3")
     ('blues.00012', 'blues.00012', 'blues.one')
     """
-    genre, track = _folder_and_track(name)
+    return _in_genre(*_folder_and_track(name))
+
+
+def _in_genre(genre: str, track: str) -> str:
+    """Return a track's name with its genre in front, once; without a genre, as it is."""
     return track if not genre or track.startswith(f"{genre}.") else f"{genre}.{track}"
 
 
@@ -146,8 +150,9 @@ class TrackNames:
 
     def meant(self, name: str) -> str:
         """Return the track that a name means; if the table has no such track, as `track_id_of` spells it."""
-        track = track_id_of(name)
-        folder, bare = (part.casefold() for part in _folder_and_track(name))
+        folder, bare = _folder_and_track(name)
+        track = _in_genre(folder, bare)
+        folder, bare = folder.casefold(), bare.casefold()
         if (found := self._whole.get(track.casefold())) or folder in self._genres:
             return found or track
         # A bare number, which each genre has, means no track.
@@ -169,18 +174,15 @@ def _track_ids(names: "pd.Series", labels: "pd.Series") -> list[str]:
     A folder that stands for no genre, as ``audio/`` does, is no part of its name. Where a name is that of files of
     several genres, as ``01.wav`` may be, the label is.
     """
-    tracks = [track_id_of(name) for name in names]
     apart = [_folder_and_track(name) for name in names]
+    tracks = [_in_genre(folder, track) for folder, track in apart]
     bare = [track for _, track in apart]
     of_genres = any(folder.casefold() == label.casefold() for (folder, _), label in zip(apart, labels, strict=True))
     if not of_genres and len(set(bare)) == len(set(tracks)):
         tracks = bare
     if len(set(tracks)) == len(set(zip(tracks, labels, strict=True))):
         return tracks
-    return [
-        track if track.startswith(f"{label}.") else f"{label}.{track}"
-        for track, label in zip(tracks, labels, strict=True)
-    ]
+    return [_in_genre(label, track) for track, label in zip(tracks, labels, strict=True)]
 
 
 def songs_in_genre(tracks: Iterable[str], genre: str) -> dict[str, str]:

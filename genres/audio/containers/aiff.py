@@ -3,7 +3,6 @@
 import math
 import struct
 from collections.abc import Iterator
-from dataclasses import replace
 
 from genres.audio.clip_header import ClipHeader, Source
 from genres.audio.containers.layout import check_layout
@@ -105,7 +104,7 @@ def _measured(data: bytes, at: int, common: bytes, sound: Chunk, total: int) -> 
     head = MAGIC + struct.pack(">I", 4 + len(chunks) + size) + data[at + 8 : at + 12] + chunks
     source = Source(head, ((start, start + size),))
     if kind in _BLOCKS:
-        return replace(sndfile_header(data, "AIFF", source), is_length_sure=is_length_sure)
+        return sndfile_header(data, "AIFF", source, is_length_sure=is_length_sure)
     return ClipHeader("AIFF", rate, channels, frames, source, is_length_sure=is_length_sure)
 
 

@@ -1,7 +1,6 @@
 """Sun's AU (``audio_filehdr.h``): a fixed header, big-endian by rule, little-endian as DEC wrote it."""
 
 import struct
-from dataclasses import replace
 
 from genres.audio.clip_header import ClipHeader, Source
 from genres.audio.containers.layout import check_layout
@@ -57,5 +56,5 @@ def au_header(data: bytes, at: int) -> ClipHeader:
         head = data[at : at + 4] + struct.pack(order + "5I", _HEADER_BYTES, size, encoding, rate, channels)
         source = Source(head, ((start, start + size),))
     if block:
-        return replace(sndfile_header(data, "AU", source), is_length_sure=is_length_sure)
+        return sndfile_header(data, "AU", source, is_length_sure=is_length_sure)
     return ClipHeader("AU", rate, channels, size // frame_bytes, source, is_length_sure=is_length_sure)

@@ -24,8 +24,6 @@ _NOT_COUNTED = 6
 and two for what is cut off at both ends."""
 _FLAC_MAPPING = 9
 """Bytes in front of the FLAC file in the first page (xiph.org, "Ogg mapping for FLAC")."""
-
-
 _OPUS_HEADERS = 2
 """Packets of Opus in front of the sound: what it is, and tags."""
 

@@ -10,14 +10,7 @@ from dataclasses import dataclass, replace
 
 from genres.audio.clip_header import ClipHeader, Source
 from genres.audio.containers.layout import check_layout
-from genres.audio.containers.lengths import (
-    MAX_CHUNKS,
-    Chunk,
-    check_rest,
-    data_size,
-    is_chunk_run,
-    is_placeholder,
-)
+from genres.audio.containers.lengths import MAX_CHUNKS, Chunk, check_rest, data_size, is_chunk_run, is_placeholder
 from genres.audio.containers.sndfile import sndfile_header
 from genres.audio.rejections import Reason, RejectedAudio
 
@@ -208,10 +201,12 @@ def _measured(
     head = magic + struct.pack(order + "I", 4 + len(chunks) + size) + b"WAVE" + chunks
     source = Source(head, ((chunk.start, chunk.start + size),))
     if form.is_in_blocks:
-        header = sndfile_header(data, "WAV", source, is_layout_known=form.is_layout_known)
+        header = sndfile_header(
+            data, "WAV", source, is_layout_known=form.is_layout_known, is_length_sure=is_length_sure
+        )
         if form.tag == _GSM610:  # libsndfile makes up one more block
             frames = size // form.frame_bytes * _GSM610_SAMPLES
-            header = replace(header, frames=min(header.frames, frames), slack=_GSM610_SAMPLES)
-        return replace(header, is_length_sure=is_length_sure)
+            return replace(header, frames=min(header.frames, frames), slack=_GSM610_SAMPLES)
+        return header
     frames = size // form.frame_bytes
     return ClipHeader("WAV", form.rate, form.channels, frames, source, is_length_sure=is_length_sure)

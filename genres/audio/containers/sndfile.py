@@ -5,7 +5,9 @@ from genres.audio.containers.layout import check_layout
 from genres.audio.rejections import Reason, RejectedAudio
 
 
-def sndfile_header(data: bytes, container: str, source: Source, *, is_layout_known: bool = True) -> ClipHeader:
+def sndfile_header(
+    data: bytes, container: str, source: Source, *, is_layout_known: bool = True, is_length_sure: bool = True
+) -> ClipHeader:
     """Let libsndfile read the header; its length is checked again when decoding.
 
     Parameters
@@ -18,6 +20,8 @@ def sndfile_header(data: bytes, container: str, source: Source, *, is_layout_kno
         Where it is to look.
     is_layout_known
         As for `check_layout`.
+    is_length_sure
+        As `ClipHeader` has it.
 
     Raises
     ------
@@ -36,4 +40,4 @@ def sndfile_header(data: bytes, container: str, source: Source, *, is_layout_kno
     # libsndfile's way to say that it does not know: the largest number there is.
     if info.frames >= 2**62:
         raise RejectedAudio(Reason.UNKNOWN_LENGTH)
-    return ClipHeader(container, info.samplerate, info.channels, info.frames, source)
+    return ClipHeader(container, info.samplerate, info.channels, info.frames, source, is_length_sure=is_length_sure)
