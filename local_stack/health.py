@@ -46,11 +46,11 @@ def probe_webhdfs(webhdfs: str, *, user: str, ca_file: Path | None) -> None:
     address = webhdfs.rstrip("/")
     _get(f"{address}/webhdfs/v1/?op=GETFILESTATUS&user.name={quote(user)}", ca_file)
     try:
-        state = _jmx(address, "Hadoop:service=NameNode,name=FSNamesystemState", ca_file=ca_file)
+        live = _jmx(address, "Hadoop:service=NameNode,name=FSNamesystemState", ca_file=ca_file)["NumLiveDataNodes"]
         safe_mode = _jmx(address, "Hadoop:service=NameNode,name=NameNodeInfo", ca_file=ca_file)["Safemode"]
-    except (UnhealthyError, ValueError, KeyError):
+    except (UnhealthyError, KeyError):
         return
-    if state["NumLiveDataNodes"] < 1:
+    if live < 1:
         raise UnhealthyError("no live DataNode")
     if safe_mode:
         raise UnhealthyError(safe_mode)
@@ -120,7 +120,10 @@ def probe_mlflow(tracking_uri: str, *, ca_file: Path | None = None) -> None:
 def _jmx(address: str, bean: str, attribute: str = "", *, ca_file: Path | None = None) -> dict[str, Any]:
     """Return the attributes of one JMX bean of a Hadoop daemon, or only one of them."""
     query = f"get={bean}::{attribute}" if attribute else f"qry={bean}"
-    beans = _get(f"{address}/jmx?{query}", ca_file).json().get("beans")
+    try:
+        beans = _get(f"{address}/jmx?{query}", ca_file).json().get("beans")
+    except (ValueError, AttributeError) as error:
+        raise UnhealthyError(f"what answers at {address} is no Hadoop daemon") from error
     if not beans:
         raise UnhealthyError("it is still initialising")
     attributes: dict[str, Any] = beans[0]
@@ -144,6 +147,8 @@ def _get(url: str, ca_file: Path | None = None) -> requests.Response:
         raise UnhealthyError(f"nothing answers at {shown}") from error
     except requests.Timeout as error:
         raise UnhealthyError(f"no answer within {TIMEOUT_S:g} s at {shown}") from error
+    except requests.RequestException as error:  # it breaks off, as of a server that is just starting or stopping
+        raise UnhealthyError(f"no whole answer at {shown}: {error}") from error
     if not response.ok:
         with suppress(ValueError, KeyError, TypeError):  # what Hadoop says of it
             said = str(response.json()["RemoteException"]["message"]).splitlines()[0]

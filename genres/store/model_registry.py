@@ -427,7 +427,7 @@ def _wait_for_server(tracking_uri: str) -> None:
             f"'{without_secrets(tracking_uri)}' is no MLflow address: set GENRES_MLFLOW_TRACKING_URI to http://<host>:<port>"
         )
     ca_file = Settings().ca_file  # of which MLflow's own client learns by its variable
-    health, no_answer = f"{tracking_uri.rstrip('/')}/health", (requests.ConnectionError, requests.Timeout)
+    health = f"{tracking_uri.rstrip('/')}/health"
     verify = trusted(ca_file)
 
     def ask() -> None:
@@ -439,8 +439,8 @@ def _wait_for_server(tracking_uri: str) -> None:
             raise
 
     try:
-        retried(ask, on=no_answer, patience_s=_PATIENCE_S)
-    except no_answer as error:
+        retried(ask, on=(requests.RequestException,), patience_s=_PATIENCE_S)
+    except requests.RequestException as error:
         raise GenresError(
             f"MLflow does not answer at {tracking_uri}: start the stack with `genres up`, "
             "or fix GENRES_MLFLOW_TRACKING_URI"

@@ -16,7 +16,15 @@ from genres.errors import GenresError
 from genres.settings import Settings
 from genres.store.hdfs import Hdfs
 from genres.store.model_registry import _wait_for_server
-from local_stack.health import UnhealthyError, probe_mlflow, probe_spark_connect, probe_webhdfs
+from local_stack.health import (
+    UnhealthyError,
+    probe_datanode,
+    probe_mlflow,
+    probe_namenode,
+    probe_spark_connect,
+    probe_spark_ui,
+    probe_webhdfs,
+)
 from local_stack.services import services
 from tests.certificates import Authority
 
@@ -172,6 +180,65 @@ def test_a_namenode_that_is_of_no_use_now_says_why(answers: Answers, reason: str
         probe_webhdfs(namenode, user="me", ca_file=None)
     with serving(jmx(1)) as namenode:
         probe_webhdfs(namenode, user="me", ca_file=None)
+
+
+BROKEN_OFF = {
+    "in a chunk": b"Transfer-Encoding: chunked\r\n\r\n64\r\nall of",
+    "between chunks": b"Transfer-Encoding: chunked\r\n\r\n6\r\nall of\r\n",
+    "before its length": b"Content-Length: 100\r\n\r\nall of",
+    "compressed badly": b"Content-Encoding: gzip\r\nContent-Length: 6\r\n\r\nall of",
+    "at once": None,
+}
+
+
+@contextmanager
+def breaking_off(answer: bytes | None, times: int) -> Iterator[str]:
+    """Answer 200 and break off, as a server that is just starting or stopping does, `times`; then wholly."""
+    left = iter(range(times))
+
+    class Broken(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            if next(left, None) is None:
+                self.wfile.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nOK")
+            elif answer is not None:
+                self.wfile.write(b"HTTP/1.1 200 OK\r\n" + answer)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Broken) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+@pytest.mark.parametrize("how", BROKEN_OFF)
+@pytest.mark.parametrize(
+    "probe",
+    [
+        probe_spark_ui,
+        probe_mlflow,
+        probe_namenode,
+        lambda url: probe_datanode(url, url),
+        lambda url: probe_webhdfs(url, user="me", ca_file=None),
+    ],
+    ids=["Spark's pages", "MLflow", "NameNode", "DataNode", "HDFS"],
+)
+def test_a_service_whose_answer_breaks_off_is_not_healthy_yet(probe: Callable[[str], None], how: str) -> None:
+    with breaking_off(BROKEN_OFF[how], times=1) as url, pytest.raises(UnhealthyError, match=url):
+        probe(url)
+
+
+@pytest.mark.parametrize("how", BROKEN_OFF)
+def test_mlflow_is_asked_again_when_its_answer_breaks_off(how: str) -> None:
+    with breaking_off(BROKEN_OFF[how], times=1) as url:
+        _wait_for_server(url)
+
+
+def test_something_else_at_a_daemons_address_is_said() -> None:
+    for page in (b"<html>somebody's page</html>", b"[]", b'"healthy"'):
+        with serving({"/": (200, page)}) as url, pytest.raises(UnhealthyError, match=f"at {url} is no Hadoop daemon"):
+            probe_namenode(url)
 
 
 @pytest.mark.parametrize(

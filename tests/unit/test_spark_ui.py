@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import httpx
 import jwt
 import pytest
 from starlette.testclient import TestClient
@@ -26,6 +27,10 @@ class Behind(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         self.asked.append((self.command, self.path, {name.lower(): value for name, value in self.headers.items()}))
+        if self.path == "/broken-off/":
+            self.wfile.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n6\r\n<html>\r\n")
+            self.close_connection = True
+            return
         if self.path == "/":
             self.send_response(302)
             self.send_header("Location", f"http://{self.headers['Host']}/jobs/")
@@ -81,6 +86,12 @@ def test_a_page_comes_whole_and_the_token_from_the_guard(browser: TestClient) ->
 def test_nothing_is_compressed_for_who_did_not_ask_for_it(browser: TestClient) -> None:
     answer = browser.get("/jobs/", headers={"Accept-Encoding": "identity"})
     assert answer.text == "<html>jobs</html>" and "content-encoding" not in answer.headers
+
+
+def test_a_page_that_breaks_off_is_not_taken_for_a_whole_one(browser: TestClient) -> None:
+    """Spark breaks off the pages that were asked for in the moment in which it has started."""
+    with pytest.raises(httpx.RemoteProtocolError):
+        browser.get("/broken-off/")
 
 
 def test_redirects_stay_before_the_guard(browser: TestClient) -> None:
