@@ -290,6 +290,17 @@ def connect_server_killed(system: System) -> Iterator[None]:
         system.hooks.disarm()
 
 
+@fault("Connect server frozen", lasts_s=20)
+def connect_server_frozen(system: System) -> Iterator[None]:
+    """It takes connections meanwhile, and says nothing."""
+    pid = _pid(system, "spark-connect")
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(pid, signal.SIGCONT)
+
+
 @fault("Python workers killed", lasts_s=5, in_every_run=True)
 def python_workers_killed(system: System) -> Iterator[None]:
     """Again and again, as the system does that has no memory left."""
