@@ -7,6 +7,7 @@ import pytest
 from kafka import KafkaAdminClient
 from kafka.admin import (
     ACL,
+    ACLFilter,
     ACLOperation,
     ACLPermissionType,
     ConfigResource,
@@ -21,6 +22,7 @@ from local_stack.class_path import KAFKA_LOCK, class_path
 from local_stack.java import java_home
 from local_stack.stack import down
 from streaming_sensors.topic import create_topic, max_message_bytes, topic_state
+from tests.stream_rig import wait_until
 
 USER, PASSWORD = "clips", "hunter2"
 
@@ -78,7 +80,11 @@ def admin(ruled: Settings) -> Iterator[KafkaAdminClient]:
 
 def allow(admin: KafkaAdminClient, topic: str, *operations: ACLOperation) -> None:
     pattern = ResourcePattern(ResourceType.TOPIC, topic)
-    admin.create_acls([ACL(f"User:{USER}", "*", one, ACLPermissionType.ALLOW, pattern) for one in operations])
+    acls = [ACL(f"User:{USER}", "*", one, ACLPermissionType.ALLOW, pattern) for one in operations]
+    admin.create_acls(acls)
+    # The controller has them then; the broker goes by what it has read of the controller's log.
+    asked = ACLFilter(f"User:{USER}", "*", ACLOperation.ANY, ACLPermissionType.ANY, pattern)
+    wait_until(lambda: {*operations} <= {acl.operation for acl in admin.describe_acls(asked)[0]})
 
 
 def make(admin: KafkaAdminClient, topic: str, settings: Settings, **config: str) -> None:
