@@ -84,10 +84,10 @@ pictures: install ## take the documentation's pictures from the running system (
 	@PYTHONPATH=. $(BIN)/python docs/take_pictures.py
 unit: lint ## lint, types and the tests that need no daemons
 	@$(BIN)/python -m pytest tests/unit
-test: lint docs ## lint, types, documentation and every test, on daemons of its own
-	@# Both halves wait for daemons much of the time, each for its own; the second is shown whole when it has ended.
-	@# Both, whatever the first one says (-k): one that fails before the other has begun would keep it from beginning.
-	@$(MAKE) --no-print-directory -k -j 2 integration-tests other-tests
+test: install ## lint, types, documentation and every test, on daemons of its own
+	@# Both halves of the tests wait for daemons much of the time, each for its own; the second is shown whole when it has
+	@# ended. All of them run, whatever one says (-k): one that fails before another has begun would keep it from beginning.
+	@$(MAKE) --no-print-directory -k -j 4 lint docs integration-tests other-tests
 integration-tests:
 	@$(BIN)/python -m pytest tests/integration
 other-tests:

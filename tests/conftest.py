@@ -6,6 +6,7 @@ import os
 import pwd
 import random
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -26,6 +27,10 @@ from tests.tools import MISSING, skip_without
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
+
+# A shell that runs a script's command in the background lets it ignore Ctrl-C, and so would all that the tests start.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # A slow machine is not a failure: no test is timed.
 hypothesis_settings.register_profile("genres", deadline=None)

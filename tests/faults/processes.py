@@ -10,14 +10,14 @@ import psutil
 from genres.settings import Settings
 from genres.store.stream_ledger import ranges
 from genres.store.stream_ledger.values import PartitionKey
-from local_stack.stack import status
+from local_stack.supervision import Supervisor
 from streaming_sensors.warm_launcher import PID_TAG, process_of
 from tests.stream_rig import Stream
 
 
 def pid_of(stack: Settings, service: str) -> int | None:
     """The process of a service of the stack."""
-    return next(row.pid for row in status(stack) if row.service == service)
+    return Supervisor(stack.state_dir).info(service).pid
 
 
 def kill_worker_at_work(stream: Stream, killed: list[tuple[PartitionKey, str]]) -> bool:

@@ -109,9 +109,8 @@ def test_a_training_whose_engine_dies_ends_and_is_repaired_by_the_next(
     assert run.wait(300) != 0, "it ends, and says that it failed"
     with pytest.raises(GenresError, match="no finished genre_classifiers run"):
         ModelRegistry(stack.tracking_uri).latest_run("untrained", stage="genre_classifiers")
-    assert start_materializing("genre_classifiers", "untrained").wait(600) == 0
-    assert start_materializing("calibrated_classifier", "untrained").wait(300) == 0
-    assert start_materializing("champion_model", "untrained").wait(300) == 0
+    assets = "genre_classifiers,calibrated_classifier,champion_model"
+    assert start_materializing(assets, "untrained").wait(900) == 0
     registry = ModelRegistry(stack.tracking_uri)
     parent = registry.latest_run("untrained", stage="genre_classifiers")
     trained = [tables.candidate_path(parent.info.run_id, child.info.run_id) for child in registry.child_runs(parent)]

@@ -1,5 +1,6 @@
 """Python workers that are stopped (SIGSTOP): none of their limits runs, so somebody else has to end them."""
 
+import itertools
 import os
 import signal
 import time
@@ -45,7 +46,7 @@ def spark(stack: Settings) -> Iterator["SparkSession"]:
 def test_a_range_whose_workers_are_stopped_is_computed_again_and_nobody_is_blamed(stream: Stream) -> None:
     stream.wait_for(stream.drop(short_clips(4, seed=80)))
     deaths = engine_log(stream.settings).count(DEATH)
-    hashes, seeds, stopped = set[str](), iter(range(81, 90)), set[psutil.Process]()
+    hashes, seeds, stopped = set[str](), itertools.count(81), set[psutil.Process]()
 
     def stop_all() -> None:
         for worker in python_workers(stream.settings):

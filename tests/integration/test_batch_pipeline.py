@@ -120,7 +120,7 @@ def test_a_browser_hears_and_sees_what_the_page_has(
     command = [sys.executable, "-m", "genres_cli", "page"]
     with kept_running(command, stack.state_dir / "logs" / "page.log"):
         address = f"http://127.0.0.1:{stack.ports.page}"
-        retried(lambda: requests.get(address, timeout=5), on=requests.ConnectionError, patience_s=120)
+        retried(lambda: requests.get(address, timeout=30), on=requests.RequestException, patience_s=120)
         clip = folder / "disco" / "disco_3.wav"
         with clip.open("rb") as file:
             answered = requests.post(

@@ -55,7 +55,7 @@ def test_a_paused_stream_takes_nothing_until_it_goes_on(stream: Stream, run_genr
     known = ranges.known(stream.database, TOPIC)
 
     waiting = stream.drop(short_clips(3, seed=92))
-    wait_until(lambda: sum(topic_state(stream.settings, TOPIC).ends.values()) == 5)
+    wait_until(lambda: sum(topic_state(stream.settings, TOPIC, timeout_s=30).ends.values()) == 5)
     time.sleep(_PAUSE_S)
     assert ranges.known(stream.database, TOPIC) == known
     assert stream.places(waiting) == (set(), set())

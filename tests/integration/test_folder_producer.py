@@ -112,7 +112,9 @@ def test_broker_knows_the_producer_as_idempotent(settings: Settings, tmp_path: P
         write_clip(tmp_path / f"{number}.wav", number)
     run_once(settings, tmp_path)
     parts = [
-        TopicPartition(settings.topic, part) for part, end in topic_state(settings, settings.topic).ends.items() if end
+        TopicPartition(settings.topic, part)
+        for part, end in topic_state(settings, settings.topic, timeout_s=30).ends.items()
+        if end
     ]
     admin = KafkaAdminClient(bootstrap_servers=settings.bootstrap_servers)
     try:
@@ -134,10 +136,10 @@ def test_growing_file_is_sent_once_and_whole(settings: Settings, tmp_path: Path)
                 file.flush()
                 # Longer than a file has to be settled for: only its header tells that it is not whole.
                 time.sleep(1.3)
-        wait_until(lambda: sum(topic_state(settings, settings.topic).ends.values()) == 1)
+        wait_until(lambda: sum(topic_state(settings, settings.topic, timeout_s=30).ends.values()) == 1)
         # What comes later is sent later: the slow file has had its turn again by then.
         write_clip(folder / "later.wav", 2)
-        wait_until(lambda: sum(topic_state(settings, settings.topic).ends.values()) >= 2)
+        wait_until(lambda: sum(topic_state(settings, settings.topic, timeout_s=30).ends.values()) >= 2)
     assert Counter(message.file_name for message in all_messages(settings)) == {"slow.wav": 1, "later.wav": 1}
     assert next(message.data for message in all_messages(settings) if message.file_name == "slow.wav") == content
     assert not (folder / "error").exists()
@@ -152,7 +154,7 @@ def test_refused_while_watching_only_after_its_time(settings: Settings, tmp_path
         wait_until(lambda: (tmp_path / "error" / "bad.1.wav").exists())
     rows = [row for row in results.quarantine(Database(settings.database)) if row["file_name"] == "bad.wav"]
     assert Counter(row["sha256"] for row in rows)[sha256_of(tmp_path / "error" / "bad.wav")] == 1
-    assert sum(topic_state(settings, settings.topic).ends.values()) == 0
+    assert sum(topic_state(settings, settings.topic, timeout_s=30).ends.values()) == 0
 
 
 def test_nothing_is_lost_when_the_producer_is_killed(settings: Settings, tmp_path: Path) -> None:
@@ -174,7 +176,7 @@ def test_nothing_is_lost_when_the_producer_is_killed(settings: Settings, tmp_pat
     wait_until(lambda: producer.poll() is None and has_sent(producer))
     dropper.start()
     for at_least in (5, 25):
-        wait_until(lambda: sum(topic_state(settings, settings.topic).ends.values()) >= at_least)  # noqa: B023  (called at once)
+        wait_until(lambda: sum(topic_state(settings, settings.topic, timeout_s=30).ends.values()) >= at_least)  # noqa: B023  (called at once)
         producer.kill()
         assert producer.wait(30) == -signal.SIGKILL
         producer = child(folder)
@@ -211,7 +213,7 @@ def test_watching_starts_without_a_broker_and_ctrl_c_ends_it_with_0(settings: Se
         assert f"Kafka at {settings.bootstrap_servers} does not answer" in producer.stdout.readline()
     finally:
         start_service(settings, "kafka")
-    wait_until(lambda: sum(topic_state(settings, settings.topic).ends.values()) == 1)
+    wait_until(lambda: sum(topic_state(settings, settings.topic, timeout_s=30).ends.values()) == 1)
     producer.send_signal(signal.SIGINT)
     assert producer.wait(30) == 0
 
@@ -234,8 +236,8 @@ def test_topic_follows_the_settings(settings: Settings) -> None:
     larger = settings.model_copy(update={"topic_partitions": 5, "inline_limit_bytes": 2**20, "topic_retention_h": 3})
     create_topic(larger, larger.topic)
     create_topic(larger, larger.topic)
-    assert set(topic_state(settings, settings.topic).ends) == set(range(5))
-    assert topic_state(settings, settings.topic).topic_id == first.topic_id
+    assert set(topic_state(settings, settings.topic, timeout_s=30).ends) == set(range(5))
+    assert topic_state(settings, settings.topic, timeout_s=30).topic_id == first.topic_id
     admin = KafkaAdminClient(bootstrap_servers=settings.bootstrap_servers)
     try:
         config = admin.describe_configs([ConfigResource("topic", settings.topic)])["topic"][settings.topic]
@@ -252,7 +254,7 @@ def test_topic_follows_the_settings(settings: Settings) -> None:
 
 
 def test_waiting_ends_with_the_first_message(settings: Settings, tmp_path: Path) -> None:
-    known = topic_state(settings, settings.topic).ends
+    known = topic_state(settings, settings.topic, timeout_s=30).ends
     assert not wait_for_data(settings, settings.topic, known, 0.5)
     heard: list[bool] = []
     waiter = threading.Thread(target=lambda: heard.append(wait_for_data(settings, settings.topic, known, 120)))
@@ -262,7 +264,9 @@ def test_waiting_ends_with_the_first_message(settings: Settings, tmp_path: Path)
     waiter.join()
     assert heard == [True]
     # A recreated topic begins again, below what was known.
-    assert wait_for_data(settings, settings.topic, {**topic_state(settings, settings.topic).ends, 0: 100}, 60)
+    assert wait_for_data(
+        settings, settings.topic, {**topic_state(settings, settings.topic, timeout_s=30).ends, 0: 100}, 60
+    )
     assert not wait_for_data(settings, settings.topic, {0: 100}, 0.5, concerns=lambda partition: partition > 2)
 
 
@@ -273,7 +277,7 @@ def test_a_recreated_topic_gets_the_clips_that_have_no_row_again(
     folder = tmp_path / "drop"
     for number in range(6):
         write_clip(folder / f"{number}.wav", 200 + number, clip_s=1.0)
-    first = topic_state(settings, settings.topic).topic_id
+    first = topic_state(settings, settings.topic, timeout_s=30).topic_id
     with watching(settings, folder):
         wait_until(lambda: all(last_sent(settings, path) for path in folder.iterdir()))
         refused = sha256_of(folder / "0.wav")
@@ -298,7 +302,9 @@ def test_clips_that_kafka_deleted_unread_are_sent_again_once(settings: Settings,
         write_clip(tmp_path / f"{number}.wav", 100 + number, clip_s=1.0)  # no other test's, which may have their rows
     assert run_once(settings, tmp_path).sent == 9
     offsets = {TopicPartition(settings.topic, row.kafka_partition): 2 for row in rows_of(settings, tmp_path)}
-    offsets = {part: min(2, topic_state(settings, settings.topic).ends[part.partition]) for part in offsets}
+    offsets = {
+        part: min(2, topic_state(settings, settings.topic, timeout_s=30).ends[part.partition]) for part in offsets
+    }
     with admin(settings) as client:
         client.delete_records(offsets)
     left = {message.sha256 for message in all_messages(settings)}
@@ -315,7 +321,7 @@ def test_offsets_that_kafka_deleted_are_an_error_to_their_reader(settings: Setti
     for number in range(6):
         write_clip(tmp_path / f"{number}.wav", 300 + number, clip_s=1.0)
     run_once(settings, tmp_path)
-    partition, end = max(topic_state(settings, settings.topic).ends.items(), key=lambda found: found[1])
+    partition, end = max(topic_state(settings, settings.topic, timeout_s=30).ends.items(), key=lambda found: found[1])
     assert end >= 2
     with admin(settings) as client:
         client.delete_records({TopicPartition(settings.topic, partition): 1})

@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
+from uuid import uuid4
 
 import pandas as pd
 import pytest
@@ -27,6 +28,7 @@ from spark.clip_source import WebHdfsClips
 from spark.extraction import extract_features, parallelism, spread
 from spark.session import open_session, session_config
 from spark.starvation import starvation_told
+from tests.stream_rig import wait_until
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -125,9 +127,11 @@ def test_an_able_engine_is_asked_and_passes(stack: Settings, bare: Settings) -> 
 
 def test_a_job_that_gets_no_cores_is_said(stack: Settings, tmp_path: Path) -> None:
     """Somebody else's tasks hold every core of the engine."""
-    flag, told = tmp_path / "enough", list[str]()
+    flag, holding, told = tmp_path / "enough", tmp_path / "holding", list[str]()
+    holding.mkdir()
 
     def hold(batches: "Iterable[pa.RecordBatch]") -> "Iterator[pa.RecordBatch]":
+        (holding / uuid4().hex).touch()
         deadline = time.monotonic() + 120
         while not flag.exists() and time.monotonic() < deadline:
             time.sleep(0.2)
@@ -138,7 +142,7 @@ def test_a_job_that_gets_no_cores_is_said(stack: Settings, tmp_path: Path) -> No
     try:
         with ThreadPoolExecutor(2) as pool:
             held = pool.submit(holder.range(0, tasks, 1, tasks).mapInArrow(hold, "id long").collect)
-            time.sleep(3)
+            wait_until(lambda: len(list(holding.iterdir())) >= parallelism(holder))
             waiting = pool.submit(holder.range(0, 1, 1, 1).mapInArrow(hold, "id long").collect)
             try:
                 with starvation_told(holder, engine=stack.remote, tell=told.append, after_s=5):

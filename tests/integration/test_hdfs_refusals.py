@@ -59,15 +59,15 @@ def test_each_refusal_of_an_upload_is_one_line(own: Settings) -> None:
     put(own, own.hdfs_user)
 
 
-def put(settings: Settings, user: str) -> None:
-    files = Hdfs(settings.webhdfs, user=user, patience_s=PATIENCE_S)
+def put(settings: Settings, user: str, *, patience_s: float = 30.0) -> None:
+    files = Hdfs(settings.webhdfs, user=user, patience_s=patience_s)
     lake = Lake(files, hdfs=settings.hdfs, root=settings.lake_path)
     lake.put_clip(lake.path("mine", f"{uuid4().hex}.wav"), b"the bytes of a clip")
 
 
 def refusal(settings: Settings, user: str) -> str:
     with pytest.raises(GenresError) as said:
-        put(settings, user)
+        put(settings, user, patience_s=PATIENCE_S)
     line = str(said.value)
     assert line.startswith(f"HDFS at {settings.webhdfs} ")
     assert "\n" not in line and "RemoteException" not in line

@@ -62,7 +62,7 @@ def test_what_waits_is_kept_and_what_is_done_with_goes(stream: Stream, monkeypat
 
     monkeypatch.setattr(module, "datetime", DaysLater)
     waiting = stream.drop(LATER)
-    wait_until(lambda: sum(topic_state(stream.settings, TOPIC).ends.values()) == CLIPS + 3)
+    wait_until(lambda: sum(topic_state(stream.settings, TOPIC, timeout_s=30).ends.values()) == CLIPS + 3)
     swept = maintain(stream, dry_run=False)
     assert "messages that are as old wait" in swept["swept"]
     assert len(claims(stream)) == CLIPS + 3, "nobody has read three of them"

@@ -74,7 +74,7 @@ def waiting(stream: Stream) -> Waiting:
         planned = ranges.history(stream.database, TOPIC, states={"planned"})
         return [found for found in planned if found.reason]
 
-    wait_until(lambda: sum(topic_state(stream.settings, stream.settings.topic).ends.values()) == 3)
+    wait_until(lambda: sum(topic_state(stream.settings, stream.settings.topic, timeout_s=30).ends.values()) == 3)
     wait_until(waits)
     before = Waiting(hashes, waits(), stream.places(hashes)[0])
     set_champion(stream.settings, 1)
@@ -235,7 +235,7 @@ def test_the_whole_topic_replayed_from_offset_0_leaves_the_tables_as_they_were(s
     with stream.database.writing() as connection:
         connection.execute(sa.delete(STREAM_RANGES).where(STREAM_RANGES.c.topic == TOPIC))
     wait_until(
-        lambda: lag(stream.database, topic_state(stream.settings, stream.settings.topic)) == 0,
+        lambda: lag(stream.database, topic_state(stream.settings, stream.settings.topic, timeout_s=30)) == 0,
         patience_s=300,
     )
     after = tables(stream.database)

@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -40,14 +41,20 @@ def documented() -> dict[str, set[int]]:
 
 def listening(process: psutil.Process) -> set[int]:
     """Return the ports on which a process listens, on this machine's own address alone."""
-    sockets = [one for one in process.net_connections(kind="tcp") if one.status == psutil.CONN_LISTEN]
+    try:
+        sockets = [one for one in process.net_connections(kind="tcp") if one.status == psutil.CONN_LISTEN]
+    except psutil.NoSuchProcess:  # it ended just now
+        return set()
     assert {one.laddr.ip for one in sockets} <= {"127.0.0.1", "::ffff:127.0.0.1"}
     return {one.laddr.port for one in sockets}
 
 
 def name_of(process: psutil.Process) -> str:
     """Return the table's name of a process of `genres ui`."""
-    command = process.cmdline()
+    try:
+        command = process.cmdline()
+    except psutil.NoSuchProcess:  # it ended just now, and listens no more
+        return ""
     for name, word in (("dagster", "genres_dagster.webserver"), ("page", "page"), ("metrics", "metrics")):
         if word in command:
             return name
@@ -182,20 +189,22 @@ def test_the_key_of_sparks_pages_is_on_none_of_them(stack: Settings) -> None:
     assert key not in settings and key not in requests.get(f"{ui}/environment/", timeout=30).text
 
 
-def test_nobody_ends_sparks_work_by_its_pages(stack: Settings) -> None:
+def test_nobody_ends_sparks_work_by_its_pages(stack: Settings, tmp_path: Path) -> None:
     """A job that is at work is asked for by pages and by a program, and goes on."""
-    ui = f"http://127.0.0.1:{stack.ports.spark_ui}"
+    ui, asked = f"http://127.0.0.1:{stack.ports.spark_ui}", tmp_path / "asked"
 
     def slowly(batches: Iterator[pd.DataFrame]) -> Iterator[pd.DataFrame]:
         import time
 
-        for batch in batches:
-            time.sleep(8)
-            yield batch
+        deadline = time.monotonic() + 240
+        while not asked.exists() and time.monotonic() < deadline:
+            time.sleep(0.2)
+        yield from batches
 
     session = open_session(session_config(stack, app_name="who can reach what"))
     try:
-        with ThreadPoolExecutor(max_workers=1) as pool:
+        with ThreadPoolExecutor(max_workers=1) as pool, ExitStack() as ending:
+            ending.callback(asked.touch)
             rows = pool.submit(session.range(0, 3, 1, 1).mapInPandas(slowly, "id long").collect)
             (app_id,) = [one["id"] for one in requests.get(f"{ui}/api/v1/applications", timeout=30).json()]
             running: list[dict[str, Any]] = []
@@ -211,6 +220,7 @@ def test_nobody_ends_sparks_work_by_its_pages(stack: Settings) -> None:
                         for path in paths:
                             requests.request(method, ui + path, headers=headers, timeout=30, allow_redirects=False)
             assert not rows.done(), "they were asked while it was at work"
+            asked.touch()
             assert [row["id"] for row in rows.result()] == [0, 1, 2]
     finally:
         stop_session(session, remote=stack.remote)

@@ -390,7 +390,9 @@ def test_what_an_asset_says_while_it_is_at_work_leaves_room_for_the_time(
         for asset in ("raw_audio", "calibrated_classifier"):
             on_event(asset, "start", "")
             on_event(asset, "log", said)
-        time.sleep(0.3)  # drawn ten times a second
+        deadline = time.monotonic() + 60
+        while "clips to" not in shown.getvalue() and time.monotonic() < deadline:  # it is drawn ten times a second
+            time.sleep(0.05)
         return launch.BatchRun(log=tmp_path / "log", success=True)
 
     monkeypatch.setattr(launch, "run_job", run_job)

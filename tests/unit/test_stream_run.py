@@ -241,8 +241,8 @@ def test_a_run_that_makes_no_progress_lets_go_of_the_topic(run: Run) -> None:
     run.settings = run.settings.model_copy(update={"range_limit_s": 0.2, "lease_s": 0.3})
 
     def hang(key: PartitionKey) -> None:
-        wait_until(lambda: not leases.holders(run.database, "audio_clips", run.settings.lease_s), patience_s=20)
-        assert leases.acquire(run.database, "audio_clips", "another run", 60)
+        # At once when it is free: a beat that is late may renew it once more.
+        wait_until(lambda: leases.acquire(run.database, "audio_clips", "another run", 60), patience_s=20)
 
     run.before_commit = hang
     with pytest.raises(FencedError):
