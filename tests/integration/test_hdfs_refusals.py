@@ -16,6 +16,7 @@ from genres.settings import Settings
 from genres.store.hdfs import Hdfs
 from genres.store.lake import Lake
 from local_stack import hdfs_daemons
+from local_stack import stack as stack_module
 from local_stack.class_path import HADOOP_LOCK, class_path
 from local_stack.java import java_home
 from local_stack.stack import up
@@ -36,6 +37,7 @@ def own(stack: Settings, state_dir: Path, free_port_base: Callable[[], int]) -> 
     plain = hdfs_daemons.hdfs_site
     with pytest.MonkeyPatch.context() as monkeypatch:
         monkeypatch.setattr(hdfs_daemons, "hdfs_site", lambda of: plain(of) | {"dfs.permissions.enabled": "true"})
+        monkeypatch.setattr(stack_module, "_require_able_engine", lambda *_: None)  # it is the session's own
         up(settings, on_progress=lambda line: sys.stderr.write(f"{line}\n"))
     return settings
 

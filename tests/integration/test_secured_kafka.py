@@ -15,6 +15,7 @@ from genres.kafka_client import KafkaAccess
 from genres.settings import Settings
 from genres.store.stream_ledger import ranges, results
 from local_stack import kafka_broker
+from local_stack import stack as stack_module
 from local_stack.health import UnhealthyError, probe_kafka
 from local_stack.stack import down, up
 from tests.certificates import Authority
@@ -60,6 +61,7 @@ def secured(
 
     with pytest.MonkeyPatch.context() as monkeypatch:
         monkeypatch.setattr(kafka_broker, "broker", broker)
+        monkeypatch.setattr(stack_module, "_require_able_engine", lambda *_: None)  # it is the session's own
         up(own, on_progress=lambda line: sys.stderr.write(f"{line}\n"))
     try:
         admin = KafkaAdminClient(bootstrap_servers=own.bootstrap_servers)

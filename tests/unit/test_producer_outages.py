@@ -113,8 +113,13 @@ def topic(monkeypatch: pytest.MonkeyPatch) -> Topic:
     for name in ("_RESCAN_S", "_TRY_AGAIN_S", "_REST_S", "_ASK_TOPIC_S", "BEAT_S"):
         monkeypatch.setattr(producer, name, 0.2)
     monkeypatch.setattr(changes, "_PAUSES_S", (0.2, 0.2))
-    monkeypatch.setattr(database_module, "_BUSY_TIMEOUT_MS", 100)
     return topic
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let nobody wait long for a database that is locked; where nobody locks it for good, a slow disk would do so."""
+    monkeypatch.setattr(database_module, "_BUSY_TIMEOUT_MS", 100)
 
 
 @pytest.fixture
@@ -204,6 +209,7 @@ def locked(settings: Settings) -> Iterator[None]:
 # ------------------------------------------------------------------------------------------------------ the database
 
 
+@pytest.mark.usefixtures("impatient")
 def test_a_locked_database_is_waited_out(settings: Settings, drop: Path, topic: Topic) -> None:
     with watching(settings, drop) as lines:
         with locked(settings):
@@ -264,6 +270,7 @@ def test_a_full_disk_under_the_database_is_waited_out(
         assert connection.exec_driver_sql("PRAGMA integrity_check").scalar() == "ok"
 
 
+@pytest.mark.usefixtures("impatient")
 def test_a_locked_database_ends_once_with_a_line(settings: Settings, drop: Path, topic: Topic) -> None:
     (drop / "a.wav").write_bytes(clip(1))
     with locked(settings), pytest.raises(GenresError, match="database is locked"):
