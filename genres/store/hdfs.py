@@ -33,6 +33,8 @@ _PASSING_MESSAGES = (_NO_ROOM, "Failed to find datanode")
 _FULL = "QuotaExceededException"
 _DENIED = {"AccessControlException", "SecurityException"}
 _SAFE_MODE = "safe mode"
+# A web server, a proxy or a wrong port knows of no file: only WebHDFS's own exception says that one is gone.
+_NOT_WEBHDFS = "404 in other words than WebHDFS's"
 _NO_ANSWER = (requests.ConnectionError, requests.Timeout, requests.exceptions.ChunkedEncodingError)
 
 _Answer = TypeVar("_Answer")
@@ -127,6 +129,8 @@ class Hdfs(WebHDFS):
         url = urlsplit(answer.url)
         what = f"{display_name(unquote(url.path).rpartition('/webhdfs/v1')[2])} for user '{self.user}'"
         if not name:  # not WebHDFS's answer: the web server's, or a proxy's before it
+            if answer.status_code == requests.codes.not_found:
+                raise HdfsUnavailableError(f"{_NOT_WEBHDFS} ({what})")
             if answer.status_code >= 500:
                 raise HdfsUnavailableError(f"{answer.status_code} {answer.reason}")
         elif name in _DENIED:
@@ -169,6 +173,8 @@ class Hdfs(WebHDFS):
                 hint = "its DataNodes are full or away, "
             elif _SAFE_MODE in str(error).lower():
                 hint = "it ends when enough DataNodes have reported, or by hdfs dfsadmin -safemode leave; "
+            elif _NOT_WEBHDFS in str(error):
+                hint = "fix GENRES_WEBHDFS_URL, or the proxy that it names; "
             raise GenresError(f"HDFS at {self.address} is not ready: {error}; {hint}see `genres status`") from error
         except _NO_ANSWER as error:
             raise GenresError(
@@ -202,7 +208,7 @@ class Hdfs(WebHDFS):
         Raises
         ------
         FileNotFoundError
-            If there is no such file.
+            If WebHDFS says that there is no such file; a 404 of anybody else's says nothing of it.
         """
         window: dict[str, int] = {}
         if start is not None:
@@ -211,14 +217,8 @@ class Hdfs(WebHDFS):
             window["length"] = end - (start or 0)
 
         def get() -> bytes:
-            try:
-                with self._call_once("OPEN", "GET", path, **window) as answer:
-                    return b"".join(answer.iter_content(_READ_BYTES))
-            except requests.HTTPError as error:
-                # A proxy, or a gateway, that does not speak WebHDFS's own words for it.
-                if error.response.status_code == requests.codes.not_found:
-                    raise FileNotFoundError(path) from error
-                raise
+            with self._call_once("OPEN", "GET", path, **window) as answer:
+                return b"".join(answer.iter_content(_READ_BYTES))
 
         return self.patiently(get)
 

@@ -21,6 +21,7 @@ from spark.clip_source import ClipSource
 from streaming_sensors import kafka_clips
 from streaming_sensors.envelope import ClipMessage, encode
 from streaming_sensors.kafka_clips import KafkaClips
+from tests.fake_webhdfs import FakeWebHdfs
 
 SETTINGS = Settings(
     kafka_bootstrap_servers="broker:9092",
@@ -164,6 +165,20 @@ def test_offsets_that_retention_took_are_an_error_and_never_passed_over(start: i
     assert [found.offset for found in source._records("clips", 0, 5, 8)] == [5, 6, 7]
     with pytest.raises(GenresError, match=f"no longer has clips partition 0, offsets {start} to 8: retention"):
         list(source._records("clips", 0, start, 8))
+
+
+def test_only_webhdfs_itself_says_that_a_claimed_clip_is_gone(server: FakeWebHdfs) -> None:
+    """A proxy's 404, or a wrong port's, would refuse every large clip of a range."""
+    source, hdfs, inline = KafkaClips.of(SETTINGS), HdfsAccess(server.url, "me").open(patience_s=0), record()
+    path = f"/genres/stream/claims/{inline.key.decode()}.wav"
+    headers = [(name, b"claim" if name == "payload" else value) for name, value in inline.headers]
+    claim = record(value=path.encode(), headers=headers)
+    assert source._clip(claim, hdfs).rejection == f"its claim check names {path}, which HDFS does not have"
+    server.files[path] = DATA
+    server.namenode_faults = [(404, None)]
+    with pytest.raises(GenresError, match=f"does not give {path}: .*fix GENRES_WEBHDFS_URL"):
+        source._clip(claim, hdfs)
+    assert source._clip(claim, hdfs) == clip_of(inline)
 
 
 def test_workers_load_little() -> None:
