@@ -151,17 +151,23 @@ class Database:
     def _clearly(self) -> Iterator[None]:
         try:
             yield
-        except sa.exc.DatabaseError as error:
-            # The others of this family are mistakes of the code, but for SQLite's word about a file of another kind.
-            if not isinstance(error, sa.exc.OperationalError) and type(error) is not sa.exc.DatabaseError:
-                raise
-            name, why = self.url.render_as_string(hide_password=True), str(error.orig).strip().splitlines()[0]
+        except (sa.exc.DataError, sa.exc.IntegrityError, sa.exc.NotSupportedError, sa.exc.ProgrammingError):
+            raise  # mistakes of the code
+        except (sa.exc.DatabaseError, sa.exc.InterfaceError, sa.exc.TimeoutError) as error:
+            if isinstance(error, sa.exc.InternalError):
+                # What a server says that has become a replica, and so read-only, or has ended our transaction. The
+                # connections that are kept are to that one: new ones lead to the one that has taken its place.
+                self.engine.dispose()
+            said = str(error.orig if isinstance(error, sa.exc.DBAPIError) else error.args[0])
+            why = (said.strip().splitlines() or [type(error).__name__])[0]
+            name = self.url.render_as_string(hide_password=True)
             if self._is_full(why):
                 raise GenresError(
                     f"the disk of the database {name} is full ({why}): make room, and what waits goes on"
                 ) from error
             raise GenresError(
-                f"the database {name} cannot be used ({why}): check GENRES_DATABASE_URL and that the server runs"
+                f"the database {name} cannot be used ({why}): check GENRES_DATABASE_URL and that the server runs and "
+                "takes writes"
             ) from error
 
     def _is_full(self, why: str) -> bool:
