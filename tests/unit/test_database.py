@@ -237,6 +237,27 @@ def test_a_transaction_that_the_server_has_ended_is_said_in_a_line(new_postgres_
     database.engine.dispose()
 
 
+def test_postgres_is_not_waited_for_longer_than_the_url_or_a_default_says(
+    new_postgres_database: Callable[[], str],
+) -> None:
+    url = new_postgres_database()
+    limits = {}
+    for more in ("", f"{'&' if '?' in url else '?'}connect_timeout=2&keepalives_idle=60"):
+        database = Database(url + more)
+        with database.reading() as connection:
+            driver = connection.connection.driver_connection
+            assert driver is not None
+            limits[more[1:]] = driver.info.get_parameters()
+        database.engine.dispose()
+    default, own = limits.values()
+    wanted = {
+        **{"connect_timeout": "10", "tcp_user_timeout": "30000"},
+        **{"keepalives_idle": "15", "keepalives_interval": "5", "keepalives_count": "3"},
+    }
+    assert {name: default[name] for name in wanted} == wanted
+    assert {name: own[name] for name in wanted} == {**wanted, "connect_timeout": "2", "keepalives_idle": "60"}
+
+
 def test_a_file_that_is_no_database_is_named(tmp_path: Path) -> None:
     file = tmp_path / "notes.txt"
     file.write_text("these are notes, not tables " * 100)
