@@ -16,9 +16,9 @@ from genres.certificates import https_refusal, trusted
 from genres.errors import GenresError
 from genres.file_names import display_name
 from genres.retrying import retried
+from genres.store.hdfs_access import ANSWER_S
 
 _CONNECT_TIMEOUT_S = 5
-_READ_TIMEOUT_S = 120
 _READ_BYTES = 2**20
 # What a daemon answers while it, or one that it asks, restarts: the remote exception's name ...
 _PASSING = {
@@ -67,19 +67,24 @@ class Hdfs(WebHDFS):
         User name for simple authentication.
     patience_s
         How long a call is repeated while HDFS is unreachable or not ready, in seconds.
+    answer_s
+        How long each answer may take that is not about a file's bytes, in seconds: one that accepts connections and is
+        silent is waited for as long. What reads or writes bytes has two minutes, of silence or after the last byte.
     ca_file
         PEM file of the authorities that sign the certificates behind ``https://``; None for those that certifi lists.
 
     Raises
     ------
     GenresError
-        From every method, when HDFS does not answer within `patience_s`, is full, or refuses the user; at once where
+        From every method, when HDFS does not answer within these times, is full, or refuses the user; at once where
         TLS fails in a way that does not pass.
     """
 
     cachable = False
 
-    def __init__(self, url: str, *, user: str, patience_s: float, ca_file: Path | None = None) -> None:
+    def __init__(
+        self, url: str, *, user: str, patience_s: float, answer_s: float = ANSWER_S, ca_file: Path | None = None
+    ) -> None:
         address = urlsplit(url)
         if address.scheme not in {"http", "https"} or not address.hostname or not _port(address):
             raise GenresError(
@@ -88,6 +93,7 @@ class Hdfs(WebHDFS):
             )
         self.address = url
         self.patience_s = patience_s
+        self.answer_s = answer_s
         self.ca_file = ca_file
         super().__init__(
             host=address.hostname,
@@ -112,7 +118,8 @@ class Hdfs(WebHDFS):
         def request(*arguments: Any, **options: Any) -> requests.Response:
             # What a file holds is left to `cat_file`: requests itself would read it ten kilobytes at a time.
             is_open = options.get("params", {}).get("op") == "OPEN"
-            defaults = {"timeout": (_CONNECT_TIMEOUT_S, _READ_TIMEOUT_S), "stream": is_open}
+            answer_s = ANSWER_S if is_open or options.get("data") is not None else self.answer_s
+            defaults = {"timeout": (_CONNECT_TIMEOUT_S, answer_s), "stream": is_open}
             return send(*arguments, **{**defaults, **options})
 
         self.session.request = request
