@@ -1,6 +1,7 @@
 """Clips from Kafka by offset range: the source that the Python workers of Spark fetch from, and nothing else."""
 
 import hashlib
+import socket
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager
@@ -62,7 +63,7 @@ class KafkaClips:
 
     def _records(self, topic: str, kafka_partition: int, start_offset: int, end_offset: int) -> Iterator[Any]:
         from kafka import TopicPartition
-        from kafka.errors import KafkaError, OffsetOutOfRangeError
+        from kafka.errors import KafkaError, OffsetOutOfRangeError, UnsupportedCodecError
 
         partition = TopicPartition(topic, int(kafka_partition))
         where = f"{topic} partition {kafka_partition}, offsets {start_offset} to {end_offset}"
@@ -87,6 +88,11 @@ class KafkaClips:
         except OffsetOutOfRangeError as error:
             raise GenresError(
                 f"Kafka no longer has {where}: retention took them, or the topic was recreated"
+            ) from error
+        except UnsupportedCodecError as error:
+            raise GenresError(
+                f"{where} cannot be decompressed on {socket.gethostname()} ({error}): install the packages of "
+                "requirements.txt there, of which lz4, python-snappy and zstandard are some"
             ) from error
         except KafkaError as error:
             raise GenresError(

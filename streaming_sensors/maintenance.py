@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 from pydantic import Field
 
-from genres.errors import GenresError
+from genres.errors import GenresError, last_words
 from genres.settings import Settings
 from genres.store import ledger
 from genres.store.batch_tables import BatchTables
@@ -32,6 +32,9 @@ if TYPE_CHECKING:
     from genres.store.retention import Swept
 
 JOB = "maintenance_job"
+_NOT_NOW = (GenresError, OSError, RuntimeError, ValueError)
+"""What a kind of leftovers may fail with: also what fsspec makes of HDFS's exceptions that it has no better word for,
+such as a snapshot's of a folder that is to go."""
 _RUNS_AT_A_TIME = 1000
 """How many runs are forgotten at most before the next hour; each takes Dagster a tenth of a second or two."""
 _FILES_AT_A_TIME = 20_000
@@ -66,22 +69,24 @@ def maintenance(
     mlflow: MlflowResource,
 ) -> dg.MaterializeResult:
     """Merge and sweep kind by kind; an outage of one is no reason to leave the others."""
+    import pyarrow as pa
+
     from genres.store.compaction import Compacted
     from genres.store.retention import Swept
 
     database.check_migrated()
     try:
         compacted = _compacted(settings, lake.open(), database, dry_run=config.dry_run)
-    except (GenresError, OSError) as error:
-        compacted = Compacted(left=(str(error),))
+    except (*_NOT_NOW, pa.ArrowException) as error:
+        compacted = Compacted(left=(last_words(error),))
     for line in compacted.left:
         context.log.warning(f"not merged: {line}")
     swept: dict[str, Swept] = {}
     for kind, work in _kinds(context.instance, settings, lake.open(), database, mlflow, dry_run=config.dry_run):
         try:
             swept[kind] = work()
-        except (GenresError, OSError) as error:
-            swept[kind] = Swept(kept_because=str(error))
+        except _NOT_NOW as error:
+            swept[kind] = Swept(kept_because=last_words(error))
         if why := swept[kind].kept_because:
             context.log.warning(f"{kind} stay as they are: {why}")
     return dg.MaterializeResult(metadata=_metadata(swept, compacted, dry_run=config.dry_run))

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import dagster as dg
 
-from genres.errors import GenresError
+from genres.errors import GenresError, last_words
 from genres.plurals import counted
 from genres.settings import Settings
 from genres.store.database import Database
@@ -159,19 +159,28 @@ def with_champion(
     database: Database,
     mlflow: MlflowResource,
 ) -> tuple[tuple[Attempt, ...], str]:
-    """Leave out the ranges that wait for a champion as long as there is none; say so."""
+    """Leave out the ranges that wait for a champion as long as there is none, or MLflow does not say; say so."""
     reasons = {
         offset_range.key: offset_range.reason
         for offset_range in known
         if (offset_range.reason or "").startswith(NO_CHAMPION)
     }
     waiting = [attempt for attempt in retry if attempt.key in reasons]
-    # MLflow's client is loaded only if a range waits for it.
-    if not waiting or mlflow.open().find_champion(stream.dataset(settings, database)):
+    if not waiting:
         return retry, ""
+    # MLflow's client is loaded only if a range waits for it.
+    from mlflow.exceptions import MlflowException
+
+    why = reasons[waiting[0].key]
+    try:
+        if mlflow.open().find_champion(stream.dataset(settings, database)):
+            return retry, ""
+    except GenresError as error:
+        why = str(error)
+    except MlflowException as error:
+        why = f"MLflow at {mlflow.tracking_uri} does not say whether there is a champion: {last_words(error)}"
     clips = sum(len(attempt.key) for attempt in waiting)
-    why = f"{counted(clips, 'clip')}: {reasons[waiting[0].key]}"
-    return tuple(attempt for attempt in retry if attempt not in waiting), why
+    return tuple(attempt for attempt in retry if attempt not in waiting), f"{counted(clips, 'clip')}: {why}"
 
 
 def _plan_new(

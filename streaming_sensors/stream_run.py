@@ -134,8 +134,9 @@ class StreamRun:
                 if time.monotonic() - self._progress_at > self.settings.range_limit_s + lease_s:
                     # The thread is alive, the work is not: another run shall have the topic.
                     continue
-                # A lost lease shows at the next commit, a locked database at the next beat.
-                with contextlib.suppress(GenresError):
+                # A lost lease shows at the next commit, a locked database at the next beat. Whatever else it is, it
+                # comes again in the work, if it matters there; without this thread, a run at work would count as dead.
+                with contextlib.suppress(Exception):
                     ranges.heartbeat(self.database, topic, run_id)
                     if self.token is not None:
                         leases.renew(self.database, topic, self.token, lease_s, shard=self.shard.number)

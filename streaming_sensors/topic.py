@@ -70,7 +70,9 @@ def create_topic(settings: Settings, topic: str, *, timeout_s: float = 10.0) -> 
             if not _exists(admin, topic):
                 # Of two that make it at once, the other one may be first.
                 with suppress(TopicAlreadyExistsError):
-                    admin.create_topics({topic: {"num_partitions": partitions, "configs": config}})
+                    # Left to the broker's own setting, it may recompress every clip.
+                    made_with = {**config, "compression.type": "producer"}
+                    admin.create_topics({topic: {"num_partitions": partitions, "configs": made_with}})
                 admin.wait_for_topics([topic])
             _set(admin, topic, _unlike(admin, topic, config), settings)
             if len(_description(admin, topic, settings)["partitions"]) < partitions:

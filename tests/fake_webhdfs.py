@@ -39,7 +39,8 @@ class FakeWebHdfs(ThreadingHTTPServer):
         self.url = f"http://127.0.0.1:{self.server_port}"
         self.files: dict[str, bytes] = {}
         self.folders: set[str] = {"/"}
-        self.namenode_faults: list[tuple[int, tuple[str, str]]] = []
+        self.namenode_faults: list[tuple[int, tuple[str, str] | None]] = []
+        """Each a status and the remote exception; None for a web server that stands before it and knows no WebHDFS."""
         self.datanode_faults: list[str] = []
         self.always_down = False
         self.renames_are_refused = False
@@ -89,7 +90,10 @@ class Handler(BaseHTTPRequestHandler):
         server.operations.append(op)
         if server.namenode_faults:
             fault = server.namenode_faults[0] if server.always_down else server.namenode_faults.pop(0)
-            self.remote_exception(fault[0], *fault[1])
+            if fault[1] is None:
+                self.answer(fault[0], b"<html>I am a web server</html>")
+            else:
+                self.remote_exception(fault[0], *fault[1])
         elif op in {"CREATE", "OPEN"}:
             if op == "OPEN" and path not in server.files:
                 self.remote_exception(404, "FileNotFoundException", f"File does not exist: {path}")

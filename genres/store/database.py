@@ -15,6 +15,13 @@ if TYPE_CHECKING:
     from alembic.config import Config
 
 _BUSY_TIMEOUT_MS = 30_000
+_POSTGRES_LIMITS = {
+    **{"connect_timeout": 10, "tcp_user_timeout": 30_000},
+    **{"keepalives_idle": 15, "keepalives_interval": 5, "keepalives_count": 3},
+}
+"""How libpq notices a server that is gone without a word, within about half a minute: left to itself it waits for the
+system, for minutes or hours. Seconds, but for the milliseconds of ``tcp_user_timeout``. A query may take as long as it
+likes: the server's system answers meanwhile."""
 _FULL = ("disk is full", "No space left on device")
 """What SQLite and Postgres say of a full disk."""
 _LITTLE_ROOM_BYTES = 2**16
@@ -50,7 +57,7 @@ class Database:
         if kind == "sqlite":
             _make_room(self.url.database or "")
         try:
-            self.engine = sa.create_engine(self.url)
+            self.engine = sa.create_engine(self.url, connect_args=_limits(self.url))
         except sa.exc.NoSuchModuleError as error:
             raise GenresError(
                 f"GENRES_DATABASE_URL names an unknown driver, {self.url.drivername}: write sqlite:////<absolute path> "
@@ -151,17 +158,23 @@ class Database:
     def _clearly(self) -> Iterator[None]:
         try:
             yield
-        except sa.exc.DatabaseError as error:
-            # The others of this family are mistakes of the code, but for SQLite's word about a file of another kind.
-            if not isinstance(error, sa.exc.OperationalError) and type(error) is not sa.exc.DatabaseError:
-                raise
-            name, why = self.url.render_as_string(hide_password=True), str(error.orig).strip().splitlines()[0]
+        except (sa.exc.DataError, sa.exc.IntegrityError, sa.exc.NotSupportedError, sa.exc.ProgrammingError):
+            raise  # mistakes of the code
+        except (sa.exc.DatabaseError, sa.exc.InterfaceError, sa.exc.TimeoutError) as error:
+            if isinstance(error, sa.exc.InternalError):
+                # What a server says that has become a replica, and so read-only, or has ended our transaction. The
+                # connections that are kept are to that one: new ones lead to the one that has taken its place.
+                self.engine.dispose()
+            said = str(error.orig if isinstance(error, sa.exc.DBAPIError) else error.args[0])
+            why = (said.strip().splitlines() or [type(error).__name__])[0]
+            name = self.url.render_as_string(hide_password=True)
             if self._is_full(why):
                 raise GenresError(
                     f"the disk of the database {name} is full ({why}): make room, and what waits goes on"
                 ) from error
             raise GenresError(
-                f"the database {name} cannot be used ({why}): check GENRES_DATABASE_URL and that the server runs"
+                f"the database {name} cannot be used ({why}): check GENRES_DATABASE_URL and that the server runs and "
+                "takes writes"
             ) from error
 
     def _is_full(self, why: str) -> bool:
@@ -169,6 +182,13 @@ class Database:
             return True
         file = Path(self.url.database or "") if self.url.get_backend_name() == "sqlite" else None
         return file is not None and file.exists() and shutil.disk_usage(file).free < _LITTLE_ROOM_BYTES
+
+
+def _limits(url: sa.URL) -> dict[str, int]:
+    """Return the time limits towards a Postgres server, as far as its URL says nothing else."""
+    if url.get_backend_name() == "sqlite" or not url.get_driver_name().startswith("psycopg"):  # the others' have others
+        return {}
+    return {name: limit for name, limit in _POSTGRES_LIMITS.items() if name not in url.query}
 
 
 def _make_room(path: str) -> None:

@@ -16,9 +16,9 @@ from genres.certificates import https_refusal, trusted
 from genres.errors import GenresError
 from genres.file_names import display_name
 from genres.retrying import retried
+from genres.store.hdfs_access import ANSWER_S
 
 _CONNECT_TIMEOUT_S = 5
-_READ_TIMEOUT_S = 120
 _READ_BYTES = 2**20
 # What a daemon answers while it, or one that it asks, restarts: the remote exception's name ...
 _PASSING = {
@@ -33,6 +33,8 @@ _PASSING_MESSAGES = (_NO_ROOM, "Failed to find datanode")
 _FULL = "QuotaExceededException"
 _DENIED = {"AccessControlException", "SecurityException"}
 _SAFE_MODE = "safe mode"
+# A web server, a proxy or a wrong port knows of no file: only WebHDFS's own exception says that one is gone.
+_NOT_WEBHDFS = "404 in other words than WebHDFS's"
 _NO_ANSWER = (requests.ConnectionError, requests.Timeout, requests.exceptions.ChunkedEncodingError)
 
 _Answer = TypeVar("_Answer")
@@ -65,19 +67,24 @@ class Hdfs(WebHDFS):
         User name for simple authentication.
     patience_s
         How long a call is repeated while HDFS is unreachable or not ready, in seconds.
+    answer_s
+        How long each answer may take that is not about a file's bytes, in seconds: one that accepts connections and is
+        silent is waited for as long. What reads or writes bytes has two minutes, of silence or after the last byte.
     ca_file
         PEM file of the authorities that sign the certificates behind ``https://``; None for those that certifi lists.
 
     Raises
     ------
     GenresError
-        From every method, when HDFS does not answer within `patience_s`, is full, or refuses the user; at once where
+        From every method, when HDFS does not answer within these times, is full, or refuses the user; at once where
         TLS fails in a way that does not pass.
     """
 
     cachable = False
 
-    def __init__(self, url: str, *, user: str, patience_s: float, ca_file: Path | None = None) -> None:
+    def __init__(
+        self, url: str, *, user: str, patience_s: float, answer_s: float = ANSWER_S, ca_file: Path | None = None
+    ) -> None:
         address = urlsplit(url)
         if address.scheme not in {"http", "https"} or not address.hostname or not _port(address):
             raise GenresError(
@@ -86,6 +93,7 @@ class Hdfs(WebHDFS):
             )
         self.address = url
         self.patience_s = patience_s
+        self.answer_s = answer_s
         self.ca_file = ca_file
         super().__init__(
             host=address.hostname,
@@ -110,7 +118,8 @@ class Hdfs(WebHDFS):
         def request(*arguments: Any, **options: Any) -> requests.Response:
             # What a file holds is left to `cat_file`: requests itself would read it ten kilobytes at a time.
             is_open = options.get("params", {}).get("op") == "OPEN"
-            defaults = {"timeout": (_CONNECT_TIMEOUT_S, _READ_TIMEOUT_S), "stream": is_open}
+            answer_s = ANSWER_S if is_open or options.get("data") is not None else self.answer_s
+            defaults = {"timeout": (_CONNECT_TIMEOUT_S, answer_s), "stream": is_open}
             return send(*arguments, **{**defaults, **options})
 
         self.session.request = request
@@ -127,6 +136,8 @@ class Hdfs(WebHDFS):
         url = urlsplit(answer.url)
         what = f"{display_name(unquote(url.path).rpartition('/webhdfs/v1')[2])} for user '{self.user}'"
         if not name:  # not WebHDFS's answer: the web server's, or a proxy's before it
+            if answer.status_code == requests.codes.not_found:
+                raise HdfsUnavailableError(f"{_NOT_WEBHDFS} ({what})")
             if answer.status_code >= 500:
                 raise HdfsUnavailableError(f"{answer.status_code} {answer.reason}")
         elif name in _DENIED:
@@ -169,6 +180,8 @@ class Hdfs(WebHDFS):
                 hint = "its DataNodes are full or away, "
             elif _SAFE_MODE in str(error).lower():
                 hint = "it ends when enough DataNodes have reported, or by hdfs dfsadmin -safemode leave; "
+            elif _NOT_WEBHDFS in str(error):
+                hint = "fix GENRES_WEBHDFS_URL, or the proxy that it names; "
             raise GenresError(f"HDFS at {self.address} is not ready: {error}; {hint}see `genres status`") from error
         except _NO_ANSWER as error:
             raise GenresError(
@@ -202,7 +215,7 @@ class Hdfs(WebHDFS):
         Raises
         ------
         FileNotFoundError
-            If there is no such file.
+            If WebHDFS says that there is no such file; a 404 of anybody else's says nothing of it.
         """
         window: dict[str, int] = {}
         if start is not None:
@@ -211,14 +224,8 @@ class Hdfs(WebHDFS):
             window["length"] = end - (start or 0)
 
         def get() -> bytes:
-            try:
-                with self._call_once("OPEN", "GET", path, **window) as answer:
-                    return b"".join(answer.iter_content(_READ_BYTES))
-            except requests.HTTPError as error:
-                # A proxy, or a gateway, that does not speak WebHDFS's own words for it.
-                if error.response.status_code == requests.codes.not_found:
-                    raise FileNotFoundError(path) from error
-                raise
+            with self._call_once("OPEN", "GET", path, **window) as answer:
+                return b"".join(answer.iter_content(_READ_BYTES))
 
         return self.patiently(get)
 

@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 
 PATIENCE_S = 30.0
 """How long a call is repeated while HDFS is unreachable or not ready, in seconds, where nothing else is asked for."""
+ANSWER_S = 120.0
+"""How long HDFS may be silent, in seconds, where nothing else is asked for: while a busy NameNode deletes a large
+folder, or a DataNode that takes a file waits for another one."""
 
 
 @dataclass(frozen=True)
@@ -32,8 +35,8 @@ class HdfsAccess:
         """Build it from the settings."""
         return cls(settings.webhdfs, settings.hdfs_user, settings.ca_file)
 
-    def open(self, *, patience_s: float = PATIENCE_S) -> "Hdfs":
+    def open(self, *, patience_s: float = PATIENCE_S, answer_s: float = ANSWER_S) -> "Hdfs":
         """Open a client; nothing is asked of HDFS yet."""
         from genres.store.hdfs import Hdfs
 
-        return Hdfs(self.webhdfs_url, user=self.user, patience_s=patience_s, ca_file=self.ca_file)
+        return Hdfs(self.webhdfs_url, user=self.user, patience_s=patience_s, answer_s=answer_s, ca_file=self.ca_file)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 from uuid import uuid4
 
-from genres.store.hdfs_access import PATIENCE_S, HdfsAccess
+from genres.store.hdfs_access import ANSWER_S, PATIENCE_S, HdfsAccess
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -59,9 +59,10 @@ class Lake:
         self.root = root.rstrip("/")
 
     @classmethod
-    def of(cls, settings: "Settings", *, patience_s: float = PATIENCE_S) -> Self:
-        """Open the settings' lake, whose calls are repeated for `patience_s`; nothing is asked of HDFS yet."""
-        return cls(HdfsAccess.of(settings).open(patience_s=patience_s), hdfs=settings.hdfs, root=settings.lake_path)
+    def of(cls, settings: "Settings", *, patience_s: float = PATIENCE_S, answer_s: float = ANSWER_S) -> Self:
+        """Open the settings' lake with the limits of `genres.store.hdfs.Hdfs`; nothing is asked of HDFS yet."""
+        files = HdfsAccess.of(settings).open(patience_s=patience_s, answer_s=answer_s)
+        return cls(files, hdfs=settings.hdfs, root=settings.lake_path)
 
     def path(self, dataset: str, *parts: str) -> str:
         """Path on HDFS of something that belongs to a dataset."""

@@ -28,7 +28,8 @@ class ClaimChecks:
         # Most folders never need it, and its libraries take as long to import as everything else here.
         from genres.store.lake import Lake
 
-        return Lake.of(self._settings, patience_s=CONNECT_S)
+        # The producer's only thread asks: small clips wait as long as a frozen HDFS is waited for.
+        return Lake.of(self._settings, patience_s=CONNECT_S, answer_s=CONNECT_S)
 
     def check_in(self, message: ClipMessage) -> ClipMessage:
         """Bring an inline message's bytes to HDFS, and return the message with its claim check instead.

@@ -3,6 +3,7 @@
 import multiprocessing
 import threading
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -179,6 +180,82 @@ def test_a_database_that_does_not_answer_is_named_without_its_password() -> None
         database.check_migrated()
     assert "hunter2" not in str(refused.value)
     assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("error", "why"),
+    [
+        (sa.exc.InterfaceError("SELECT 1", {}, Exception("the connection is closed\nDETAIL: so")), "is closed"),
+        (sa.exc.InternalError("SELECT 1", {}, Exception("could not read block 7")), "could not read block 7"),
+        (sa.exc.OperationalError("SELECT 1", {}, Exception("")), "OperationalError"),
+        (sa.exc.TimeoutError("QueuePool limit of size 5 reached"), "QueuePool limit of size 5 reached"),
+    ],
+)
+def test_whatever_the_server_does_is_one_line(database: Database, error: Exception, why: str) -> None:
+    with (
+        pytest.raises(GenresError, match=rf"genres\.db cannot be used \([^\n]*{why}\): check") as said,
+        database.reading(),
+    ):
+        raise error
+    assert "\n" not in str(said.value)
+
+
+@pytest.mark.parametrize("kind", [sa.exc.IntegrityError, sa.exc.ProgrammingError, sa.exc.DataError])
+def test_a_mistake_of_the_code_stays_what_it_is(database: Database, kind: type[sa.exc.DBAPIError]) -> None:
+    with pytest.raises(kind), database.writing():
+        raise kind("SELECT 1", {}, Exception("no such column"))
+
+
+def test_a_server_that_has_become_a_replica_is_said_and_left(new_postgres_database: Callable[[], str]) -> None:
+    """Connections that are kept would lead to it for ever, while the address leads to the new primary."""
+    database = Database(new_postgres_database())
+    with database.writing() as connection:
+        COUNTER.create(connection)
+    with database.reading() as connection:
+        connection.exec_driver_sql("SET default_transaction_read_only = on")  # of this connection, which is kept
+    with (
+        pytest.raises(GenresError, match=r"cannot execute INSERT in a read-only transaction.*takes writes"),
+        database.writing() as connection,
+    ):
+        database.insert_new(connection, COUNTER, [{"name": "a", "n": 1}])
+    with database.writing() as connection:
+        assert database.insert_new(connection, COUNTER, [{"name": "a", "n": 1}]) == 1
+    database.engine.dispose()
+
+
+def test_a_transaction_that_the_server_has_ended_is_said_in_a_line(new_postgres_database: Callable[[], str]) -> None:
+    database = Database(new_postgres_database())
+    with (
+        pytest.raises(GenresError, match="idle-in-transaction timeout"),
+        database.writing() as connection,
+    ):
+        connection.exec_driver_sql("SET idle_in_transaction_session_timeout = 1")
+        time.sleep(0.5)
+        connection.exec_driver_sql("SELECT 1")
+    with database.reading() as connection:
+        assert connection.exec_driver_sql("SELECT 1").scalar() == 1
+    database.engine.dispose()
+
+
+def test_postgres_is_not_waited_for_longer_than_the_url_or_a_default_says(
+    new_postgres_database: Callable[[], str],
+) -> None:
+    url = new_postgres_database()
+    limits = {}
+    for more in ("", f"{'&' if '?' in url else '?'}connect_timeout=2&keepalives_idle=60"):
+        database = Database(url + more)
+        with database.reading() as connection:
+            driver = connection.connection.driver_connection
+            assert driver is not None
+            limits[more[1:]] = driver.info.get_parameters()
+        database.engine.dispose()
+    default, own = limits.values()
+    wanted = {
+        **{"connect_timeout": "10", "tcp_user_timeout": "30000"},
+        **{"keepalives_idle": "15", "keepalives_interval": "5", "keepalives_count": "3"},
+    }
+    assert {name: default[name] for name in wanted} == wanted
+    assert {name: own[name] for name in wanted} == {**wanted, "connect_timeout": "2", "keepalives_idle": "60"}
 
 
 def test_a_file_that_is_no_database_is_named(tmp_path: Path) -> None:

@@ -157,6 +157,10 @@ def answering(*answers: tuple[int, bytes]) -> Iterator[str]:
         server.server_close()
 
 
+def remote_exception(name: str, message: str) -> bytes:
+    return json.dumps({"RemoteException": {"exception": name, "message": message, "javaClassName": ""}}).encode()
+
+
 def manifest(data: bytes) -> list[dict[str, str]]:
     digest = hashlib.sha256(data).hexdigest()
     return [{"track_id": "a", "genre": "blues", "path": "/lake/blues/a b.wav", "sha256": digest}]
@@ -175,10 +179,20 @@ def test_an_outage_fails_and_quarantines_nothing() -> None:
 
 
 def test_a_file_that_is_gone_or_changed_fails() -> None:
-    with answering((404, b"")) as url, pytest.raises(GenresError, match=r"has no /lake/blues/a b\.wav"):
+    gone = remote_exception("FileNotFoundException", "File does not exist")
+    with answering((404, gone)) as url, pytest.raises(GenresError, match=r"has no /lake/blues/a b\.wav"):
         list(WebHdfsClips(HdfsAccess(url, "genres")).clips(manifest(b"the bytes")))
     with answering((200, b"other bytes")) as url, pytest.raises(GenresError, match="is not the file in the manifest"):
         list(WebHdfsClips(HdfsAccess(url, "genres")).clips(manifest(b"the bytes")))
+
+
+def test_a_404_of_somebody_elses_is_an_outage_and_does_not_say_that_a_file_is_gone() -> None:
+    page = b"<html>404 Not Found, nginx</html>"
+    with answering((404, page), (200, b"the bytes")) as url:
+        (clip,) = WebHdfsClips(HdfsAccess(url, "genres")).clips(manifest(b"the bytes"))
+    assert clip.data == b"the bytes"
+    with answering((404, page)) as url, pytest.raises(GenresError, match=r"does not give .* fix GENRES_WEBHDFS_URL"):
+        list(WebHdfsClips(HdfsAccess(url, "genres"), give_up_after_s=0.1).clips(manifest(b"the bytes")))
 
 
 @pytest.mark.parametrize(
@@ -190,8 +204,10 @@ def test_a_file_that_is_gone_or_changed_fails() -> None:
     ],
 )
 def test_what_hdfs_refuses_is_said_at_once_and_is_no_fault_of_the_clip(status: int, exception: str, line: str) -> None:
-    body = json.dumps({"RemoteException": {"exception": exception, "message": line, "javaClassName": ""}}).encode()
-    with answering((status, body), (200, b"the bytes")) as url, pytest.raises(GenresError, match=f"does not.*{line}"):
+    with (
+        answering((status, remote_exception(exception, line)), (200, b"the bytes")) as url,
+        pytest.raises(GenresError, match=f"does not.*{line}"),
+    ):
         list(WebHdfsClips(HdfsAccess(url, "genres")).clips(manifest(b"the bytes")))
 
 

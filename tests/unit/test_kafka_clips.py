@@ -2,6 +2,7 @@
 
 import hashlib
 import pickle
+import socket
 import subprocess
 import sys
 from datetime import UTC, datetime
@@ -11,7 +12,8 @@ from typing import Any, ClassVar
 import kafka
 import pytest
 from kafka import TopicPartition
-from kafka.errors import OffsetOutOfRangeError
+from kafka.errors import OffsetOutOfRangeError, UnsupportedCodecError
+from kafka.record.memory_records import MemoryRecords, MemoryRecordsBuilder
 
 from genres.audio.clip_features import Clip
 from genres.errors import GenresError
@@ -21,6 +23,7 @@ from spark.clip_source import ClipSource
 from streaming_sensors import kafka_clips
 from streaming_sensors.envelope import ClipMessage, encode
 from streaming_sensors.kafka_clips import KafkaClips
+from tests.fake_webhdfs import FakeWebHdfs
 
 SETTINGS = Settings(
     kafka_bootstrap_servers="broker:9092",
@@ -164,6 +167,40 @@ def test_offsets_that_retention_took_are_an_error_and_never_passed_over(start: i
     assert [found.offset for found in source._records("clips", 0, 5, 8)] == [5, 6, 7]
     with pytest.raises(GenresError, match=f"no longer has clips partition 0, offsets {start} to 8: retention"):
         list(source._records("clips", 0, start, 8))
+
+
+@pytest.mark.parametrize(("codec", "number"), [("gzip", 1), ("snappy", 2), ("lz4", 3), ("zstd", 4)])
+def test_whatever_a_broker_compresses_with_is_read(codec: str, number: int) -> None:
+    """Its own setting decides, whatever the producer did."""
+    builder = MemoryRecordsBuilder(magic=2, compression_type=number, batch_size=2**20)
+    builder.append(timestamp=0, key=b"key", value=DATA * 1000, headers=[])
+    builder.close()
+    (found,) = MemoryRecords(builder.buffer()).next_batch()
+    assert found.value == DATA * 1000
+
+
+def test_a_worker_that_lacks_a_codec_is_named(opened: list[CutPartition], monkeypatch: pytest.MonkeyPatch) -> None:
+    def poll(_: CutPartition, timeout_ms: int) -> dict[Any, list[SimpleNamespace]]:
+        raise UnsupportedCodecError("Libraries for lz4 compression codec not found")
+
+    monkeypatch.setattr(CutPartition, "poll", poll)
+    line = f"clips partition 0, offsets 5 to 8 cannot .* on {socket.gethostname()}.*lz4.*: install .* requirements.txt"
+    with pytest.raises(GenresError, match=line):
+        list(KafkaClips.of(SETTINGS)._records("clips", 0, 5, 8))
+
+
+def test_only_webhdfs_itself_says_that_a_claimed_clip_is_gone(server: FakeWebHdfs) -> None:
+    """A proxy's 404, or a wrong port's, would refuse every large clip of a range."""
+    source, hdfs, inline = KafkaClips.of(SETTINGS), HdfsAccess(server.url, "me").open(patience_s=0), record()
+    path = f"/genres/stream/claims/{inline.key.decode()}.wav"
+    headers = [(name, b"claim" if name == "payload" else value) for name, value in inline.headers]
+    claim = record(value=path.encode(), headers=headers)
+    assert source._clip(claim, hdfs).rejection == f"its claim check names {path}, which HDFS does not have"
+    server.files[path] = DATA
+    server.namenode_faults = [(404, None)]
+    with pytest.raises(GenresError, match=f"does not give {path}: .*fix GENRES_WEBHDFS_URL"):
+        source._clip(claim, hdfs)
+    assert source._clip(claim, hdfs) == clip_of(inline)
 
 
 def test_workers_load_little() -> None:

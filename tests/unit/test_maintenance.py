@@ -1,16 +1,19 @@
 """The maintenance asset: what waits in a topic holds its claim checks, what Dagster shows holds its runs."""
 
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import dagster as dg
+import pyarrow as pa
 import pytest
 from dagster._core.test_utils import create_run_for_test, freeze_time
 
 from genres.errors import GenresError
 from genres.settings import Settings
+from genres.store.compaction import Compacted
 from genres.store.database import Database
 from genres.store.stream_ledger import commits, ranges
 from genres.store.stream_ledger.commits import RangeResult
@@ -103,18 +106,14 @@ def test_a_stream_that_was_taken_out_of_the_settings_still_holds_its_claim_check
     assert asked == ["clips", "former"]
 
 
-def test_an_outage_of_one_kind_leaves_the_others_and_a_dry_run_leaves_all(
-    settings: Settings,
-    database: Database,
-    instance: dg.DagsterInstance,
-    server: FakeWebHdfs,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    day = "/genres/stream/claims/2026-01-02"
-    files = {f"{day}/a.wav": b"12345", "/genres/_tmp/clips/b": b"123"}
-    server.files, server.ages_s = dict(files), {"/genres/_tmp/clips/b": 2 * DAY_S}
+Sweep = Callable[..., dict[str, Any]]
 
-    def sweep(*, dry_run: bool = False) -> dict[str, Any]:
+
+@pytest.fixture
+def sweep(settings: Settings, database: Database, instance: dg.DagsterInstance, server: FakeWebHdfs) -> Sweep:
+    """Materialize ``maintenance`` and return its figures."""
+
+    def materialized(*, dry_run: bool = False) -> dict[str, Any]:
         with dg.build_asset_context(instance=instance) as context:
             result = maintenance(
                 context,
@@ -125,6 +124,34 @@ def test_an_outage_of_one_kind_leaves_the_others_and_a_dry_run_leaves_all(
                 mlflow=MlflowResource(tracking_uri="http://127.0.0.1:1"),
             )
         return {name: getattr(value, "value", value) for name, value in result.metadata.items()}
+
+    return materialized
+
+
+@pytest.mark.parametrize("exception", ["SnapshotException", "IllegalArgumentException"])
+def test_what_nobody_has_a_better_word_for_leaves_the_other_kinds(
+    sweep: Sweep, server: FakeWebHdfs, monkeypatch: pytest.MonkeyPatch, exception: str
+) -> None:
+    """A folder that somebody has taken a snapshot of cannot be deleted, say."""
+
+    def too_large(*_: object, **__: object) -> Compacted:
+        raise pa.ArrowCapacityError("array cannot contain more than 2147483646 bytes")
+
+    monkeypatch.setattr(module, "_compacted", too_large)
+    has_topic(monkeypatch, end=0, sent_before=0)
+    server.files["/genres/stream/claims/2026-01-02/a.wav"] = b"12345"
+    server.namenode_faults = [(403, (exception, "it is snapshottable\n\tat org.apache.hadoop"))]
+    said = sweep()
+    assert "| attempts | 0 | 0 | it is snapshottable |" in said["swept"]
+    assert (said["not_merged_files"], said["claim_checks_bytes"]) == (1, 5)
+
+
+def test_an_outage_of_one_kind_leaves_the_others_and_a_dry_run_leaves_all(
+    sweep: Sweep, server: FakeWebHdfs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    day = "/genres/stream/claims/2026-01-02"
+    files = {f"{day}/a.wav": b"12345", "/genres/_tmp/clips/b": b"123"}
+    server.files, server.ages_s = dict(files), {"/genres/_tmp/clips/b": 2 * DAY_S}
 
     has_topic(monkeypatch, end=0, sent_before=0)
     said = sweep(dry_run=True)

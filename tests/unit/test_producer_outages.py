@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 import pytest
+import requests
 import sqlalchemy as sa
 from kafka.errors import MessageSizeTooLargeError, TopicAuthorizationFailedError
 from pydantic import SecretStr
@@ -26,15 +27,18 @@ from genres.kafka_client import KafkaUnreachableError
 from genres.settings import Settings
 from genres.store import database as database_module
 from genres.store.database import Database
+from genres.store.hdfs_access import ANSWER_S
 from genres.store.stream_ledger import commits, producers, ranges, results, sent_files
 from genres.store.stream_ledger.commits import QuarantinedClip, RangeResult
 from genres.store.stream_ledger.values import Attempt, PartitionKey, Plan
 from genres.store.tables import SENT_FILES, STREAM_PREDICTIONS
 from streaming_sensors.envelope import ClipMessage
 from streaming_sensors.folder_producer import changes, folder, producer
-from streaming_sensors.folder_producer.outlet import ClipInFlight, Delivery
+from streaming_sensors.folder_producer.claim_check import ClaimChecks
+from streaming_sensors.folder_producer.outlet import CONNECT_S, ClipInFlight, Delivery
 from streaming_sensors.folder_producer.producer import WatchReport, watch
 from streaming_sensors.topic import TopicState
+from tests.fake_webhdfs import FakeWebHdfs
 from tests.stream_rig import wait_until, wav
 from tests.unit.conftest import SmallDisk
 
@@ -707,3 +711,24 @@ def test_a_writer_is_told_from_a_reader(tmp_path: Path) -> None:
         for mode in ("ab", "r+b"):
             with path.open(mode):
                 assert folder.writer_of(path) == folder.writer_of(tmp_path / "link.wav") == os.getpid()
+
+
+def test_a_frozen_hdfs_keeps_small_clips_waiting_no_longer_than_one_that_is_away(
+    server: FakeWebHdfs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It accepts connections and is silent; one thread sends all clips. Only what takes bytes may take its time."""
+    limits: dict[str, set[float]] = {"bytes": set(), "other": set()}
+    send = requests.adapters.HTTPAdapter.send
+
+    def noting(
+        adapter: requests.adapters.HTTPAdapter, request: requests.PreparedRequest, **options: Any
+    ) -> requests.Response:
+        limits["bytes" if request.body else "other"].add(options["timeout"][1])
+        return send(adapter, request, **options)
+
+    monkeypatch.setattr(requests.adapters.HTTPAdapter, "send", noting)
+    settings = Settings(hdfs_url="hdfs://namenode:8020", webhdfs_url=server.url)
+    message = ClipMessage("a" * 64, "a.wav", ".wav", 5, datetime.now(UTC), data=b"bytes")
+    checked = ClaimChecks(settings).check_in(message)
+    assert server.files == {checked.claim_path: b"bytes"}
+    assert limits == {"bytes": {ANSWER_S}, "other": {CONNECT_S}}

@@ -250,6 +250,20 @@ def test_a_run_that_makes_no_progress_lets_go_of_the_topic(run: Run) -> None:
     assert run.state_of(FIRST)[0] == "planned"
 
 
+def test_signs_of_life_go_on_whatever_one_of_them_fails_with(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without them the range of a run at work would count as abandoned, and its lease as free."""
+    run.settings = run.settings.model_copy(update={"lease_s": 0.3})
+    signs: list[str] = []
+
+    def failing(database: Database, topic: str, run_id: str) -> None:
+        signs.append(run_id)
+        raise RuntimeError("the driver has a word of its own for it")
+
+    monkeypatch.setattr(ranges, "heartbeat", failing)
+    run.before_commit = lambda _: wait_until(lambda: len(signs) > 1, patience_s=20)
+    assert len(list(run())) == 6
+
+
 def test_a_run_goes_on_behind_a_range_that_another_planner_took(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     def beaten_to(*given: Any) -> PartitionKey | None:
         key = next_range(*given)

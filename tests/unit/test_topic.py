@@ -1,0 +1,67 @@
+"""The topic is made as it has to be, over a stand-in for Kafka's admin client."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+from kafka.errors import UnknownTopicOrPartitionError
+
+from genres.settings import Settings
+from streaming_sensors import topic as module
+from streaming_sensors.topic import create_topic
+
+RECOMPRESSES = {"compression.type": "lz4"}
+"""What the broker says of topics that say nothing themselves."""
+
+
+class Admin:
+    """A broker's administration, with the topics that it has and their configuration."""
+
+    def __init__(self) -> None:
+        self.topics: dict[str, dict[str, str]] = {}
+        self.altered: list[dict[str, str]] = []
+
+    def describe_topics(self, topics: list[str]) -> list[dict[str, Any]]:
+        there = topics[0] in self.topics
+        error_code = 0 if there else UnknownTopicOrPartitionError.errno
+        return [{"name": topics[0], "error_code": error_code, "partitions": [0] * Settings().topic_partitions}]
+
+    def create_topics(self, topics: dict[str, dict[str, Any]]) -> None:
+        for name, made in topics.items():
+            self.topics[name] = {**RECOMPRESSES, **made["configs"]}
+
+    def wait_for_topics(self, topics: list[str]) -> None:
+        assert set(topics) <= set(self.topics)
+
+    def describe_configs(self, resources: list[Any], **_: object) -> dict[str, Any]:
+        name = resources[0].name
+        return {"topic": {name: {key: {"value": value} for key, value in self.topics[name].items()}}}
+
+    def alter_configs(self, resources: list[Any]) -> dict[str, Any]:
+        self.altered.append(resources[0].configs)
+        self.topics[resources[0].name] |= resources[0].configs
+        return {"topic": {resources[0].name: "OK"}}
+
+
+@pytest.fixture
+def admin(monkeypatch: pytest.MonkeyPatch) -> Admin:
+    made = Admin()
+
+    @contextmanager
+    def opened(*_: object) -> Iterator[Admin]:
+        yield made
+
+    monkeypatch.setattr(module, "_admin", opened)
+    return made
+
+
+def test_a_new_topic_keeps_clips_as_they_were_sent_and_one_that_was_there_needs_no_other_right(admin: Admin) -> None:
+    """Every codec is read; a topic of somebody's who may not alter it shall not be refused for one."""
+    create_topic(Settings(), "clips")
+    assert admin.topics["clips"]["compression.type"] == "producer"
+    create_topic(Settings(), "clips")
+    assert not admin.altered
+    admin.topics["clips"] |= {**RECOMPRESSES, "retention.ms": "1"}
+    create_topic(Settings(), "clips")
+    assert [set(changes) for changes in admin.altered] == [{"retention.ms"}]
