@@ -10,6 +10,7 @@ import math
 import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
@@ -18,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from genres.audio import gate
 from genres.audio.feature_set import AnyFeatureSet
 from genres.audio.known_good import known_good_wav
-from genres.audio.rejections import Reason, RejectedAudio
+from genres.audio.rejections import ClipOrMachineError, NotJudgedError, Reason, RejectedAudio
 from genres.audio.thread_pools import single_threaded, usable_cores
 
 if TYPE_CHECKING:
@@ -61,6 +62,20 @@ class ClipFeatures:
         return self.lengths["length"]
 
 
+@contextmanager
+def _machine_told_from_clip() -> Iterator[None]:
+    """Say of what a machine lacks that it is no verdict: the bytes are in memory, no system call depends on them."""
+    try:
+        yield
+    except MemoryError as error:
+        raise ClipOrMachineError("there is not enough memory") from error
+    except OSError as error:
+        raise NotJudgedError(
+            f"this machine cannot compute features ({error}): free disk, or whatever it lacks, and try again"
+        ) from error
+
+
+@_machine_told_from_clip()
 def clip_features(data: bytes, *, file_suffix: str, feature_set: AnyFeatureSet, max_clip_s: float) -> ClipFeatures:
     """Take one clip from its bytes to its features: the same way in batch, in streaming and for local files.
 
@@ -85,6 +100,10 @@ def clip_features(data: bytes, *, file_suffix: str, feature_set: AnyFeatureSet, 
     RejectedAudio
         With the reason, if the bytes are no audio that is read, or give features that are not finite, be it those of
         one of several sets.
+    NotJudgedError
+        If the machine lacks something, such as disk, that it takes for any clip.
+    ClipOrMachineError
+        If memory ran out, or a signal ended ffmpeg.
     """
     import numpy as np
 
@@ -132,6 +151,8 @@ def clip_row(clip: Clip, *, feature_set: AnyFeatureSet, max_clip_s: float) -> di
 
     Raises
     ------
+    NotJudgedError
+        As `clip_features` does: nothing is known of the clip.
     Exception
         If not even a known-good clip has features: the code or the machine is at fault.
     """
@@ -144,6 +165,8 @@ def clip_row(clip: Clip, *, feature_set: AnyFeatureSet, max_clip_s: float) -> di
             "sha256": clip.sha256 or hashlib.sha256(clip.data).hexdigest(),
             "reason": rejection.reason,
         }
+    except NotJudgedError:
+        raise  # a known-good clip may pass: it is short, and takes neither a file nor another process
     except Exception as error:
         # No verdict, but a mistake of the code that this clip finds; unless it finds one in any clip.
         clip_features(known_good_wav(), file_suffix=".wav", feature_set=feature_set, max_clip_s=max_clip_s)
@@ -177,8 +200,8 @@ def features_of_files(
     ------
     dict
         A row for each file, in their order and as soon as it is there: ``filename, track_id, genre, length``,
-        the features and windows, ``sha256``, ``feature_version`` and ``reason``. A file that is rejected or cannot
-        be read has a reason and no length and features.
+        the features and windows, ``sha256``, ``feature_version`` and ``reason``. A file that is rejected, or cannot
+        be read or judged, has a reason and no length and features.
     """
     row_of = functools.partial(_file_row, feature_set=feature_set, max_clip_s=max_clip_s)
     workers = min(workers or usable_cores(), len(paths))
@@ -225,4 +248,7 @@ def _file_row(path: Path, *, feature_set: AnyFeatureSet, max_clip_s: float) -> d
         return about | unread | {"reason": rejection.reason}
     except OSError as error:
         return about | unread | {"reason": f"cannot be read: {error.strerror}"}
-    return about | clip_row(Clip(about, path.suffix, data), feature_set=feature_set, max_clip_s=max_clip_s)
+    try:
+        return about | clip_row(Clip(about, path.suffix, data), feature_set=feature_set, max_clip_s=max_clip_s)
+    except NotJudgedError as error:  # of this file; others may need less
+        return about | unread | {"reason": str(error)}
