@@ -55,11 +55,11 @@ class Calibration(NamedTuple):
 
 
 class Distances(NamedTuple):
-    """What the training clips are like, and how far each is from those of the other folds."""
+    """What the training clips are like, and how far they are from those of the other folds."""
 
     learnt: "LearntClips"
     held_out: "npt.NDArray[np.float64]"
-    """In units of the threshold."""
+    """In units of the threshold, of each clip of which the other folds say something."""
 
 
 @dg.asset(
@@ -246,8 +246,12 @@ def _distances(
     if learnt is None:
         return None
     held_out = held_out_distances(values, columns, np.array(folds))
+    held_out = held_out[~np.isnan(held_out)]
+    if not len(held_out):
+        return None
     learnt = learnt.with_threshold(held_out, learnt.distances(validation[list(columns)].to_numpy(float)))
-    return Distances(learnt, held_out / learnt.threshold)
+    # Of tracks that are all as the mean is, no distance can be the unit.
+    return Distances(learnt, held_out / learnt.threshold) if learnt.threshold > 0 else None
 
 
 def _load(uri: str, genres: list[str]) -> "PipelineModel":

@@ -1,5 +1,6 @@
 """``raw_audio``: the dataset's clips in HDFS, and the manifest that says which were accepted."""
 
+import errno
 import hashlib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -11,6 +12,7 @@ import dagster as dg
 from genres.datasets import published_datasets
 from genres.datasets.folder import LabelledFile, notices, scan
 from genres.errors import GenresError
+from genres.file_names import display_path
 from genres.settings import Settings
 from genres.store import ledger, predictions, quarantine, schemas
 from genres.store.batch_tables import BatchTables
@@ -27,6 +29,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _SEED = 0
+_OF_THE_FILE = {errno.EACCES, errno.EPERM, errno.ENOENT, errno.EISDIR, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG}
+"""Errors that say something of one file. All others are its disk's, its mount's or this process's."""
 
 
 @dg.asset(
@@ -144,6 +148,11 @@ def upload_clips(
         The clip's row of the manifest.
     was_uploaded
         Whether bytes were sent.
+
+    Raises
+    ------
+    GenresError
+        If a file's disk, mount or this process keeps it from being read: no row can be right.
     """
     hashes = {} if known is None else dict(zip(known["path"], known["sha256"], strict=True))
     sizes = tables.lake.sizes(tables.lake.path(tables.dataset, "raw_audio"))
@@ -170,13 +179,19 @@ def _bring(
     }
     try:
         size_now = file.path.stat().st_size
-        check_size(size_now, max_clip_s=max_clip_s)
+        try:
+            check_size(size_now, max_clip_s=max_clip_s)
+        except RejectedAudio as rejection:
+            with file.path.open("rb") as stream:  # in blocks: it may be larger than the memory
+                row["sha256"] = hashlib.file_digest(stream, "sha256").hexdigest()
+            return {**row, "md5": "", "bytes": size_now, "reason": rejection.reason}, False
         data = file.path.read_bytes()
-    except RejectedAudio as rejection:
-        with file.path.open("rb") as stream:  # in blocks: it may be larger than the memory
-            row["sha256"] = hashlib.file_digest(stream, "sha256").hexdigest()
-        return {**row, "md5": "", "bytes": size_now, "reason": rejection.reason}, False
     except OSError as error:
+        if error.errno not in _OF_THE_FILE:
+            raise GenresError(
+                f"{display_path(file.path)} cannot be read ({error.strerror or error}), which is no fault of the clip: "
+                "look at the disk or mount that it is on, then load the folder again; nothing was published"
+            ) from error
         reason = f"the file cannot be read: {error.strerror}"
         return {**row, "sha256": "", "md5": "", "bytes": 0, "reason": reason}, False
     row["sha256"] = sha256 = hashlib.sha256(data).hexdigest()

@@ -87,7 +87,7 @@ class LearntClips:
         Parameters
         ----------
         held_out
-            Distances from `held_out_distances`.
+            Distances from `held_out_distances`, without those that are NaN; at least one.
         validation
             Distances of clips of the validation part; fewer than `FEW` say too little and are not asked.
         """
@@ -127,7 +127,7 @@ class LearntClips:
 def held_out_distances(
     values: npt.NDArray[np.float64], columns: Sequence[str], folds: npt.NDArray[np.int64]
 ) -> npt.NDArray[np.float64]:
-    """Return the distance of each clip to those of the other folds, shape (n,).
+    """Return the distance of each clip to those of the other folds, shape (n,); NaN where these say nothing.
 
     Parameters
     ----------
@@ -136,11 +136,12 @@ def held_out_distances(
     folds
         Fold of each clip.
     """
-    found = np.zeros(len(values))
+    found = np.full(len(values), np.nan)
     for fold in np.unique(folds):
         held_out = folds == fold
         learnt = LearntClips.of(values[~held_out], columns)
-        found[held_out] = 0.0 if learnt is None else learnt.distances(values[held_out])
+        if learnt is not None:
+            found[held_out] = learnt.distances(values[held_out])
     return found
 
 

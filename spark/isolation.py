@@ -19,6 +19,7 @@ from uuid import uuid4
 from genres.audio.clip_features import Clip
 from genres.audio.feature_set import AnyFeatureSet
 from genres.audio.known_good import known_good_wav
+from genres.audio.rejections import CLIP_OR_MACHINE
 from genres.errors import GenresError, last_words
 from genres.store.schemas import TRACK_ID, Column
 
@@ -35,8 +36,9 @@ _LONGER, _LONGEST_S = 5, 20.0
 """How many times as long as the clip's job known-good clips have to pass, and for how many seconds at most."""
 _KNOWN_GOOD = 5
 """Known-good clips of a job."""
-# What Spark says of a worker that is gone: it died, or was killed because nothing had come from it for too long.
-_DEATHS = ("Python worker exited unexpectedly", "Python worker failed to connect back", "idle timeout")
+# What Spark says of a worker that is gone: it died, or was killed because nothing had come from it for too long. What
+# the worker itself says when memory ran out, or its decoder was killed, is no other thing.
+_DEATHS = ("Python worker exited unexpectedly", "Python worker failed to connect back", "idle timeout", CLIP_OR_MACHINE)
 
 _Unit = TypeVar("_Unit")
 
@@ -61,7 +63,10 @@ class KnownGoodClips:
 
 
 def is_workers_death(error: BaseException) -> bool:
-    """Return whether a Spark job failed because a Python worker died or ran out of time; at which clip is not said."""
+    """Return whether a Spark job failed because a Python worker, or its decoder, died or ran out of time or memory.
+
+    At which clip is not said.
+    """
     return isinstance(error, OutOfTimeError) or any(sign in str(error) for sign in _DEATHS)
 
 

@@ -8,8 +8,10 @@ import functools
 import hashlib
 import math
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
@@ -18,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from genres.audio import gate
 from genres.audio.feature_set import AnyFeatureSet
 from genres.audio.known_good import known_good_wav
-from genres.audio.rejections import Reason, RejectedAudio
+from genres.audio.rejections import ClipOrMachineError, NotJudgedError, Reason, RejectedAudio
 from genres.audio.thread_pools import single_threaded, usable_cores
 
 if TYPE_CHECKING:
@@ -61,6 +63,20 @@ class ClipFeatures:
         return self.lengths["length"]
 
 
+@contextmanager
+def _machine_told_from_clip() -> Iterator[None]:
+    """Say of what a machine lacks that it is no verdict: the bytes are in memory, no system call depends on them."""
+    try:
+        yield
+    except MemoryError as error:
+        raise ClipOrMachineError("there is not enough memory") from error
+    except OSError as error:
+        raise NotJudgedError(
+            f"this machine cannot compute features ({error}): free disk, or whatever it lacks, and try again"
+        ) from error
+
+
+@_machine_told_from_clip()
 def clip_features(data: bytes, *, file_suffix: str, feature_set: AnyFeatureSet, max_clip_s: float) -> ClipFeatures:
     """Take one clip from its bytes to its features: the same way in batch, in streaming and for local files.
 
@@ -85,6 +101,10 @@ def clip_features(data: bytes, *, file_suffix: str, feature_set: AnyFeatureSet, 
     RejectedAudio
         With the reason, if the bytes are no audio that is read, or give features that are not finite, be it those of
         one of several sets.
+    NotJudgedError
+        If the machine lacks something, such as disk, that it takes for any clip.
+    ClipOrMachineError
+        If memory ran out, or a signal ended ffmpeg.
     """
     import numpy as np
 
@@ -132,6 +152,8 @@ def clip_row(clip: Clip, *, feature_set: AnyFeatureSet, max_clip_s: float) -> di
 
     Raises
     ------
+    NotJudgedError
+        As `clip_features` does: nothing is known of the clip.
     Exception
         If not even a known-good clip has features: the code or the machine is at fault.
     """
@@ -144,6 +166,8 @@ def clip_row(clip: Clip, *, feature_set: AnyFeatureSet, max_clip_s: float) -> di
             "sha256": clip.sha256 or hashlib.sha256(clip.data).hexdigest(),
             "reason": rejection.reason,
         }
+    except NotJudgedError:
+        raise  # a known-good clip may pass: it is short, and takes neither a file nor another process
     except Exception as error:
         # No verdict, but a mistake of the code that this clip finds; unless it finds one in any clip.
         clip_features(known_good_wav(), file_suffix=".wav", feature_set=feature_set, max_clip_s=max_clip_s)
@@ -177,17 +201,37 @@ def features_of_files(
     ------
     dict
         A row for each file, in their order and as soon as it is there: ``filename, track_id, genre, length``,
-        the features and windows, ``sha256``, ``feature_version`` and ``reason``. A file that is rejected or cannot
-        be read has a reason and no length and features.
+        the features and windows, ``sha256``, ``feature_version`` and ``reason``. A file that is rejected, or cannot
+        be read or judged, has a reason and no length and features; so has one that ends its process, if there are
+        several.
     """
     row_of = functools.partial(_file_row, feature_set=feature_set, max_clip_s=max_clip_s)
     workers = min(workers or usable_cores(), len(paths))
     if workers <= 1:
         yield from map(row_of, paths)
         return
-    # A fork would copy the caller's threads' locks; a spawned process starts clean.
-    with ProcessPoolExecutor(workers, get_context("spawn"), initializer=single_threaded) as pool:
-        yield from pool.map(row_of, paths)
+    kept: dict[int, dict[str, Any]] = {}
+    place = 0
+    while place < len(paths):
+        futures = {}
+        pool = _pool(workers)
+        with suppress(BrokenProcessPool):
+            try:
+                for number in range(place, len(paths)):
+                    if number not in kept:
+                        futures[number] = pool.submit(row_of, paths[number])
+                while place < len(paths):
+                    yield kept.pop(place) if place in kept else futures[place].result()
+                    place += 1
+            finally:
+                pool.shutdown(cancel_futures=True)
+        # A process that ended took the pool with it, and has not said at which file.
+        for number, future in futures.items():
+            if number >= place and not future.cancelled() and future.exception() is None:
+                kept[number] = future.result()
+        without = [number for number in range(place, len(paths)) if number not in kept]
+        # Files are begun in their order: those that were at work are the first that have no row.
+        kept |= {number: _row_alone(paths[number], row_of, feature_set) for number in without[:workers]}
 
 
 def published_table(features: "pd.DataFrame", feature_set: AnyFeatureSet) -> "pd.DataFrame":
@@ -213,16 +257,40 @@ def published_table(features: "pd.DataFrame", feature_set: AnyFeatureSet) -> "pd
     return table.astype({"length": "int64"}).sort_values("filename", ignore_index=True)
 
 
+def _pool(workers: int) -> ProcessPoolExecutor:
+    # A fork would copy the caller's threads' locks; a spawned process starts clean.
+    return ProcessPoolExecutor(workers, get_context("spawn"), initializer=single_threaded)
+
+
+def _row_alone(path: Path, row_of: Callable[[Path], dict[str, Any]], feature_set: AnyFeatureSet) -> dict[str, Any]:
+    """Compute a file in a process of its own, which it may end."""
+    try:
+        with _pool(1) as pool:
+            return pool.submit(row_of, path).result()
+    except BrokenProcessPool:
+        return _without_features(path, "it ended the process that computed its features, also alone", feature_set)
+
+
 def _file_row(path: Path, *, feature_set: AnyFeatureSet, max_clip_s: float) -> dict[str, Any]:
-    # Of a path that begins here, the folder's name is not in it.
-    folder = os.path.basename(os.path.dirname(os.path.abspath(path)))  # noqa: PTH100, PTH119, PTH120 - "..", too
-    about = {"filename": path.name, "track_id": path.stem, "genre": folder}
-    unread = {"sha256": None, "feature_version": feature_set.feature_version}
     try:
         gate.check_size(path.stat().st_size, max_clip_s=max_clip_s)
         data = path.read_bytes()
     except RejectedAudio as rejection:
-        return about | unread | {"reason": rejection.reason}
+        return _without_features(path, rejection.reason, feature_set)
     except OSError as error:
-        return about | unread | {"reason": f"cannot be read: {error.strerror}"}
-    return about | clip_row(Clip(about, path.suffix, data), feature_set=feature_set, max_clip_s=max_clip_s)
+        return _without_features(path, f"cannot be read: {error.strerror}", feature_set)
+    clip = Clip(_about(path), path.suffix, data)
+    try:
+        return clip.about | clip_row(clip, feature_set=feature_set, max_clip_s=max_clip_s)
+    except NotJudgedError as error:  # of this file; others may need less
+        return _without_features(path, str(error), feature_set)
+
+
+def _about(path: Path) -> dict[str, Any]:
+    # Of a path that begins here, the folder's name is not in it.
+    folder = os.path.basename(os.path.dirname(os.path.abspath(path)))  # noqa: PTH100, PTH119, PTH120 - "..", too
+    return {"filename": path.name, "track_id": path.stem, "genre": folder}
+
+
+def _without_features(path: Path, reason: str, feature_set: AnyFeatureSet) -> dict[str, Any]:
+    return _about(path) | {"sha256": None, "feature_version": feature_set.feature_version, "reason": reason}

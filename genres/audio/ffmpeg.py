@@ -17,7 +17,7 @@ from typing import IO, TYPE_CHECKING, cast
 
 from genres.audio.clip_header import ClipHeader
 from genres.audio.containers.layout import check_layout
-from genres.audio.rejections import Reason, RejectedAudio
+from genres.audio.rejections import ClipOrMachineError, Reason, RejectedAudio
 
 if TYPE_CHECKING:
     import numpy as np
@@ -78,6 +78,8 @@ def decoding(data: bytes, header: ClipHeader, *, block_samples: int) -> "Iterato
     ------
     RejectedAudio
         If ffmpeg is not installed, or gives no sound.
+    ClipOrMachineError
+        If a signal ends it.
     """
     program = require_ffmpeg(f".{header.container.lower()}")
     demuxer, codecs = FORMATS[header.container]
@@ -113,6 +115,8 @@ class Blocks:
     ------
     RejectedAudio
         While iterating, if ffmpeg ends with an error.
+    ClipOrMachineError
+        If a signal ends it.
     """
 
     def __init__(
@@ -154,7 +158,11 @@ def _found(process: "subprocess.Popen[bytes]", header: ClipHeader, messages: IO[
     )
 
 
-def _error(process: "subprocess.Popen[bytes]", messages: IO[bytes]) -> RejectedAudio:
+def _error(process: "subprocess.Popen[bytes]", messages: IO[bytes]) -> RejectedAudio | ClipOrMachineError:
+    if process.returncode < 0:
+        # By a limit of ours, of which a clip may take too much and a stalled machine too; or by the system, which ends
+        # what is largest when memory runs out.
+        return ClipOrMachineError(f"ffmpeg was ended by signal {-process.returncode}")
     messages.seek(0)
     said = messages.read(_MESSAGES).decode(errors="replace").strip().splitlines()
     # Each begins with the part of ffmpeg that speaks, and where it lies in memory.

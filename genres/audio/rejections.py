@@ -1,12 +1,18 @@
-"""Why a clip is refused: every reason there is, by name and with its text.
+"""Why a clip is refused, or cannot be judged: every reason for a refusal there is, by name and with its text.
 
 A reason's name is its code, for counting and filtering; its text is what a row of the quarantine shows. A reason that
-is not listed here does not exist: the gate, the decoder and the features raise `RejectedAudio` with one of these.
+is not listed here does not exist: the gate, the decoder and the features raise `RejectedAudio` with one of these. What
+says nothing of a clip's bytes is a `NotJudgedError` instead.
 """
 
 from enum import Enum, unique
 from functools import partial
 from typing import Any
+
+from genres.errors import GenresError
+
+CLIP_OR_MACHINE = "the clip or the machine is at fault"
+"""What stands in the text of a `ClipOrMachineError`, by which it is known where errors come as text, as from Spark."""
 
 
 @unique
@@ -99,6 +105,17 @@ class RejectedAudio(Exception):  # noqa: N818  (a verdict on a clip, not a fault
     def reason(self) -> str:
         """The reason's text, as it stands in the quarantine."""
         return str(self)
+
+
+class NotJudgedError(GenresError):
+    """The machine kept a clip from being judged, for want of disk, say: nothing is known of its bytes."""
+
+
+class ClipOrMachineError(NotJudgedError):
+    """What ended the work at a clip, which it says, may be the clip or the machine; alone, the clip would show it."""
+
+    def __str__(self) -> str:
+        return f"{super().__str__()}: {CLIP_OR_MACHINE}; look at free memory, and try again"
 
 
 def told_apart(one: float, other: float) -> tuple[str, str]:

@@ -224,7 +224,7 @@ def read_csv(path: Path, *, text: Sequence[str] | None = None) -> "pd.DataFrame"
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             line = next((line for line in file if line.strip()), "")
-        apart = {separator: next(csv.reader([line], delimiter=separator), []) for separator in _SEPARATORS}
+        apart = {separator: _cells(line, separator) for separator in _SEPARATORS}
         separator = max(apart, key=lambda one: len(apart[one]))
         how: dict[str, Any] = {"sep": separator, "encoding": "utf-8-sig"}
         if text is None:
@@ -246,6 +246,14 @@ def read_csv(path: Path, *, text: Sequence[str] | None = None) -> "pd.DataFrame"
     except (ValueError, OSError) as error:  # pandas' own errors are kinds of these
         raise GenresError(f"{shown} cannot be read as a csv table: {_reason(error)}") from error
     return table
+
+
+def _cells(line: str, separator: str) -> list[str]:
+    """Return a line's cells; none where one is longer than any name is, as a line of thousands of names may be."""
+    try:
+        return next(csv.reader([line], delimiter=separator), [])
+    except csv.Error:
+        return []
 
 
 def _read(path: Path) -> "pd.DataFrame":

@@ -1,24 +1,33 @@
 """What ffmpeg decodes: whole files are read to their end, others refused with a reason, and its means are limited."""
 
+import errno
 import functools
+import pickle
 import random
+import signal
 import struct
 import subprocess
 import tempfile
 import time
+import traceback
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from genres.audio import ffmpeg
-from genres.audio.clip_features import clip_features
+from genres.audio.clip_features import Clip, clip_features, clip_row, features_of_files
 from genres.audio.decode import decode
+from genres.audio.feature_set import Measured
 from genres.audio.gate import inspect
-from genres.audio.rejections import Reason, RejectedAudio
+from genres.audio.known_good import known_good_wav
+from genres.audio.rejections import ClipOrMachineError, NotJudgedError, Reason, RejectedAudio
+from spark.isolation import is_workers_death
 from tests.audio_files import ID3V1, ID3V2, music, written
 from tests.fuzz_audio import flipped
-from tests.tiny_features import TINY
+from tests.tiny_features import TINY, tiny
 from tests.tools import needs_ffmpeg
 
 SECONDS, RATE = 2.0, 44_100
@@ -194,9 +203,12 @@ def program(folder: Path, lines: str) -> None:
 AU_HEAD = r"printf '.snd\0\0\0\030\377\377\377\377\0\0\0\006\0\0\254\104\0\0\0\002'"
 
 
-@needs_ffmpeg
+ADTS = b"\xff\xf1\x50\x80\x06\x1f\xfc" + bytes(41)
+"""A frame of AAC at 44.1 kHz, stereo, that the gate lets in."""
+
+
 def test_ffmpeg_has_no_more_than_it_needs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    data = encoded(*FILES[".aac"])
+    data = ADTS * 40
     monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
     monkeypatch.setenv("FFREPORT", f"file={tmp_path}/report")
     # More than was promised is not taken, however much there is.
@@ -206,11 +218,13 @@ def test_ffmpeg_has_no_more_than_it_needs(tmp_path: Path, monkeypatch: pytest.Mo
     program(tmp_path, "sleep 0.2\nexec tail /dev/zero")
     assert refusal(data, ".aac").code == Reason.FFMPEG
     program(tmp_path, "sleep 0.2\nexec cat /dev/zero >&2")
-    assert refusal(data, ".aac").code == Reason.FFMPEG
+    with pytest.raises(ClipOrMachineError, match=f"signal {signal.SIGXFSZ:d}:"):
+        samples(data, ".aac")
     monkeypatch.setattr(ffmpeg, "_LEAST_S", 0)
     began = time.monotonic()
     program(tmp_path, f"{AU_HEAD}\nexec sleep 3600")
-    assert refusal(data, ".aac").code == Reason.FFMPEG
+    with pytest.raises(ClipOrMachineError, match=f"signal {signal.SIGKILL:d}:"):
+        samples(data, ".aac")
     assert time.monotonic() - began < 600  # far below the hour
     program(tmp_path, f'{AU_HEAD}\necho "$FFREPORT$*" > {tmp_path}/asked\nexec cat /dev/zero')
     assert refusal(data, ".aac").code == Reason.LONGER_THAN_HEADER
@@ -219,6 +233,58 @@ def test_ffmpeg_has_no_more_than_it_needs(tmp_path: Path, monkeypatch: pytest.Mo
     # Its word, without the place in memory.
     program(tmp_path, 'echo "[aac @ 0x55d] Prediction is not allowed" >&2; exit 1')
     assert refusal(data, ".aac").reason == "ffmpeg cannot decode it: Prediction is not allowed"
+
+
+def row_of(data: bytes) -> dict[str, Any]:
+    return clip_row(Clip({}, ".aac", data), feature_set=TINY, max_clip_s=60)
+
+
+@pytest.mark.parametrize("lines", ["kill -9 $$", f"{AU_HEAD}\nkill -9 $$"])
+def test_a_signal_that_ends_ffmpeg_is_no_verdict(lines: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    program(tmp_path, lines)
+    with pytest.raises(ClipOrMachineError, match=r"^ffmpeg was ended by signal 9: the clip or the machine") as ended:
+        row_of(ADTS * 40)
+    assert str(pickle.loads(pickle.dumps(ended.value))) == str(ended.value)  # noqa: S301
+    as_spark_says_it = RuntimeError("".join(traceback.format_exception(ended.value)))
+    assert is_workers_death(as_spark_says_it), "so that the clip is computed alone"
+    program(tmp_path, "echo 'it is garbage' >&2; exit 1")
+    assert row_of(ADTS * 40)["reason"] == "ffmpeg cannot decode it: it is garbage"
+
+
+def test_a_full_disk_is_no_verdict(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The known-good clip, which takes no file, would pass."""
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", "/tmp/genres-clip-1")
+
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    program(tmp_path, f"{AU_HEAD}\nexec head -c 327680 /dev/zero")
+    assert row_of(ADTS * 40)["reason"] is None
+    monkeypatch.setattr(tempfile, "NamedTemporaryFile", full)
+    with pytest.raises(NotJudgedError, match="No space left on device: '/tmp/genres-clip-1'") as told:
+        row_of(ADTS * 40)
+    assert not is_workers_death(told.value), "an outage: computed alone, the clip would only be blamed"
+    (tmp_path / "a.aac").write_bytes(ADTS * 40)
+    (tmp_path / "b.wav").write_bytes(known_good_wav())
+    paths = [tmp_path / "a.aac", tmp_path / "b.wav"]
+    first, second = features_of_files(paths, feature_set=TINY, max_clip_s=60, workers=1)
+    assert first["reason"] == str(told.value), "one file ends no folder"
+    assert second["reason"] is None
+
+
+def test_memory_that_runs_out_is_no_verdict() -> None:
+    """The known-good clip, which is short, would pass."""
+
+    def needs_memory(samples: np.ndarray) -> Measured:
+        if len(samples) > 10 * TINY.sample_rate:
+            raise MemoryError
+        return tiny(samples)
+
+    clip = Clip({}, ".wav", known_good_wav(30))
+    with pytest.raises(ClipOrMachineError, match="not enough memory") as told:
+        clip_row(clip, feature_set=replace(TINY, kernel=needs_memory), max_clip_s=60)
+    assert is_workers_death(told.value)
 
 
 @needs_ffmpeg

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from sklearn.metrics import log_loss
 
-from genre_assets.calibrated_classifier import sets_to_read, sound_columns
+from genre_assets.calibrated_classifier import _distances, sets_to_read, sound_columns
 from genre_assets.training_rows import folds_of_any_genre, song_folds
 from genres.audio.feature_set import JoinedFeatureSets
 from genres.audio.feature_sets import FEATURE_SETS
@@ -151,6 +151,34 @@ def test_many_tracks_have_five_folds_and_single_ones_none() -> None:
     single = pd.DataFrame({"track_id": ["a", "b", "c"], "genre": ["blues", "jazz", "rock"]})
     assert song_folds(single) == [0, 0, 0]
     assert sorted(folds_of_any_genre(single)) == [0, 1, 2], "sounds need no second track of a genre"
+
+
+def sounding(n: int) -> pd.DataFrame:
+    """Training tracks with features."""
+    values = np.random.default_rng(n).normal(size=(n, len(GTZAN57.columns)))
+    return pd.DataFrame(values, columns=list(GTZAN57.columns))
+
+
+@pytest.mark.parametrize(
+    ("folds", "judged"), [([0, 1, 2], 0), ([0, 0, 1, 1], 0), ([0, 0, 0, 1, 1], 2), ([0, 1, 2, 0, 1, 2], 6)]
+)
+def test_distances_of_a_handful_of_tracks_are_numbers_or_unknown(folds: list[int], judged: int) -> None:
+    """Of three tracks, and of four in two folds, each fold leaves two, which say nothing; of five, one leaves three."""
+    tracks = sounding(len(folds))
+    found = _distances(tracks, tracks[:0], GTZAN57.columns, folds)
+    if not judged:
+        assert found is None
+        return
+    assert found is not None
+    assert 0 < found.learnt.threshold < math.inf
+    assert len(found.held_out) == judged and found.held_out.min() > 0
+
+
+def test_where_tracks_that_were_held_out_are_as_the_mean_is_no_distance_is_the_unit() -> None:
+    tracks = sounding(7)
+    values = tracks[list(GTZAN57.columns)].to_numpy()
+    tracks[list(GTZAN57.columns)] = [values[0], -values[0], values[1], -values[1], *np.zeros((3, 57))]
+    assert _distances(tracks, tracks[:0], GTZAN57.columns, [0, 0, 0, 0, 1, 1, 1]) is None
 
 
 def test_a_candidate_is_rebuilt_from_its_runs_parameters() -> None:

@@ -84,8 +84,18 @@ def test_a_handful_of_clips_says_nothing_or_gives_numbers(n: int) -> None:
     columns = [f"feature_{number}" for number in range(96)]
     learnt = LearntClips.of(values, columns)
     assert learnt is None or np.isfinite(learnt.distances(values)).all()
-    assert np.isfinite(held_out_distances(values, columns, np.arange(n) % 3)).all()
+    held_out = held_out_distances(values, columns, np.arange(n) % 3)
+    assert np.isfinite(held_out).tolist() == [n == 4 and place in {1, 2} for place in range(n)], "two say nothing"
     assert LearntClips.of(values[:2], columns) is None
+
+
+def test_a_fold_of_which_the_others_say_nothing_has_no_distances() -> None:
+    """Zeros would count as the nearest clips that there are, and lower the threshold."""
+    found = held_out_distances(clips(5), COLUMNS, np.array([0, 0, 0, 1, 1]))
+    assert np.isnan(found[:3]).all()
+    others = LearntClips.of(clips(5)[:3], COLUMNS)
+    assert others is not None
+    np.testing.assert_array_equal(found[3:], others.distances(clips(5)[3:]))
 
 
 def test_a_clip_is_compared_with_the_other_folds_alone() -> None:

@@ -29,6 +29,7 @@ from genres.store.hdfs_access import HdfsAccess
 from genres.store.schemas import GENRE, TRACK_ID, Column, audio_features
 from spark.clip_source import WebHdfsClips
 from spark.extraction import feature_batches
+from tests.tiny_features import KILLS, TREACHEROUS
 
 LIMITS = {"feature_set": FEATURES, "max_clip_s": 5.0}
 COLUMNS = ["track_id", "genre", "length", *FEATURES.columns, "windows_gtzan57", "sha256", "feature_version", "reason"]
@@ -109,6 +110,28 @@ def test_local_files_give_the_same_rows_over_one_process_and_two(blues: Path) ->
     assert {row["genre"] for row in rows} == {"blues"}
     spread = list(features_of_files(paths, workers=2, **LIMITS))
     pd.testing.assert_frame_equal(pd.DataFrame(rows), pd.DataFrame(spread))
+
+
+def square(path: Path, height: float) -> None:
+    wave = np.where(np.arange(22_050) % 100 < 50, height, -height)
+    soundfile.write(path, wave, 22_050, subtype="FLOAT")
+
+
+@pytest.mark.parametrize("killers", [{3}, {0, 8}, {4, 5, 6}])
+def test_a_file_that_ends_its_process_has_a_reason_and_the_others_their_features(
+    killers: set[int], tmp_path: Path
+) -> None:
+    paths = [tmp_path / f"{number}.wav" for number in range(9)]
+    for number, path in enumerate(paths):
+        square(path, KILLS if number in killers else 0.5)
+    rows = list(features_of_files(paths, feature_set=TREACHEROUS, max_clip_s=60, workers=2))
+    assert [row["filename"] for row in rows] == [path.name for path in paths]
+    assert {number for number, row in enumerate(rows) if row["reason"] is not None} == killers
+    for number in killers:
+        assert rows[number]["reason"] == "it ended the process that computed its features, also alone"
+        assert rows[number].keys() == {"filename", "track_id", "genre", "sha256", "feature_version", "reason"}
+    good = [row for row in rows if row["reason"] is None]
+    assert [row["tiny_rms"] for row in good] == [pytest.approx(0.5, abs=0.01)] * len(good)
 
 
 def test_published_table_has_the_published_columns(blues: Path) -> None:

@@ -138,6 +138,20 @@ def csv_text(table: pd.DataFrame, **options: Any) -> bytes:
     return table.to_csv(index=False, **options).encode()
 
 
+@pytest.mark.parametrize("separator", [",", ";"])
+def test_names_may_be_longer_together_than_a_cell_may_be(separator: str, tmp_path: Path) -> None:
+    """A line is tried with each separator, and with all but one it is a single cell."""
+    rows = frame()[["filename", "label"]].assign(label="null")
+    values = np.random.default_rng(0).normal(size=(len(rows), 100))
+    names = [f"{'of_the_difference_' * 80}{number}" for number in range(100)]
+    table = rows.join(pd.DataFrame(values, columns=names))
+    assert len(",".join(names)) > csv.field_size_limit()
+    (tmp_path / "t.csv").write_bytes(csv_text(table, sep=separator, decimal="." if separator == "," else ","))
+    found = read_feature_table(tmp_path / "t.csv")
+    assert list(found.columns) == names
+    assert set(found.rows["genre"]) == {"null"}, "which pandas reads as missing where it does not know the column"
+
+
 @pytest.mark.parametrize(
     "options",
     [
