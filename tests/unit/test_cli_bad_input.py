@@ -8,9 +8,10 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from typing import Any
 
 import cjdk
 import pytest
@@ -382,6 +383,45 @@ def test_dagster_is_not_opened_twice(fails: Fails, open_dagster: Callable[[dict[
     line = fails("ui", GENRES_PORT_BASE=str(base))
     assert f"http://127.0.0.1:{Settings(port_base=base).ports.dagster}" in line
     assert "close it first" in line
+
+
+def test_dagster_s_port_is_looked_at_before_the_start(fails: Fails, free_port_base: Callable[[], int]) -> None:
+    base = free_port_base()
+    with socket.socket() as taken:  # by what does not even listen
+        taken.bind(("127.0.0.1", Settings(port_base=base).ports.dagster))
+        line = fails("ui", GENRES_PORT_BASE=str(base))
+    assert line.startswith(f"port {base + 30}, which Dagster needs for its pages, is taken by ")
+
+
+@pytest.mark.parametrize("code", [0, 1])
+def test_a_dagster_that_ends_by_itself_is_no_ui_that_was_closed(
+    fails: Fails, tmp_path: Path, free_port_base: Callable[[], int], monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    from genres_cli import demo
+    from genres_dagster import child_processes
+
+    def running(command: list[str], **options: Any) -> AbstractContextManager[subprocess.Popen[bytes]]:
+        assert "genres_dagster.dev" in command
+        return real([sys.executable, "-c", f"raise SystemExit({code})"], **options)
+
+    def started(_: object) -> Settings:
+        settings = Settings()
+        Database(settings.database).migrate()
+        settings.dagster_home.mkdir(parents=True, exist_ok=True)
+        return settings
+
+    real = child_processes.running
+    monkeypatch.setattr(child_processes, "running", running)
+    monkeypatch.setattr(demo, "start", started)
+    for name in ("_opened", "_print_addresses"):
+        monkeypatch.setattr(demo, name, lambda *_, **__: None)
+    for name in ("kept_running", "producers_running"):
+        monkeypatch.setattr(demo, name, lambda *_: nullcontext())
+    monkeypatch.setattr("genres.store.model_registry.ModelRegistry", lambda _: None)
+    monkeypatch.setattr("genres_cli.datasets.scoring_line", lambda *_: "")
+    monkeypatch.setattr("genres_cli.datasets.current", lambda *_: "")
+    line = fails("ui", GENRES_PORT_BASE=str(free_port_base()))
+    assert line == "Dagster ended by itself; what it printed above says why"
 
 
 def test_demo_beside_a_dagster_of_another_dataset(
