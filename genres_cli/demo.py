@@ -258,12 +258,13 @@ def write_report(console: Console, dataset: str, output: Path) -> None:
     """
     from genres.store.database import Database
     from genres.store.ledger import dataset_meant, registered_dataset
-    from genres.written_files import replaced
+    from genres.written_files import replaced, require_place
     from genres_dagster.dataset_report import dataset_report
     from genres_dagster.launch import open_instance
     from genres_dagster.partitions import provenance
     from streaming_sensors.stream import Stream
 
+    require_place(output)
     settings = Settings()
     database = Database(settings.database)
     database.check_migrated()

@@ -153,6 +153,8 @@ def test_half_of_the_hdfs_addresses(fails: Fails, half: str) -> None:
         ({"GENRES_MLFLOW_TRACKING_URI": "localhost:5000"}, "localhost:5000"),
         ({"GENRES_SPARK_REMOTE": "spark://localhost:7077"}, "spark://localhost:7077"),
         ({"GENRES_SPARK_REMOTE": "sc://localhost:port"}, "sc://localhost:port"),
+        ({"GENRES_SPARK_REMOTE": "sc://localhost:99999"}, "sc://localhost:99999"),
+        ({"GENRES_MLFLOW_TRACKING_URI": "http://mlflow..internal"}, "http://mlflow..internal"),
         ({"GENRES_KAFKA_BOOTSTRAP_SERVERS": "broker"}, "broker"),
         ({"GENRES_HDFS_URL": "namenode:8020", "GENRES_WEBHDFS_URL": "http://127.0.0.1:1"}, "namenode:8020"),
         ({"GENRES_HDFS_URL": "hdfs://127.0.0.1:1", "GENRES_WEBHDFS_URL": "127.0.0.1:9870"}, "127.0.0.1:9870"),
@@ -306,6 +308,75 @@ def test_features_of_nothing(fails: Fails, tmp_path: Path, music: Path) -> None:
     assert "write to a name that ends in .csv or .parquet" in fails("features", str(music), "-o", f"{tmp_path}/f.txt")
     assert f"there is no folder {tmp_path}/no; make it" in fails("features", str(music), "-o", f"{tmp_path}/no/f.csv")
     assert not list(tmp_path.glob("f.*"))
+
+
+def test_what_may_not_be_looked_at_is_refused_like_other_files(
+    fails: Fails, tmp_path: Path, music: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # Root, as whom tests may run, may look at everything; a name that is too long is nobody's.
+    long, output = f"{'a' * 300}.wav", tmp_path / "f.csv"
+    assert fails("features", long, "-o", str(output)) == (
+        f"{long}: cannot be read: File name too long; name another file"
+    )
+    monkeypatch.setattr(sys, "argv", ["genres", "features", long, str(music), "-o", str(output)])
+    with pytest.raises(SystemExit) as end:
+        main()
+    assert not end.value.code
+    assert f"refused {long}: cannot be read: File name too long" in capsys.readouterr().err
+    assert len(output.read_text().splitlines()) == 7
+
+
+def test_a_state_folder_that_may_not_be_looked_at(fails: Fails, tmp_path: Path) -> None:
+    state = str(tmp_path / ("a" * 300))
+    for command in ("status", "up", "predictions"):
+        assert fails(command, GENRES_STATE_DIR=state) == f"{state}/stack.env: File name too long"
+
+
+def test_an_error_of_the_system_is_one_line(fails: Fails, monkeypatch: pytest.MonkeyPatch) -> None:
+    for error, said in (
+        (PermissionError(13, "Permission denied", "/a/b"), "/a/b: Permission denied"),
+        (OSError(28, "No space left on device"), "No space left on device"),
+        (OSError("odd\nand long"), "odd and long"),
+        (OSError(), "OSError"),
+    ):
+
+        def raised(*_: object, error: OSError = error, **__: object) -> None:
+            raise error
+
+        monkeypatch.setattr("genres_cli.main._show_status", raised)
+        assert fails("status") == said
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("report",),
+        ("predict", "music", "--json"),
+        ("predict", "music"),
+        ("features", "music"),
+    ],
+)
+def test_a_folder_where_a_file_is_to_be_written(
+    fails: Fails, tmp_path: Path, music: Path, monkeypatch: pytest.MonkeyPatch, command: tuple[str, ...]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("folder.csv").mkdir()
+    assert fails(*command, "-o", "folder.csv") == "folder.csv is a folder: name a file in it"
+    if command != ("features", "music"):  # which looks at the suffix first
+        assert fails(*command, "-o", ".") == ". is a folder: name a file in it"
+    assert fails(*command, "-o", "no/f.csv") == "no/f.csv: there is no folder no; make it first"
+
+
+@pytest.mark.parametrize("command", ["page", "metrics"])
+@pytest.mark.parametrize("port", ["99999", "-1", "0"])
+def test_a_port_that_there_is_not(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], command: str, port: str
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["genres", command, "--port", port])
+    with pytest.raises(SystemExit) as end:
+        main()
+    assert end.value.code == 2
+    assert f"{port} is not in the range 1<=x<=65535" in capsys.readouterr().err
 
 
 def test_features_of_a_text_file(fails: Fails, tmp_path: Path) -> None:
