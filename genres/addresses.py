@@ -2,6 +2,7 @@
 
 import os
 import re
+from urllib.parse import urlsplit
 
 from genres.errors import GenresError
 from genres.settings import Settings
@@ -72,16 +73,32 @@ def require_addresses(settings: Settings) -> None:
     GenresError
         Names the first such setting, its value without secrets, and the form that it should have.
     """
-    for name, (pattern, form) in _FORMS.items():
+    for name, (_, form) in _FORMS.items():
         value = getattr(settings, name)
-        if value and not re.fullmatch(pattern, value):
-            sign, hint = _HINTS.get(name, ("", ""))
+        if value and (hint := _fault(name, value)) is not None:
             raise GenresError(
-                f"GENRES_{name.upper()} = {without_secrets(value)!r} is no address of its kind: write {form}"
-                f"{hint if re.fullmatch(sign, value) else ''}"
+                f"GENRES_{name.upper()} = {without_secrets(value)!r} is no address of its kind: write {form}{hint}"
             )
     if "spark" in settings.embedded and settings.has_spark_token:
         raise GenresError(
             "SPARK_CONNECT_AUTHENTICATE_TOKEN is set, with which Spark's client speaks TLS, and the embedded server "
             "does not: unset it, or set GENRES_SPARK_REMOTE to the server that it is for"
         )
+
+
+def _fault(name: str, address: str) -> str | None:
+    """Return None of an address that clients take, else what is to be said of it beside its form, if anything."""
+    if not re.fullmatch(_FORMS[name][0], address):
+        sign, hint = _HINTS.get(name, ("", ""))
+        return hint if re.fullmatch(sign, address) else ""
+    # Clients fail at these in ways of their own, of which few are errors of a connection.
+    for place in [address] if "://" in address else [f"//{server.strip()}" for server in address.split(",")]:
+        try:
+            parts = urlsplit(place)
+            _ = parts.port
+        except ValueError:
+            return ", with a port of at most 65535, and brackets around an IPv6 address alone"
+        host = parts.hostname or ""
+        if ":" not in host and not all(0 < len(label) < 64 for label in host.removesuffix(".").split(".")):
+            return ", with 1 to 63 characters between the dots of the host's name"
+    return None

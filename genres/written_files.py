@@ -8,6 +8,20 @@ from pathlib import Path
 from genres.errors import GenresError
 
 
+def require_place(output: Path) -> None:
+    """Refuse what is no name of a file in a folder that there is, before the work that is to be written there.
+
+    Raises
+    ------
+    GenresError
+        If it is a folder, or would be in one that is not there.
+    """
+    if output.is_dir():
+        raise GenresError(f"{output} is a folder: name a file in it")
+    if not output.parent.is_dir():
+        raise GenresError(f"{output}: there is no folder {output.parent}; make it first")
+
+
 @contextmanager
 def replaced(output: Path) -> Iterator[Path]:
     """Yield a place beside a file to write to, and rename it at the end: what is there stays until the new is whole."""

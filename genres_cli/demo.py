@@ -190,7 +190,8 @@ def open_dagster(console: Console) -> None:
     Raises
     ------
     GenresError
-        If they run already: two daemons would work against each other.
+        If they run already: two daemons would work against each other; if Dagster's port is taken; if Dagster ends by
+        itself.
 
     Notes
     -----
@@ -202,12 +203,17 @@ def open_dagster(console: Console) -> None:
     from genres_cli.datasets import current, scoring_line
     from genres_dagster.child_processes import running
     from genres_dagster.launch import WORKSPACE
+    from local_stack.ports import require_free_ports
+    from local_stack.services import Service
 
     settings = Settings()
     if ui_runs(settings):
         raise GenresError(
             f"Dagster is open on this stack already, at {settings.dagster_url}: use it, or close it first"
         )
+    if "port_base" in settings.model_fields_set:  # else the start takes a block that is free
+        pages = {"its pages": settings.ports.dagster}
+        require_free_ports(Service("Dagster", settings.dagster_url, probe=lambda: None, ports=pages))
     settings = start(console)
     database = Database(settings.database)
     _opened(settings, database)
@@ -229,6 +235,7 @@ def open_dagster(console: Console) -> None:
         try:
             with contextlib.suppress(KeyboardInterrupt):
                 process.wait()
+                raise GenresError("Dagster ended by itself; what it printed above says why")
         finally:
             # It takes its time, whoever presses Ctrl-C again meanwhile.
             signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -251,12 +258,13 @@ def write_report(console: Console, dataset: str, output: Path) -> None:
     """
     from genres.store.database import Database
     from genres.store.ledger import dataset_meant, registered_dataset
-    from genres.written_files import replaced
+    from genres.written_files import replaced, require_place
     from genres_dagster.dataset_report import dataset_report
     from genres_dagster.launch import open_instance
     from genres_dagster.partitions import provenance
     from streaming_sensors.stream import Stream
 
+    require_place(output)
     settings = Settings()
     database = Database(settings.database)
     database.check_migrated()

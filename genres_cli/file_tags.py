@@ -6,6 +6,7 @@ original's, and then it takes the original's place.
 
 import os
 import shutil
+import stat
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -86,17 +87,23 @@ def write_tag(change: TagChange, *, max_clip_s: float) -> None:
     GenresError
         If the file cannot be tagged; it is untouched then.
     """
+    import mutagen
+
     path = change.path.resolve()
     suffix = path.suffix.lower()
     try:
         with _beside(path) as copy:
             found = path.stat()
             tagged = _opened(copy, shown=path)
-            _set_genre(tagged, suffix, change.after)
+            try:
+                _set_genre(tagged, suffix, change.after)
+            except (mutagen.MutagenError, ValueError, IndexError) as error:
+                raise GenresError(f"{display_path(path)} cannot be tagged: {_words(error)}") from error
             if _sound(copy, max_clip_s) != _sound(path, max_clip_s):
                 raise GenresError(f"{display_path(path)}: tagging it would change its sound; it stays as it is")
             if _genres(_opened(copy, shown=path), suffix) != [change.after]:
                 raise GenresError(f"{display_path(path)}: its genre cannot be written; it stays as it is")
+            copy.chmod(stat.S_IMODE(found.st_mode))
             with copy.open("rb") as file:
                 os.fsync(file.fileno())
             now = path.stat()
@@ -111,7 +118,10 @@ def write_tag(change: TagChange, *, max_clip_s: float) -> None:
 
 @contextmanager
 def _beside(path: Path) -> Iterator[Path]:
-    """Yield a copy of a file in the same folder, which is gone at the end unless it has taken the file's place."""
+    """Yield a copy of a file in the same folder, which is gone at the end unless it has taken the file's place.
+
+    It may be written to, even if the file may not.
+    """
     number, name = tempfile.mkstemp(prefix=".genres-", suffix=path.suffix.lower(), dir=path.parent)
     os.close(number)
     copy = Path(name)
@@ -122,6 +132,7 @@ def _beside(path: Path) -> Iterator[Path]:
         owner = path.stat()
         with suppress(PermissionError):
             os.chown(copy, owner.st_uid, owner.st_gid)
+        copy.chmod(stat.S_IMODE(owner.st_mode) | stat.S_IWUSR)
         yield copy
     finally:
         copy.unlink(missing_ok=True)
@@ -139,6 +150,12 @@ def _opened(path: Path, *, shown: Path | None = None) -> Any:
     if found is None:
         raise GenresError(f"{name}: it has no tags that can be read; it stays as it is")
     return found
+
+
+def _words(error: Exception) -> str:
+    """Return what mutagen says, which wraps what the system says of the copy."""
+    cause = error.args[0] if error.args else None
+    return (cause.strerror if isinstance(cause, OSError) else None) or str(error) or type(error).__name__
 
 
 def _genres(file: Any, suffix: str) -> list[str]:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import stat
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from genres.errors import GenresError
 from genres.file_names import display_name, display_path, unicode_name
 from genres.plurals import counted
 from genres.settings import Settings
-from genres.written_files import replaced
+from genres.written_files import replaced, require_place
 from genres_cli.report import likeliest, print_lines
 
 _CSV_COLUMNS = (
@@ -49,7 +50,7 @@ def write_features(console: Console, paths: Sequence[Path], output: Path, settin
 
     if output.suffix not in {".csv", ".parquet"}:
         raise GenresError(f"{output}: write to a name that ends in .csv or .parquet")
-    _require_folder(output)
+    require_place(output)
     # The published table's columns, unless the settings say others.
     feature_set = feature_sets_named(chosen_sets(settings.feature_sets or GTZAN57.name))
     rows = _features(console, _audio_files(console, paths), feature_set, settings)
@@ -76,13 +77,13 @@ def answers_kind(kinds: Sequence[str], output: Path | None) -> str:
     Raises
     ------
     GenresError
-        If several were asked for, nothing says which, or the file has no folder.
+        If several were asked for, nothing says which, or the file cannot be there.
     """
     if len(kinds) > 1:
         raise GenresError(f"--{' and --'.join(kinds)} are two ways to write answers: leave one of them out")
     if output is None:
         return "".join(kinds)
-    _require_folder(output)
+    require_place(output)
     kind = "".join(kinds) or {".m3u8": "m3u"}.get(output.suffix.lower(), output.suffix.lower().removeprefix("."))
     if kind not in {"csv", "json", "m3u"}:
         raise GenresError(f"{output}: write to a name that ends in .csv, .json, .m3u or .m3u8, or say --csv")
@@ -202,28 +203,27 @@ def _refusals(table: pd.DataFrame) -> list[str]:
     return [f"refused {display_name(row['filename'])}: {row['reason']}" for row in refused.to_dict("records")]
 
 
-def _require_folder(output: Path) -> None:
-    if not output.parent.is_dir():
-        raise GenresError(f"{output}: there is no folder {output.parent}; make it first")
-
-
 def _audio_files(console: Console, paths: Sequence[Path]) -> list[Path]:
     """Return the files that are named and the audio in the folders that are named, however deep; say what is left."""
     files: list[Path] = []
     passed_over = PassedOverCounts()
     for path in paths:
-        if path.is_dir():
+        try:
+            mode = path.stat().st_mode
+        except (FileNotFoundError, NotADirectoryError) as error:
+            raise GenresError(f"there is no file or folder {display_path(path)}") from error
+        except OSError:  # who reads it says why it cannot be
+            mode = stat.S_IFREG
+        if stat.S_ISDIR(mode):
             found = sorted(_audio_in(path, passed_over))
             if not found:
                 seen = f"; passed over: {left}" if (left := passed_over.line()) else ""
                 raise GenresError(f"folder {display_path(path)} holds no audio ({', '.join(SUFFIXES)}){seen}")
             files += found
-        elif path.is_file():
+        elif stat.S_ISREG(mode):
             files.append(path)
-        elif path.exists():
-            raise GenresError(f"{display_path(path)} is neither a file nor a folder: write what it holds to a file")
         else:
-            raise GenresError(f"there is no file or folder {display_path(path)}")
+            raise GenresError(f"{display_path(path)} is neither a file nor a folder: write what it holds to a file")
     if left := passed_over.line():
         print_lines(console, [f"passed over: {left}"])
     return files

@@ -48,6 +48,7 @@ class _LocalPath(click.Path):
 
 
 _PATH = _LocalPath(path_type=Path)
+_PORT = click.IntRange(1, 65535)
 _SEED = click.IntRange(0, 2**32 - 1)
 _as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
 _dataset = click.option("--dataset", default="", help="Dataset id; by default the current one.")
@@ -55,12 +56,17 @@ _files = click.argument("files", type=_PATH, nargs=-1, required=True)
 
 
 def main() -> None:
-    """Run the command; an error that a user can fix is one line and exit code 1."""
+    """Run the command; an error that a user can fix, or that the system reports, is one line and exit code 1."""
     try:
         with ending_with_the_terminal():
             app()
     except GenresError as error:
         _fail(str(error))
+    except OSError as error:
+        from genres.file_names import display_name, unicode_name
+
+        said = error.strerror or " ".join(str(error).split()) or type(error).__name__
+        _fail(f"{display_name(unicode_name(str(error.filename)))}: {said}" if error.filename else said)
     except ValueError as error:
         from pydantic import ValidationError
 
@@ -756,7 +762,7 @@ def _change_champion(dataset: str, action: str, version: int | None, why: str) -
 
 
 @app.command()
-@click.option("--port", type=int, help="Port on 127.0.0.1; by default one of the stack's block.")
+@click.option("--port", type=_PORT, help="Port on 127.0.0.1; by default one of the stack's block.")
 def page(port: int | None) -> None:
     """Open a page to listen on; Ctrl-C closes it."""
     from genres.settings import Settings
@@ -779,15 +785,17 @@ def report(dataset: str, output: Path) -> None:
 
 
 @app.command()
-@click.option("--port", default=9464, show_default=True, help="Port on 127.0.0.1.")
+@click.option("--port", type=_PORT, default=9464, show_default=True, help="Port on 127.0.0.1.")
 def metrics(port: int) -> None:
     """Answer Prometheus about streams and services; Ctrl-C ends it."""
+    from genres.addresses import require_addresses
     from genres.settings import Settings
     from genres.store.database import Database
     from local_stack.stack import status as ask
     from streaming_sensors.metrics import Metrics, serve
 
     settings = Settings()
+    require_addresses(settings)
     database = Database(settings.database)
     database.check_migrated()
 
@@ -846,7 +854,7 @@ def _mlflow_page(settings: "Settings", dataset: str) -> str:
         answer = requests.get(ask, {"experiment_name": ModelRegistry.name_for(dataset)}, timeout=5)
         experiment = answer.json()["experiment"]
         found = experiment["experiment_id"], [tag["key"] for tag in experiment.get("tags", [])]
-    except (requests.RequestException, LookupError, TypeError):
+    except (requests.RequestException, ValueError, LookupError, TypeError):
         found = "", []
     return experiments_page(without_secrets(settings.tracking_uri), found[0], tags=found[1])
 

@@ -23,8 +23,9 @@ _T = TypeVar("_T")
 class Answerer:
     """Answers clips, one at a time, with the champion of a dataset.
 
-    A champion is loaded when it is first asked and again when it has changed. Everything of Spark's happens in one
-    thread, since Connect's MLlib finds its session by the thread that opened it.
+    A champion is loaded when it is first asked, and again when it has changed or the server has forgotten the session,
+    as one that was started again has. Everything of Spark's happens in one thread, since Connect's MLlib finds its
+    session by the thread that opened it.
 
     Parameters
     ----------
@@ -83,17 +84,7 @@ class Answerer:
         bool
             False if a clip is still being answered after `timeout_s`: the thread goes on, and the process with it.
         """
-        from spark.session import stop_session
-
-        def end() -> None:
-            for _, prepared in self._loaded.values():
-                prepared.close()
-            self._loaded.clear()
-            if self._spark is not None:
-                stop_session(self._spark, remote=self._settings.remote)
-                self._spark = None
-
-        ended = self._thread.submit(end)
+        ended = self._thread.submit(self._let_go)
         self._thread.shutdown(wait=False)
         try:
             ended.result(timeout_s)
@@ -120,30 +111,40 @@ class Answerer:
     def _prepared(self, dataset: str) -> "PreparedScorer":
         from spark.prepared_scorer import PreparedScorer
         from spark.scoring import Scorer
-        from spark.session import open_session, session_config
+        from spark.session import open_session, session_config, still_knows
 
         self._database.check_migrated()
         settings = self._settings
         meant = dataset_meant(self._database, **settings.meaning(dataset))
         change = newest_change(self._database, meant)
+        # Asked before each clip, which takes milliseconds: a query to a server that is gone is tried for a quarter of
+        # an hour, and of a session that was closed for its idleness the client does not know.
+        if self._spark is not None and not still_knows(self._spark, remote=settings.remote):
+            self._let_go()
         known = self._loaded.get(meant)
-        if known is not None and known[0] == change and self._is_open():
+        if known is not None and known[0] == change:
             return known[1]
         entry = registered_dataset(self._database, meant)
         champion = ModelRegistry(settings.tracking_uri).champion(meant)
-        if not self._is_open():
-            self._loaded.clear()
+        if self._spark is None:
             self._spark = open_session(session_config(settings, app_name="genres page"))
         if known is not None:
             known[1].close()
         scorer = Scorer(champion, trained_on=entry, lake=self._lake)
-        assert self._spark is not None  # noqa: S101 - it was opened above
         prepared = PreparedScorer(scorer, spark=self._spark, lake=self._lake, settings=settings)
         self._loaded[meant] = (change, prepared)
         return prepared
 
-    def _is_open(self) -> bool:
-        return self._spark is not None and not self._spark.is_stopped  # type: ignore[attr-defined]
+    def _let_go(self) -> None:
+        """Drop the models and stop the session, of which the client would open no other else."""
+        from spark.session import stop_session
+
+        for _, prepared in self._loaded.values():
+            prepared.close()
+        self._loaded.clear()
+        if self._spark is not None:
+            stop_session(self._spark, remote=self._settings.remote)
+            self._spark = None
 
 
 def _tags(values: dict[str, float]) -> dict[str, float]:

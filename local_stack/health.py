@@ -30,10 +30,9 @@ def probe_namenode(webhdfs: str) -> None:
 
     `webhdfs` is ``http://host:port`` of the NameNode.
     """
-    state = _jmx(webhdfs, "Hadoop:service=NameNode,name=FSNamesystemState")
-    if state["NumLiveDataNodes"] < 1:
+    if _live_datanodes(webhdfs) < 1:
         raise UnhealthyError("no live DataNode")
-    if safe_mode := _jmx(webhdfs, "Hadoop:service=NameNode,name=NameNodeInfo")["Safemode"]:
+    if safe_mode := _safe_mode(webhdfs):
         raise UnhealthyError(safe_mode)
 
 
@@ -46,9 +45,8 @@ def probe_webhdfs(webhdfs: str, *, user: str, ca_file: Path | None) -> None:
     address = webhdfs.rstrip("/")
     _get(f"{address}/webhdfs/v1/?op=GETFILESTATUS&user.name={quote(user)}", ca_file)
     try:
-        live = _jmx(address, "Hadoop:service=NameNode,name=FSNamesystemState", ca_file=ca_file)["NumLiveDataNodes"]
-        safe_mode = _jmx(address, "Hadoop:service=NameNode,name=NameNodeInfo", ca_file=ca_file)["Safemode"]
-    except (UnhealthyError, KeyError):
+        live, safe_mode = _live_datanodes(address, ca_file), _safe_mode(address, ca_file)
+    except UnhealthyError:
         return
     if live < 1:
         raise UnhealthyError("no live DataNode")
@@ -61,7 +59,7 @@ def probe_datanode(address: str, webhdfs: str) -> None:
     # The whole bean cannot be read before the DataNode has registered: each try costs a stack trace in its log.
     if not _jmx(address, "Hadoop:service=DataNode,name=DataNodeInfo", "ClusterId").get("ClusterId"):
         raise UnhealthyError("it has not reached the NameNode")
-    if _jmx(webhdfs, "Hadoop:service=NameNode,name=FSNamesystemState")["NumLiveDataNodes"] < 1:
+    if _live_datanodes(webhdfs) < 1:
         raise UnhealthyError("the NameNode does not know it")
 
 
@@ -117,17 +115,39 @@ def probe_mlflow(tracking_uri: str, *, ca_file: Path | None = None) -> None:
     _get(f"{tracking_uri.rstrip('/')}/health", ca_file)
 
 
+def _live_datanodes(webhdfs: str, ca_file: Path | None = None) -> int:
+    """Return how many DataNodes a NameNode takes for live ones."""
+    live = _jmx(webhdfs, "Hadoop:service=NameNode,name=FSNamesystemState", ca_file=ca_file).get("NumLiveDataNodes")
+    if not isinstance(live, int):
+        raise _no_hadoop(webhdfs)
+    return live
+
+
+def _safe_mode(webhdfs: str, ca_file: Path | None = None) -> str:
+    """Return what a NameNode says of its safe mode; nothing if it is out of it."""
+    said = _jmx(webhdfs, "Hadoop:service=NameNode,name=NameNodeInfo", ca_file=ca_file).get("Safemode")
+    if not isinstance(said, str):
+        raise _no_hadoop(webhdfs)
+    return said
+
+
 def _jmx(address: str, bean: str, attribute: str = "", *, ca_file: Path | None = None) -> dict[str, Any]:
     """Return the attributes of one JMX bean of a Hadoop daemon, or only one of them."""
     query = f"get={bean}::{attribute}" if attribute else f"qry={bean}"
     try:
         beans = _get(f"{address}/jmx?{query}", ca_file).json().get("beans")
-    except (ValueError, AttributeError) as error:
-        raise UnhealthyError(f"what answers at {address} is no Hadoop daemon") from error
-    if not beans:
+        attributes = beans[0] if beans else {}
+    except (ValueError, AttributeError, TypeError, LookupError) as error:
+        raise _no_hadoop(address) from error
+    if not isinstance(attributes, dict):
+        raise _no_hadoop(address)
+    if not attributes:
         raise UnhealthyError("it is still initialising")
-    attributes: dict[str, Any] = beans[0]
     return attributes
+
+
+def _no_hadoop(address: str) -> UnhealthyError:
+    return UnhealthyError(f"what answers at {address} is no Hadoop daemon")
 
 
 def _get(url: str, ca_file: Path | None = None) -> requests.Response:
@@ -149,6 +169,8 @@ def _get(url: str, ca_file: Path | None = None) -> requests.Response:
         raise UnhealthyError(f"no answer within {TIMEOUT_S:g} s at {shown}") from error
     except requests.RequestException as error:  # it breaks off, as of a server that is just starting or stopping
         raise UnhealthyError(f"no whole answer at {shown}: {error}") from error
+    except ValueError as error:  # urllib3's, of a host whose name is none
+        raise UnhealthyError(f"{shown} is no address, or leads to none: {error}") from error
     if not response.ok:
         with suppress(ValueError, KeyError, TypeError):  # what Hadoop says of it
             said = str(response.json()["RemoteException"]["message"]).splitlines()[0]
@@ -178,5 +200,5 @@ def _require_listener(host: str, port: int) -> None:
     """Raise `UnhealthyError` if nothing listens there: gRPC and Kafka clients take seconds to say so."""
     try:
         socket.create_connection((host, port), timeout=TIMEOUT_S).close()
-    except OSError as error:
+    except (OSError, ValueError) as error:  # a name that is none, too
         raise UnhealthyError(f"nothing answers at {host}:{port}") from error

@@ -184,7 +184,7 @@ def _wait_for_server(remote: str) -> None:
     server = _server(remote)
     try:
         retried(lambda: socket.create_connection(server, timeout=5), on=OSError, patience_s=_PATIENCE_S).close()
-    except OSError as error:
+    except (OSError, UnicodeError) as error:  # also of a name that is none
         raise GenresError(
             f"Spark Connect does not answer at {server[0]}:{server[1]}: start the stack with `genres up`, or fix "
             "GENRES_SPARK_REMOTE"
@@ -192,9 +192,12 @@ def _wait_for_server(remote: str) -> None:
 
 
 def _server(remote: str) -> tuple[str, int]:
-    address = urlsplit(remote)
-    if address.scheme != "sc" or not address.hostname:
-        raise GenresError(
-            f"'{without_secrets(remote)}' is no Spark Connect address: set GENRES_SPARK_REMOTE to sc://<host>:<port>"
-        )
-    return address.hostname, address.port or _PORT
+    try:
+        address = urlsplit(remote)
+        if address.scheme == "sc" and address.hostname:
+            return address.hostname, address.port or _PORT
+    except ValueError:  # a port that is none
+        pass
+    raise GenresError(
+        f"'{without_secrets(remote)}' is no Spark Connect address: set GENRES_SPARK_REMOTE to sc://<host>:<port>"
+    )

@@ -7,7 +7,7 @@ import pytest
 from dagster._core.remote_representation.external_data import RepositorySnap
 
 from genre_assets.definitions import build_defs
-from genres.addresses import without_secrets
+from genres.addresses import require_addresses, without_secrets
 from genres.errors import GenresError
 from genres.settings import Settings
 from genres_cli import report
@@ -50,6 +50,34 @@ def settings(tmp_path: Path) -> Settings:
 )
 def test_what_is_shown_of_an_address(address: str, shown: str) -> None:
     assert without_secrets(address) == shown
+
+
+LONG = "a" * 63
+
+
+@pytest.mark.parametrize(
+    ("name", "address", "said"),
+    [
+        ("spark_remote", "sc://127.0.0.1:99999", "at most 65535"),
+        ("spark_remote", "sc://a..b:15002", "1 to 63 characters"),
+        ("spark_remote", f"sc://{LONG}a.b", "1 to 63 characters"),
+        ("kafka_bootstrap_servers", "a:9092, .b:9092", "1 to 63 characters"),
+        ("kafka_bootstrap_servers", "a:9092,[::1]:65536", "at most 65535"),
+        ("mlflow_tracking_uri", "http://mlflow..internal:5000", "1 to 63 characters"),
+        ("mlflow_tracking_uri", "http://[::::]:5000/path", "IPv6"),
+        ("spark_remote", "sc://host:65535/;token=a..b:99999", ""),
+        ("spark_remote", f"sc://{LONG}.b./", ""),
+        ("kafka_bootstrap_servers", "a:9092, [::1]:9092,10.0.0.1:1", ""),
+        ("mlflow_tracking_uri", "https://mlflow.internal/a..b,c:99999", ""),
+    ],
+)
+def test_a_host_or_port_that_cannot_be_is_refused(tmp_path: Path, name: str, address: str, said: str) -> None:
+    settings = Settings(state_dir=tmp_path, **{name: address})  # type: ignore[arg-type]
+    if said:
+        with pytest.raises(GenresError, match=f"^GENRES_{name.upper()} = .*{said}"):
+            require_addresses(settings)
+    else:
+        require_addresses(settings)
 
 
 def test_the_status_has_no_token(settings: Settings) -> None:

@@ -8,9 +8,10 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from typing import Any
 
 import cjdk
 import pytest
@@ -152,6 +153,8 @@ def test_half_of_the_hdfs_addresses(fails: Fails, half: str) -> None:
         ({"GENRES_MLFLOW_TRACKING_URI": "localhost:5000"}, "localhost:5000"),
         ({"GENRES_SPARK_REMOTE": "spark://localhost:7077"}, "spark://localhost:7077"),
         ({"GENRES_SPARK_REMOTE": "sc://localhost:port"}, "sc://localhost:port"),
+        ({"GENRES_SPARK_REMOTE": "sc://localhost:99999"}, "sc://localhost:99999"),
+        ({"GENRES_MLFLOW_TRACKING_URI": "http://mlflow..internal"}, "http://mlflow..internal"),
         ({"GENRES_KAFKA_BOOTSTRAP_SERVERS": "broker"}, "broker"),
         ({"GENRES_HDFS_URL": "namenode:8020", "GENRES_WEBHDFS_URL": "http://127.0.0.1:1"}, "namenode:8020"),
         ({"GENRES_HDFS_URL": "hdfs://127.0.0.1:1", "GENRES_WEBHDFS_URL": "127.0.0.1:9870"}, "127.0.0.1:9870"),
@@ -307,6 +310,75 @@ def test_features_of_nothing(fails: Fails, tmp_path: Path, music: Path) -> None:
     assert not list(tmp_path.glob("f.*"))
 
 
+def test_what_may_not_be_looked_at_is_refused_like_other_files(
+    fails: Fails, tmp_path: Path, music: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # Root, as whom tests may run, may look at everything; a name that is too long is nobody's.
+    long, output = f"{'a' * 300}.wav", tmp_path / "f.csv"
+    assert fails("features", long, "-o", str(output)) == (
+        f"{long}: cannot be read: File name too long; name another file"
+    )
+    monkeypatch.setattr(sys, "argv", ["genres", "features", long, str(music), "-o", str(output)])
+    with pytest.raises(SystemExit) as end:
+        main()
+    assert not end.value.code
+    assert f"refused {long}: cannot be read: File name too long" in capsys.readouterr().err
+    assert len(output.read_text().splitlines()) == 7
+
+
+def test_a_state_folder_that_may_not_be_looked_at(fails: Fails, tmp_path: Path) -> None:
+    state = str(tmp_path / ("a" * 300))
+    for command in ("status", "up", "predictions"):
+        assert fails(command, GENRES_STATE_DIR=state) == f"{state}/stack.env: File name too long"
+
+
+def test_an_error_of_the_system_is_one_line(fails: Fails, monkeypatch: pytest.MonkeyPatch) -> None:
+    for error, said in (
+        (PermissionError(13, "Permission denied", "/a/b"), "/a/b: Permission denied"),
+        (OSError(28, "No space left on device"), "No space left on device"),
+        (OSError("odd\nand long"), "odd and long"),
+        (OSError(), "OSError"),
+    ):
+
+        def raised(*_: object, error: OSError = error, **__: object) -> None:
+            raise error
+
+        monkeypatch.setattr("genres_cli.main._show_status", raised)
+        assert fails("status") == said
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("report",),
+        ("predict", "music", "--json"),
+        ("predict", "music"),
+        ("features", "music"),
+    ],
+)
+def test_a_folder_where_a_file_is_to_be_written(
+    fails: Fails, tmp_path: Path, music: Path, monkeypatch: pytest.MonkeyPatch, command: tuple[str, ...]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("folder.csv").mkdir()
+    assert fails(*command, "-o", "folder.csv") == "folder.csv is a folder: name a file in it"
+    if command != ("features", "music"):  # which looks at the suffix first
+        assert fails(*command, "-o", ".") == ". is a folder: name a file in it"
+    assert fails(*command, "-o", "no/f.csv") == "no/f.csv: there is no folder no; make it first"
+
+
+@pytest.mark.parametrize("command", ["page", "metrics"])
+@pytest.mark.parametrize("port", ["99999", "-1", "0"])
+def test_a_port_that_there_is_not(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], command: str, port: str
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["genres", command, "--port", port])
+    with pytest.raises(SystemExit) as end:
+        main()
+    assert end.value.code == 2
+    assert f"{port} is not in the range 1<=x<=65535" in capsys.readouterr().err
+
+
 def test_features_of_a_text_file(fails: Fails, tmp_path: Path) -> None:
     file = tmp_path / "notes.wav"
     file.write_text("these are not samples")
@@ -382,6 +454,45 @@ def test_dagster_is_not_opened_twice(fails: Fails, open_dagster: Callable[[dict[
     line = fails("ui", GENRES_PORT_BASE=str(base))
     assert f"http://127.0.0.1:{Settings(port_base=base).ports.dagster}" in line
     assert "close it first" in line
+
+
+def test_dagster_s_port_is_looked_at_before_the_start(fails: Fails, free_port_base: Callable[[], int]) -> None:
+    base = free_port_base()
+    with socket.socket() as taken:  # by what does not even listen
+        taken.bind(("127.0.0.1", Settings(port_base=base).ports.dagster))
+        line = fails("ui", GENRES_PORT_BASE=str(base))
+    assert line.startswith(f"port {base + 30}, which Dagster needs for its pages, is taken by ")
+
+
+@pytest.mark.parametrize("code", [0, 1])
+def test_a_dagster_that_ends_by_itself_is_no_ui_that_was_closed(
+    fails: Fails, tmp_path: Path, free_port_base: Callable[[], int], monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    from genres_cli import demo
+    from genres_dagster import child_processes
+
+    def running(command: list[str], **options: Any) -> AbstractContextManager[subprocess.Popen[bytes]]:
+        assert "genres_dagster.dev" in command
+        return real([sys.executable, "-c", f"raise SystemExit({code})"], **options)
+
+    def started(_: object) -> Settings:
+        settings = Settings()
+        Database(settings.database).migrate()
+        settings.dagster_home.mkdir(parents=True, exist_ok=True)
+        return settings
+
+    real = child_processes.running
+    monkeypatch.setattr(child_processes, "running", running)
+    monkeypatch.setattr(demo, "start", started)
+    for name in ("_opened", "_print_addresses"):
+        monkeypatch.setattr(demo, name, lambda *_, **__: None)
+    for name in ("kept_running", "producers_running"):
+        monkeypatch.setattr(demo, name, lambda *_: nullcontext())
+    monkeypatch.setattr("genres.store.model_registry.ModelRegistry", lambda _: None)
+    monkeypatch.setattr("genres_cli.datasets.scoring_line", lambda *_: "")
+    monkeypatch.setattr("genres_cli.datasets.current", lambda *_: "")
+    line = fails("ui", GENRES_PORT_BASE=str(free_port_base()))
+    assert line == "Dagster ended by itself; what it printed above says why"
 
 
 def test_demo_beside_a_dagster_of_another_dataset(

@@ -128,6 +128,12 @@ def test_a_file_stays_as_it_is_when_anything_goes_wrong(tmp_path: Path, monkeypa
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
+    def full_while_it_saves(*_: object) -> None:
+        raise mutagen.MutagenError(OSError(28, "No space left on device"))
+
+    def of_an_odd_format(*_: object) -> None:
+        raise IndexError("list index out of range")
+
     def nothing(*_: object) -> None:
         pass
 
@@ -135,6 +141,8 @@ def test_a_file_stays_as_it_is_when_anything_goes_wrong(tmp_path: Path, monkeypa
         (touched, "cannot be tagged: "),
         (other, "would change its sound"),
         (full, "No space left on device"),
+        (full_while_it_saves, "cannot be tagged: No space left on device$"),
+        (of_an_odd_format, "cannot be tagged: list index out of range"),
         (nothing, "its genre cannot be written"),
     ):
         with monkeypatch.context() as patch:
@@ -154,6 +162,24 @@ def test_a_file_stays_as_it_is_when_anything_goes_wrong(tmp_path: Path, monkeypa
     with pytest.raises(GenresError, match="was changed meanwhile"):
         write_tag(change, max_clip_s=60)
     assert path.read_bytes() == before + b"\0"
+
+
+def test_a_file_that_nobody_may_write_to_gets_its_tag_and_keeps_its_rights(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = sound_file(tmp_path, ".flac")
+    path.chmod(0o444)
+    real, modes = file_tags._set_genre, []
+
+    def noted(copy: Any, suffix: str, genre: str) -> None:
+        modes.append(Path(copy.filename).stat().st_mode & 0o777)
+        real(copy, suffix, genre)
+
+    monkeypatch.setattr(file_tags, "_set_genre", noted)
+    write_tag(only_change(path, "ska"), max_clip_s=60)
+    assert modes == [0o644], "whoever is not root can write to the copy"
+    assert FLAC(path)["genre"] == ["ska"]
+    assert path.stat().st_mode & 0o777 == 0o444
 
 
 def test_a_link_is_followed(tmp_path: Path) -> None:

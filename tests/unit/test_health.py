@@ -13,12 +13,14 @@ import pytest
 
 from genres.addresses import bypass_proxies
 from genres.errors import GenresError
+from genres.kafka_client import KafkaAccess
 from genres.settings import Settings
 from genres.store.hdfs import Hdfs
 from genres.store.model_registry import _wait_for_server
 from local_stack.health import (
     UnhealthyError,
     probe_datanode,
+    probe_kafka,
     probe_mlflow,
     probe_namenode,
     probe_spark_connect,
@@ -144,6 +146,41 @@ def test_other_ways_in_which_tls_fails_are_said(authority: Authority, tmp_path: 
             probe_mlflow("https://127.0.0.1:1", ca_file=file)
 
 
+@pytest.mark.parametrize(
+    "probe",
+    [
+        lambda host: probe_mlflow(f"http://{host}:1"),
+        lambda host: probe_spark_connect(f"sc://{host}:1"),
+        lambda host: probe_kafka(KafkaAccess.of(Settings(kafka_bootstrap_servers=f"{host}:1,{host}:2"))),
+    ],
+    ids=["MLflow", "Spark", "Kafka"],
+)
+@pytest.mark.parametrize("host", ["a..b", "a" * 64])
+def test_a_name_that_no_client_takes_is_a_service_that_does_not_answer(probe: Callable[[str], None], host: str) -> None:
+    with pytest.raises(UnhealthyError, match=host):
+        probe(host)
+
+
+def test_an_answer_that_leads_to_no_address_is_none() -> None:
+    class Elsewhere(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(302)
+            self.send_header("Location", "http://mlflow..internal/health")
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Elsewhere) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_port}"
+        with pytest.raises(UnhealthyError, match=f"{url}/health is no address, or leads to none"):
+            probe_mlflow(url)
+        with pytest.raises(GenresError, match=f"MLflow does not answer at {url}"):
+            _wait_for_server(url)
+        server.shutdown()
+
+
 def jmx(live: int, safe_mode: str = "") -> Answers:
     return {
         "/webhdfs/v1/?op=GETFILESTATUS&user.name=me": (200, FILE_STATUS),
@@ -236,7 +273,17 @@ def test_mlflow_is_asked_again_when_its_answer_breaks_off(how: str) -> None:
 
 
 def test_something_else_at_a_daemons_address_is_said() -> None:
-    for page in (b"<html>somebody's page</html>", b"[]", b'"healthy"'):
+    for page in (
+        b"<html>somebody's page</html>",
+        b"[]",
+        b'"healthy"',
+        b'{"beans": "many"}',
+        b'{"beans": {"a": 1}}',
+        b'{"beans": [1]}',
+        b'{"beans": [{"name": "coffee"}]}',
+        b'{"beans": [{"NumLiveDataNodes": "1"}]}',
+        b'{"beans": [{"NumLiveDataNodes": 1}]}',
+    ):
         with serving({"/": (200, page)}) as url, pytest.raises(UnhealthyError, match=f"at {url} is no Hadoop daemon"):
             probe_namenode(url)
 

@@ -176,7 +176,7 @@ def test_a_page_that_is_terminated_leaves_no_folder(tmp_path: Path) -> None:
     )
     try:
         retried(
-            lambda: requests.get(f"http://127.0.0.1:{port}", timeout=5), on=requests.ConnectionError, patience_s=120
+            lambda: requests.get(f"http://127.0.0.1:{port}", timeout=5), on=requests.RequestException, patience_s=120
         )
         assert len(list(temporary.glob("genres-page-*"))) == 1
         process.terminate()

@@ -144,6 +144,15 @@ def test_a_server_that_was_started_again_has_forgotten_the_session(error: PySpar
         assert session.still_knows(idle, remote=remote) is (error is None)
 
 
+@pytest.mark.parametrize(
+    ("remote", "said"),
+    [("sc://127.0.0.1:99999", "is no Spark Connect address"), ("sc://a..b:1", "does not answer at a..b:1")],
+)
+def test_an_address_that_cannot_be_is_said(remote: str, said: str) -> None:
+    with pytest.raises(GenresError, match=said):
+        session.open_session({"spark.remote": remote})
+
+
 def test_a_server_that_is_away_is_no_forgotten_session(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(session, "_PATIENCE_S", 0.1)
     with pytest.raises(GenresError, match="Spark Connect does not answer"):
