@@ -74,9 +74,16 @@ def create_topic(settings: Settings, topic: str, *, timeout_s: float = 10.0) -> 
                     made_with = {**config, "compression.type": "producer"}
                     admin.create_topics({topic: {"num_partitions": partitions, "configs": made_with}})
                 admin.wait_for_topics([topic])
-            _set(admin, topic, _unlike(admin, topic, config), settings)
-            if len(_description(admin, topic, settings)["partitions"]) < partitions:
+            if other := _unlike(admin, topic, config):
+                _set(admin, topic, other, settings)
+                _wait_until(lambda: not _unlike(admin, topic, config), timeout_s)
+
+            def has_too_few_partitions() -> bool:
+                return len(_description(admin, topic, settings)["partitions"]) < partitions
+
+            if has_too_few_partitions():
                 admin.create_partitions({topic: partitions})
+                _wait_until(lambda: not has_too_few_partitions(), timeout_s)
             admin.wait_for_topics([topic])
         except KafkaError as error:
             if error.retriable:
@@ -264,8 +271,6 @@ def _unlike(admin: "KafkaAdminClient", topic: str, config: dict[str, str]) -> di
 def _set(admin: "KafkaAdminClient", topic: str, config: dict[str, str], settings: Settings) -> None:
     from kafka.admin import ConfigResource
 
-    if not config:
-        return
     answer = admin.alter_configs([ConfigResource("topic", topic, config)])["topic"][topic]
     if answer != "OK":  # which the client does not raise
         wanted = ", ".join(f"{name}={value}" for name, value in config.items())
@@ -273,6 +278,13 @@ def _set(admin: "KafkaAdminClient", topic: str, config: dict[str, str], settings
             f"Kafka at {settings.bootstrap_servers} does not let topic {topic!r} be set to {wanted} ({answer}): let "
             "its administrator set that, or this user alter its configuration"
         )
+
+
+def _wait_until(is_seen: Callable[[], bool], timeout_s: float) -> None:
+    """Wait for what the controller has confirmed, which the brokers read from its log a moment later; not for ever."""
+    deadline = time.monotonic() + timeout_s
+    while not is_seen() and time.monotonic() < deadline:
+        time.sleep(0.1)
 
 
 def _url_safe(topic_id: str) -> str:

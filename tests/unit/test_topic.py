@@ -1,6 +1,6 @@
 """The topic is made as it has to be, over a stand-in for Kafka's admin client."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -21,11 +21,16 @@ class Admin:
     def __init__(self) -> None:
         self.topics: dict[str, dict[str, str]] = {}
         self.altered: list[dict[str, str]] = []
+        self.partitions = Settings().topic_partitions
+        self.behind: list[Callable[[], None]] = []
+        """What the controller has confirmed and the broker has not read yet; it reads one for each question."""
 
     def describe_topics(self, topics: list[str]) -> list[dict[str, Any]]:
+        if self.behind:
+            self.behind.pop(0)()
         there = topics[0] in self.topics
         error_code = 0 if there else UnknownTopicOrPartitionError.errno
-        return [{"name": topics[0], "error_code": error_code, "partitions": [0] * Settings().topic_partitions}]
+        return [{"name": topics[0], "error_code": error_code, "partitions": [0] * self.partitions}]
 
     def create_topics(self, topics: dict[str, dict[str, Any]]) -> None:
         for name, made in topics.items():
@@ -36,12 +41,18 @@ class Admin:
 
     def describe_configs(self, resources: list[Any], **_: object) -> dict[str, Any]:
         name = resources[0].name
+        if self.behind:
+            self.behind.pop(0)()
         return {"topic": {name: {key: {"value": value} for key, value in self.topics[name].items()}}}
 
     def alter_configs(self, resources: list[Any]) -> dict[str, Any]:
         self.altered.append(resources[0].configs)
-        self.topics[resources[0].name] |= resources[0].configs
+        self.behind += [lambda: None, lambda: self.topics[resources[0].name].update(resources[0].configs)]
         return {"topic": {resources[0].name: "OK"}}
+
+    def create_partitions(self, topics: dict[str, int]) -> None:
+        (number,) = topics.values()
+        self.behind += [lambda: None, lambda: setattr(self, "partitions", number)]
 
 
 @pytest.fixture
@@ -65,3 +76,13 @@ def test_a_new_topic_keeps_clips_as_they_were_sent_and_one_that_was_there_needs_
     admin.topics["clips"] |= {**RECOMPRESSES, "retention.ms": "1"}
     create_topic(Settings(), "clips")
     assert [set(changes) for changes in admin.altered] == [{"retention.ms"}]
+
+
+def test_what_is_changed_is_so_for_the_broker_too_when_it_is_done(admin: Admin) -> None:
+    create_topic(Settings(), "clips")
+    admin.topics["clips"]["retention.ms"] = "1"
+    more = Settings(topic_partitions=admin.partitions + 2)
+    create_topic(more, "clips")
+    assert admin.topics["clips"]["retention.ms"] == str(more.topic_retention_h * 3_600_000)
+    assert admin.partitions == more.topic_partitions
+    assert len(admin.altered) == 1
