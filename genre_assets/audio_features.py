@@ -162,7 +162,10 @@ def compute_features(
         rest = clips[~clips["track_id"].isin([track_id for track_id, _, _ in bad])]
         if len(rest):
             bad += _compute_part(context, rest, tables, spark, feature_set, settings)
-    return [quarantine.RefusedClip(names[track_id], sha256, "audio_features", why) for track_id, sha256, why in bad]
+    return [
+        quarantine.RefusedClip(track_id, names[track_id], sha256, "audio_features", why)
+        for track_id, sha256, why in bad
+    ]
 
 
 def _compute_part(
@@ -302,9 +305,9 @@ def _checks(
         tracks=dg.MetadataValue.json(table.loc[~finite.all(axis=1), "track_id"].tolist()[:50]),
     )
     stored = table["track_id"]
-    files = zip(accepted["track_id"], accepted["file_name"], accepted["sha256"], strict=True)
-    bad = {(clip.file_name, clip.sha256) for clip in refused}
-    wanted: set[str] = {track_id for track_id, file_name, sha256 in files if (file_name, sha256) not in bad}
+    clips = zip(accepted["track_id"], accepted["sha256"], strict=True)
+    bad = {(clip.track_id, clip.sha256) for clip in refused}
+    wanted: set[str] = {track_id for track_id, sha256 in clips if (track_id, sha256) not in bad}
     lacking, surplus = sorted(wanted - set(stored)), sorted(set(stored) - wanted)
     yield check(
         "complete",

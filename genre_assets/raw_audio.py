@@ -99,7 +99,7 @@ def raw_audio(
         dataset.dataset,
         "raw_audio",
         [
-            quarantine.RefusedClip(row["file_name"], row["sha256"], "raw_audio", row["reason"])
+            quarantine.RefusedClip(row["track_id"], row["file_name"], row["sha256"], "raw_audio", row["reason"])
             for row in refused.to_dict("records")
         ],
         run_id=context.run_id,

@@ -11,6 +11,8 @@ from genres.store.sql import sa, tables
 class RefusedClip(NamedTuple):
     """A clip that was refused at `stage`: ``raw_audio`` (the gate) or ``audio_features`` (decoding, features)."""
 
+    track_id: str
+    """An empty text in rows from before it was kept."""
     file_name: str
     sha256: str
     stage: str
@@ -34,9 +36,9 @@ def replace(database: Database, dataset: str, stage: str, clips: Iterable[Refuse
 
 
 def refused(database: Database, dataset: str) -> list[RefusedClip]:
-    """The dataset's quarantined clips, by file name."""
+    """The dataset's quarantined clips, by file name and track."""
     table = tables.QUARANTINE
     columns = [table.c[name] for name in RefusedClip._fields]
-    query = sa.select(*columns).where(table.c.dataset == dataset).order_by(table.c.file_name)
+    query = sa.select(*columns).where(table.c.dataset == dataset).order_by(table.c.file_name, table.c.track_id)
     with database.reading() as connection:
         return [RefusedClip(*row) for row in connection.execute(query)]

@@ -269,6 +269,9 @@ QUARANTINE = Table(
     "Clips that were refused, and why.",
     (
         _DATASET.as_key(),
+        replace(
+            TRACK_ID, description="Unique within the dataset; an empty text in rows older than this column."
+        ).as_key(),
         _FILE_NAME.as_key(),
         _SHA256.as_key(),
         replace(_STAGE, description="raw_audio (the gate) or audio_features (decoding, features).").as_key(),

@@ -259,14 +259,14 @@ def numbers_read_back(rig: Rig) -> Iterator[tuple[bool, Result]]:
 
 @case("audio_features", "complete")
 def rows_for_the_manifest(rig: Rig) -> Iterator[tuple[bool, Result]]:
-    b_was_refused = RefusedClip("b", "b", "audio_features", "cut")
+    b_was_refused = RefusedClip("b", "b.wav", "b", "audio_features", "cut")
     yield True, of_features("complete", features("a", "b"))
     yield True, of_features("complete", features("a"), b_was_refused)
     yield False, of_features("complete", features("a"))
     yield False, of_features("complete", features("a", "b"), b_was_refused)
     yield False, of_features("complete", features("a", "b", "b"))
     yield False, of_features("complete", features("a", "c"))  # as many rows, of other clips
-    other = RefusedClip("b", "other bytes of that name", "audio_features", "cut")
+    other = RefusedClip("b", "b.wav", "other bytes of that name", "audio_features", "cut")
     yield False, of_features("complete", features("a"), other)
 
 

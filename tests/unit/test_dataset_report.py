@@ -75,9 +75,9 @@ def test_it_shows_what_the_streams_checks_found_last_and_what_was_refused_why(
 ) -> None:
     evil = "<img src=x onerror=alert(1)>"
     refused = [
-        RefusedClip("a.wav", "a", "raw_audio", "1.5 s long; at most 900 s are read (GENRES_MAX_CLIP_S)"),
-        RefusedClip("b.wav", "b", "raw_audio", "2,000 s long; at most 900 s are read (GENRES_MAX_CLIP_S)"),
-        RefusedClip("c.wav", "c", "raw_audio", evil),
+        RefusedClip("a", "a.wav", "a", "raw_audio", "1.5 s long; at most 900 s are read (GENRES_MAX_CLIP_S)"),
+        RefusedClip("b", "b.wav", "b", "raw_audio", "2,000 s long; at most 900 s are read (GENRES_MAX_CLIP_S)"),
+        RefusedClip("c", "c.wav", "c", "raw_audio", evil),
     ]
     quarantine.replace(database, "mine", "raw_audio", refused, run_id="run")
     key = PartitionKey(stream.topic, "A", 0, 0, 3)

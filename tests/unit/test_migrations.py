@@ -10,7 +10,9 @@ from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 
 from genres.errors import GenresError
+from genres.store import quarantine
 from genres.store.database import Database, _alembic_config
+from genres.store.quarantine import RefusedClip
 from genres.store.stream_ledger import leases, results
 from genres.store.tables import BATCH_PREDICTIONS, DATASETS, METADATA, SENT_FILES, STREAM_PREDICTIONS, UtcDateTime
 
@@ -85,6 +87,8 @@ def test_rows_of_every_table_survive_the_upgrade(database: Database, revision: s
     database.migrate()
 
     database.check_migrated()
+    for row in before["quarantine"]:
+        row["track_id"] = ""
     for row in before["datasets"]:
         if revision < "0009":
             row["feature_sets"] = row.pop("feature_set") if revision >= "0003" else "gtzan57"
@@ -143,6 +147,18 @@ def test_replaced_audio_has_a_row_beside_one_of_before(database: Database) -> No
     rows = [{**old, "sha256": sha256} for sha256 in ("", "a" * 64, "b" * 64)]
     with database.writing() as connection:
         assert database.insert_new(connection, BATCH_PREDICTIONS, rows) == 2
+
+
+def test_a_refusal_from_before_tracks_were_kept_stands_until_the_next_load(database: Database) -> None:
+    upgrade(database, "0016")
+    (table,) = (found for found in old_tables(database) if found.name == "quarantine")
+    with database.writing() as connection:
+        connection.execute(sa.insert(table), row_of(table, 1) | {"dataset": "mine", "stage": "raw_audio"})
+    database.migrate()
+    assert quarantine.refused(database, "mine") == [RefusedClip("", "file_name 1", "sha256 1", "raw_audio", "reason 1")]
+    clips = [RefusedClip(track, "01.wav", "a" * 64, "raw_audio", "the file is empty") for track in ("jazz.1", "rock.1")]
+    assert quarantine.replace(database, "mine", "raw_audio", clips, run_id="2") == 2
+    assert quarantine.refused(database, "mine") == clips
 
 
 def test_a_path_has_a_row_of_each_host(database: Database) -> None:

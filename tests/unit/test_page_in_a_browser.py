@@ -117,7 +117,7 @@ def settings(tmp_path: Path, database: Database, monkeypatch: pytest.MonkeyPatch
             row(FORMULA, genre=PICTURE, predicted_genre=FORMULA, is_uncertain=True),
         ],
     )
-    refused = [RefusedClip(PICTURE, "a" * 64, "raw_audio", f"not sound: {FORMULA}")]
+    refused = [RefusedClip("a", PICTURE, "a" * 64, "raw_audio", f"not sound: {FORMULA}")]
     quarantine.replace(database, "mine", "raw_audio", refused, run_id="run")
     state = TopicState("audio_clips", "A", {0: 0}, {0: 100})
     monkeypatch.setattr("streaming_sensors.topic.topic_state", lambda *_: state)
