@@ -144,14 +144,16 @@ def up_engine(settings: Settings, *, on_progress: Callable[[str], None]) -> None
         _require_able_engine(settings, on_progress)
         return
     supervisor = Supervisor(settings.state_dir)
-    if not _ENGINE_ALONE.issuperset(supervisor.processes() or ()):
-        up(settings, on_progress=on_progress)
-        return
-    require_able_machine(settings)
-    java = _java_home(settings)
-    settings = reserve_ports(settings)
-    with _exclusive(settings):
-        _start_or_undo(settings, spark_programs(settings, java), on_progress)
+    if _ENGINE_ALONE.issuperset(supervisor.processes() or ()):
+        require_able_machine(settings)
+        java = _java_home(settings)
+        settings = reserve_ports(settings)
+        with _exclusive(settings):
+            # Asked again: what another command has brought up meanwhile would be ended.
+            if _ENGINE_ALONE.issuperset(supervisor.processes() or ()):
+                _start_or_undo(settings, spark_programs(settings, java), on_progress)
+                return
+    up(settings, on_progress=on_progress)
 
 
 def down(settings: Settings) -> None:
