@@ -8,6 +8,7 @@ from dotenv import dotenv_values
 
 from genres.errors import GenresError
 from genres.settings import PORT_BLOCK, Ports, Settings
+from genres.written_files import replaced
 from local_stack.services import Service
 
 _FIRST_BASE, _LAST_BASE = 18000, 32600  # above are the ports that outgoing connections get
@@ -34,7 +35,8 @@ def reserve_ports(settings: Settings) -> Settings:
         base = _first_free_base()
     if kept != str(base):
         settings.make_state_dir()
-        stack_env.write_text(f"# Written by `genres up`: this folder's block of ports.\nGENRES_PORT_BASE={base}\n")
+        with replaced(stack_env) as unfinished:
+            unfinished.write_text(f"# Written by `genres up`: this folder's block of ports.\nGENRES_PORT_BASE={base}\n")
     return settings.model_copy(update={"port_base": base})
 
 

@@ -26,6 +26,7 @@ import psutil
 from supervisor.xmlrpc import Faults, SupervisorTransport, UnixStreamHTTPConnection
 
 from genres.errors import GenresError
+from genres.written_files import replaced
 from local_stack.program import Program
 
 _STACK_VARIABLE = "GENRES_LOCAL_STACK"
@@ -268,8 +269,8 @@ class Supervisor:
             program.directory.mkdir(parents=True, exist_ok=True)
             for path, text in program.files.items():
                 path.parent.mkdir(parents=True, exist_ok=True)
-                path.write_text(text)
-        self.config_file.write_text(self._config(programs))
+                _write(path, text)
+        _write(self.config_file, self._config(programs))
 
     def _config(self, programs: Iterable[Program]) -> str:
         folder = self.config_file.parent
@@ -331,6 +332,14 @@ def tail(path: Path, lines: int) -> str:
     with path.open("rb") as file:
         file.seek(max(0, path.stat().st_size - 64 * 1024))
         return "\n".join(file.read().decode(errors="replace").splitlines()[-lines:])
+
+
+def _write(path: Path, text: str) -> None:
+    """Make `text` the content of a file; where it is that already, a full disk does not matter."""
+    content = text.encode()
+    if not path.exists() or path.read_bytes() != content:
+        with replaced(path) as unfinished:
+            unfinished.write_bytes(content)
 
 
 def _process_info(told: dict[str, Any]) -> ProcessInfo:

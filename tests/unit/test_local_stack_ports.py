@@ -1,5 +1,6 @@
 """Ports: two folders get two blocks, a folder keeps its block, and a taken port is named with its holder."""
 
+import errno
 import os
 import socket
 from pathlib import Path
@@ -65,6 +66,21 @@ def test_taken_port_is_named_with_service_and_holder(tmp_path: Path) -> None:
     assert str(taken.value).startswith(f"port {port}, which mlflow needs for HTTP, is taken by process {os.getpid()} (")
     assert "GENRES_PORT_BASE" in str(taken.value)
     require_free_ports(mlflow)
+
+
+@pytest.mark.usefixtures("no_port_base")
+def test_a_choice_that_cannot_be_kept_leaves_what_was_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    reserve_ports(Settings(state_dir=tmp_path, port_base=18_000))
+
+    def half(path: Path, text: str) -> int:
+        with path.open("w") as file:
+            file.write(text[:-3])
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(Path, "write_text", half)
+    with pytest.raises(GenresError, match=r"stack\.env cannot be written: No space left on device"):
+        reserve_ports(Settings(state_dir=tmp_path, port_base=31_000))
+    assert Settings(state_dir=tmp_path).port_base == 18_000
 
 
 def test_no_two_services_share_a_port(tmp_path: Path) -> None:

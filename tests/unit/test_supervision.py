@@ -1,5 +1,7 @@
 """The stack's supervisord: one that is stopped is said to be, and nothing is waited for without end."""
 
+import errno
+import os
 import socket
 import subprocess
 import sys
@@ -13,6 +15,7 @@ import pytest
 from genres.errors import GenresError
 from genres.settings import PROJECT_DIR
 from local_stack import supervision
+from local_stack.program import Program
 from local_stack.supervision import Supervisor
 
 ASKED = """
@@ -41,6 +44,37 @@ def test_a_supervisord_that_does_not_answer_is_named() -> None:
         done = subprocess.run(command, cwd=PROJECT_DIR, capture_output=True, text=True, check=True, timeout=60)
     assert f"supervisord of {state_dir} has not answered for 0.5 s" in done.stdout
     assert str(folder / "supervisord.pid") in done.stdout
+
+
+@pytest.mark.parametrize("name", ["supervisord.conf", "daemon.conf"])
+def test_a_file_that_cannot_be_written_stays_as_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    supervisor = Supervisor(tmp_path)
+
+    def write(**said: str) -> None:
+        files = {tmp_path / "supervisor" / "daemon.conf": said.get("daemon.conf", "before")}
+        command = ["/bin/true", said.get("supervisord.conf", "before")]
+        supervisor._write_files([Program("daemon", command, tmp_path / "daemon", files=files)])
+
+    def half(path: Path, content: bytes) -> int:
+        with path.open("wb") as file:
+            file.write(content[: len(content) // 2])
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    write()
+    file = supervisor.config_file.with_name(name)
+    before = file.read_bytes()
+    with monkeypatch.context() as full_disk:
+        full_disk.setattr(Path, "write_bytes", half)
+        full_disk.setattr(Path, "write_text", lambda path, text: half(path, text.encode()))
+        write()  # there is nothing to write
+        with pytest.raises(GenresError, match=f"{name} cannot be written: No space left on device"):
+            write(**{name: "after"})
+    assert file.read_bytes() == before
+    write(**{name: "after"})
+    assert b"after" in file.read_bytes()
+    assert {path.name for path in file.parent.iterdir()} == {"supervisord.conf", "daemon.conf"}
 
 
 PARENT_THAT_REAPS_NOTHING = """
