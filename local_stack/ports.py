@@ -55,6 +55,22 @@ def require_free_ports(service: Service) -> None:
         )
 
 
+def held_by_another(service: Service, pid: int) -> str | None:
+    """Return which port of `service` another process holds than `pid` and its children, and which; None if none.
+
+    Nor does one count that cannot be told: where only root may ask who listens, as on macOS, or of another user.
+    """
+    try:
+        own = {pid, *(child.pid for child in psutil.Process(pid).children(recursive=True))}
+    except psutil.Error:  # it ended just now
+        return None
+    for port in service.ports.values():
+        holders = _holders(port)
+        if holders and own.isdisjoint(holders):
+            return f"port {port} is held by process {holders[0]}"
+    return None
+
+
 def is_free_block(base: int) -> bool:
     """Return whether nothing listens on any port of the block that begins at `base`."""
     return all(_is_free(port) for port in Ports.from_base(base))
@@ -82,16 +98,24 @@ def _is_free(port: int) -> bool:
 
 def _holder(port: int) -> str | None:
     """Return ``pid (command line)`` of the process that listens on `port`, if this user may see it."""
+    pids = _holders(port)
+    if not pids:
+        return None
     try:
-        pids = [
-            connection.pid
-            for connection in psutil.net_connections(kind="tcp")
-            if connection.laddr and connection.laddr.port == port and connection.pid
-        ]
-        if not pids:
-            return None
         process = psutil.Process(pids[0])
         command = " ".join([Path(process.name()).name, *process.cmdline()[1:]])
         return f"process {process.pid} ({command[:100]})"
     except psutil.Error:
         return None
+
+
+def _holders(port: int) -> list[int]:
+    """Return the processes that this user may see with a socket on `port`."""
+    try:
+        return [
+            connection.pid
+            for connection in psutil.net_connections(kind="tcp")
+            if connection.laddr and connection.laddr.port == port and connection.pid
+        ]
+    except psutil.Error:
+        return []

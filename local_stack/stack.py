@@ -30,7 +30,7 @@ from local_stack.health import UnhealthyError
 from local_stack.java import java_home
 from local_stack.kafka_broker import kafka_programs
 from local_stack.mlflow_server import mlflow_programs
-from local_stack.ports import require_free_ports, reserve_ports
+from local_stack.ports import held_by_another, require_free_ports, reserve_ports
 from local_stack.preconditions import require_able_machine
 from local_stack.program import Program
 from local_stack.services import Service, services
@@ -290,16 +290,17 @@ def _wait_healthy(settings: Settings, service: Service, supervisor: Supervisor, 
     first_pid = supervisor.info(service.name).pid
     while not given_up.is_set():
         info = supervisor.info(service.name)
-        ended = not info.alive or info.pid != first_pid
-        reason = None if ended else _why_unhealthy(service)
-        if not ended and reason is None:
+        pid = info.pid if info.alive and info.pid == first_pid else None
+        # Another stack with the same ports may be the one that answers.
+        reason = None if pid is None else _why_unhealthy(service) or held_by_another(service, pid)
+        if pid is not None and reason is None:
             return True
-        if ended or time.monotonic() > deadline:
+        if pid is None or time.monotonic() > deadline:
             supervisor.stop_process(service.name)
             log = supervisor.log_file(service.name)
             what = (
                 "ended while it was starting"
-                if ended
+                if pid is None
                 else f"was not healthy after {settings.start_timeout_s:g} s ({reason}; GENRES_START_TIMEOUT_S)"
             )
             raise GenresError(f"{service.name} {what}; the end of {log}:\n{tail(log, 40)}")

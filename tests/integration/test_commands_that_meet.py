@@ -4,7 +4,9 @@ The daemons are small stand-ins that answer as MLflow does, so that each can be 
 """
 
 import sys
+import threading
 from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import psutil
@@ -122,3 +124,31 @@ def test_a_stack_whose_configuration_was_cut_short_can_be_ended_and_started(
     supervisor.config_file.write_text(left)
     down(settings)
     assert all(map(has_ended, processes))
+
+
+def test_another_stacks_daemon_on_the_port_is_not_taken_for_ours(settings: Settings, daemon: Program) -> None:
+    """Two stacks that chose the same ports: the other one's daemon has bound them while ours still loads."""
+
+    class Healthy(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            """Say nothing."""
+
+    others: list[ThreadingHTTPServer] = []
+
+    def other_is_faster() -> None:
+        others.append(ThreadingHTTPServer(("127.0.0.1", settings.ports.mlflow), Healthy))
+        threading.Thread(target=others[0].serve_forever).start()
+
+    slow = ["/bin/sh", "-c", 'sleep 3; exec "$@"', "sh", *daemon.command]
+    program = Program("mlflow", slow, daemon.directory, prepare=other_is_faster)
+    try:
+        with pytest.raises(GenresError, match=r"mlflow ended while it was starting(?s:.*)Address already in use"):
+            stack._start_or_undo(settings, [program], print)
+    finally:
+        for other in others:
+            other.shutdown()
+            other.server_close()

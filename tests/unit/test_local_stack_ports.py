@@ -3,14 +3,17 @@
 import errno
 import os
 import socket
+import subprocess
+import sys
 from pathlib import Path
 
+import psutil
 import pytest
 
 from genres.errors import GenresError
 from genres.settings import PORT_BLOCK, Ports, Settings
-from local_stack.ports import is_free_block, require_free_ports, reserve_ports
-from local_stack.services import services
+from local_stack.ports import held_by_another, is_free_block, require_free_ports, reserve_ports
+from local_stack.services import Service, services
 
 
 @pytest.fixture
@@ -66,6 +69,30 @@ def test_taken_port_is_named_with_service_and_holder(tmp_path: Path) -> None:
     assert str(taken.value).startswith(f"port {port}, which mlflow needs for HTTP, is taken by process {os.getpid()} (")
     assert "GENRES_PORT_BASE" in str(taken.value)
     require_free_ports(mlflow)
+
+
+def test_a_port_is_held_by_another_or_by_a_process_and_its_children(tmp_path: Path) -> None:
+    code = (
+        "import os, socket, time; listener = socket.create_server(('127.0.0.1', 0)); "
+        "print(listener.getsockname()[1], flush=True); time.sleep(600)"
+    )
+    parent = [sys.executable, "-c", "import subprocess, sys; subprocess.run(sys.argv[1:])", sys.executable, "-c", code]
+    with subprocess.Popen(parent, stdout=subprocess.PIPE, text=True) as started:
+        try:
+            assert started.stdout is not None
+            port = int(started.stdout.readline())
+            service = Service("mlflow", "", lambda: None, ports={"HTTP": port})
+            (child,) = psutil.Process(started.pid).children()
+            assert held_by_another(service, child.pid) is None
+            assert held_by_another(service, started.pid) is None
+            with subprocess.Popen(["/bin/sleep", "600"]) as other:
+                found = held_by_another(service, other.pid)
+                other.kill()
+            assert found == f"port {port} is held by process {child.pid}"
+        finally:
+            for process in (*psutil.Process(started.pid).children(), started):
+                process.kill()
+    assert held_by_another(service, os.getpid()) is None, "nobody holds it"
 
 
 @pytest.mark.usefixtures("no_port_base")
