@@ -1,4 +1,4 @@
-"""Files for people that commands and assets write on this machine: whole, or not at all."""
+"""Files that commands and assets write on this machine, for people or for daemons: whole, or not at all."""
 
 import os
 from collections.abc import Iterator

@@ -124,12 +124,11 @@ def format_namenode(folder: Path, namenode: list[str]) -> None:
 
 def _kept(file: Path, name: str) -> str | None:
     """Return the value of a property in a file that was written before, so that a start changes nothing."""
-    if not file.exists():
+    try:
+        properties = ElementTree.parse(file).iter("property")  # noqa: S314 - our own file
+    except (FileNotFoundError, ElementTree.ParseError):  # a file that is cut short is written again
         return None
-    for element in ElementTree.parse(file).iter("property"):  # noqa: S314 - our own file
-        if element.findtext("name") == name:
-            return element.findtext("value")
-    return None
+    return next((one.findtext("value") for one in properties if one.findtext("name") == name), None)
 
 
 def _xml(properties: dict[str, str]) -> str:

@@ -8,6 +8,7 @@ from dotenv import dotenv_values
 
 from genres.errors import GenresError
 from genres.settings import PORT_BLOCK, Ports, Settings
+from genres.written_files import replaced
 from local_stack.services import Service
 
 _FIRST_BASE, _LAST_BASE = 18000, 32600  # above are the ports that outgoing connections get
@@ -34,7 +35,8 @@ def reserve_ports(settings: Settings) -> Settings:
         base = _first_free_base()
     if kept != str(base):
         settings.make_state_dir()
-        stack_env.write_text(f"# Written by `genres up`: this folder's block of ports.\nGENRES_PORT_BASE={base}\n")
+        with replaced(stack_env) as unfinished:
+            unfinished.write_text(f"# Written by `genres up`: this folder's block of ports.\nGENRES_PORT_BASE={base}\n")
     return settings.model_copy(update={"port_base": base})
 
 
@@ -51,6 +53,22 @@ def require_free_ports(service: Service) -> None:
             f"port {port}, which {service.name} needs for {purpose}, is taken {who}; "
             "end that process, or set GENRES_PORT_BASE to another block of ports"
         )
+
+
+def held_by_another(service: Service, pid: int) -> str | None:
+    """Return which port of `service` another process holds than `pid` and its children, and which; None if none.
+
+    Nor does one count that cannot be told: where only root may ask who listens, as on macOS, or of another user.
+    """
+    try:
+        own = {pid, *(child.pid for child in psutil.Process(pid).children(recursive=True))}
+    except psutil.Error:  # it ended just now
+        return None
+    for port in service.ports.values():
+        holders = _holders(port)
+        if holders and own.isdisjoint(holders):
+            return f"port {port} is held by process {holders[0]}"
+    return None
 
 
 def is_free_block(base: int) -> bool:
@@ -80,16 +98,24 @@ def _is_free(port: int) -> bool:
 
 def _holder(port: int) -> str | None:
     """Return ``pid (command line)`` of the process that listens on `port`, if this user may see it."""
+    pids = _holders(port)
+    if not pids:
+        return None
     try:
-        pids = [
-            connection.pid
-            for connection in psutil.net_connections(kind="tcp")
-            if connection.laddr and connection.laddr.port == port and connection.pid
-        ]
-        if not pids:
-            return None
         process = psutil.Process(pids[0])
         command = " ".join([Path(process.name()).name, *process.cmdline()[1:]])
         return f"process {process.pid} ({command[:100]})"
     except psutil.Error:
         return None
+
+
+def _holders(port: int) -> list[int]:
+    """Return the processes that this user may see with a socket on `port`."""
+    try:
+        return [
+            connection.pid
+            for connection in psutil.net_connections(kind="tcp")
+            if connection.laddr and connection.laddr.port == port and connection.pid
+        ]
+    except psutil.Error:
+        return []

@@ -30,12 +30,12 @@ from local_stack.health import UnhealthyError
 from local_stack.java import java_home
 from local_stack.kafka_broker import kafka_programs
 from local_stack.mlflow_server import mlflow_programs
-from local_stack.ports import require_free_ports, reserve_ports
+from local_stack.ports import held_by_another, require_free_ports, reserve_ports
 from local_stack.preconditions import require_able_machine
 from local_stack.program import Program
 from local_stack.services import Service, services
 from local_stack.spark_server import spark_programs
-from local_stack.supervision import ProcessState, Supervisor, tail
+from local_stack.supervision import ProcessInfo, ProcessState, Supervisor, tail
 
 _ENGINE = "spark-connect"
 _ENGINE_ALONE = {_ENGINE, "spark-ui"}
@@ -144,14 +144,16 @@ def up_engine(settings: Settings, *, on_progress: Callable[[str], None]) -> None
         _require_able_engine(settings, on_progress)
         return
     supervisor = Supervisor(settings.state_dir)
-    if supervisor.is_running() and not _ENGINE_ALONE.issuperset(supervisor.names()):
-        up(settings, on_progress=on_progress)
-        return
-    require_able_machine(settings)
-    java = _java_home(settings)
-    settings = reserve_ports(settings)
-    with _exclusive(settings):
-        _start_or_undo(settings, spark_programs(settings, java), on_progress)
+    if _ENGINE_ALONE.issuperset(supervisor.processes() or ()):
+        require_able_machine(settings)
+        java = _java_home(settings)
+        settings = reserve_ports(settings)
+        with _exclusive(settings):
+            # Asked again: what another command has brought up meanwhile would be ended.
+            if _ENGINE_ALONE.issuperset(supervisor.processes() or ()):
+                _start_or_undo(settings, spark_programs(settings, java), on_progress)
+                return
+    up(settings, on_progress=on_progress)
 
 
 def down(settings: Settings) -> None:
@@ -160,9 +162,8 @@ def down(settings: Settings) -> None:
     if not supervisor.config_file.exists():
         return
     with _exclusive(settings):
-        if supervisor.is_running():
-            _stop(supervisor, set(supervisor.names()))
-            supervisor.shut_down()
+        _stop(supervisor, set(supervisor.processes() or ()))
+        supervisor.shut_down()
         supervisor.end_leftovers()
 
 
@@ -176,9 +177,14 @@ def _stop(supervisor: Supervisor, names: set[str]) -> None:
 def status(settings: Settings) -> list[ServiceStatus]:
     """Return how every service is, asking each through its own protocol; takes a few seconds at most."""
     supervisor = Supervisor(settings.state_dir)
-    supervised = supervisor.is_running()
+    # Asked once for all of them: another command may be starting or ending them.
+    supervised = supervisor.processes() or {}
+
+    def ask(service: Service) -> ServiceStatus:
+        return _status(settings, service, supervised.get(service.name), supervisor.log_file(service.name))
+
     with ThreadPoolExecutor(max_workers=8) as pool:
-        return list(pool.map(lambda service: _status(settings, service, supervisor, supervised), services(settings)))
+        return list(pool.map(ask, services(settings)))
 
 
 def start_service(settings: Settings, name: str) -> None:
@@ -190,7 +196,7 @@ def start_service(settings: Settings, name: str) -> None:
         If there is no such service, the stack is not up, or the service does not become healthy.
     """
     service, supervisor = _supervised(settings, name)
-    if not supervisor.info(name).alive:
+    if not supervisor.settled(name).alive:
         require_free_ports(service)
         supervisor.start_process(name)
     _wait_healthy(settings, service, supervisor, threading.Event())
@@ -234,16 +240,16 @@ def _java_home(settings: Settings) -> Path:
 def _start_or_undo(settings: Settings, programs: list[Program], report: Callable[[str], None]) -> None:
     """Start what is not running; if that fails, or is interrupted, what was started is stopped. The logs stay."""
     supervisor = Supervisor(settings.state_dir)
-    ran = {name for name in supervisor.names() if supervisor.info(name).alive} if supervisor.is_running() else None
+    processes = supervisor.processes()
+    ran = None if processes is None else {name for name, info in processes.items() if info.alive}
     try:
         supervisor.ensure(programs)
         _start_all(settings, supervisor, {program.name: program for program in programs}, report)
     except BaseException:
-        if supervisor.is_running():
-            _stop(supervisor, set(supervisor.names()) - (ran or set()))
-            if ran is None:
-                supervisor.shut_down()
-                supervisor.end_leftovers()
+        _stop(supervisor, set(supervisor.processes() or ()) - (ran or set()))
+        if ran is None:
+            supervisor.shut_down()
+            supervisor.end_leftovers()
         raise
 
 
@@ -252,7 +258,7 @@ def _start_all(
 ) -> None:
     """Start, side by side, every service of `programs` that is not running, and wait until all are healthy."""
     embedded = [service for service in services(settings) if service.name in programs]
-    to_start = {service.name for service in embedded if not supervisor.info(service.name).alive}
+    to_start = {service.name for service in embedded if not supervisor.settled(service.name).alive}
     for service in embedded:
         if service.name in to_start:
             require_free_ports(service)
@@ -284,16 +290,17 @@ def _wait_healthy(settings: Settings, service: Service, supervisor: Supervisor, 
     first_pid = supervisor.info(service.name).pid
     while not given_up.is_set():
         info = supervisor.info(service.name)
-        ended = not info.alive or info.pid != first_pid
-        reason = None if ended else _why_unhealthy(service)
-        if not ended and reason is None:
+        pid = info.pid if info.alive and info.pid == first_pid else None
+        # Another stack with the same ports may be the one that answers.
+        reason = None if pid is None else _why_unhealthy(service) or held_by_another(service, pid)
+        if pid is not None and reason is None:
             return True
-        if ended or time.monotonic() > deadline:
+        if pid is None or time.monotonic() > deadline:
             supervisor.stop_process(service.name)
             log = supervisor.log_file(service.name)
             what = (
                 "ended while it was starting"
-                if ended
+                if pid is None
                 else f"was not healthy after {settings.start_timeout_s:g} s ({reason}; GENRES_START_TIMEOUT_S)"
             )
             raise GenresError(f"{service.name} {what}; the end of {log}:\n{tail(log, 40)}")
@@ -301,12 +308,11 @@ def _wait_healthy(settings: Settings, service: Service, supervisor: Supervisor, 
     return False
 
 
-def _status(settings: Settings, service: Service, supervisor: Supervisor, supervised: bool) -> ServiceStatus:
+def _status(settings: Settings, service: Service, info: ProcessInfo | None, log: Path) -> ServiceStatus:
     if service.external:
         reason = _why_unhealthy(service)
         state: State = "unhealthy" if reason else "external"
         return ServiceStatus(service.name, state, None, service.address, None, None, None, service.ui, reason or "")
-    info = supervisor.info(service.name) if supervised and service.name in supervisor.names() else None
     reason = None
     if info is None or info.state in (ProcessState.STOPPED, ProcessState.STOPPING):
         state = "stopped"
@@ -323,7 +329,7 @@ def _status(settings: Settings, service: Service, supervisor: Supervisor, superv
         service.address,
         _memory_bytes(info.pid) if info and info.pid else None,
         service.data_dir,
-        supervisor.log_file(service.name),
+        log,
         service.ui,
         reason or "",
     )

@@ -19,12 +19,14 @@ from enum import StrEnum
 from http.client import HTTPException
 from pathlib import Path
 from typing import Any, NamedTuple
-from xmlrpc.client import Fault, ServerProxy
+from xml.parsers.expat import ExpatError
+from xmlrpc.client import Error, Fault, ServerProxy
 
 import psutil
 from supervisor.xmlrpc import Faults, SupervisorTransport, UnixStreamHTTPConnection
 
 from genres.errors import GenresError
+from genres.written_files import replaced
 from local_stack.program import Program
 
 _STACK_VARIABLE = "GENRES_LOCAL_STACK"
@@ -59,8 +61,12 @@ class ProcessInfo(NamedTuple):
 
     @property
     def alive(self) -> bool:
-        """Whether there is a process at all."""
-        return self.state in (ProcessState.STARTING, ProcessState.RUNNING, ProcessState.STOPPING)
+        """Whether there is a process that is to stay."""
+        return self.state in (ProcessState.STARTING, ProcessState.RUNNING)
+
+
+class _NotRunningError(GenresError):
+    """There is no supervisord, or none that takes commands any more."""
 
 
 class _Connection(UnixStreamHTTPConnection):
@@ -95,42 +101,46 @@ class Supervisor:
         return self.state_dir / "logs" / f"{name}.log"
 
     def is_running(self) -> bool:
-        """Return whether there is a supervisord.
+        """Return whether there is a supervisord that takes commands; one that is ending does not.
 
         Raises
         ------
         GenresError
-            From this and every method, if there is one that does not answer.
+            From this and every method, if there is one that does not answer, or refuses.
         """
+        return self.processes() is not None
+
+    def processes(self) -> dict[str, ProcessInfo] | None:
+        """Return what supervisord knows of each daemon, running or not; None if `is_running` would be False."""
         if not self.config_file.exists():
-            return False
+            return None
         try:
-            self._call("getState")
-        except (OSError, HTTPException):
-            return False
-        return True
+            return {info["name"]: _process_info(info) for info in self._call("getAllProcessInfo")}
+        except _NotRunningError:
+            return None
 
     def ensure(self, programs: list[Program]) -> None:
         """Make supervisord run with exactly `programs`; those whose definition changed are stopped.
 
-        Leftovers of a supervisord that was killed are ended first.
+        A supervisord that is ending is waited for, and leftovers of one that was killed are ended first.
 
         Raises
         ------
         GenresError
             If supervisord does not start.
         """
-        running = self.is_running()
-        self._write_files(programs)
-        if running:
+        if self.is_running():
+            self._write_files(programs)
             added, changed, removed = self._call("reloadConfig")[0]
-            for group in [*changed, *removed]:
-                self._call("stopProcessGroup", group)
-                self._call("removeProcessGroup", group)
-            for group in [*added, *changed]:
-                self._call("addProcessGroup", group)
+            for name in [*changed, *removed]:
+                self.stop_process(name)
+                self._call("removeProcessGroup", name)
+            for name in [*added, *changed]:
+                self._call("addProcessGroup", name)
             return
+        self.shut_down()
         self.end_leftovers()
+        self._write_files(programs)
         private = _socket_path(self.state_dir).parent
         private.mkdir(mode=0o700, exist_ok=True)
         if private.stat().st_uid != os.getuid():
@@ -151,30 +161,36 @@ class Supervisor:
                 raise GenresError(f"supervisord did not start with {self.config_file}: {said}")
             time.sleep(0.05)
 
-    def names(self) -> list[str]:
-        """Return the daemons that supervisord knows, running or not."""
-        return [info["name"] for info in self._call("getAllProcessInfo")]
-
     def info(self, name: str) -> ProcessInfo:
         """Return what supervisord knows of the daemon `name`."""
-        info = self._call("getProcessInfo", name)
-        state = ProcessState(info["statename"])
-        return ProcessInfo(state, info["pid"] or None, float(info["now"] - info["start"]) if info["pid"] else 0.0)
+        return _process_info(self._call("getProcessInfo", name))
+
+    def settled(self, name: str) -> ProcessInfo:
+        """Return what supervisord knows of the daemon `name` once it is not being stopped any more."""
+        deadline = time.monotonic() + _STOP_TIMEOUT_S * 2
+        while (info := self.info(name)).state is ProcessState.STOPPING and time.monotonic() < deadline:
+            time.sleep(0.05)
+        return info
 
     def start_process(self, name: str) -> None:
         """Start the daemon `name`, without waiting for it; nothing happens if it runs."""
         self._call("startProcess", name, False, unless=Faults.ALREADY_STARTED)
 
     def stop_process(self, name: str) -> None:
-        """Stop the daemon `name` and wait until it has ended; nothing happens if it does not run."""
-        self._call("stopProcess", name, True, unless=Faults.NOT_RUNNING)
+        """Stop the daemon `name` and wait until it has ended; nothing happens if it does not run.
+
+        A supervisord that is ending stops it by itself: `shut_down` waits for that.
+        """
+        with contextlib.suppress(_NotRunningError):
+            self._call("stopProcess", name, True, unless=Faults.NOT_RUNNING)
+            self.settled(name)  # what another command is stopping is "not running", too
 
     def shut_down(self) -> None:
-        """End supervisord and what it still runs, and wait until it is gone."""
-        process = psutil.Process(self._call("getPID"))
-        self._call("shutdown")
-        with contextlib.suppress(psutil.TimeoutExpired):
-            process.wait(timeout=_STOP_TIMEOUT_S * 2)
+        """End supervisord and what it still runs, and wait until it is gone, also for one that is ending already."""
+        supervisords = [process for process in psutil.process_iter() if self._is_supervisord(process)]
+        with contextlib.suppress(_NotRunningError):
+            self._call("shutdown", unless=Faults.SHUTDOWN_STATE)
+            _wait_ended(supervisords, timeout_s=_STOP_TIMEOUT_S * 2)
 
     def end_leftovers(self) -> int:
         """End every process of this stack that is left, of whichever supervisord; return how many there were."""
@@ -183,11 +199,11 @@ class Supervisor:
         for process in sorted(leftovers, key=lambda leftover: not self._is_supervisord(leftover)):
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.terminate()
-        _, alive = psutil.wait_procs(leftovers, timeout=_STOP_TIMEOUT_S / 2)
+        alive = _wait_ended(leftovers, timeout_s=_STOP_TIMEOUT_S / 2)
         for process in alive:
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.kill()
-        psutil.wait_procs(alive, timeout=_STOP_TIMEOUT_S / 2)
+        _wait_ended(alive, timeout_s=_STOP_TIMEOUT_S / 2)
         socket_path = _socket_path(self.state_dir)
         socket_path.unlink(missing_ok=True)
         if not socket_path.is_relative_to(self.state_dir):
@@ -213,8 +229,11 @@ class Supervisor:
     def _call(self, method: str, *arguments: object, unless: int | None = None) -> Any:
         """Call supervisord's XML-RPC `method`; the fault code `unless` is as good as an answer."""
         config = configparser.RawConfigParser()
-        config.read(self.config_file)
-        socket_path = config["unix_http_server"]["file"].replace("%%", "%")
+        try:
+            config.read(self.config_file)
+            socket_path = config["unix_http_server"]["file"].replace("%%", "%")
+        except (configparser.Error, KeyError, UnicodeDecodeError) as error:  # cut short, by a full disk or a kill
+            raise _NotRunningError(f"{self.config_file} cannot be read ({error}); run: genres up") from error
         with ServerProxy("http://127.0.0.1", transport=_Transport(socket_path)) as server:
             try:
                 return getattr(server.supervisor, method)(*arguments)
@@ -226,7 +245,21 @@ class Supervisor:
             except Fault as fault:
                 if fault.faultCode == unless:
                     return None
-                raise
+                if fault.faultCode == Faults.SHUTDOWN_STATE:
+                    raise _NotRunningError(
+                        f"supervisord of {self.state_dir} is ending; try again in a moment"
+                    ) from fault
+                what = " ".join(map(str, [method, *arguments]))
+                raise GenresError(
+                    f"supervisord of {self.state_dir} refuses {what}: {fault.faultString}; "
+                    f"look at {self.log_file('supervisord')}"
+                ) from fault
+            # Nobody listens, or it ended while it was answering.
+            except (OSError, HTTPException, Error, ExpatError) as error:
+                raise _NotRunningError(
+                    f"no supervisord of {self.state_dir} answers ({error}); if another command is not just ending it, "
+                    "run: genres up"
+                ) from error
 
     def _write_files(self, programs: list[Program]) -> None:
         for folder in (self.config_file.parent, self.state_dir / "logs"):
@@ -236,8 +269,8 @@ class Supervisor:
             program.directory.mkdir(parents=True, exist_ok=True)
             for path, text in program.files.items():
                 path.parent.mkdir(parents=True, exist_ok=True)
-                path.write_text(text)
-        self.config_file.write_text(self._config(programs))
+                _write(path, text)
+        _write(self.config_file, self._config(programs))
 
     def _config(self, programs: Iterable[Program]) -> str:
         folder = self.config_file.parent
@@ -299,6 +332,37 @@ def tail(path: Path, lines: int) -> str:
     with path.open("rb") as file:
         file.seek(max(0, path.stat().st_size - 64 * 1024))
         return "\n".join(file.read().decode(errors="replace").splitlines()[-lines:])
+
+
+def _write(path: Path, text: str) -> None:
+    """Make `text` the content of a file; where it is that already, a full disk does not matter."""
+    content = text.encode()
+    if not path.exists() or path.read_bytes() != content:
+        with replaced(path) as unfinished:
+            unfinished.write_bytes(content)
+
+
+def _process_info(told: dict[str, Any]) -> ProcessInfo:
+    running_s = float(told["now"] - told["start"]) if told["pid"] else 0.0
+    return ProcessInfo(ProcessState(told["statename"]), told["pid"] or None, running_s)
+
+
+def _wait_ended(processes: list[psutil.Process], *, timeout_s: float) -> list[psutil.Process]:
+    """Wait until `processes` have ended, and return those that have not.
+
+    One that is waiting to be reaped has: in a container there may be nobody who does that, and psutil would wait on.
+    """
+
+    def is_alive(process: psutil.Process) -> bool:
+        try:
+            return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+        except psutil.NoSuchProcess:
+            return False
+
+    deadline = time.monotonic() + timeout_s
+    while (alive := [process for process in processes if is_alive(process)]) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return alive
 
 
 def _socket_path(state_dir: Path) -> Path:

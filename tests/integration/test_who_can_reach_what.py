@@ -94,7 +94,7 @@ def opened(stack: Settings, tmp_path: Path) -> Iterator[tuple[psutil.Process, ..
 
 def test_every_listener_is_in_the_table(stack: Settings, opened: tuple[psutil.Process, ...]) -> None:
     supervisor = Supervisor(stack.state_dir)
-    trees = {name: psutil.Process(supervisor.info(name).pid) for name in supervisor.names()}
+    trees = {name: psutil.Process(info.pid) for name, info in (supervisor.processes() or {}).items()}
     processes = [(name, one) for name, root in trees.items() for one in (root, *root.children(recursive=True))]
     processes += [(name_of(one), one) for root in opened for one in (root, *root.children(recursive=True))]
     processes.append(("supervisor", psutil.Process(int((stack.state_dir / "supervisor/supervisord.pid").read_text()))))

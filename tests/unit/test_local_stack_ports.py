@@ -1,15 +1,19 @@
 """Ports: two folders get two blocks, a folder keeps its block, and a taken port is named with its holder."""
 
+import errno
 import os
 import socket
+import subprocess
+import sys
 from pathlib import Path
 
+import psutil
 import pytest
 
 from genres.errors import GenresError
 from genres.settings import PORT_BLOCK, Ports, Settings
-from local_stack.ports import is_free_block, require_free_ports, reserve_ports
-from local_stack.services import services
+from local_stack.ports import held_by_another, is_free_block, require_free_ports, reserve_ports
+from local_stack.services import Service, services
 
 
 @pytest.fixture
@@ -65,6 +69,45 @@ def test_taken_port_is_named_with_service_and_holder(tmp_path: Path) -> None:
     assert str(taken.value).startswith(f"port {port}, which mlflow needs for HTTP, is taken by process {os.getpid()} (")
     assert "GENRES_PORT_BASE" in str(taken.value)
     require_free_ports(mlflow)
+
+
+def test_a_port_is_held_by_another_or_by_a_process_and_its_children(tmp_path: Path) -> None:
+    code = (
+        "import os, socket, time; listener = socket.create_server(('127.0.0.1', 0)); "
+        "print(listener.getsockname()[1], flush=True); time.sleep(600)"
+    )
+    parent = [sys.executable, "-c", "import subprocess, sys; subprocess.run(sys.argv[1:])", sys.executable, "-c", code]
+    with subprocess.Popen(parent, stdout=subprocess.PIPE, text=True) as started:
+        try:
+            assert started.stdout is not None
+            port = int(started.stdout.readline())
+            service = Service("mlflow", "", lambda: None, ports={"HTTP": port})
+            (child,) = psutil.Process(started.pid).children()
+            assert held_by_another(service, child.pid) is None
+            assert held_by_another(service, started.pid) is None
+            with subprocess.Popen(["/bin/sleep", "600"]) as other:
+                found = held_by_another(service, other.pid)
+                other.kill()
+            assert found == f"port {port} is held by process {child.pid}"
+        finally:
+            for process in (*psutil.Process(started.pid).children(), started):
+                process.kill()
+    assert held_by_another(service, os.getpid()) is None, "nobody holds it"
+
+
+@pytest.mark.usefixtures("no_port_base")
+def test_a_choice_that_cannot_be_kept_leaves_what_was_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    reserve_ports(Settings(state_dir=tmp_path, port_base=18_000))
+
+    def half(path: Path, text: str) -> int:
+        with path.open("w") as file:
+            file.write(text[:-3])
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(Path, "write_text", half)
+    with pytest.raises(GenresError, match=r"stack\.env cannot be written: No space left on device"):
+        reserve_ports(Settings(state_dir=tmp_path, port_base=31_000))
+    assert Settings(state_dir=tmp_path).port_base == 18_000
 
 
 def test_no_two_services_share_a_port(tmp_path: Path) -> None:

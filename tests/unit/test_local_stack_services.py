@@ -108,6 +108,15 @@ def test_no_page_knows_the_header_that_webhdfs_asks_browsers_for(tmp_path: Path)
     assert header(one) == header(one) != header(other)
 
 
+@pytest.mark.parametrize("left", ["", "<configuration>\n  <prop"])
+def test_a_file_that_was_cut_short_keeps_no_daemon_from_starting(tmp_path: Path, left: str) -> None:
+    conf = tmp_path / "hdfs" / "conf"
+    conf.mkdir(parents=True)
+    (conf / "hdfs-site.xml").write_text(left)
+    namenode, _ = hdfs_programs(Settings(state_dir=tmp_path), Path("/java"), [])
+    assert re.search(r"custom-header</name>\s*<value>\w{32}</value>", namenode.files[conf / "hdfs-site.xml"])
+
+
 def test_tail_is_the_last_lines(tmp_path: Path) -> None:
     log = tmp_path / "daemon.log"
     assert tail(log, 3) == ""
