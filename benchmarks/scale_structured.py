@@ -11,6 +11,7 @@ import argparse
 import os
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -36,6 +37,9 @@ def main() -> None:
     arguments.add_argument("--seconds", type=float, default=20.0, help="how long a row runs")
     wanted = arguments.parse_args()
     os.environ |= {"JAVA_HOME": str(java_home()), "SPARK_LOCAL_IP": "127.0.0.1", "PYSPARK_PYTHON": sys.executable}
+    # In the environment of who uses Connect there would be no session of one's own.
+    for name in ("SPARK_REMOTE", "SPARK_CONNECT_MODE_ENABLED"):
+        os.environ.pop(name, None)
     print("| stub cores | clips/s | of the stub's | clips a batch | batches |\n|--:|--:|--:|--:|--:|")
     for cores in wanted.cores:
         clips = round(cores * BATCH_S * 1000 / wanted.cost_ms)
@@ -65,7 +69,15 @@ def run(cores: int, clips: int, cost_s: float, seconds: float) -> list[float]:
         database = Database(f"sqlite:///{Path(folder, 'rows.db')}")
         database.migrate()
 
+        # Python is called from another thread, which an end of the job does not wait for.
+        at_work, is_over = threading.Lock(), threading.Event()
+
         def commit(frame: Any, number: int) -> None:
+            with at_work:
+                if not is_over.is_set():
+                    store(frame, number)
+
+        def store(frame: Any, number: int) -> None:
             now = datetime.now(UTC)
             where = {"topic": "t", "kafka_partition": 0, "partition_key": str(number), "run_id": "job"}
             times = {"event_time": now, "predicted_at": now, "latency_s": 0.0, "file_name": "clip.wav", "genre": None}
@@ -87,7 +99,9 @@ def run(cores: int, clips: int, cost_s: float, seconds: float) -> list[float]:
         if error := query.exception():
             raise SystemExit(f"the job failed: {error}")
         query.stop()
-        database.engine.dispose()
+        is_over.set()
+        with at_work:
+            database.engine.dispose()
     spark.stop()
     return committed
 

@@ -155,7 +155,7 @@ def _plan_shard(
     planned = [known_range for known_range in known if known_range.state == "planned"]
     due = [offset_range for offset_range in planned if _is_due(offset_range, limits, now, held)]
     in_flight = [offset_range for offset_range in planned if offset_range not in due]
-    positions = _positions(known, state)
+    positions = _positions(known, state, now)
     notes = _oddities(known, state, positions)
 
     retry: list[Attempt] = []
@@ -163,7 +163,7 @@ def _plan_shard(
     lost: list[Lost] = []
     retries_left = limits.max_in_flight - sum(_is_retry(offset_range) for offset_range in in_flight)
     for offset_range in sorted(
-        due, key=lambda offset_range: (_last_sign(offset_range), offset_range.key)
+        due, key=lambda offset_range: (_turn(_last_sign(offset_range), now), offset_range.key)
     ):  # the longest untried has the first turn
         key = offset_range.key
         if key.topic_id != state.topic_id:
@@ -194,7 +194,7 @@ def _plan_shard(
 
 
 def next_range(
-    known: Collection[StreamRange], state: "TopicState", limits: Limits, shard: Shard = WHOLE_TOPIC
+    known: Collection[StreamRange], state: "TopicState", limits: Limits, shard: Shard = WHOLE_TOPIC, *, now: datetime
 ) -> PartitionKey | None:
     """Return the range that a draining run takes next, from the Kafka partition whose turn it is; None: all is planned.
 
@@ -202,7 +202,7 @@ def next_range(
     may have been first. A partition that lost offsets to retention waits until `plan` has said which.
     """
     known, state = _part_of(shard, known, state)
-    positions = _positions(known, state)
+    positions = _positions(known, state, now)
     whole = {number: position for number, position in positions.items() if position >= state.beginnings[number]}
     return next(_new_ranges(whole, state, limits), None)
 
@@ -218,7 +218,7 @@ def _part_of(
     return own, state._replace(beginnings=beginnings, ends=ends)
 
 
-def _positions(known: Iterable[StreamRange], state: "TopicState") -> dict[int, int]:
+def _positions(known: Iterable[StreamRange], state: "TopicState", now: datetime) -> dict[int, int]:
     # Where each Kafka partition goes on; the one whose last range was planned longest ago has the first turn.
     last: dict[int, StreamRange] = {}
     for offset_range in known:
@@ -228,7 +228,10 @@ def _positions(known: Iterable[StreamRange], state: "TopicState") -> dict[int, i
             if other is None or key.end_offset > other.key.end_offset:
                 last[key.kafka_partition] = offset_range
     never = [(number, state.beginnings[number]) for number in sorted(state.ends) if number not in last]
-    turns = sorted(last.values(), key=lambda offset_range: (offset_range.planned_at, offset_range.key.kafka_partition))
+    turns = sorted(
+        last.values(),
+        key=lambda offset_range: (_turn(offset_range.planned_at, now), offset_range.key.kafka_partition),
+    )
     return dict(never + [(offset_range.key.kafka_partition, offset_range.key.end_offset) for offset_range in turns])
 
 
@@ -250,6 +253,15 @@ def _is_due(offset_range: StreamRange, limits: Limits, now: datetime, held: Coll
     grace = timedelta(seconds=limits.range_grace_s)
     # A sign from the future is of a clock that went back since: how old it is nobody can tell.
     return offset_range.attempts == 0 or silence >= grace * 2**doublings or silence <= -grace
+
+
+def _turn(moment: datetime, now: datetime) -> datetime:
+    """Return by when to sort what had its last turn then, the longest ago first.
+
+    What lies in the future was written before the clock was put back: it would have no turn until that time has come
+    again, as long as the others always have clips. So it has the first one.
+    """
+    return moment if moment <= now else datetime.min.replace(tzinfo=moment.tzinfo)
 
 
 def _last_sign(offset_range: StreamRange) -> datetime:

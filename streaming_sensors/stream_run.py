@@ -271,7 +271,7 @@ class StreamRun:
             now = datetime.now(UTC)
             allowed = limits(self.settings, clips=self._pace.clips)
             waiting = plan(known, state, allowed, now=now, shards=[self.shard]).retry[:1]
-            key = waiting[0].key if waiting else next_range(known, state, allowed, self.shard)
+            key = waiting[0].key if waiting else next_range(known, state, allowed, self.shard, now=now)
             if key is None:
                 return None
             wanted = Plan(retry=waiting) if waiting else Plan(new=(Attempt(key),))

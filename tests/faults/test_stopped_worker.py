@@ -92,7 +92,7 @@ def test_sparks_own_limit_ends_a_worker_that_sleeps_and_none_that_is_stopped(spa
     with pytest.raises(Exception, match=f"idle timeout|{DEATH}") as hung:
         one_task(spark, sleep_long)
     assert is_workers_death(hung.value)
-    with pytest.raises(OutOfTimeError), interrupted_when_stuck(spark, limit_s=5.0):
+    with pytest.raises(OutOfTimeError), interrupted_when_stuck(spark, limit_s=3.0):
         one_task(spark, stop_itself)
 
 

@@ -95,7 +95,9 @@ class Loaded:
 
 
 @pytest.fixture
-def connect() -> Iterator[Connect]:
+def connect(monkeypatch: pytest.MonkeyPatch) -> Iterator[Connect]:
+    monkeypatch.setenv("SPARK_CONNECT_MODE_ENABLED", "")  # which the client sets, and which is taken away at the end
+    monkeypatch.delenv("SPARK_CONNECT_MODE_ENABLED")
     server = Connect()
     server.start()
     yield server

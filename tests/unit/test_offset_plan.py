@@ -130,7 +130,7 @@ def test_partitions_take_turns_the_longest_waiting_first() -> None:
     state = kafka((0, 40), (0, 40), (0, 3))
     made = plan(planned, state, LIMITS, now=NOW)
     assert [attempt.key for attempt in made.new] == [key(0, 3, 2), key(4, 12, 1), key(4, 12, 0), key(12, 20, 1)]
-    assert next_range(planned, state, LIMITS) == key(0, 3, 2)
+    assert next_range(planned, state, LIMITS, now=NOW) == key(0, 3, 2)
 
 
 def test_ranges_in_flight_count_against_the_limit() -> None:
@@ -158,7 +158,22 @@ def test_nothing_new_is_said() -> None:
         reason="nothing new: every partition is planned up to its end"
     )
     assert plan([], kafka((7, 7)), LIMITS, now=NOW).is_empty
-    assert next_range([], kafka((7, 7)), LIMITS) is None
+    assert next_range([], kafka((7, 7)), LIMITS, now=NOW) is None
+
+
+@pytest.mark.parametrize("ahead", [timedelta(0), timedelta(hours=1)], ids=["clock as it was", "clock put back"])
+def test_every_partition_has_its_turn_while_clips_never_cease(ahead: timedelta) -> None:
+    """What was planned before the clock was put back was planned in the future."""
+    last = {number: known(0, 8, "committed", partition=number, planned_at=NOW + ahead) for number in (0, 1)}
+    last[2] = known(0, 8, "committed", partition=2, planned_at=NOW - timedelta(seconds=1))
+    turns = []
+    for turn in range(1, 7):
+        now = NOW + timedelta(seconds=turn)
+        taken = next_range(list(last.values()), kafka(*[(0, 1000)] * 3), LIMITS, now=now)
+        assert taken is not None
+        turns.append(taken.kafka_partition)
+        last[taken.kafka_partition] = replace(last[taken.kafka_partition], key=taken, planned_at=now)
+    assert Counter(turns) == {0: 2, 1: 2, 2: 2}
 
 
 def test_a_partition_added_later_is_read_from_its_beginning() -> None:
@@ -214,9 +229,9 @@ def test_a_shard_is_planned_for_by_itself() -> None:
     assert (made.new, made.retry) == ((Attempt(key(4, 9, 1)),), (Attempt(key(0, 4, 1), attempt=2),))
     made = plan(planned, state, limits, now=NOW, shards=[Shard(2, 3)])
     assert made == Plan(new=(Attempt(key(0, 8, 2)),))
-    assert next_range(planned, state, LIMITS, Shard(0, 3)) == key(6, 9, 3)
-    assert next_range(planned, state, LIMITS, Shard(1, 3)) == key(4, 9, 1)
-    assert next_range(planned, state, LIMITS, Shard(5, 6)) is None, "there is no partition 5"
+    assert next_range(planned, state, LIMITS, Shard(0, 3), now=NOW) == key(6, 9, 3)
+    assert next_range(planned, state, LIMITS, Shard(1, 3), now=NOW) == key(4, 9, 1)
+    assert next_range(planned, state, LIMITS, Shard(5, 6), now=NOW) is None, "there is no partition 5"
 
 
 def test_the_shards_plans_are_one() -> None:
@@ -293,7 +308,9 @@ def test_offsets_that_retention_took_before_they_were_planned_are_lost() -> None
     made = plan(planned, state, LIMITS, now=NOW)
     assert made.lost == (Lost(key(5, 9), "Kafka's retention took it: the partition begins at offset 9 now"),)
     assert made.new == (Attempt(key(9, 12)),)
-    assert next_range(planned, state, LIMITS) is None, "a draining run leaves it to the sensor to say what is lost"
+    assert next_range(planned, state, LIMITS, now=NOW) is None, (
+        "a draining run leaves it to the sensor to say what is lost"
+    )
 
 
 def test_retention_that_took_only_what_is_done_loses_nothing() -> None:
@@ -519,7 +536,8 @@ class PlannerMachine(RuleBasedStateMachine):
     def run_drains(self, data: st.DataObject) -> None:
         # The run may have been launched when there were other shards.
         of = data.draw(st.integers(1, 4))
-        key = next_range(self.ledger.known(), self.state, self.limits, Shard(data.draw(st.integers(0, of - 1)), of))
+        shard = Shard(data.draw(st.integers(0, of - 1)), of)
+        key = next_range(self.ledger.known(), self.state, self.limits, shard, now=self.now)
         if key is not None:
             assert self.ledger.record(Plan(new=(Attempt(key),)), self.now) == (Attempt(key),)
             self.attempts[str(key)] = 1

@@ -272,7 +272,7 @@ def test_runs_whose_shards_overlap_do_each_range_once(database: Database) -> Non
         known, taken = ranges.known(database, TOPIC), []
         order.append(order.pop(0))
         for shard in order:
-            key = next_range(known, state, Limits(4 + shard.of, 60), shard)
+            key = next_range(known, state, Limits(4 + shard.of, 60), shard, now=datetime.now(UTC))
             if key is not None:
                 fence: Any = {"token": tokens[shard], "shard": runs[shard][0]}
                 taken += [(shard, found.key, fence) for found in ranges.record_plan(database, new(key), **fence)]

@@ -265,8 +265,8 @@ def test_signs_of_life_go_on_whatever_one_of_them_fails_with(run: Run, monkeypat
 
 
 def test_a_run_goes_on_behind_a_range_that_another_planner_took(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    def beaten_to(*given: Any) -> PartitionKey | None:
-        key = next_range(*given)
+    def beaten_to(*given: Any, **more: Any) -> PartitionKey | None:
+        key = next_range(*given, **more)
         if key == SECOND:
             ranges.record_plan(run.database, Plan(new=(Attempt(SECOND),)))
         return key
