@@ -11,7 +11,6 @@ import argparse
 import os
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -69,15 +68,7 @@ def run(cores: int, clips: int, cost_s: float, seconds: float) -> list[float]:
         database = Database(f"sqlite:///{Path(folder, 'rows.db')}")
         database.migrate()
 
-        # Python is called from another thread, which an end of the job does not wait for.
-        at_work, is_over = threading.Lock(), threading.Event()
-
         def commit(frame: Any, number: int) -> None:
-            with at_work:
-                if not is_over.is_set():
-                    store(frame, number)
-
-        def store(frame: Any, number: int) -> None:
             now = datetime.now(UTC)
             where = {"topic": "t", "kafka_partition": 0, "partition_key": str(number), "run_id": "job"}
             times = {"event_time": now, "predicted_at": now, "latency_s": 0.0, "file_name": "clip.wav", "genre": None}
@@ -99,9 +90,7 @@ def run(cores: int, clips: int, cost_s: float, seconds: float) -> list[float]:
         if error := query.exception():
             raise SystemExit(f"the job failed: {error}")
         query.stop()
-        is_over.set()
-        with at_work:
-            database.engine.dispose()
+        database.engine.dispose()
     spark.stop()
     return committed
 

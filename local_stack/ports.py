@@ -1,6 +1,7 @@
 """Which ports the stack uses: a free block chosen once for a state folder, and who holds a port that is taken."""
 
 import socket
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -64,8 +65,9 @@ def held_by_another(service: Service, pid: int) -> str | None:
         own = {pid, *(child.pid for child in psutil.Process(pid).children(recursive=True))}
     except psutil.Error:  # it ended just now
         return None
+    held = _holders()  # once for all of them: it reads every process's open files
     for port in service.ports.values():
-        holders = _holders(port)
+        holders = held.get(port)
         if holders and own.isdisjoint(holders):
             return f"port {port} is held by process {holders[0]}"
     return None
@@ -98,7 +100,7 @@ def _is_free(port: int) -> bool:
 
 def _holder(port: int) -> str | None:
     """Return ``pid (command line)`` of the process that listens on `port`, if this user may see it."""
-    pids = _holders(port)
+    pids = _holders().get(port)
     if not pids:
         return None
     try:
@@ -109,13 +111,11 @@ def _holder(port: int) -> str | None:
         return None
 
 
-def _holders(port: int) -> list[int]:
-    """Return the processes that this user may see with a socket on `port`."""
-    try:
-        return [
-            connection.pid
-            for connection in psutil.net_connections(kind="tcp")
-            if connection.laddr and connection.laddr.port == port and connection.pid
-        ]
-    except psutil.Error:
-        return []
+def _holders() -> dict[int, list[int]]:
+    """Return the processes that this user may see with a socket on a port, by port."""
+    found: dict[int, list[int]] = {}
+    with suppress(psutil.Error):
+        for connection in psutil.net_connections(kind="tcp"):
+            if connection.laddr and connection.pid:
+                found.setdefault(connection.laddr.port, []).append(connection.pid)
+    return found

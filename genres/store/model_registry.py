@@ -439,7 +439,7 @@ def _wait_for_server(tracking_uri: str) -> None:
             raise
 
     try:
-        retried(ask, on=(requests.RequestException,), patience_s=_PATIENCE_S)
+        retried(ask, on=requests.RequestException, patience_s=_PATIENCE_S)
     except (requests.RequestException, ValueError) as error:  # urllib3's, of a name that is none
         raise GenresError(
             f"MLflow does not answer at {tracking_uri}: start the stack with `genres up`, "

@@ -167,14 +167,19 @@ def broker_killed(system: System) -> Iterator[None]:
     yield
 
 
-@fault("broker frozen", lasts_s=20)
-def broker_frozen(system: System) -> Iterator[None]:
-    pid = _pid(system, "kafka")
-    os.kill(pid, signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        os.kill(pid, signal.SIGCONT)
+def _frozen(name: str, service: str) -> None:
+    @fault(name, lasts_s=20)
+    def frozen(system: System) -> Iterator[None]:
+        """It takes connections meanwhile, and says nothing."""
+        pid = _pid(system, service)
+        os.kill(pid, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            os.kill(pid, signal.SIGCONT)
+
+
+_frozen("broker frozen", "kafka")
 
 
 @fault("topic recreated", in_every_run=True)
@@ -290,15 +295,7 @@ def connect_server_killed(system: System) -> Iterator[None]:
         system.hooks.disarm()
 
 
-@fault("Connect server frozen", lasts_s=20)
-def connect_server_frozen(system: System) -> Iterator[None]:
-    """It takes connections meanwhile, and says nothing."""
-    pid = _pid(system, "spark-connect")
-    os.kill(pid, signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        os.kill(pid, signal.SIGCONT)
+_frozen("Connect server frozen", "spark-connect")
 
 
 @fault("Python workers killed", lasts_s=5, in_every_run=True)
