@@ -1,4 +1,7 @@
-"""Programs that some tests need and that not every machine has: a test without its own is skipped, but in CI fails."""
+"""Programs that some tests need and that not every machine has: a test without its own is skipped, and says why.
+
+Where whoever runs the tests has installed them all, ``REQUIRE_PROGRAMS=1`` makes it fail instead.
+"""
 
 import shutil
 from typing import NoReturn

@@ -85,15 +85,14 @@ def test_an_interrupted_job_ends_its_stopped_worker(spark: "SparkSession") -> No
     check_engine(spark, GTZAN57)
 
 
-def test_sparks_own_limit_ends_a_worker_that_sleeps_and_none_that_is_stopped(spark: "SparkSession") -> None:
+def test_what_sparks_own_limit_ends_is_a_death_as_any_other(spark: "SparkSession") -> None:
+    """The project does not set it: it counts a whole task's seconds, and ended 22 of 25 stopped workers, not all."""
     spark.conf.set("spark.sql.execution.pyspark.udf.idleTimeoutSeconds", "1s")
     spark.conf.set("spark.sql.execution.pyspark.udf.killOnIdleTimeout", "true")
     # Which of the two Spark says depends on what it sees first: that it has ended the worker, or that it is gone.
     with pytest.raises(Exception, match=f"idle timeout|{DEATH}") as hung:
         one_task(spark, sleep_long)
     assert is_workers_death(hung.value)
-    with pytest.raises(OutOfTimeError), interrupted_when_stuck(spark, limit_s=3.0):
-        one_task(spark, stop_itself)
 
 
 def stop_itself(batches: "Iterable[pa.RecordBatch]") -> "Iterator[pa.RecordBatch]":
