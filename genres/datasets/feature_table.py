@@ -11,6 +11,7 @@ import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,13 +28,21 @@ KINDS = (".csv", ".parquet")
 """Suffixes of files that are read."""
 
 _NAME, _LABEL, _LENGTH = "filename", "label", "length"
-_ABOUT_THE_ROW = ("track_id", "genre", "song", "digest", "artist", "part")
-"""Columns that say which clip a row is about, by the names that they have here: numbers in them are no features."""
+_ABOUT_THE_ROW = re.compile(
+    r"genre|song|digest|artist|album|title|part|((.+_)?(ids?|idx|index|groups?|folds?|splits?))", re.ASCII
+)
+"""Names of columns that say which clip a row is about, and whose: numbers in them are no features."""
+_OTHER_SUFFIXES = frozenset(
+    (".csv", ".h5", ".jams", ".jpg", ".json", ".mat", ".mp4", ".npy", ".npz", ".png", ".pt", ".txt", ".webm")
+)
+"""Suffixes that tools give to what they make of a clip, and to what is no audio by its name."""
 _SEPARATORS = ",;\t|"
 _LARGEST = 1e100
 """Largest value that counts: the squares of larger ones, summed up, are no numbers any more."""
 _ORDERED = 10
 """Rows from which whole numbers that only grow are no chance."""
+_LINES = 20
+"""Lines by which the separator of a file without a line of names is chosen."""
 _SHOWN = 5
 """Most names that a sentence shows."""
 
@@ -93,9 +102,13 @@ def read_feature_table(path: Path) -> FeatureTable:
         notices.append(f"{counted(missing, 'value')} missing, in {_some(gaps)}: they count as the training rows' mean")
     notices += _alike_labels(table[_LABEL])
 
+    tracks, shared = _track_ids(table[_NAME], table[_LABEL])
+    if shared:
+        names = _some(shared)
+        notices.append(f"{counted(len(shared), 'name')} with several labels, a track for each of these: {names}")
     rows = pd.DataFrame(
         {
-            "track_id": _track_ids(table[_NAME], table[_LABEL]),
+            "track_id": tracks,
             "genre": table[_LABEL].to_numpy(),
             "digest": [hashlib.sha256(row.tobytes()).hexdigest() for row in np.ascontiguousarray(values.to_numpy())],
         }
@@ -141,35 +154,45 @@ class TrackNames:
         self.tracks = {*rows["song"], *rows["track_id"]}
         self._genres = {genre.casefold() for genre in rows["genre"]}
         self._bare: dict[str, set[str]] = {}
-        self._whole: dict[str, str] = {}
+        self._whole: dict[str, set[str]] = {}
+        self._exact: dict[str, str] = {}
         for column in ("song", "track_id"):
             for track, genre in zip(rows[column], rows["genre"], strict=True):
                 bare = track.removeprefix(f"{genre}.")
                 self._bare.setdefault(bare.casefold(), set()).add(track)
-                self._whole |= {f"{genre}.{bare}".casefold(): track, track.casefold(): track}
+                for name in (f"{genre}.{bare}", track):
+                    self._exact[name] = track
+                    self._whole.setdefault(name.casefold(), set()).add(track)
 
     def meant(self, name: str) -> str:
         """Return the track that a name means; if the table has no such track, as `track_id_of` spells it."""
         folder, bare = _folder_and_track(name)
         track = _in_genre(folder, bare)
-        folder, bare = folder.casefold(), bare.casefold()
-        if (found := self._whole.get(track.casefold())) or folder in self._genres:
+        if (found := self._exact.get(track) or _only(self._whole, track)) or folder.casefold() in self._genres:
             return found or track
         # A bare number, which each genre has, means no track.
-        alone = self._bare.get(bare, set())
-        return self._whole.get(bare) or (next(iter(alone)) if len(alone) == 1 else track)
+        return self._exact.get(bare) or _only(self._whole, bare) or _only(self._bare, bare) or track
+
+
+def _only(tracks: dict[str, set[str]], name: str) -> str | None:
+    """Return the track of that name in any case, where there is one alone."""
+    found = tracks.get(name.casefold(), set())
+    return next(iter(found)) if len(found) == 1 else None
 
 
 def _folder_and_track(name: str) -> tuple[str, str]:
     """Return the name of the folder that a file is in, empty without one, and the file's without its suffix."""
     *folders, base = [part for part in re.split(r"[/\\]", _as_text(name)) if part not in ("", ".", "..")] or [""]
     stem, dot, suffix = base.rpartition(".")
+    if stem and f".{suffix.lower()}" in _OTHER_SUFFIXES:  # before it may stand that of the audio
+        base = stem
+        stem, dot, suffix = base.rpartition(".")
     is_suffix = dot and (f".{suffix.lower()}" in SUFFIXES or (_NUMBERED.fullmatch(stem) and suffix[:1].isalpha()))
     return folders[-1] if folders else "", stem if is_suffix else base
 
 
-def _track_ids(names: "pd.Series", labels: "pd.Series") -> list[str]:
-    """Return each row's track.
+def _track_ids(names: "pd.Series", labels: "pd.Series") -> tuple[list[str], list[str]]:
+    """Return each row's track, and the names that stand for a track under each of several labels.
 
     A folder that stands for no genre, as ``audio/`` does, is no part of its name. Where a name is that of files of
     several genres, as ``01.wav`` may be, the label is.
@@ -180,9 +203,11 @@ def _track_ids(names: "pd.Series", labels: "pd.Series") -> list[str]:
     of_genres = any(folder.casefold() == label.casefold() for (folder, _), label in zip(apart, labels, strict=True))
     if not of_genres and len(set(bare)) == len(set(tracks)):
         tracks = bare
-    if len(set(tracks)) == len(set(zip(tracks, labels, strict=True))):
-        return tracks
-    return [_in_genre(label, track) for track, label in zip(tracks, labels, strict=True)]
+    of_label = Counter(track for track, _ in set(zip(tracks, labels, strict=True)))
+    shared = sorted(track for track, count in of_label.items() if count > 1)
+    if not shared:
+        return tracks, []
+    return [_in_genre(label, track) for track, label in zip(tracks, labels, strict=True)], shared
 
 
 def songs_in_genre(tracks: Iterable[str], genre: str) -> dict[str, str]:
@@ -201,6 +226,8 @@ def _whole(track: str) -> str:
     return part[1] if part else track
 
 
+_WORDS = re.compile(r"(?<=[a-z])(?=[A-Z])|[\s-]+")
+"""Where the words of a column's name are apart: ``artistId``, ``artist id``."""
 _NUMBERED = re.compile(r".+\.\d{5}([._]\d{1,3})?")
 _NUMBERED_PART = re.compile(r"(.+\.\d{5})[._]\d{1,3}")
 
@@ -223,9 +250,10 @@ def read_csv(path: Path, *, text: Sequence[str] | None = None) -> "pd.DataFrame"
     shown = display_path(path)
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
-            line = next((line for line in file if line.strip()), "")
-        apart = {separator: _cells(line, separator) for separator in _SEPARATORS}
-        separator = max(apart, key=lambda one: len(apart[one]))
+            lines = list(islice((line for line in file if line.strip()), _LINES if text is None else 1)) or [""]
+        apart = {separator: _cells(lines[0], separator) for separator in _SEPARATORS}
+        # Without a line of names, the cells of a few lines are alike in number: a comma in a name is in few of them.
+        separator = max(apart, key=lambda one: (min(len(_cells(line, one)) for line in lines), len(apart[one])))
         how: dict[str, Any] = {"sep": separator, "encoding": "utf-8-sig"}
         if text is None:
             return pd.read_csv(path, header=None, dtype=str, keep_default_na=False, **how)
@@ -324,7 +352,7 @@ def _numbers(table: "pd.DataFrame", notices: list[str]) -> "pd.DataFrame":
         is_date = table[column].dtype.kind in "Mm"
         if is_date or numbers.notna().sum() * 2 < table[column].notna().sum():
             texts.append(column)
-        elif column.lower() in _ABOUT_THE_ROW:
+        elif _ABOUT_THE_ROW.fullmatch(_WORDS.sub("_", column).lower()):
             about.append(column)
         else:
             kept[column] = numbers
@@ -383,7 +411,10 @@ def _without_copies(rows: "pd.DataFrame", shown: str, notices: list[str]) -> "pd
     twice = rows["track_id"].duplicated(keep=False)
     if twice.any():
         names = _some(rows.loc[twice, "track_id"].unique())
-        raise GenresError(f"{shown} has several different rows of one file: {names}; leave one of each")
+        raise GenresError(
+            f"{shown} has several different rows of one file, or of files of one name: {names}; leave one of each, or "
+            "name them apart"
+        )
     return rows.sort_values("track_id", ignore_index=True)
 
 

@@ -5,6 +5,8 @@ A pure function of a table: what to do about a leak is the caller's.
 
 from typing import TYPE_CHECKING, NamedTuple
 
+from genres.plurals import counted
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -32,8 +34,8 @@ class Leak(NamedTuple):
         """Return a sentence."""
         names = " and ".join(self.example)
         return (
-            f"leak: {KINDS[self.kind]} on two sides of the split, {self.groups} times, with {self.rows} rows outside "
-            f"of training (first: {names}); figures of these rows are too good"
+            f"leak: {KINDS[self.kind]} on two sides of the split, {counted(self.groups, 'time')}, with "
+            f"{counted(self.rows, 'row')} outside of training (first: {names}); figures of these rows are too good"
         )
 
 

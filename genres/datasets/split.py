@@ -14,6 +14,7 @@ from genres.datasets import published_datasets
 from genres.datasets.published_dataset import PublishedDataset
 from genres.errors import GenresError
 from genres.file_names import safe_name
+from genres.plurals import counted
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -150,7 +151,7 @@ def _hashed(table: "pd.DataFrame") -> "pd.DataFrame":
             excluded = int((table["genre"] == genre).sum()) - len(usable)
             copies = f" ({excluded} more repeat other clips' audio)" if excluded else ""
             raise GenresError(
-                f"genre {genre!r} has {len(usable)} usable clip(s){copies}: the split needs "
+                f"genre {genre!r} has {counted(len(usable), 'usable clip')}{copies}: the split needs "
                 f"{MIN_CLIPS_PER_GENRE} different ones of each genre; add clips or take the genre out"
             )
         found = songs(table.loc[table["genre"] == genre, "track_id"], str(genre))
@@ -260,9 +261,9 @@ def require_songs(found: Mapping[str, str], genre: str) -> None:
     names = sorted(set(found.values()))
     if names and len(names) < MIN_CLIPS_PER_GENRE:
         raise GenresError(
-            f"genre {genre!r} has clips of {len(names)} song(s) only, going by their names ({', '.join(names)}): the "
-            f"split needs {MIN_CLIPS_PER_GENRE}, since no song may be on two sides; add other songs, or rename clips "
-            "that are no parts of one"
+            f"genre {genre!r} has clips of {counted(len(names), 'song')} only, going by their names "
+            f"({', '.join(names)}): the split needs {MIN_CLIPS_PER_GENRE}, since no song may be on two sides; add "
+            "other songs, or rename clips that are no parts of one"
         )
 
 

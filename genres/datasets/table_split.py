@@ -3,6 +3,7 @@
 What belongs here: who goes where in a table that has no audio. The pipeline's own split is `genres.datasets.split`.
 """
 
+import re
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,6 +12,7 @@ from genres.datasets.feature_table import FeatureTable, TrackNames, read_csv
 from genres.datasets.split import EXCLUDED, PARTS, split_tracks
 from genres.errors import GenresError
 from genres.file_names import display_path
+from genres.plurals import counted
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -18,6 +20,8 @@ if TYPE_CHECKING:
 LISTS = {part: f"{part}_filtered.txt" for part in PARTS}
 """The file that lists each part's tracks, by part."""
 
+_OF_GROUPS = re.compile(r"(artist|group)s?([_ ](name|id|group))?")
+"""Names of a column that says whose tracks belong together."""
 _TEST_FOLDS = 5
 """One of so many folds is the test part of a random split: 80/20."""
 
@@ -57,10 +61,11 @@ def listed_parts(table: FeatureTable, folder: Path) -> "tuple[pd.Series, list[st
             raise GenresError(f"{display_path(folder / name)} cannot be read: {error}") from error
         counts = Counter(names.meant(line) for line in lines if line.strip())
         if twice := [track for track, count in counts.items() if count > 1]:
-            notices.append(f"{name} names {len(twice)} tracks twice, the first being {twice[0]}")
+            notices.append(f"{name} names {counted(len(twice), 'track')} twice, the first being {twice[0]}")
         if lacking := [track for track in counts if track not in names.tracks]:
             notices.append(
-                f"of the {len(counts)} tracks in {name} the table lacks {len(lacking)}, the first being {lacking[0]}"
+                f"of the {counted(len(counts), 'track')} in {name} the table lacks {len(lacking)}, the first being "
+                f"{lacking[0]}"
             )
         for track in counts:
             if track in listed:
@@ -75,7 +80,7 @@ def listed_parts(table: FeatureTable, folder: Path) -> "tuple[pd.Series, list[st
     parts = parts.where(parts.notna(), table.rows["song"].map(listed))
     if left := int(parts.isna().sum()):
         first = table.rows.loc[parts.isna(), "track_id"].iloc[0]
-        notices.append(f"{left} rows that no list names are left out, the first being {first}")
+        notices.append(f"left out, since no list names them: {counted(left, 'row')}, the first being {first}")
     return parts, notices
 
 
@@ -103,7 +108,7 @@ def pipeline_parts(table: FeatureTable) -> "tuple[pd.Series, list[str]]":
     notices = [split.why]
     if len(excluded):
         row = excluded.iloc[0]
-        notices.append(f"{len(excluded)} rows are left out, the first being {row['track_id']}: {row['reason']}")
+        notices.append(f"left out: {counted(len(excluded), 'row')}, the first being {row['track_id']}: {row['reason']}")
     return parts.where(parts != EXCLUDED), notices
 
 
@@ -113,7 +118,8 @@ def read_artists(table: FeatureTable, path: Path) -> "tuple[pd.Series, list[str]
     Parameters
     ----------
     path
-        CSV of two columns, track and group, in either order, with or without a line of their names.
+        CSV of two columns, track and group, in either order, with or without a line of their names. Of more columns,
+        those are taken that name the most tracks and that is named as the artist's or the group's.
 
     Returns
     -------
@@ -129,11 +135,6 @@ def read_artists(table: FeatureTable, path: Path) -> "tuple[pd.Series, list[str]
     """
     shown = display_path(path)
     cells = read_csv(path).fillna("").apply(lambda column: column.str.strip())
-    if cells.shape[1] != 2:
-        raise GenresError(
-            f"{shown} has {cells.shape[1]} column(s), {', '.join(cells.iloc[0])}: groups are a CSV of two, track and "
-            "group"
-        )
     names = TrackNames(table.rows)
     meant = cells.apply(lambda column: column.map(names.meant))
     is_known = meant.isin(list(names.tracks))
@@ -144,7 +145,14 @@ def read_artists(table: FeatureTable, path: Path) -> "tuple[pd.Series, list[str]
             f"{shown} names none of the table's tracks, as {table.rows['track_id'].iloc[0]} is one; name a CSV of two "
             "columns, track and group"
         )
-    groups = cells.assign(track=meant[place], group=cells[1 - place])
+    others = [column for column in cells if column != place]
+    named = [column for column in others if _OF_GROUPS.fullmatch(cells[column].iloc[0].lower())]
+    if len(others if len(others) == 1 else named) != 1:
+        raise GenresError(
+            f"{shown} has {counted(cells.shape[1], 'column')}, {', '.join(cells.iloc[0])}: groups are a CSV of two, "
+            "track and group; of more, one has to be called artist or group"
+        )
+    groups = cells.assign(track=meant[place], group=cells[(named or others)[0]])
     groups = groups.loc[is_known[place] & (groups["group"] != ""), ["track", "group"]].drop_duplicates()
     if (twice := groups["track"].duplicated()).any():
         raise GenresError(f"{shown} names {groups.loc[twice, 'track'].iloc[0]} in two groups: leave one")
@@ -152,7 +160,7 @@ def read_artists(table: FeatureTable, path: Path) -> "tuple[pd.Series, list[str]
     found = table.rows["track_id"].map(of_track)
     found = found.where(found.notna(), table.rows["song"].map(of_track))
     unknown = int(found.isna().sum())
-    said = f"{unknown} rows are in no group of {shown}: each track stands for itself"
+    said = f"in no group of {shown}: {counted(unknown, 'row')}, whose tracks stand each for itself"
     return found, [said] if unknown else []
 
 

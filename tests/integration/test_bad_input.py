@@ -66,7 +66,7 @@ def thin_demo(run_genres: Callable[..., Any], thin: Path) -> Any:
 
 def test_too_few_clips_are_left_after_quarantine(stack: Settings, thin_demo: Any) -> None:
     line = only_line(thin_demo)
-    assert line.startswith("genres: track_split failed: genre 'metal' has 2 usable clip(s)")
+    assert line.startswith("genres: track_split failed: genre 'metal' has 2 usable clips")
     tables = tables_of(stack, "thin")
     assert [clip.file_name for clip in quarantine.refused(tables.database, "thin")] == ["metal_1.wav"]
     assert not ledger.published(tables.database, "thin", "track_split")

@@ -147,7 +147,7 @@ def test_a_song_that_is_whole_stands_beside_one_in_parts() -> None:
 
 
 def test_fewer_songs_than_sides_are_refused() -> None:
-    with pytest.raises(GenresError, match=r"genre 'ska' has clips of 2 song\(s\) only, .*\(ska\.0000., ska\.0000.\)"):
+    with pytest.raises(GenresError, match=r"genre 'ska' has clips of 2 songs only, .*\(ska\.0000., ska\.0000.\)"):
         split_tracks(table(*segments("ska", 2, 10), *clips("dub", 3)))
 
 
@@ -201,10 +201,10 @@ def test_audio_under_two_genres_is_excluded_on_both_sides() -> None:
     [
         ([], "no accepted track"),
         (clips("ska", 5), "one genre only, 'ska'"),
-        ([*clips("ska", 5), *clips("dub", 2)], r"genre 'dub' has 2 usable clip\(s\): the split needs 3 different"),
+        ([*clips("ska", 5), *clips("dub", 2)], r"genre 'dub' has 2 usable clips: the split needs 3 different"),
         (
             [*clips("ska", 5), *clips("dub", 1), ("d", "dub", "dub audio 0"), ("e", "dub", "dub audio 0")],
-            r"genre 'dub' has 1 usable clip\(s\) \(2 more repeat other clips' audio\)",
+            r"genre 'dub' has 1 usable clip \(2 more repeat other clips' audio\)",
         ),
     ],
 )

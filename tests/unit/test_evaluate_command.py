@@ -45,7 +45,7 @@ def test_each_part_has_its_rows_and_folds_are_of_what_is_learnt_from(tmp_path: P
     folds = {fold for fold, part in zip(trial.folds, trial.parts, strict=True) if part == "train"}
     assert folds == set(range(5))
     assert notices == [
-        "17 rows that no list names are left out, the first being blues.00012",
+        "left out, since no list names them: 17 rows, the first being blues.00012",
         "the valid part has no row: validated by cross-validation alone",
     ]
 

@@ -96,7 +96,7 @@ def test_a_row_twice_is_taken_once_and_two_different_rows_of_a_file_are_refused(
     assert len(found.rows) == len(table)
     assert "1 row twice in the table, taken once: blues.00001" in found.notices[0]
     other = table.iloc[[1]].assign(tempo=9.0)
-    with pytest.raises(GenresError, match=r"several different rows of one file: blues\.00001; leave one"):
+    with pytest.raises(GenresError, match=r"several different rows of one file, .*: blues\.00001; leave one"):
         read(pd.concat([table, other]), tmp_path)
 
 
@@ -204,8 +204,15 @@ def test_a_parquet_file_means_the_same_whatever_its_types_are(change: Any, tmp_p
 @pytest.mark.parametrize(
     ("columns", "said"),
     [
-        (lambda table: {"id": np.arange(len(table)) * 2}, "number the rows: id"),
-        (lambda table: {"id": np.random.default_rng(0).permutation(len(table))}, "number the rows: id"),
+        *(
+            (
+                lambda table, name=name: {name: [7, 3, 5, 3] * (len(table) // 4)},
+                f"say which clip a row is about: {name}",
+            )
+            for name in ("artist_group", "artistId", "Album ID", "fold", "split", "group", "song_index", "artist")
+        ),
+        (lambda table: {"no": np.arange(len(table)) * 2}, "number the rows: no"),
+        (lambda table: {"no": np.random.default_rng(0).permutation(len(table))}, "number the rows: no"),
         (lambda table: {"code": table["label"].map({"blues": 3, "rock": 7})}, "one value for each label, as a code"),
         (lambda table: {"rock": table["label"] == "rock"}, "one value for each label, as a code of it has: rock"),
         (lambda table: {"made": pd.Timestamp("2020-01-01") + pd.to_timedelta(table["tempo"], "D")}, "text: made"),
@@ -321,6 +328,31 @@ def test_a_name_of_another_genre_means_no_track_of_the_table(tmp_path: Path) -> 
     assert names.meant("04.wav") == "04"
 
 
+def test_names_that_differ_by_case_alone_are_two_tracks(tmp_path: Path) -> None:
+    rows = frame()
+    rows.loc[[0, 1, 2], "filename"] = ["Song.wav", "song.wav", "Alone.wav"]
+    names = TrackNames(read(rows, tmp_path).rows)
+    assert [names.meant(f"x/{name}.mp3") for name in ("Song", "song", "alone")] == ["Song", "song", "Alone"]
+    assert names.meant("SONG.wav") == "SONG"
+
+
+@pytest.mark.parametrize("suffix", [".npy", ".mp3.json", ".mp4", ".wav.npz", ".PNG"])
+def test_a_suffix_may_be_that_of_what_a_tool_made_of_the_clip(suffix: str, tmp_path: Path) -> None:
+    table = read(frame(name="{genre} tr{number}x" + suffix), tmp_path)
+    assert table.rows["track_id"].iloc[0] == "blues tr0x"
+    parts, said = listed_parts(
+        table, lists(tmp_path, train=["blues tr0x.wav", "blues tr1x"], test=["rock tr0x.npy", "rock tr1x.mp3"])
+    )
+    assert parts.value_counts().to_dict() == {"train": 2, "test": 2} and len(said) == 1
+
+
+def test_a_name_with_several_labels_is_said_to_be_several_tracks(tmp_path: Path) -> None:
+    rows = frame()
+    rows.loc[0, "filename"] = "rock.00003.wav"
+    (said,) = read(rows, tmp_path).notices
+    assert said == "1 name with several labels, a track for each of these: rock.00003"
+
+
 def lists(folder: Path, **names: list[str]) -> Path:
     for part, name in LISTS.items():
         (folder / name).write_text("".join(f"{line}\n" for line in names.get(part, [])))
@@ -344,9 +376,9 @@ def test_lists_say_who_is_where(tmp_path: Path) -> None:
         "rock.00001": "test",
     }
     assert said == [
-        "train_filtered.txt names 1 tracks twice, the first being blues.00000",
+        "train_filtered.txt names 1 track twice, the first being blues.00000",
         "of the 3 tracks in train_filtered.txt the table lacks 1, the first being blues.00099",
-        "20 rows that no list names are left out, the first being blues.00002",
+        "left out, since no list names them: 20 rows, the first being blues.00002",
     ]
 
 
@@ -410,18 +442,25 @@ def test_groups_are_read_by_track_or_refused(tmp_path: Path) -> None:
     path.write_text("track_id,artist_group\nblues.00000,7\nblues/blues.00001.wav,7\nother.00000,8\n")
     found, said = read_artists(table, path)
     assert found.dropna().tolist() == ["7", "7"]
-    assert said == [f"22 rows are in no group of {path}: each track stands for itself"]
-    for text in ("7;blues.00000.au\n7;blues.00001\n", '"Artist","File"\r\n"7","blues.00000"\r\n7,blues.00001\r\n'):
+    assert said == [f"in no group of {path}: 22 rows, whose tracks stand each for itself"]
+    for text in (
+        "7;blues.00000.au\n7;blues.00001\n",
+        '"Artist","File"\r\n"7","blues.00000"\r\n7,blues.00001\r\n',
+        ",track,Artist Name,album\n0,blues.00000,7,a\n1,blues.00001,7,b\n",
+    ):
         path.write_text(text)
         assert read_artists(table, path)[0].dropna().tolist() == ["7", "7"]
     for text, why in (
         ("track_id\nblues.00000\n", "has 1 column"),
         ("a,b\nblues.00000,1\nblues.00000,2\n", "in two groups"),
         ("a,b\nska.1,2\n", "names none of the table's tracks"),
+        ("track,album,year\nblues.00000,1,2\n", "has 3 columns, track, album, year: .* called artist or group"),
     ):
         path.write_text(text)
         with pytest.raises(GenresError, match=why):
             read_artists(table, path)
+    path.write_text("blues.00000;Band, The\nblues.00001;Band, The\nblues.00002;7\n")
+    assert read_artists(table, path)[0].dropna().tolist() == ["Band, The", "Band, The", "7"]
     with pytest.raises(GenresError, match="there is no file"):
         read_artists(table, tmp_path / "none.csv")
 
@@ -459,7 +498,7 @@ def test_the_pipelines_split_of_a_table_has_no_leak_and_no_test_without_a_reason
     parts, said = pipeline_parts(table)
     assert set(parts.dropna()) == {"train", "valid", "test"}
     assert parts.isna().sum() == 1
-    assert "hash" in said[0] and "1 rows are left out" in said[1]
+    assert "hash" in said[0] and "left out: 1 row," in said[1]
     assert find_leaks(table.rows.assign(part=parts)[parts.notna()]) == []
 
 
