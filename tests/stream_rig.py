@@ -21,6 +21,7 @@ import psutil
 import soundfile
 
 from genres.datasets.synthetic import SAMPLE_RATE, synthesise
+from genres.kafka_client import KafkaUnreachableError
 from genres.settings import PROJECT_DIR, Settings
 from genres.store.database import Database
 from genres.store.lake import Lake
@@ -226,8 +227,16 @@ def kill_tree(pid: int) -> None:
 
 
 def wait_until(condition: Callable[[], object], *, patience_s: float = 240) -> None:
+    """Ask again and again; a broker that was just started and has no leaders yet is asked again as well."""
     deadline = time.monotonic() + patience_s
-    while not condition():
+
+    def holds() -> object:
+        try:
+            return condition()
+        except KafkaUnreachableError:
+            return False
+
+    while not holds():
         assert time.monotonic() < deadline, f"it did not happen in {patience_s:g} s"
         time.sleep(0.25)
 
