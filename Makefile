@@ -22,7 +22,7 @@ OTHER_PYTHON := other-python
 endif
 endif
 
-.PHONY: able other-python help install demo up ui down status test integration-tests other-tests unit test-faults test-cluster nemesis soak lint docs linkcheck pictures lock clean-state
+.PHONY: able other-python help install demo up ui down status test integration-tests other-tests unit test-long test-faults test-cluster nemesis soak lint docs linkcheck pictures lock clean-state
 help: ## say what there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/make \1\t\2/' | expand -t 20
 
@@ -93,6 +93,8 @@ integration-tests:
 other-tests:
 	@shown=$$(code=0; for tests in tests/unit tests/faults; do $(BIN)/python -m pytest $$tests 2>&1 || code=1; done; exit $$code); \
 		code=$$?; echo "$$shown"; exit $$code
+test-long: install ## the tests on the daemons that take minutes each, and that `make test` leaves out
+	@$(BIN)/python -m pytest -m long tests
 test-faults: install ## every fault of the table, the slow ones too
 	@FAULT_TABLES=docs/fault-tables.md $(BIN)/python -m pytest -m '' \
 		tests/faults/test_fault_table.py tests/faults/test_disk_full.py tests/faults/test_poison_positions.py

@@ -60,6 +60,7 @@ def undisturbed(untrained: BatchTables) -> pd.DataFrame:
     return untrained.features(GTZAN57.feature_version)
 
 
+@pytest.mark.long
 def test_killed_services_between_assets_lose_nothing(
     stack: Settings, loaded: Loaded, start_materializing: Callable[..., Any], undisturbed: pd.DataFrame
 ) -> None:
@@ -98,6 +99,7 @@ def test_a_step_killed_while_it_computes_is_repaired_by_the_next(
     assert lying == [commit.path], "what is not published does not lie where tables lie"
 
 
+@pytest.mark.long
 def test_a_training_whose_engine_dies_ends_and_is_repaired_by_the_next(
     stack: Settings, untrained: BatchTables, start_materializing: Callable[..., Any]
 ) -> None:

@@ -120,6 +120,7 @@ def test_a_run_after_the_outage_repairs_everything(
     assert quarantine.refused(tables.database, "thin") == []
 
 
+@pytest.mark.long
 def test_no_champion_writes_no_predictions(stack: Settings, run_genres: Callable[..., Any], tmp_path: Path) -> None:
     folder = tmp_path / "contrary"
     write_contrary_clips(folder)

@@ -510,6 +510,7 @@ def test_engines_show_what_they_did(stack: Settings, tables: BatchTables) -> Non
     assert trained
 
 
+@pytest.mark.long
 def test_a_dataset_that_grew_is_trained_on_with_the_launchpads_hyperparameters(
     stack: Settings,
     tables: BatchTables,
@@ -549,6 +550,7 @@ def test_a_candidate_that_is_no_longer_on_hdfs_is_not_published(stack: Settings,
     assert not tables.lake.files.exists(tables.lake.path(tables.dataset, "models", "v99"))
 
 
+@pytest.mark.long
 def test_hyperparameters_are_searched_for_once_and_taken_by_the_next_training(
     stack: Settings, tables: BatchTables, start_materializing: Callable[..., Any]
 ) -> None:

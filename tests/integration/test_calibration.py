@@ -86,6 +86,7 @@ def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.mark.long
 def test_spark_answers_as_numpy_does(stack: Settings, table: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-c", FIT, str(table), str(table.parent)],

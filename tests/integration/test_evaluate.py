@@ -195,6 +195,7 @@ def by_normal_distributions(table: pd.DataFrame, *, shrinkage: float) -> pd.Data
     return found.div(found.sum(axis=1), axis=0)
 
 
+@pytest.mark.long
 def test_every_pipeline_loads_where_this_project_is_not(stack: Settings, table: Path, tmp_path: Path) -> None:
     models = tmp_path / "models"
     models.mkdir()

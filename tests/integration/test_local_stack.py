@@ -95,6 +95,7 @@ def test_unknown_service_is_named(stack: Settings) -> None:
         restart_service(stack, "zookeeper")
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("engine_not_asked")
 def test_data_survives_kill_9_of_every_process(
     stack: Settings, state_dir: Path, free_port_base: Callable[[], int]

@@ -40,6 +40,7 @@ def proxy() -> Iterator[tuple[str, list[bytes]]]:
         server.shutdown()
 
 
+@pytest.mark.long
 def test_odd_genres_are_trained_on_and_predicted(
     stack: Settings,
     run_genres: Callable[..., Any],

@@ -30,6 +30,8 @@ GENRES = ("blues", "metal", "disco")
 CLIPS = 8
 DATASET = "several_feature_sets"
 
+pytestmark = pytest.mark.long
+
 
 @pytest.fixture(scope="module")
 def settings(
