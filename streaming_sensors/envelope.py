@@ -35,6 +35,10 @@ Headers = list[tuple[str, bytes]]
 """A Kafka message's headers."""
 
 
+UNREADABLE = "\ufffd"
+"""Stands for the headers of a message whose own cannot be read, as a name that is no text; see `record_headers`."""
+
+
 class BadEnvelopeError(Exception):
     """A message that is no envelope of a version that is read here. The text is the reason."""
 
@@ -159,6 +163,8 @@ def _texts(headers: Sequence[tuple[str, bytes | None]]) -> dict[str, str]:
     """Return the headers as text that any database stores; of a repeated one the last."""
     texts = {}
     for name, content in headers:
+        if UNREADABLE in name:
+            raise BadEnvelopeError("its headers cannot be read: a name among them is not UTF-8")
         try:
             texts[name] = (content or b"").decode()
         except UnicodeDecodeError:

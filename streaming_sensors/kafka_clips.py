@@ -31,8 +31,9 @@ _STALLED_S = 60.0
 class KafkaClips:
     """Clips by offsets: rows of ``topic, kafka_partition, start_offset, end_offset``, end exclusive.
 
-    Every message of a range is one clip; one that is no envelope, or whose claim check holds something else, is one
-    with a reason. Offsets without a message (transactions' markers, compaction) are none. Build it with `of`.
+    Every message of a range is one clip; one that is no envelope, whose headers cannot be read, or whose claim check
+    holds something else, is one with a reason. Offsets without a message (transactions' markers, compaction) are none.
+    Build it with `of`.
     """
 
     kafka: KafkaAccess
@@ -108,6 +109,9 @@ class KafkaClips:
         """
         from kafka import KafkaConsumer
 
+        from streaming_sensors.record_headers import read_messages_with_odd_headers
+
+        read_messages_with_odd_headers()
         consumer = _kept.pop(self.kafka, None) or open_client(
             KafkaConsumer,
             self.kafka,
