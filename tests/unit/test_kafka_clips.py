@@ -267,6 +267,44 @@ def test_only_webhdfs_itself_says_that_a_claimed_clip_is_gone(server: FakeWebHdf
     assert source._clip(claim, hdfs) == clip_of(inline)
 
 
+@pytest.mark.parametrize(
+    ("lies_there", "states", "reason"),
+    [
+        (DATA[:-1], len(DATA), "the file behind its claim check has 18 bytes, not the 19 that were sent"),
+        (DATA, 7, "the file behind its claim check has 19 bytes, not the 7 that were sent"),
+        (bytes(2_000_000), 2_000_000, "bytes"),
+    ],
+)
+def test_a_claimed_file_of_another_size_is_refused_and_not_read(
+    server: FakeWebHdfs, lies_there: bytes, states: int, reason: str
+) -> None:
+    source = KafkaClips.of(SETTINGS.model_copy(update={"max_clip_s": 0.001}))
+    hdfs, inline = HdfsAccess(server.url, "me").open(patience_s=0), record()
+    path = f"/genres/stream/claims/2026-05-18/{inline.key.decode()}.wav"
+    server.files[path] = lies_there
+    changed = {"payload": b"claim", "size": b"%d" % states}
+    headers = [(name, changed.get(name, value)) for name, value in inline.headers]
+    clip = source._clip(record(value=path.encode(), headers=headers), hdfs)
+    assert clip.rejection and reason in clip.rejection
+    assert (clip.data, clip.sha256, clip.about["file_name"]) == (b"", inline.key.decode(), "one.wav")
+    assert "OPEN" not in server.operations
+
+
+def test_a_claim_check_elsewhere_asks_hdfs_nothing(server: FakeWebHdfs) -> None:
+    """It could be refused for ever, as an outage, and a range with it."""
+    hdfs, inline = HdfsAccess(server.url, "me").open(patience_s=0), record()
+    headers = [(name, b"claim" if name == "payload" else value) for name, value in inline.headers]
+    for folder in ("/user/other", "/a:b", "/genres/stream/claims/a:b"):
+        path = f"{folder}/{inline.key.decode()}.wav"
+        clip = KafkaClips.of(SETTINGS)._clip(record(value=path.encode(), headers=headers), hdfs)
+        assert clip.rejection and clip.rejection.startswith(f"bad message: claim check names '{folder}/")
+    assert not server.operations
+    elsewhere = KafkaClips.of(SETTINGS.model_copy(update={"lake_path": "/user/other/"}))
+    path = f"/user/other/stream/claims/{inline.key.decode()}.wav"
+    server.files[path] = DATA
+    assert elsewhere._clip(record(value=path.encode(), headers=headers), hdfs) == clip_of(inline)
+
+
 def test_workers_load_little() -> None:
     heavy = ("dagster", "kafka", "sqlalchemy", "pyspark", "pandas", "pydantic")
     program = f"import sys, streaming_sensors.kafka_clips; print([name for name in {heavy} if name in sys.modules])"

@@ -46,7 +46,7 @@ class Topics:
         def get(timeout: float) -> Any:
             if self.error:
                 raise self.error
-            self.sent.append((topic, decode(key, value, headers)))
+            self.sent.append((topic, decode(key, value, headers, claims_root="/genres/stream/claims")))
             return SimpleNamespace(partition=0, offset=len(self.sent))
 
         return SimpleNamespace(get=get)
