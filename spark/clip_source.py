@@ -6,7 +6,7 @@ workers and fetches there, so that audio never passes through the JVM. Reading o
 
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any, Protocol
@@ -86,8 +86,20 @@ def fetch_from_hdfs(hdfs: "Hdfs", path: str) -> bytes:
     GenresError
         If it does not answer in time or refuses: no fault of the clip's.
     """
-    try:
+    with _outages_named(hdfs, path):
         return hdfs.cat_file(path)
+
+
+def size_on_hdfs(hdfs: "Hdfs", path: str) -> int:
+    """Return the size of a clip on HDFS, in bytes; raises what `fetch_from_hdfs` does."""
+    with _outages_named(hdfs, path):
+        return int(hdfs.info(path)["size"])
+
+
+@contextmanager
+def _outages_named(hdfs: "Hdfs", path: str) -> Iterator[None]:
+    try:
+        yield
     except FileNotFoundError:
         raise
     except GenresError as error:

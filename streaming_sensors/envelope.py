@@ -22,7 +22,6 @@ The value is never empty: Kafka takes a null value for a deletion in a compacted
 """
 
 import hashlib
-import posixpath
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -33,6 +32,10 @@ VERSION = "1"
 
 Headers = list[tuple[str, bytes]]
 """A Kafka message's headers."""
+
+
+UNREADABLE = "\ufffd"
+"""Stands for the headers of a message whose own cannot be read, as a name that is no text; see `record_headers`."""
 
 
 class BadEnvelopeError(Exception):
@@ -63,7 +66,7 @@ class ClipMessage:
     data: bytes | None = None
     """The clip's bytes; None for a claim check."""
     claim_path: str | None = None
-    """Path on HDFS of a clip too large for a message, ``…/<sha256><suffix>``; None for an inline clip.
+    """Path on HDFS of a clip too large for a message, ``…/<day>/<sha256><suffix>``; None for an inline clip.
 
     Whoever fetches it has to compare size and sha256: the message cannot vouch for the file.
     """
@@ -99,13 +102,21 @@ def encode(message: ClipMessage) -> tuple[bytes, bytes, Headers]:
     return message.sha256.encode("ascii"), value, headers
 
 
-def decode(key: bytes | None, value: bytes | None, headers: Sequence[tuple[str, bytes | None]] | None) -> ClipMessage:
+def decode(
+    key: bytes | None,
+    value: bytes | None,
+    headers: Sequence[tuple[str, bytes | None]] | None,
+    *,
+    claims_root: str,
+) -> ClipMessage:
     """Read a Kafka message as a clip.
 
     Parameters
     ----------
     key, value, headers
         As kafka-python's ``ConsumerRecord`` has them; anybody may have written them.
+    claims_root
+        The folder on HDFS below which claim checks lie.
 
     Returns
     -------
@@ -142,7 +153,7 @@ def decode(key: bytes | None, value: bytes | None, headers: Sequence[tuple[str, 
                 raise BadEnvelopeError("the key is not the sha256 of the value")
             return ClipMessage(*about, data=value)
         case "claim":
-            return ClipMessage(*about, claim_path=_claim_path(value, sha256 + suffix))
+            return ClipMessage(*about, claim_path=_claim_path(value, sha256 + suffix, claims_root))
         case other:
             raise BadEnvelopeError(f"header payload is {other[:40]!r}")
 
@@ -150,6 +161,7 @@ def decode(key: bytes | None, value: bytes | None, headers: Sequence[tuple[str, 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _SUFFIX = re.compile(r"\.[a-z0-9]{1,8}")
 _SIZE = re.compile(r"[0-9]{1,15}", re.ASCII)
+_DAY = re.compile(r"/[0-9]{4}-[0-9]{2}-[0-9]{2}")
 _MAX_HEADER_LENGTH = 4096
 _YEARS = range(1970, 2200)
 """The years that every timestamp type on the way can hold."""
@@ -159,6 +171,8 @@ def _texts(headers: Sequence[tuple[str, bytes | None]]) -> dict[str, str]:
     """Return the headers as text that any database stores; of a repeated one the last."""
     texts = {}
     for name, content in headers:
+        if UNREADABLE in name:
+            raise BadEnvelopeError("its headers cannot be read: a name among them is not UTF-8")
         try:
             texts[name] = (content or b"").decode()
         except UnicodeDecodeError:
@@ -184,10 +198,13 @@ def _moment(text: str) -> datetime:
     raise BadEnvelopeError(f"header created_at is {text[:40]!r}, no time with a zone between 1970 and 2200")
 
 
-def _claim_path(value: bytes, name: str) -> str:
-    """Return the path that a claim check names; it must be one under which the producer would have put this clip."""
+def _claim_path(value: bytes, name: str, root: str) -> str:
+    """Return the path that a claim check names; it must be one under which a producer puts this clip.
+
+    Anybody else's may be one that HDFS does not take, or that the reader may not read: no fault of HDFS's.
+    """
     path = value[:1024].decode("utf-8", "replace")
-    # normpath leaves two slashes at the beginning alone.
-    if path[:1] != "/" or path[:2] == "//" or posixpath.normpath(path) != path or posixpath.basename(path) != name:
-        raise BadEnvelopeError(f"claim check names {path[:80]!r}, not an HDFS path that ends in the clip's hash")
+    folder, _, found = path.rpartition("/")
+    if found != name or not (folder == root or (folder.startswith(f"{root}/") and _DAY.fullmatch(folder, len(root)))):
+        raise BadEnvelopeError(f"claim check names {path[:80]!r}, not the clip's hash in a day's folder of {root}")
     return path

@@ -9,12 +9,13 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from genres.audio.clip_features import Clip
+from genres.audio.gate import RejectedAudio, check_size
 from genres.errors import GenresError
 from genres.kafka_client import KafkaAccess, open_client
 from genres.store.hdfs_access import HdfsAccess
 from genres.store.schemas import STREAM_CLIP, Column
-from spark.clip_source import fetch_from_hdfs
-from streaming_sensors.envelope import BadEnvelopeError, decode
+from spark.clip_source import fetch_from_hdfs, size_on_hdfs
+from streaming_sensors.envelope import BadEnvelopeError, ClipMessage, decode
 
 if TYPE_CHECKING:
     from genres.settings import Settings
@@ -31,20 +32,28 @@ _STALLED_S = 60.0
 class KafkaClips:
     """Clips by offsets: rows of ``topic, kafka_partition, start_offset, end_offset``, end exclusive.
 
-    Every message of a range is one clip; one that is no envelope, or whose claim check holds something else, is one
-    with a reason. Offsets without a message (transactions' markers, compaction) are none. Build it with `of`.
+    Every message of a range is one clip; one that is no envelope, whose headers cannot be read, or whose claim check
+    holds something else, is one with a reason. Offsets without a message (transactions' markers, compaction) are none.
+    Build it with `of`.
     """
 
     kafka: KafkaAccess
     """Where the brokers are; it leaves its secrets here when it is pickled."""
     hdfs: HdfsAccess
     """For claim checks."""
+    claims_root: str
+    """The folder on HDFS below which they lie."""
+    max_clip_s: float
+    """Longest clip that is let in, in seconds: a claimed file that is larger than any such is not read."""
     columns: tuple[Column, ...] = field(default=STREAM_CLIP, init=False)
 
     @classmethod
     def of(cls, settings: "Settings") -> "KafkaClips":
         """Build the source for the settings' broker and HDFS."""
-        return cls(KafkaAccess.of(settings), HdfsAccess.of(settings))
+        from genres.store.retention import claims_root
+
+        root = claims_root(settings.lake_path)
+        return cls(KafkaAccess.of(settings), HdfsAccess.of(settings), root, settings.max_clip_s)
 
     def clips(self, rows: Iterable[Mapping[str, Any]]) -> Iterator[Clip]:
         """Fetch the messages of each row's range, in order.
@@ -108,6 +117,9 @@ class KafkaClips:
         """
         from kafka import KafkaConsumer
 
+        from streaming_sensors.record_headers import read_messages_with_odd_headers
+
+        read_messages_with_odd_headers()
         consumer = _kept.pop(self.kafka, None) or open_client(
             KafkaConsumer,
             self.kafka,
@@ -144,7 +156,7 @@ class KafkaClips:
             "suffix": "",
         }
         try:
-            message = decode(record.key, record.value, record.headers)
+            message = decode(record.key, record.value, record.headers, claims_root=self.claims_root)
         except BadEnvelopeError as error:
             return Clip(about, "", record.value or b"", rejection=f"bad message: {error.reason}")
         about |= {
@@ -155,13 +167,27 @@ class KafkaClips:
         }
         if message.claim_path is None:
             return Clip(about, message.suffix, message.data or b"")
-        try:
-            data = fetch_from_hdfs(hdfs, message.claim_path)
-        except FileNotFoundError:
-            data, rejection = b"", f"its claim check names {message.claim_path}, which HDFS does not have"
-        else:
-            rejection = "the bytes behind the claim check are not those that were sent"
-        if hashlib.sha256(data).hexdigest() == message.sha256:
+        data, rejection = self._claimed(message, message.claim_path, hdfs)
+        if rejection is None:
             return Clip(about, message.suffix, data)
         # The verdict is about the clip that was promised, not about the bytes that lie in its place.
         return Clip(about, message.suffix, data, rejection, sha256=message.sha256)
+
+    def _claimed(self, message: ClipMessage, path: str, hdfs: "Hdfs") -> tuple[bytes, str | None]:
+        """Fetch the bytes behind a claim check, and say what is wrong with them; what is too large is not fetched."""
+        try:
+            size = size_on_hdfs(hdfs, path)
+            check_size(size, max_clip_s=self.max_clip_s)
+            if size != message.size:
+                return (
+                    b"",
+                    f"the file behind its claim check has {size:,} bytes, not the {message.size:,} that were sent",
+                )
+            data = fetch_from_hdfs(hdfs, path)
+        except FileNotFoundError:
+            return b"", f"its claim check names {path}, which HDFS does not have"
+        except RejectedAudio as rejected:
+            return b"", rejected.reason
+        if hashlib.sha256(data).hexdigest() != message.sha256:
+            return data, "the bytes behind the claim check are not those that were sent"
+        return data, None

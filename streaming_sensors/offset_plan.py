@@ -289,7 +289,7 @@ def _oddities(known: Iterable[StreamRange], state: "TopicState", positions: dict
         if (end := state.ends[kafka_partition]) < position:
             notes.append(
                 f"partition {kafka_partition} ends at offset {end}, but offsets up to {position} are planned already "
-                "(an unclean leader election?): it waits"
+                "(an unclean leader election, or a transaction that is open?): it waits"
             )
     missing = {
         offset_range.key.kafka_partition for offset_range in known if offset_range.key.topic_id == state.topic_id

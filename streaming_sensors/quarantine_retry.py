@@ -85,6 +85,7 @@ def send_again(settings: Settings, rows: Sequence[dict[str, Any]]) -> Retried:
     database = Database(settings.database)
     sent, left = 0, []
     producer, topic_ids = None, dict[str, str]()
+    set_aside = _SetAside()
     with ExitStack() as opened:
         for row in rows:
             name = f"{display_name(row['file_name'])} ({row['sha256'][:12]})"
@@ -92,7 +93,7 @@ def send_again(settings: Settings, rows: Sequence[dict[str, Any]]) -> Retried:
                 left.append(f"{name}: no stream has its topic '{row['topic']}': add it to GENRES_MORE_STREAMS")
                 continue
             is_producers = row["stage"] == "producer"
-            data = _set_aside(row, aside[row["topic"]]) if is_producers else _kept_bytes(row, lake)
+            data = set_aside.bytes_of(row, aside[row["topic"]]) if is_producers else _kept_bytes(row, lake)
             if data is None:
                 where = f"in {display_path(aside[row['topic']])}" if is_producers else "on HDFS"
                 left.append(f"{name}: its bytes are not {where}: drop the file again")
@@ -129,19 +130,35 @@ def _kafka(settings: Settings) -> "Iterator[KafkaProducer]":
         ) from error
 
 
-def _set_aside(row: dict[str, Any], folder: Path) -> bytes | None:
-    """Return the bytes of a file that the producer refused, or None if it is not in the folder any more."""
-    try:
-        for path in sorted(folder.iterdir()):
-            if path.suffix.lower() == row["suffix"] and path.is_file():
-                data = path.read_bytes()
-                if hashlib.sha256(data).hexdigest() == row["sha256"]:
-                    return data or None
-    except FileNotFoundError:
-        return None
-    except OSError as error:
-        raise GenresError(f"{display_path(Path(error.filename))} cannot be read: {error.strerror}") from error
-    return None
+class _SetAside:
+    """The files that producers refused, in their folders; each is looked at once, however many rows there are."""
+
+    def __init__(self) -> None:
+        self._by_hash: dict[tuple[Path, str], dict[str, Path]] = {}
+        """Of a folder and a suffix."""
+
+    def bytes_of(self, row: dict[str, Any], folder: Path) -> bytes | None:
+        """Return the bytes of a refused file, or None if it is not in the folder any more."""
+        try:
+            if (place := (folder, row["suffix"])) not in self._by_hash:
+                self._by_hash[place] = {_sha256_of(path): path for path in _files(*place)}
+            path = self._by_hash[place].get(row["sha256"])
+            data = path.read_bytes() if path else b""
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise GenresError(f"{display_path(Path(error.filename))} cannot be read: {error.strerror}") from error
+        # It may have changed since it was looked at.
+        return data if data and hashlib.sha256(data).hexdigest() == row["sha256"] else None
+
+
+def _files(folder: Path, suffix: str) -> Iterator[Path]:
+    return (path for path in folder.iterdir() if path.suffix.lower() == suffix and path.is_file())
+
+
+def _sha256_of(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _kept_bytes(row: dict[str, Any], lake: Lake) -> bytes | None:

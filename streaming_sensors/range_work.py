@@ -259,7 +259,13 @@ class RangeWork:
     def _predictions(
         self, key: PartitionKey, good: "pa.Table", scorer: "Scorer", spark: "SparkSession"
     ) -> list[dict[str, Any]]:
-        """Return the rows of ``stream_predictions`` for the clips that have features, in their order."""
+        """Return the rows of ``stream_predictions`` for the clips that have features, in their order.
+
+        Raises
+        ------
+        OutOfTimeError
+            If no task of a job ended for ``range_limit_s``; the job is interrupted.
+        """
         from spark.over_time import window_rows
 
         if not len(good):
@@ -271,7 +277,10 @@ class RangeWork:
             rows = window_rows(some, scorer.feature_set, keep=["kafka_offset"])
             # In a plan of local rows alone the optimiser evaluates the whole model itself, interpreting it row by row.
             frame = spark.createDataFrame(rows).coalesce(-(-len(rows) // _SCORED_ROWS_PER_TASK))
-            with named_jobs(spark, f"{short_name(key)} {key.topic}: scores"):
+            with (
+                named_jobs(spark, f"{short_name(key)} {key.topic}: scores"),
+                interrupted_when_stuck(spark, limit_s=self._settings.range_limit_s),
+            ):
                 scored |= {row["kafka_offset"]: row for row in scorer.rows(frame, keep=["kafka_offset"])}
         about = good.select(["kafka_offset", "sha256", "file_name", "genre", "created_at"]).to_pylist()
         return [

@@ -18,6 +18,7 @@ from genres.settings import Settings
 
 if TYPE_CHECKING:
     from kafka import KafkaAdminClient
+    from kafka.protocol.consumer import IsolationLevel
 
 ENVELOPE_BYTES = 64 * 1024
 """Room for key, headers and framing around a clip's bytes in a message."""
@@ -34,7 +35,10 @@ class TopicState(NamedTuple):
     beginnings: dict[int, int]
     """For each partition the offset of the oldest message that retention has left."""
     ends: dict[int, int]
-    """For each partition the offset that the next message will get."""
+    """For each partition the offset up to which its messages can be read.
+
+    The one that the next message will get, unless a transaction is open: what was sent after that began waits for it.
+    """
 
 
 def max_message_bytes(settings: Settings) -> int:
@@ -97,7 +101,7 @@ def create_topic(settings: Settings, topic: str, *, timeout_s: float = 10.0) -> 
 
 
 def topic_state(settings: Settings, topic: str, *, timeout_s: float = 5.0) -> TopicState:
-    """Ask for the topic's id and for the first and the next offset of each of its partitions.
+    """Ask for the topic's id and for the first offset of each of its partitions and the one up to which it can be read.
 
     Raises
     ------
@@ -114,12 +118,14 @@ def topic_state(settings: Settings, topic: str, *, timeout_s: float = 5.0) -> To
             topic,
             _url_safe(description["topic_id"]),
             _offsets(admin, description, OffsetSpec.EARLIEST),
-            _offsets(admin, description, OffsetSpec.LATEST),
+            _readable_ends(admin, description),
         )
 
 
 def offsets_at(settings: Settings, topic: str, moment: datetime, *, timeout_s: float = 5.0) -> dict[int, int]:
     """Ask for the offset of each partition's first message that was not sent before a moment.
+
+    Those of open transactions count: they were sent, and are read once it ends.
 
     Returns
     -------
@@ -185,12 +191,10 @@ def wait_for_data(
     GenresError
         If there is no such topic.
     """
-    from kafka.admin import OffsetSpec
-
     deadline = time.monotonic() + timeout_s
     with _admin(settings, 5.0) as admin:
         while True:
-            ends = _offsets(admin, _description(admin, topic, settings), OffsetSpec.LATEST)
+            ends = _readable_ends(admin, _description(admin, topic, settings))
             if any(end != after.get(partition, 0) for partition, end in ends.items() if concerns(partition)):
                 return True
             left = deadline - time.monotonic()
@@ -237,11 +241,21 @@ def _description(admin: "KafkaAdminClient", topic: str, settings: Settings) -> d
     return description
 
 
-def _offsets(admin: "KafkaAdminClient", description: dict[str, Any], spec: Any) -> dict[int, int]:
+def _readable_ends(admin: "KafkaAdminClient", description: dict[str, Any]) -> dict[int, int]:
+    """Return what a reader with ``read_committed`` comes up to; it would wait for ever for what was planned beyond."""
+    from kafka.admin import OffsetSpec
+    from kafka.protocol.consumer import IsolationLevel
+
+    return _offsets(admin, description, OffsetSpec.LATEST, isolation_level=IsolationLevel.READ_COMMITTED)
+
+
+def _offsets(
+    admin: "KafkaAdminClient", description: dict[str, Any], spec: Any, **options: "IsolationLevel"
+) -> dict[int, int]:
     from kafka import TopicPartition
 
     asked = {TopicPartition(description["name"], part["partition_index"]): spec for part in description["partitions"]}
-    answers = admin.list_partition_offsets(asked)
+    answers = admin.list_partition_offsets(asked, **options)
     return {part.partition: answers[part].offset for part in sorted(asked)}
 
 

@@ -48,9 +48,14 @@ def old_attempts(lake: Lake, *, before: datetime) -> list[Entry]:
     return [entry for place in places for entry in lake.entries(place.path) if entry.modified_at < before]
 
 
+def claims_root(lake_path: str) -> str:
+    """Folder of a lake's claim checks, each in its day's; those of versions that had none for each day lie in it."""
+    return posixpath.join(lake_path.rstrip("/"), STREAM, "claims")
+
+
 def claims_folder(lake: Lake, moment: datetime) -> str:
     """Folder of the clips whose messages are sent on a day."""
-    return lake.path(STREAM, "claims", moment.astimezone(UTC).date().isoformat())
+    return posixpath.join(claims_root(lake.root), moment.astimezone(UTC).date().isoformat())
 
 
 def old_claims(lake: Lake, *, before: datetime) -> list[Entry]:
@@ -58,7 +63,7 @@ def old_claims(lake: Lake, *, before: datetime) -> list[Entry]:
 
     Folders of days that were over then, and single files of versions that had no folder for each day.
     """
-    return [entry for entry in lake.entries(lake.path(STREAM, "claims")) if _sent_by(entry) < before]
+    return [entry for entry in lake.entries(claims_root(lake.root)) if _sent_by(entry) < before]
 
 
 def unneeded_quarantine(lake: Lake, database: Database, *, before: datetime) -> list[Entry]:

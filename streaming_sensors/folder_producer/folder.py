@@ -8,6 +8,7 @@ import sys
 import time
 from collections import Counter
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -176,7 +177,24 @@ def find_stamp(path: Path) -> tuple[Stamp, float] | None:
     # A file moved or copied here may carry an old mtime; the inode's change time is that of its arrival.
     age_s = max(0.0, time.time() - max(info.st_ctime, info.st_mtime))
     # Some file systems use all 64 bits of an inode's number; databases have 63.
-    return Stamp(info.st_size, info.st_mtime_ns, info.st_ctime_ns, info.st_ino % 2**63), age_s
+    stamp = Stamp(info.st_size, _storable(info.st_mtime_ns), _storable(info.st_ctime_ns), info.st_ino % 2**63)
+    return stamp, age_s
+
+
+def _storable(time_ns: int) -> int:
+    """Return a file's time, or the nearest that a database holds: years before 1678 and after 2262 are beyond."""
+    return max(-(2**63), min(time_ns, 2**63 - 1))
+
+
+def came_at(path: Path) -> datetime:
+    """Return when the file came into the folder, UTC: the inode's change time, whatever time the file itself carries.
+
+    The present, where that is no time at which it can have come: some file systems have no such time, or show another
+    host's clock.
+    """
+    now = time.time()
+    changed = path.stat().st_ctime
+    return datetime.fromtimestamp(changed if 0 < changed <= now else now, UTC)
 
 
 def writer_of(path: Path) -> int | None:

@@ -40,6 +40,7 @@ from streaming_sensors.folder_producer.folder import (
     ERROR_FOLDER,
     Listing,
     Stamp,
+    came_at,
     find_stamp,
     is_clip,
     ledger_key,
@@ -409,7 +410,7 @@ class _FolderProducer:
 
     def _offer(self, path: Path, waiting: _Waiting) -> None:
         """Send the file if it is whole, refuse it if it is settled and will not become so."""
-        created_at = datetime.fromtimestamp(path.stat().st_ctime, UTC)
+        created_at = came_at(path)
         too_large = waiting.stamp.size > self._max_clip_bytes
         data = b"" if too_large else path.read_bytes()
         found = find_stamp(path)

@@ -162,7 +162,8 @@ def test_one_bad_message_is_one_row(settings: Settings) -> None:
     gone = hashlib.sha256(b"gone").hexdigest()
     producer = KafkaProducer(bootstrap_servers=settings.bootstrap_servers)
     for sha256, path in ((gone, f"/genres/stream/claims/{gone}.wav"), (sha256_of(promised), other)):
-        message = ClipMessage(sha256, "claimed.wav", ".wav", 7, datetime.now(UTC), claim_path=path)
+        size = len(b"other bytes")
+        message = ClipMessage(sha256, "claimed.wav", ".wav", size, datetime.now(UTC), claim_path=path)
         key, value, headers = encode(message)
         producer.send(settings.topic, key=key, value=value, headers=headers)
     producer.send(settings.topic, key=b"x", value=b"a foreign message")

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 import soundfile
-from kafka import KafkaAdminClient, KafkaConsumer, TopicPartition
+from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
 from kafka.admin import ConfigResource
 from rich.console import Console
 
@@ -26,16 +26,17 @@ from genres.errors import GenresError
 from genres.settings import Settings
 from genres.store.database import Database
 from genres.store.hdfs_access import HdfsAccess
+from genres.store.retention import claims_root
 from genres.store.stream_ledger import producers, results, sent_files
 from genres.store.stream_ledger.commits import QuarantinedClip, quarantine_clip
 from genres.store.stream_ledger.sent_files import SentFile
 from genres_cli.stream_demo import producers_running
 from local_stack.stack import start_service, stop_service
-from streaming_sensors.envelope import ClipMessage, decode
+from streaming_sensors.envelope import ClipMessage, decode, encode
 from streaming_sensors.folder_producer import producer as producer_loop
 from streaming_sensors.folder_producer.producer import WatchReport, watch
 from streaming_sensors.kafka_clips import KafkaClips
-from streaming_sensors.topic import create_topic, max_message_bytes, topic_state, wait_for_data
+from streaming_sensors.topic import create_topic, max_message_bytes, offsets_at, topic_state, wait_for_data
 from tests.stream_rig import wait_until
 
 INLINE_LIMIT = 200_000
@@ -332,6 +333,40 @@ def test_offsets_that_kafka_deleted_are_an_error_to_their_reader(settings: Setti
         list(source._records(settings.topic, partition, 0, end))
 
 
+class _OddName(str):
+    """A header's name that is no UTF-8."""
+
+    def encode(self, *_: object) -> bytes:
+        return super().encode("latin-1")
+
+
+def test_a_real_topic_with_odd_headers_and_an_open_transaction_is_read_as_far_as_it_can_be(settings: Settings) -> None:
+    create_topic(settings, settings.topic)
+    data = b"a clip"
+    sha256 = hashlib.sha256(data).hexdigest()
+    message = ClipMessage(sha256, "a.wav", ".wav", len(data), datetime.now(UTC), data=data)
+    key, value, headers = encode(message)
+    producer = KafkaProducer(bootstrap_servers=settings.bootstrap_servers, linger_ms=500)
+    for name in ("more", _OddName("n\xe9e"), "more"):  # one batch
+        producer.send(settings.topic, key=key, value=value, headers=[*headers, (name, b"")], partition=0)
+    producer.flush()
+    producer.close()
+    open_one = KafkaProducer(bootstrap_servers=settings.bootstrap_servers, transactional_id=settings.topic)
+    open_one.init_transactions()
+    open_one.begin_transaction()
+    open_one.send(settings.topic, key=key, value=value, headers=headers, partition=0).get(timeout=30)
+    state = topic_state(settings, settings.topic, timeout_s=30)
+    assert state.ends[0] == 3
+    row = {"topic": settings.topic, "kafka_partition": 0, "start_offset": 0, "end_offset": 3}
+    bad = "bad message: its headers cannot be read: a name among them is not UTF-8"
+    assert [clip.rejection for clip in KafkaClips.of(settings).clips([row])] == [None, bad, None]
+    after_it = datetime.now(UTC) + timedelta(hours=1)
+    assert offsets_at(settings, settings.topic, after_it, timeout_s=30)[0] == 4, "it was sent all the same"
+    open_one.commit_transaction()
+    open_one.close()
+    wait_until(lambda: topic_state(settings, settings.topic, timeout_s=30).ends[0] == 5)
+
+
 def test_a_killed_producer_is_started_again_and_says_that_it_lives(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -440,13 +475,13 @@ def all_messages(settings: Settings) -> list[ClipMessage]:
     state = topic_state(settings, settings.topic, timeout_s=30)
     parts = [TopicPartition(settings.topic, part) for part in state.ends]
     consumer = KafkaConsumer(bootstrap_servers=settings.bootstrap_servers, group_id=None, enable_auto_commit=False)
-    messages = []
+    root, messages = claims_root(settings.lake_path), []
     try:
         consumer.assign(parts)
         consumer.seek_to_beginning(*parts)
         while any(consumer.position(part) < state.ends[part.partition] for part in parts):
             for records in consumer.poll(1000).values():
-                messages += [decode(record.key, record.value, record.headers) for record in records]
+                messages += [decode(record.key, record.value, record.headers, claims_root=root) for record in records]
     finally:
         consumer.close()
     return messages

@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streaming_sensors.envelope import BadEnvelopeError, ClipMessage, Headers, decode, encode
+from streaming_sensors.envelope import UNREADABLE, BadEnvelopeError, ClipMessage, Headers, decode, encode
 
+ROOT = "/genres/stream/claims"
 MOMENT = datetime(2026, 3, 1, 12, 30, 0, 250_000, UTC)
 
 
@@ -42,17 +43,22 @@ abouts = st.fixed_dictionaries(
 @given(data=st.binary(min_size=1), about=abouts)
 def test_inline_clip_is_read_as_it_was_written(data: bytes, about: dict[str, object]) -> None:
     message = inline(data, **about)
-    assert decode(*encode(message)) == message
+    assert decode(*encode(message), claims_root=ROOT) == message
 
 
-@given(data=st.binary(min_size=1), about=abouts, folder=st.sampled_from(["/genres", "/a/b c", "/é"]))
-def test_claim_check_is_read_as_it_was_written(data: bytes, about: dict[str, object], folder: str) -> None:
+@given(
+    data=st.binary(min_size=1),
+    about=abouts,
+    root=st.sampled_from([ROOT, "/a/b c", "/é"]),
+    day=st.sampled_from(["", "/2026-05-18"]),
+)
+def test_claim_check_is_read_as_it_was_written(data: bytes, about: dict[str, object], root: str, day: str) -> None:
     sha256 = hashlib.sha256(data).hexdigest()
-    path = f"{folder}/{sha256}{about['suffix']}"
+    path = f"{root}{day}/{sha256}{about['suffix']}"
     message = ClipMessage(sha256, size=len(data), claim_path=path, **about)  # type: ignore[arg-type]
     key, value, headers = encode(message)
     assert value
-    assert decode(key, value, headers) == message
+    assert decode(key, value, headers, claims_root=root) == message
 
 
 @given(
@@ -73,11 +79,11 @@ def test_whatever_comes_is_a_clip_or_a_bad_envelope(
     key: bytes | None, value: bytes | None, headers: list[tuple[str, bytes | None]] | None
 ) -> None:
     try:
-        message = decode(key, value, headers)
+        message = decode(key, value, headers, claims_root=ROOT)
     except BadEnvelopeError as error:
         assert error.reason
     else:
-        assert decode(*encode(message)) == message
+        assert decode(*encode(message), claims_root=ROOT) == message
 
 
 def changed(headers: Headers, name: str, content: bytes | None) -> list[tuple[str, bytes | None]]:
@@ -110,7 +116,7 @@ def changed(headers: Headers, name: str, content: bytes | None) -> list[tuple[st
 def test_wrong_header_is_named(name: str, content: bytes | None, reason: str) -> None:
     key, value, headers = encode(inline())
     with pytest.raises(BadEnvelopeError, match=reason):
-        decode(key, value, changed(headers, name, content))
+        decode(key, value, changed(headers, name, content), claims_root=ROOT)
 
 
 @pytest.mark.parametrize(
@@ -125,15 +131,39 @@ def test_wrong_header_is_named(name: str, content: bytes | None, reason: str) ->
 )
 def test_wrong_key_or_value_is_named(key: bytes | None, value: bytes | None, reason: str) -> None:
     with pytest.raises(BadEnvelopeError, match=reason):
-        decode(key, value, encode(inline())[2])
+        decode(key, value, encode(inline())[2], claims_root=ROOT)
 
 
-def test_claim_check_names_only_the_clips_own_file() -> None:
+@pytest.mark.parametrize(
+    "folder",
+    [
+        "",
+        "/genres",
+        "/genres/stream/claims/..",
+        "/genres/stream/claims/",
+        "//genres/stream/claims",
+        "/genres/stream/claims/a:b",
+        "/genres/stream/claims/2026-05-18/2026-05-18",
+        "/genres/stream/claimsx/2026-05-18",
+        "/genres/stream/claims2026-05-18",
+        "/user/other",
+        "/other/stream/claims/2026-05-18",
+        "claims",
+    ],
+)
+def test_claim_check_names_only_what_a_producer_puts_there(folder: str) -> None:
+    """What HDFS does not take for a path, or does not let the reader read, would be an outage of its own."""
     key, value, headers = encode(claim())
-    name = value.decode().rsplit("/", 1)[1]
-    for path in ("/etc/passwd", f"/genres/../{name}", name, f"//x/{name}", f"/genres/{name}.wav", "\xff"):
-        with pytest.raises(BadEnvelopeError, match="claim check names"):
-            decode(key, path.encode("latin-1"), headers)
+    name = value.decode().rpartition("/")[2]
+    for path in (f"{folder}/{name}", f"{folder}/2026-05-18{name}", f"{ROOT}/x{name}", f"{ROOT}/{name}.wav", "/\xff"):
+        with pytest.raises(BadEnvelopeError, match=f"claim check names .* in a day's folder of {ROOT}"):
+            decode(key, path.encode("latin-1"), headers, claims_root=ROOT)
+
+
+def test_headers_that_cannot_be_read_are_named() -> None:
+    key, value, headers = encode(inline())
+    with pytest.raises(BadEnvelopeError, match="its headers cannot be read"):
+        decode(key, value, [*headers, (UNREADABLE, None)], claims_root=ROOT)
 
 
 def test_reading_envelopes_needs_no_kafka() -> None:

@@ -4,7 +4,9 @@ import io
 import os
 import socket
 import threading
+from datetime import UTC, datetime
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from rich.console import Console
@@ -15,7 +17,14 @@ from genres.kafka_client import KafkaUnreachableError
 from genres.settings import Settings
 from genres.store.database import Database
 from streaming_sensors.folder_producer import producer
-from streaming_sensors.folder_producer.folder import find_stamp, is_clip, ledger_key, list_folder, move_aside
+from streaming_sensors.folder_producer.folder import (
+    came_at,
+    find_stamp,
+    is_clip,
+    ledger_key,
+    list_folder,
+    move_aside,
+)
 from streaming_sensors.folder_producer.outlet import producer_config
 from streaming_sensors.folder_producer.producer import WatchReport, watch
 from streaming_sensors.topic import max_message_bytes, topic_state
@@ -101,6 +110,33 @@ def test_age_counts_from_the_arrival_not_from_the_recording(tmp_path: Path) -> N
     assert stamp is not None
     assert stamp[0].mtime_ns == 0
     assert stamp[1] < 3600
+
+
+@pytest.mark.parametrize(("year", "held"), [(-470, -(2**63)), (430, 2**63 - 1), (8000, 2**63 - 1)])
+def test_a_time_that_no_database_holds_becomes_the_nearest_that_one_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, year: int, held: int
+) -> None:
+    """Which times a file can have depends on the file system; a network's are anybody's."""
+    path, seconds = tmp_path / "a.wav", year * 31_557_600
+    path.write_bytes(b"x")
+    info = path.stat()
+    times = dict.fromkeys(("st_mtime", "st_ctime"), seconds)
+    odd = SimpleNamespace(
+        **{name: getattr(info, name) for name in ("st_mode", "st_size", "st_ino")},
+        **{**times, **{f"{name}_ns": value * 10**9 for name, value in times.items()}},
+    )
+    monkeypatch.setattr(Path, "stat", lambda *_, **__: odd)
+    stamp = find_stamp(path)
+    assert stamp is not None and stamp[0] == (1, held, held, info.st_ino)
+    now = datetime.now(UTC)
+    assert now <= came_at(path) <= datetime.now(UTC)
+
+
+def test_a_file_came_when_its_inode_changed(tmp_path: Path) -> None:
+    path = tmp_path / "a.wav"
+    path.write_bytes(b"x")
+    os.utime(path, (0, 0))
+    assert came_at(path).timestamp() == pytest.approx(path.stat().st_ctime, abs=1e-5)
 
 
 def test_any_file_name_is_text_on_one_line(tmp_path: Path) -> None:

@@ -12,7 +12,10 @@ from typing import Any, ClassVar
 import kafka
 import pytest
 from kafka import TopicPartition
+from kafka.consumer.fetcher import Fetcher
 from kafka.errors import OffsetOutOfRangeError, UnsupportedCodecError
+from kafka.record import memory_records
+from kafka.record.default_records import DefaultRecordBatch
 from kafka.record.memory_records import MemoryRecords, MemoryRecordsBuilder
 
 from genres.audio.clip_features import Clip
@@ -189,6 +192,67 @@ def test_a_worker_that_lacks_a_codec_is_named(opened: list[CutPartition], monkey
         list(KafkaClips.of(SETTINGS)._records("clips", 0, 5, 8))
 
 
+class OddName(str):
+    """A header's name that is no UTF-8, which Kafka takes from anybody."""
+
+    def encode(self, *_: object) -> bytes:
+        return super().encode("latin-1")
+
+
+class Batched(CutPartition):
+    """A consumer of one fetched batch, which is taken apart by the library's own code; each poll gives a record."""
+
+    batch: ClassVar[bytes]
+
+    def seek(self, partition: Any, offset: int) -> None:
+        super().seek(partition, offset)
+        self.records = Fetcher.PartitionRecords(offset, partition, MemoryRecords(self.batch))
+
+    def poll(self, timeout_ms: int) -> dict[Any, list[Any]]:
+        found = self.records.take(1)
+        self.at = self.records.next_fetch_offset
+        return {self.records.topic_partition: found}
+
+
+@pytest.fixture
+def batched(opened: list[CutPartition], monkeypatch: pytest.MonkeyPatch) -> type[Batched]:
+    monkeypatch.setattr(kafka, "KafkaConsumer", Batched)
+    monkeypatch.setattr(memory_records, "DefaultRecordBatch", DefaultRecordBatch)
+    return Batched
+
+
+def batch(*names: str, codec: int = 0) -> bytearray:
+    """A batch of good clips from offset 0 on, each with one header more, of that name."""
+    good, builder = record(), MemoryRecordsBuilder(magic=2, compression_type=codec, batch_size=2**20)
+    for name in names:
+        builder.append(timestamp=7, key=good.key, value=good.value, headers=[*good.headers, (name, b"x")])
+    builder.close()
+    return bytearray(builder.buffer())
+
+
+@pytest.mark.parametrize("codec", [0, 1])
+def test_a_message_whose_headers_cannot_be_read_is_one_bad_message(batched: type[Batched], codec: int) -> None:
+    """Not an outage of Kafka's, for which the good clips around it would wait for ever."""
+    Batched.batch = bytes(batch("more", OddName("\xff\xfe"), "more", OddName("n\xe9e"), codec=codec))
+    source, hdfs = KafkaClips.of(SETTINGS), HdfsAccess.of(SETTINGS).open()
+    for start in range(4):
+        records = list(source._records("clips", 0, start, 4))
+        assert [found.offset for found in records] == list(range(start, 4))
+        clips = {found.offset: source._clip(found, hdfs) for found in records}
+        bad = "bad message: its headers cannot be read: a name among them is not UTF-8"
+        assert [clips[offset].rejection for offset in clips] == [None, bad, None, bad][start:]
+        assert {clip.data for clip in clips.values()} == {DATA}
+        assert {found.timestamp for found in records} == {7}
+        assert clips[3].about["file_name"] == "offset 3"
+
+
+def test_a_batch_that_was_damaged_on_its_way_is_an_outage(batched: type[Batched]) -> None:
+    Batched.batch = damaged = batch("more", OddName("\xff"))
+    damaged[-3] ^= 1
+    with pytest.raises(GenresError, match=r"does not give clips partition 0, offsets 0 to 2 \(CorruptRecordError\)"):
+        list(KafkaClips.of(SETTINGS)._records("clips", 0, 0, 2))
+
+
 def test_only_webhdfs_itself_says_that_a_claimed_clip_is_gone(server: FakeWebHdfs) -> None:
     """A proxy's 404, or a wrong port's, would refuse every large clip of a range."""
     source, hdfs, inline = KafkaClips.of(SETTINGS), HdfsAccess(server.url, "me").open(patience_s=0), record()
@@ -201,6 +265,44 @@ def test_only_webhdfs_itself_says_that_a_claimed_clip_is_gone(server: FakeWebHdf
     with pytest.raises(GenresError, match=f"does not give {path}: .*fix GENRES_WEBHDFS_URL"):
         source._clip(claim, hdfs)
     assert source._clip(claim, hdfs) == clip_of(inline)
+
+
+@pytest.mark.parametrize(
+    ("lies_there", "states", "reason"),
+    [
+        (DATA[:-1], len(DATA), "the file behind its claim check has 18 bytes, not the 19 that were sent"),
+        (DATA, 7, "the file behind its claim check has 19 bytes, not the 7 that were sent"),
+        (bytes(2_000_000), 2_000_000, "bytes"),
+    ],
+)
+def test_a_claimed_file_of_another_size_is_refused_and_not_read(
+    server: FakeWebHdfs, lies_there: bytes, states: int, reason: str
+) -> None:
+    source = KafkaClips.of(SETTINGS.model_copy(update={"max_clip_s": 0.001}))
+    hdfs, inline = HdfsAccess(server.url, "me").open(patience_s=0), record()
+    path = f"/genres/stream/claims/2026-05-18/{inline.key.decode()}.wav"
+    server.files[path] = lies_there
+    changed = {"payload": b"claim", "size": b"%d" % states}
+    headers = [(name, changed.get(name, value)) for name, value in inline.headers]
+    clip = source._clip(record(value=path.encode(), headers=headers), hdfs)
+    assert clip.rejection and reason in clip.rejection
+    assert (clip.data, clip.sha256, clip.about["file_name"]) == (b"", inline.key.decode(), "one.wav")
+    assert "OPEN" not in server.operations
+
+
+def test_a_claim_check_elsewhere_asks_hdfs_nothing(server: FakeWebHdfs) -> None:
+    """It could be refused for ever, as an outage, and a range with it."""
+    hdfs, inline = HdfsAccess(server.url, "me").open(patience_s=0), record()
+    headers = [(name, b"claim" if name == "payload" else value) for name, value in inline.headers]
+    for folder in ("/user/other", "/a:b", "/genres/stream/claims/a:b"):
+        path = f"{folder}/{inline.key.decode()}.wav"
+        clip = KafkaClips.of(SETTINGS)._clip(record(value=path.encode(), headers=headers), hdfs)
+        assert clip.rejection and clip.rejection.startswith(f"bad message: claim check names '{folder}/")
+    assert not server.operations
+    elsewhere = KafkaClips.of(SETTINGS.model_copy(update={"lake_path": "/user/other/"}))
+    path = f"/user/other/stream/claims/{inline.key.decode()}.wav"
+    server.files[path] = DATA
+    assert elsewhere._clip(record(value=path.encode(), headers=headers), hdfs) == clip_of(inline)
 
 
 def test_workers_load_little() -> None:

@@ -500,6 +500,22 @@ def test_a_file_replaced_by_one_of_the_same_size_and_time_is_sent(
     assert len(topic.messages) == 3
 
 
+def test_files_from_beyond_what_a_database_holds_are_sent_once_and_keep_none_from_being_remembered(
+    settings: Settings, drop: Path, topic: Topic
+) -> None:
+    for number, year in enumerate((2400, 1901, 2026)):
+        (drop / f"{year}.wav").write_bytes(clip(number))
+        os.utime(drop / f"{year}.wav", ((year - 1970) * 31_557_600,) * 2)
+    if (drop / "2400.wav").stat().st_mtime_ns < 2**63:
+        pytest.skip("this file system has no such time")
+    assert (once(settings, drop).sent, once(settings, drop).sent) == (3, 0)
+    assert topic.names == {"2400.wav": 1, "1901.wav": 1, "2026.wav": 1}
+    with (drop / "2400.wav").open("r+b") as file:
+        file.write(clip(9))
+    os.utime(drop / "2400.wav", (430 * 31_557_600,) * 2)
+    assert once(settings, drop).sent == 1, "times alone do not tell"
+
+
 def test_a_file_whose_inode_alone_changed_is_not_sent_again(settings: Settings, drop: Path, topic: Topic) -> None:
     path = drop / "a.wav"
     path.write_bytes(clip(1))

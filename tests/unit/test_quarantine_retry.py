@@ -2,6 +2,7 @@
 
 import json
 import sys
+from collections import Counter
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -46,7 +47,7 @@ class Topics:
         def get(timeout: float) -> Any:
             if self.error:
                 raise self.error
-            self.sent.append((topic, decode(key, value, headers)))
+            self.sent.append((topic, decode(key, value, headers, claims_root="/genres/stream/claims")))
             return SimpleNamespace(partition=0, offset=len(self.sent))
 
         return SimpleNamespace(get=get)
@@ -129,6 +130,27 @@ def test_what_the_producer_set_aside_goes_to_its_own_topic_with_its_genre(settin
     for _, message in topics.sent:
         assert (message.data, message.suffix, message.file_name, message.genre) == (CLIP, ".mp3", "x.mp3", "rock")
     assert len(open_rows(settings)) == 2, "the stream closes them, not the sending"
+
+
+def test_a_file_that_was_set_aside_is_read_for_its_own_row_and_not_for_each(
+    settings: Settings, topics: Topics, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clips = [wav([number / 10] * 3000) for number in range(6)]
+    for number, data in enumerate(clips):
+        refuse(settings, data, f"{number}.mp3")
+        set_aside(settings.watch_folder, f"{number}.mp3", data)
+    set_aside(settings.watch_folder, "another.wav", CLIP)
+    reads: Counter[str] = Counter()
+    path_open = Path.open
+
+    def counted(path: Path, *arguments: Any, **options: Any) -> Any:
+        reads[path.name] += 1
+        return path_open(path, *arguments, **options)
+
+    monkeypatch.setattr(Path, "open", counted)
+    assert send_again(settings, open_rows(settings)).sent == len(clips)
+    assert [reads[f"{number}.mp3"] for number in range(6)] == [2] * 6, "to find it, and to send it"
+    assert not reads["another.wav"]
 
 
 def test_what_is_sent_again_is_known_if_kafka_loses_it(settings: Settings, topics: Topics) -> None:

@@ -1,5 +1,6 @@
 """The work on a range, without an engine: what a commit holds when the lake takes nothing."""
 
+import threading
 from contextlib import nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,10 +17,13 @@ from genres.settings import Settings
 from genres.store.database import Database
 from genres.store.stream_ledger import ranges, results
 from genres.store.stream_ledger.values import Attempt, PartitionKey, Plan
+from spark.isolation import OutOfTimeError
 from streaming_sensors import range_work
 from streaming_sensors.range_work import RangeWork, StoredFeatures, judged_by
 
 KEY = PartitionKey("audio_clips", "A", 0, 0, 2)
+LIMITED = dict.fromkeys(("addTag", "removeTag", "registerProgressHandler", "removeProgressHandler"), lambda _: None)
+"""What a session is asked for where its jobs are interrupted when they are stuck."""
 
 
 @pytest.mark.parametrize("failure", [OSError("403: the space quota is exceeded"), GenresError("HDFS is away")])
@@ -72,7 +76,7 @@ def test_many_features_are_scored_in_several_jobs(tmp_path: Path, monkeypatch: p
         GTZAN57.windows_columns[0],
         good[GTZAN57.windows_columns[0]].cast(pa.list_(pa.list_(pa.float32()))),
     )
-    spark: Any = SimpleNamespace(createDataFrame=Frame)
+    spark: Any = SimpleNamespace(createDataFrame=Frame, **LIMITED)
     scorer: Any = SimpleNamespace(
         feature_set=GTZAN57,
         rows=lambda frame, keep: [
@@ -89,3 +93,23 @@ def test_many_features_are_scored_in_several_jobs(tmp_path: Path, monkeypatch: p
         rows = work._predictions(KEY, good, scorer, spark)
         assert [(row["kafka_offset"], row["predicted_genre"]) for row in rows] == expected
         assert [len(offsets) for offsets in jobs] == sizes
+
+
+def test_scoring_that_is_stuck_is_interrupted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else the run would wait for ever, and hold its lease."""
+    monkeypatch.setattr(range_work, "named_jobs", lambda *_: nullcontext())
+    monkeypatch.setattr("spark.over_time.window_rows", lambda *_, **__: [1])
+    interrupted = threading.Event()
+
+    def rows(*_: object, **__: object) -> list[Any]:
+        assert interrupted.wait(30), "nobody interrupts it"
+        raise RuntimeError("OPERATION_CANCELED")
+
+    frame = SimpleNamespace(coalesce=lambda _: None)
+    spark: Any = SimpleNamespace(createDataFrame=lambda _: frame, interruptTag=lambda _: interrupted.set(), **LIMITED)
+    scorer: Any = SimpleNamespace(feature_set=None, rows=rows)
+    settings = Settings(state_dir=tmp_path).model_copy(update={"range_limit_s": 0.05})
+    lake: Any = None
+    work = RangeWork(settings, lake, Database(f"sqlite:///{tmp_path / 'genres.db'}"))
+    with pytest.raises(OutOfTimeError):
+        work._predictions(KEY, pa.table({"kafka_offset": [0]}), scorer, spark)

@@ -782,6 +782,11 @@ def test_what_another_stream_or_suffix_made_of_a_lost_clip_says_nothing(database
     )
     misnamed = QuarantinedClip("misnamed", "x.mp3", "producer", "a WAV file named .mp3", ".mp3", "gate1", topic=TOPIC)
     commits.quarantine_clip(database, misnamed)
+    # Anybody may have sent the bytes without an envelope; a row of a version that noted neither may be of any suffix.
+    for sha256, judged_by in (("bare", "gate1+gtzan57-1"), ("old", "")):
+        commits.quarantine_clip(
+            database, QuarantinedClip(sha256, "offset 7", "stream", "bad message", "", judged_by, topic=TOPIC)
+        )
     # Its range is committed: the other stream, with the same model, was first to predict it.
     commits.commit_range(database, RangeResult(key(7, 8), "r"))
     for offset, (sha256, name) in enumerate(
@@ -791,13 +796,15 @@ def test_what_another_stream_or_suffix_made_of_a_lost_clip_says_nothing(database
             ("misnamed", "x.wav"),
             ("misnamed", "X.MP3"),
             ("shared", "s.wav"),
+            ("bare", "bare.wav"),
+            ("old", "old.wav"),
         ],
         start=3,
     ):
         row = SentFile("here", f"/drop/{name}", 5, 6, 7, 8, sha256, TOPIC, "A", 0, offset, NOW)
         sent_files.remember(database, [row])
     lost = {row.path for row in sent_files.lost(database, TOPIC, "A", {0: 100})}
-    assert lost == {"/drop/a.wav", "/drop/b.wav", "/drop/x.wav"}
+    assert lost == {"/drop/a.wav", "/drop/b.wav", "/drop/x.wav", "/drop/bare.wav"}
 
 
 def test_lost_files_are_found_by_an_index(database: Database) -> None:

@@ -1,15 +1,21 @@
 """The topic is made as it has to be, over a stand-in for Kafka's admin client."""
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
+from datetime import UTC, datetime
+from types import SimpleNamespace
 from typing import Any
+from uuid import UUID
 
 import pytest
+from kafka import TopicPartition
+from kafka.admin import OffsetSpec
 from kafka.errors import UnknownTopicOrPartitionError
+from kafka.protocol.consumer import IsolationLevel
 
 from genres.settings import Settings
 from streaming_sensors import topic as module
-from streaming_sensors.topic import create_topic
+from streaming_sensors.topic import create_topic, offsets_at, topic_state, wait_for_data
 
 RECOMPRESSES = {"compression.type": "lz4"}
 """What the broker says of topics that say nothing themselves."""
@@ -86,3 +92,26 @@ def test_what_is_changed_is_so_for_the_broker_too_when_it_is_done(admin: Admin) 
     assert admin.topics["clips"]["retention.ms"] == str(more.topic_retention_h * 3_600_000)
     assert admin.partitions == more.topic_partitions
     assert len(admin.altered) == 1
+
+
+class OpenTransaction(Admin):
+    """A topic of nine messages, of which the sixth is of a transaction that nobody has ended."""
+
+    def describe_topics(self, topics: list[str]) -> list[dict[str, Any]]:
+        partitions = [{"partition_index": 0}]
+        return [{"name": topics[0], "topic_id": str(UUID(int=0)), "error_code": 0, "partitions": partitions}]
+
+    def list_partition_offsets(
+        self, asked: dict[TopicPartition, Any], isolation_level: IsolationLevel = IsolationLevel.READ_UNCOMMITTED
+    ) -> dict[TopicPartition, SimpleNamespace]:
+        end = 5 if isolation_level == IsolationLevel.READ_COMMITTED else 9
+        offsets = {OffsetSpec.EARLIEST: 0, OffsetSpec.LATEST: end}
+        return {partition: SimpleNamespace(offset=offsets.get(spec, -1)) for partition, spec in asked.items()}
+
+
+def test_an_open_transaction_ends_what_can_be_read_and_not_what_was_sent(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A range beyond it would wait for ever; and a claim check whose message lies there is not to be swept."""
+    monkeypatch.setattr(module, "_admin", lambda *_: nullcontext(OpenTransaction()))
+    assert topic_state(Settings(), "clips").ends == {0: 5}
+    assert not wait_for_data(Settings(), "clips", {0: 5}, 0.0), "else whoever waits would ask without a pause"
+    assert offsets_at(Settings(), "clips", datetime.now(UTC)) == {0: 9}

@@ -214,7 +214,9 @@ def is_made_good(sent: Any) -> sa.ColumnElement[bool]:
 
 
 def has_row(sent: Any) -> sa.ColumnElement[bool]:
-    """Whether a message's clip was predicted or refused; other streams, and refusals under other suffixes, say nothing.
+    """Whether a message's clip was predicted or refused.
+
+    Other streams say nothing, nor do refusals under other suffixes, or of messages that were no clips.
 
     Parameters
     ----------
@@ -227,6 +229,9 @@ def has_row(sent: Any) -> sa.ColumnElement[bool]:
         sa.exists().where(
             refused.sha256 == sent.sha256,
             refused.topic.in_((sent.topic, "")),
+            # A message that was no clip has no suffix, and says nothing of a file of the same bytes. Nor have rows of a
+            # version that did not note it; nobody can say what those are of.
+            sa.or_(refused.suffix != "", refused.judged_by == ""),
             sa.func.lower(sent.path).endswith(refused.suffix),
         ),
     )
