@@ -102,21 +102,13 @@ def encode(message: ClipMessage) -> tuple[bytes, bytes, Headers]:
     return message.sha256.encode("ascii"), value, headers
 
 
-def decode(
-    key: bytes | None,
-    value: bytes | None,
-    headers: Sequence[tuple[str, bytes | None]] | None,
-    *,
-    claims_root: str,
-) -> ClipMessage:
+def decode(key: bytes | None, value: bytes | None, headers: Sequence[tuple[str, bytes | None]] | None) -> ClipMessage:
     """Read a Kafka message as a clip.
 
     Parameters
     ----------
     key, value, headers
         As kafka-python's ``ConsumerRecord`` has them; anybody may have written them.
-    claims_root
-        The folder on HDFS below which claim checks lie.
 
     Returns
     -------
@@ -153,7 +145,7 @@ def decode(
                 raise BadEnvelopeError("the key is not the sha256 of the value")
             return ClipMessage(*about, data=value)
         case "claim":
-            return ClipMessage(*about, claim_path=_claim_path(value, sha256 + suffix, claims_root))
+            return ClipMessage(*about, claim_path=_claim_path(value, sha256 + suffix))
         case other:
             raise BadEnvelopeError(f"header payload is {other[:40]!r}")
 
@@ -161,7 +153,8 @@ def decode(
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _SUFFIX = re.compile(r"\.[a-z0-9]{1,8}")
 _SIZE = re.compile(r"[0-9]{1,15}", re.ASCII)
-_DAY = re.compile(r"/[0-9]{4}-[0-9]{2}-[0-9]{2}")
+_CLAIMS = re.compile(r"(/[^/:]+)*/stream/claims(/[0-9]{4}-[0-9]{2}-[0-9]{2})?")
+"""Folders of claim checks in any lake: producers may have another `lake_path`, or may have had one."""
 _MAX_HEADER_LENGTH = 4096
 _YEARS = range(1970, 2200)
 """The years that every timestamp type on the way can hold."""
@@ -198,13 +191,13 @@ def _moment(text: str) -> datetime:
     raise BadEnvelopeError(f"header created_at is {text[:40]!r}, no time with a zone between 1970 and 2200")
 
 
-def _claim_path(value: bytes, name: str, root: str) -> str:
+def _claim_path(value: bytes, name: str) -> str:
     """Return the path that a claim check names; it must be one under which a producer puts this clip.
 
-    Anybody else's may be one that HDFS does not take, or that the reader may not read: no fault of HDFS's.
+    What HDFS does not take for a path is no fault of HDFS's.
     """
     path = value[:1024].decode("utf-8", "replace")
     folder, _, found = path.rpartition("/")
-    if found != name or not (folder == root or (folder.startswith(f"{root}/") and _DAY.fullmatch(folder, len(root)))):
-        raise BadEnvelopeError(f"claim check names {path[:80]!r}, not the clip's hash in a day's folder of {root}")
+    if found != name or not _CLAIMS.fullmatch(folder) or {".", ".."} & {*folder.split("/")}:
+        raise BadEnvelopeError(f"claim check names {path[:80]!r}, not the clip's hash in a lake's stream/claims")
     return path

@@ -26,7 +26,6 @@ from genres.errors import GenresError
 from genres.settings import Settings
 from genres.store.database import Database
 from genres.store.hdfs_access import HdfsAccess
-from genres.store.retention import claims_root
 from genres.store.stream_ledger import producers, results, sent_files
 from genres.store.stream_ledger.commits import QuarantinedClip, quarantine_clip
 from genres.store.stream_ledger.sent_files import SentFile
@@ -475,13 +474,13 @@ def all_messages(settings: Settings) -> list[ClipMessage]:
     state = topic_state(settings, settings.topic, timeout_s=30)
     parts = [TopicPartition(settings.topic, part) for part in state.ends]
     consumer = KafkaConsumer(bootstrap_servers=settings.bootstrap_servers, group_id=None, enable_auto_commit=False)
-    root, messages = claims_root(settings.lake_path), []
+    messages = []
     try:
         consumer.assign(parts)
         consumer.seek_to_beginning(*parts)
         while any(consumer.position(part) < state.ends[part.partition] for part in parts):
             for records in consumer.poll(1000).values():
-                messages += [decode(record.key, record.value, record.headers, claims_root=root) for record in records]
+                messages += [decode(record.key, record.value, record.headers) for record in records]
     finally:
         consumer.close()
     return messages

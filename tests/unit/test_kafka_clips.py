@@ -290,8 +290,8 @@ def test_a_claimed_file_of_another_size_is_refused_and_not_read(
     assert "OPEN" not in server.operations
 
 
-def test_a_claim_check_elsewhere_asks_hdfs_nothing(server: FakeWebHdfs) -> None:
-    """It could be refused for ever, as an outage, and a range with it."""
+def test_a_claim_check_elsewhere_is_read_in_another_lake_alone(server: FakeWebHdfs) -> None:
+    """Elsewhere it could be refused for ever, as an outage, and a range with it; so it could in a lake of others'."""
     hdfs, inline = HdfsAccess(server.url, "me").open(patience_s=0), record()
     headers = [(name, b"claim" if name == "payload" else value) for name, value in inline.headers]
     for folder in ("/user/other", "/a:b", "/genres/stream/claims/a:b"):
@@ -299,10 +299,16 @@ def test_a_claim_check_elsewhere_asks_hdfs_nothing(server: FakeWebHdfs) -> None:
         clip = KafkaClips.of(SETTINGS)._clip(record(value=path.encode(), headers=headers), hdfs)
         assert clip.rejection and clip.rejection.startswith(f"bad message: claim check names '{folder}/")
     assert not server.operations
-    elsewhere = KafkaClips.of(SETTINGS.model_copy(update={"lake_path": "/user/other/"}))
     path = f"/user/other/stream/claims/{inline.key.decode()}.wav"
+    message = record(value=path.encode(), headers=headers)
     server.files[path] = DATA
-    assert elsewhere._clip(record(value=path.encode(), headers=headers), hdfs) == clip_of(inline)
+    assert KafkaClips.of(SETTINGS)._clip(message, hdfs) == clip_of(inline)
+    server.namenode_faults = [(403, ("AccessControlException", "Permission denied: user=me"))]
+    refused = KafkaClips.of(SETTINGS)._clip(message, hdfs)
+    assert refused.rejection == f"its claim check names {path}, which is in another lake and may not be read"
+    server.namenode_faults = [(403, ("AccessControlException", "Permission denied: user=me"))]
+    with pytest.raises(GenresError, match=f"does not give {path}: "):
+        KafkaClips.of(SETTINGS.model_copy(update={"lake_path": "/user/other/"}))._clip(message, hdfs)
 
 
 def test_workers_load_little() -> None:

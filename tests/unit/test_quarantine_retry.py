@@ -47,7 +47,7 @@ class Topics:
         def get(timeout: float) -> Any:
             if self.error:
                 raise self.error
-            self.sent.append((topic, decode(key, value, headers, claims_root="/genres/stream/claims")))
+            self.sent.append((topic, decode(key, value, headers)))
             return SimpleNamespace(partition=0, offset=len(self.sent))
 
         return SimpleNamespace(get=get)
