@@ -99,7 +99,9 @@ def raw_audio(
         dataset.dataset,
         "raw_audio",
         [
-            quarantine.RefusedClip(row["track_id"], row["file_name"], row["sha256"], "raw_audio", row["reason"])
+            quarantine.RefusedClip(
+                row["track_id"], row["file_name"], row["sha256"], "raw_audio", row["reason"], row["reason_code"]
+            )
             for row in refused.to_dict("records")
         ],
         run_id=context.run_id,
@@ -145,7 +147,8 @@ def upload_clips(
     Yields
     ------
     row
-        The clip's row of the manifest.
+        The clip's row of the manifest, and ``reason_code``, which the quarantine alone keeps: with another column the
+        manifest of clips that are as they were would be another.
     was_uploaded
         Whether bytes were sent.
 
@@ -168,13 +171,14 @@ def upload_clips(
 def _bring(
     file: LabelledFile, path: str, lake: Lake, known_sha256: str | None, size: int | None, max_clip_s: float
 ) -> tuple[dict[str, Any], bool]:
-    from genres.audio.gate import RejectedAudio, check_size, inspect
+    from genres.audio.gate import check_size, inspect
+    from genres.audio.rejections import Reason, RejectedAudio
 
     row: dict[str, Any] = {
         "track_id": file.track_id,
         "genre": file.genre,
         "file_name": file.file_name,
-        **dict.fromkeys(("path", "duration_s", "sample_rate", "channels", "reason")),
+        **dict.fromkeys(("path", "duration_s", "sample_rate", "channels", "reason", "reason_code")),
         "status": "quarantined",
     }
     try:
@@ -184,7 +188,7 @@ def _bring(
         except RejectedAudio as rejection:
             with file.path.open("rb") as stream:  # in blocks: it may be larger than the memory
                 row["sha256"] = hashlib.file_digest(stream, "sha256").hexdigest()
-            return {**row, "md5": "", "bytes": size_now, "reason": rejection.reason}, False
+            return {**row, "md5": "", "bytes": size_now, **rejection.columns}, False
         data = file.path.read_bytes()
     except OSError as error:
         if error.errno not in _OF_THE_FILE:
@@ -192,15 +196,15 @@ def _bring(
                 f"{display_path(file.path)} cannot be read ({error.strerror or error}), which is no fault of the clip: "
                 "look at the disk or mount that it is on, then load the folder again; nothing was published"
             ) from error
-        reason = f"the file cannot be read: {error.strerror}"
-        return {**row, "sha256": "", "md5": "", "bytes": 0, "reason": reason}, False
+        unread = RejectedAudio(Reason.CANNOT_READ, error=error.strerror)
+        return {**row, "sha256": "", "md5": "", "bytes": 0, **unread.columns}, False
     row["sha256"] = sha256 = hashlib.sha256(data).hexdigest()
     row["md5"] = hashlib.md5(data, usedforsecurity=False).hexdigest()
     row["bytes"] = len(data)
     try:
         header = inspect(data, suffix=file.path.suffix, max_clip_s=max_clip_s)
     except RejectedAudio as rejection:
-        return {**row, "reason": rejection.reason}, False
+        return {**row, **rejection.columns}, False
     is_there = known_sha256 == sha256 and size == len(data)
     if not is_there:
         lake.put_clip(path, data)

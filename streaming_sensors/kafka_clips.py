@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from genres.audio.clip_features import Clip
+from genres.audio.rejections import Reason, RejectedAudio
 from genres.errors import GenresError
 from genres.kafka_client import KafkaAccess, open_client
 from genres.store.hdfs_access import HdfsAccess
@@ -146,7 +147,7 @@ class KafkaClips:
         try:
             message = decode(record.key, record.value, record.headers)
         except BadEnvelopeError as error:
-            return Clip(about, "", record.value or b"", rejection=f"bad message: {error.reason}")
+            return Clip(about, "", record.value or b"", RejectedAudio(Reason.BAD_MESSAGE, error=error.reason))
         about |= {
             "file_name": message.file_name,
             "genre": message.genre,
@@ -158,9 +159,9 @@ class KafkaClips:
         try:
             data = fetch_from_hdfs(hdfs, message.claim_path)
         except FileNotFoundError:
-            data, rejection = b"", f"its claim check names {message.claim_path}, which HDFS does not have"
+            data, rejection = b"", RejectedAudio(Reason.CLAIM_MISSING, path=message.claim_path)
         else:
-            rejection = "the bytes behind the claim check are not those that were sent"
+            rejection = RejectedAudio(Reason.CLAIM_DIFFERS)
         if hashlib.sha256(data).hexdigest() == message.sha256:
             return Clip(about, message.suffix, data)
         # The verdict is about the clip that was promised, not about the bytes that lie in its place.

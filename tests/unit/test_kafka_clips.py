@@ -16,6 +16,7 @@ from kafka.errors import OffsetOutOfRangeError, UnsupportedCodecError
 from kafka.record.memory_records import MemoryRecords, MemoryRecordsBuilder
 
 from genres.audio.clip_features import Clip
+from genres.audio.rejections import Reason
 from genres.errors import GenresError
 from genres.settings import Settings
 from genres.store.hdfs_access import HdfsAccess
@@ -77,7 +78,7 @@ def test_a_message_becomes_its_clip() -> None:
 )
 def test_no_envelope_is_one_refused_clip(changes: dict[str, Any], reason: str) -> None:
     clip = clip_of(record(**changes))
-    assert clip.rejection == reason
+    assert clip.rejection and clip.rejection.columns == {"reason": reason, "reason_code": "bad_message"}
     assert clip.data == (record(**changes).value or b"")
     assert clip.about["file_name"] == "offset 17"
 
@@ -195,7 +196,12 @@ def test_only_webhdfs_itself_says_that_a_claimed_clip_is_gone(server: FakeWebHdf
     path = f"/genres/stream/claims/{inline.key.decode()}.wav"
     headers = [(name, b"claim" if name == "payload" else value) for name, value in inline.headers]
     claim = record(value=path.encode(), headers=headers)
-    assert source._clip(claim, hdfs).rejection == f"its claim check names {path}, which HDFS does not have"
+    missing = source._clip(claim, hdfs).rejection
+    assert missing and missing.code is Reason.CLAIM_MISSING
+    assert missing.reason == f"its claim check names {path}, which HDFS does not have"
+    server.files[path] = b"other bytes"
+    differs = source._clip(claim, hdfs).rejection
+    assert differs and differs.code is Reason.CLAIM_DIFFERS
     server.files[path] = DATA
     server.namenode_faults = [(404, None)]
     with pytest.raises(GenresError, match=f"does not give {path}: .*fix GENRES_WEBHDFS_URL"):

@@ -61,7 +61,8 @@ def test_a_file_that_cannot_be_read_is_refused(rig: Rig, monkeypatch: pytest.Mon
     blues, metal = rig.rows()
     assert blues["status"] == "quarantined"
     assert blues["reason"] == f"the file cannot be read: {os.strerror(number)}"
-    assert metal["status"] == "accepted"
+    assert blues["reason_code"] == "cannot_read"
+    assert (metal["status"], metal["reason_code"]) == ("accepted", None)
 
 
 def test_a_file_behind_a_broken_path_is_refused(rig: Rig) -> None:
@@ -88,7 +89,9 @@ def test_a_disk_that_fails_is_no_fault_of_the_clips(
 def test_a_file_that_is_too_large_may_be_unreadable_too(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     for file in rig.files:
         os.truncate(file.path, 2**25)
-    assert all("bytes; 1 s of audio may have" in row["reason"] for row in rig.rows(max_clip_s=1))
+    rows = rig.rows(max_clip_s=1)
+    assert all("bytes; 1 s of audio may have" in row["reason"] for row in rows)
+    assert {row["reason_code"] for row in rows} == {"too_many_bytes"}
     failing(monkeypatch, "open", errno.EACCES)
     blues, metal = rig.rows(max_clip_s=1)
     assert blues["reason"] == f"the file cannot be read: {os.strerror(errno.EACCES)}"
