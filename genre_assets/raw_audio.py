@@ -2,8 +2,10 @@
 
 import errno
 import hashlib
+import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +33,8 @@ if TYPE_CHECKING:
 _SEED = 0
 _OF_THE_FILE = {errno.EACCES, errno.EPERM, errno.ENOENT, errno.EISDIR, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG}
 """Errors that say something of one file. All others are its disk's, its mount's or this process's."""
+_HELD_BYTES = 256 * 2**20
+"""Of files that are in memory at a time: dozens of clips, or one file that is larger."""
 
 
 @dg.asset(
@@ -160,12 +164,55 @@ def upload_clips(
     hashes = {} if known is None else dict(zip(known["path"], known["sha256"], strict=True))
     sizes = tables.lake.sizes(tables.lake.path(tables.dataset, "raw_audio"))
 
+    memory = _Memory(_HELD_BYTES)
+
     def bring(file: LabelledFile) -> tuple[dict[str, Any], bool]:
         path = tables.lake.path(tables.dataset, "raw_audio", file.lake_name)
-        return _bring(file, path, tables.lake, hashes.get(path), sizes.get(path), settings.max_clip_s)
+        with memory.part(_bytes_held(file, settings.max_clip_s)):
+            return _bring(file, path, tables.lake, hashes.get(path), sizes.get(path), settings.max_clip_s)
 
     with ThreadPoolExecutor(settings.upload_threads, thread_name_prefix="upload") as pool:
         yield from pool.map(bring, files)
+
+
+class _Memory:
+    """What several threads may hold in memory together; they get their parts in the order in which they ask.
+
+    Parameters
+    ----------
+    limit
+        In bytes. A part that is larger is held alone.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._held = 0
+        self._turn = threading.Lock()  # or small parts would pass a large one for as long as any come
+        self._given_back = threading.Condition()
+
+    @contextmanager
+    def part(self, size: int) -> Iterator[None]:
+        """Wait until there is room for so many bytes, and have it during the block."""
+        with self._turn, self._given_back:
+            self._given_back.wait_for(lambda: not self._held or self._held + size <= self._limit)
+            self._held += size
+        try:
+            yield
+        finally:
+            with self._given_back:
+                self._held -= size
+                self._given_back.notify()
+
+
+def _bytes_held(file: LabelledFile, max_clip_s: float) -> int:
+    """Return how many bytes are in memory while a file is brought: none of one that cannot be read, or is too large."""
+    from genres.audio.gate import max_clip_bytes
+
+    try:
+        size = file.path.stat().st_size
+    except OSError:
+        return 0
+    return size if size <= max_clip_bytes(max_clip_s) else 0
 
 
 def _bring(

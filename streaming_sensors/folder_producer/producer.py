@@ -257,7 +257,7 @@ class _FolderProducer:
         if self._once and self._complained and not self._stop.is_set():
             raise GenresError(
                 f"{len(self._complained)} file(s) or folder(s) in {display_path(self._root)} could not be read, "
-                f"{display_path(next(iter(self._complained)))} for one: give this user the right to, and run again"
+                f"{display_path(next(iter(self._complained)))} for one: see above why, and run again"
             )
         left = len(self._waiting) + self._outlet.in_flight
         return WatchReport(self._sent, self._sent_bytes, self._refused, left)
@@ -404,6 +404,10 @@ class _FolderProducer:
                 self._waiting.pop(path, None)
             except OSError as error:
                 why = f"{display_path(path)} cannot be read ({error.strerror}): give this user the right to"
+                self._postpone(path, why)
+            except MemoryError:
+                self._waiting[path] = waiting  # wherever it ran out
+                why = f"there is not enough memory for {display_path(path)} ({waiting.stamp.size:,} bytes): it waits"
                 self._postpone(path, why)
         return all(waiting.not_before > time.monotonic() for waiting in self._waiting.values())
 

@@ -2,12 +2,15 @@
 
 import errno
 import os
+import threading
+import time
 from pathlib import Path
 from typing import Any, cast
 
 import pytest
 from fsspec.implementations.local import LocalFileSystem
 
+from genre_assets import raw_audio as module
 from genre_assets.raw_audio import upload_clips
 from genres.audio.known_good import known_good_wav
 from genres.datasets.folder import LabelledFile
@@ -84,6 +87,39 @@ def test_a_disk_that_fails_is_no_fault_of_the_clips(
     failing(monkeypatch, method, number)
     with pytest.raises(GenresError, match=rf"blues/a\.wav cannot be read \({os.strerror(number)}\), .* nothing was"):
         rig.rows()
+
+
+@pytest.mark.parametrize("most", [2, 1, 0])
+def test_the_threads_hold_so_many_bytes_at_a_time(rig: Rig, monkeypatch: pytest.MonkeyPatch, most: int) -> None:
+    size = len(known_good_wav())
+    monkeypatch.setattr(module, "_HELD_BYTES", most * size)
+    more = []
+    for number in range(20):
+        path = rig.music / "blues" / f"{number}.wav"
+        path.write_bytes(known_good_wav())
+        more.append(LabelledFile(f"blues.{number}", "blues", path, path.name))
+    held, highest, lock = 0, 0, threading.Lock()
+    read_bytes, put_clip = Path.read_bytes, Lake.put_clip
+
+    def read(path: Path) -> bytes:
+        nonlocal held, highest
+        with lock:
+            held += 1
+            highest = max(highest, held)
+        time.sleep(0.01)  # for the other threads to come as far
+        return read_bytes(path)
+
+    def put(lake: Lake, path: str, data: bytes) -> None:
+        nonlocal held
+        put_clip(lake, path, data)
+        with lock:
+            held -= 1
+
+    monkeypatch.setattr(Path, "read_bytes", read)
+    monkeypatch.setattr(Lake, "put_clip", put)
+    rows = rig.rows(*more)
+    assert [row["status"] for row in rows] == ["accepted"] * 22
+    assert 1 <= highest <= max(most, 1)
 
 
 def test_a_file_that_is_too_large_may_be_unreadable_too(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
