@@ -280,6 +280,8 @@ def features_of_before(settings: Settings, *, refused_every: int = 100) -> pa.Ta
             values = pa.array([one] * count, field.type)
         elif field.name == "reason":
             values = pa.array(["not audio" if place % refused_every == 0 else None for place in range(count)])
+        elif field.name == "reason_code":
+            values = pa.array(["not_audio" if place % refused_every == 0 else None for place in range(count)])
         elif pa.types.is_timestamp(field.type):
             values = pa.array([datetime.now(UTC)] * count, field.type)
         elif pa.types.is_string(field.type):

@@ -8,6 +8,7 @@ import dagster as dg
 
 from genres.audio.feature_set import AnyFeatureSet
 from genres.audio.feature_sets import every_column, every_version, every_windows_column, feature_sets_named
+from genres.audio.rejections import RejectedAudio
 from genres.errors import GenresError
 from genres.settings import Settings
 from genres.store import ledger, quarantine, schemas
@@ -29,6 +30,9 @@ if TYPE_CHECKING:
 
 _CLIPS_PER_COMMIT = 256
 """A killed run loses at most the commit it was at; a commit costs about a second."""
+
+_REFUSED = ("track_id", "sha256", "reason", "reason_code")
+"""What extraction says of a clip that it refuses."""
 
 _FROM_BYTES = [("raw_audio", "path"), ("raw_audio", "sha256")]
 
@@ -159,13 +163,10 @@ def compute_features(
             raise
         context.log.warning(f"a worker died or hung; its {len(clips)} clips are computed in parts to find out why")
         bad = _killers(clips, spark, feature_set, settings)
-        rest = clips[~clips["track_id"].isin([track_id for track_id, _, _ in bad])]
+        rest = clips[~clips["track_id"].isin([clip["track_id"] for clip in bad])]
         if len(rest):
             bad += _compute_part(context, rest, tables, spark, feature_set, settings)
-    return [
-        quarantine.RefusedClip(track_id, names[track_id], sha256, "audio_features", why)
-        for track_id, sha256, why in bad
-    ]
+    return [quarantine.RefusedClip(file_name=names[clip["track_id"]], stage="audio_features", **clip) for clip in bad]
 
 
 def _compute_part(
@@ -175,8 +176,8 @@ def _compute_part(
     spark: "SparkSession",
     feature_set: AnyFeatureSet,
     settings: Settings,
-) -> list[tuple[str, str, str]]:
-    """Compute clips in one job and commit them; return track id, sha256 and reason of those that were refused."""
+) -> list[dict[str, str]]:
+    """Compute clips in one job and commit them; return `_REFUSED` of those that were refused."""
     from pyspark.sql import functions as sf
 
     from spark.isolation import interrupted_when_stuck
@@ -197,7 +198,7 @@ def _compute_part(
                 if all(map(_can_be_partition, clips["genre"].unique())):
                     writer = writer.partitionBy("genre")
                 writer.parquet(tables.lake.uri(attempts[part]))
-            bad = extracted.filter(sf.col("reason").isNotNull()).select("track_id", "sha256", "reason").collect()
+            bad = extracted.filter(sf.col("reason").isNotNull()).select(*_REFUSED).collect()
     finally:
         extracted.unpersist()
 
@@ -210,13 +211,13 @@ def _compute_part(
         content = ledger.fingerprint(written["sha256"].to_pylist())
         commit = ledger.Commit(path, len(written), content, context.run_id)
         ledger.publish(tables.database, tables.dataset, "audio_features", commit)
-    return [(row["track_id"], row["sha256"], row["reason"]) for row in bad]
+    return [row.asDict() for row in bad]
 
 
 def _killers(
     clips: "pd.DataFrame", spark: "SparkSession", feature_set: AnyFeatureSet, settings: Settings
-) -> list[tuple[str, str, str]]:
-    """Find the clips that kill their worker alone; return track id, sha256 and reason of each."""
+) -> list[dict[str, str]]:
+    """Find the clips that kill their worker alone; return `_REFUSED` of each."""
     from spark.isolation import check_engine, interrupted_when_stuck, isolated
 
     def compute(places: Sequence[int]) -> "pa.Table":
@@ -227,8 +228,8 @@ def _killers(
     found = isolated(
         range(len(clips)), compute=compute, check_engine=lambda seconds: check_engine(spark, feature_set, for_s=seconds)
     )
-    refused = [(clips.iloc[places[0]], given) for places, given in found if isinstance(given, str)]
-    return [(clip["track_id"], clip["sha256"], given) for clip, given in refused]
+    refused = [(clips.iloc[places[0]], given) for places, given in found if isinstance(given, RejectedAudio)]
+    return [{"track_id": clip["track_id"], "sha256": clip["sha256"], **given.columns} for clip, given in refused]
 
 
 def _can_be_partition(genre: str) -> bool:

@@ -2,8 +2,10 @@
 
 import errno
 import hashlib
+import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +33,8 @@ if TYPE_CHECKING:
 _SEED = 0
 _OF_THE_FILE = {errno.EACCES, errno.EPERM, errno.ENOENT, errno.EISDIR, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG}
 """Errors that say something of one file. All others are its disk's, its mount's or this process's."""
+_HELD_BYTES = 256 * 2**20
+"""Of files that are in memory at a time: dozens of clips, or one file that is larger."""
 
 
 @dg.asset(
@@ -99,7 +103,9 @@ def raw_audio(
         dataset.dataset,
         "raw_audio",
         [
-            quarantine.RefusedClip(row["track_id"], row["file_name"], row["sha256"], "raw_audio", row["reason"])
+            quarantine.RefusedClip(
+                row["track_id"], row["file_name"], row["sha256"], "raw_audio", row["reason"], row["reason_code"]
+            )
             for row in refused.to_dict("records")
         ],
         run_id=context.run_id,
@@ -145,7 +151,8 @@ def upload_clips(
     Yields
     ------
     row
-        The clip's row of the manifest.
+        The clip's row of the manifest, and ``reason_code``, which the quarantine alone keeps: with another column the
+        manifest of clips that are as they were would be another.
     was_uploaded
         Whether bytes were sent.
 
@@ -157,24 +164,68 @@ def upload_clips(
     hashes = {} if known is None else dict(zip(known["path"], known["sha256"], strict=True))
     sizes = tables.lake.sizes(tables.lake.path(tables.dataset, "raw_audio"))
 
+    memory = _Memory(_HELD_BYTES)
+
     def bring(file: LabelledFile) -> tuple[dict[str, Any], bool]:
         path = tables.lake.path(tables.dataset, "raw_audio", file.lake_name)
-        return _bring(file, path, tables.lake, hashes.get(path), sizes.get(path), settings.max_clip_s)
+        with memory.part(_bytes_held(file, settings.max_clip_s)):
+            return _bring(file, path, tables.lake, hashes.get(path), sizes.get(path), settings.max_clip_s)
 
     with ThreadPoolExecutor(settings.upload_threads, thread_name_prefix="upload") as pool:
         yield from pool.map(bring, files)
 
 
+class _Memory:
+    """What several threads may hold in memory together; they get their parts in the order in which they ask.
+
+    Parameters
+    ----------
+    limit
+        In bytes. A part that is larger is held alone.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._held = 0
+        self._turn = threading.Lock()  # or small parts would pass a large one for as long as any come
+        self._given_back = threading.Condition()
+
+    @contextmanager
+    def part(self, size: int) -> Iterator[None]:
+        """Wait until there is room for so many bytes, and have it during the block."""
+        with self._turn, self._given_back:
+            self._given_back.wait_for(lambda: not self._held or self._held + size <= self._limit)
+            self._held += size
+        try:
+            yield
+        finally:
+            with self._given_back:
+                self._held -= size
+                self._given_back.notify()
+
+
+def _bytes_held(file: LabelledFile, max_clip_s: float) -> int:
+    """Return how many bytes are in memory while a file is brought: none of one that cannot be read, or is too large."""
+    from genres.audio.gate import max_clip_bytes
+
+    try:
+        size = file.path.stat().st_size
+    except OSError:
+        return 0
+    return size if size <= max_clip_bytes(max_clip_s) else 0
+
+
 def _bring(
     file: LabelledFile, path: str, lake: Lake, known_sha256: str | None, size: int | None, max_clip_s: float
 ) -> tuple[dict[str, Any], bool]:
-    from genres.audio.gate import RejectedAudio, check_size, inspect
+    from genres.audio.gate import check_size, inspect
+    from genres.audio.rejections import Reason, RejectedAudio
 
     row: dict[str, Any] = {
         "track_id": file.track_id,
         "genre": file.genre,
         "file_name": file.file_name,
-        **dict.fromkeys(("path", "duration_s", "sample_rate", "channels", "reason")),
+        **dict.fromkeys(("path", "duration_s", "sample_rate", "channels", "reason", "reason_code")),
         "status": "quarantined",
     }
     try:
@@ -184,7 +235,7 @@ def _bring(
         except RejectedAudio as rejection:
             with file.path.open("rb") as stream:  # in blocks: it may be larger than the memory
                 row["sha256"] = hashlib.file_digest(stream, "sha256").hexdigest()
-            return {**row, "md5": "", "bytes": size_now, "reason": rejection.reason}, False
+            return {**row, "md5": "", "bytes": size_now, **rejection.columns}, False
         data = file.path.read_bytes()
     except OSError as error:
         if error.errno not in _OF_THE_FILE:
@@ -192,15 +243,15 @@ def _bring(
                 f"{display_path(file.path)} cannot be read ({error.strerror or error}), which is no fault of the clip: "
                 "look at the disk or mount that it is on, then load the folder again; nothing was published"
             ) from error
-        reason = f"the file cannot be read: {error.strerror}"
-        return {**row, "sha256": "", "md5": "", "bytes": 0, "reason": reason}, False
+        unread = RejectedAudio(Reason.CANNOT_READ, error=error.strerror)
+        return {**row, "sha256": "", "md5": "", "bytes": 0, **unread.columns}, False
     row["sha256"] = sha256 = hashlib.sha256(data).hexdigest()
     row["md5"] = hashlib.md5(data, usedforsecurity=False).hexdigest()
     row["bytes"] = len(data)
     try:
         header = inspect(data, suffix=file.path.suffix, max_clip_s=max_clip_s)
     except RejectedAudio as rejection:
-        return {**row, "reason": rejection.reason}, False
+        return {**row, **rejection.columns}, False
     is_there = known_sha256 == sha256 and size == len(data)
     if not is_there:
         lake.put_clip(path, data)

@@ -56,8 +56,9 @@ def extract_features(
     -------
     pyspark.sql.DataFrame
         The columns of `source`, then ``length`` (samples; see `length_columns`), the feature set's columns, those of
-        windows, ``sha256``, ``feature_version`` and ``reason``. A rejected clip is a row with a reason and without
-        length and features; a good one has a null reason. What keeps bytes from being fetched fails the task instead.
+        windows, ``sha256``, ``feature_version``, ``reason`` and ``reason_code``. A rejected clip is a row with a reason
+        and its code and without length and features; a good one has nulls there. What keeps bytes from being fetched
+        fails the task instead.
     """
     extract = functools.partial(
         feature_batches, source=source, feature_set=feature_set, max_clip_s=max_clip_s, clip_limit_s=clip_limit_s

@@ -19,7 +19,7 @@ from uuid import uuid4
 from genres.audio.clip_features import Clip
 from genres.audio.feature_set import AnyFeatureSet
 from genres.audio.known_good import known_good_wav
-from genres.audio.rejections import CLIP_OR_MACHINE
+from genres.audio.rejections import CLIP_OR_MACHINE, Reason, RejectedAudio
 from genres.errors import GenresError, last_words
 from genres.store.schemas import TRACK_ID, Column
 
@@ -76,7 +76,7 @@ def isolated(
     compute: Callable[[Sequence[_Unit]], "pa.Table"],
     check_engine: Callable[[float], None],
     on_progress: Callable[[], None] = lambda: None,
-) -> Iterator[tuple[Sequence[_Unit], "pa.Table | str"]]:
+) -> Iterator[tuple[Sequence[_Unit], "pa.Table | RejectedAudio"]]:
     """Compute clips in parts after a job over all of them killed a worker.
 
     Parameters
@@ -94,8 +94,8 @@ def isolated(
     ------
     units
         Some that follow each other; all come, in their order.
-    table or str
-        The clips' rows; or, of one clip, the reason why it is refused.
+    table or RejectedAudio
+        The clips' rows; or, of one clip, the verdict that refuses it.
 
     Raises
     ------
@@ -127,7 +127,7 @@ def _alone(
     compute: Callable[[Sequence[_Unit]], "pa.Table"],
     check_engine: Callable[[float], None],
     on_progress: Callable[[], None],
-) -> "pa.Table | str":
+) -> "pa.Table | RejectedAudio":
     interrupted = None
     for _ in range(_TRIES):
         began = time.monotonic()
@@ -145,7 +145,7 @@ def _alone(
             f"{interrupted}, with one clip alone, whose worker did not end itself: it waited for something else, "
             "such as Kafka, HDFS or memory; see `genres status` and the engine's log; the clips wait"
         ) from interrupted
-    return f"killed its worker {_TRIES} times, alone, while known-good clips passed"
+    return RejectedAudio(Reason.KILLED_WORKER, times=_TRIES)
 
 
 @contextmanager

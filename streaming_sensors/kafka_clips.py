@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from genres.audio.clip_features import Clip
-from genres.audio.gate import RejectedAudio, check_size
+from genres.audio.gate import check_size
+from genres.audio.rejections import Reason, RejectedAudio
 from genres.errors import GenresError
 from genres.kafka_client import KafkaAccess, open_client
 from genres.store.hdfs_access import HdfsAccess
@@ -158,7 +159,7 @@ class KafkaClips:
         try:
             message = decode(record.key, record.value, record.headers)
         except BadEnvelopeError as error:
-            return Clip(about, "", record.value or b"", rejection=f"bad message: {error.reason}")
+            return Clip(about, "", record.value or b"", RejectedAudio(Reason.BAD_MESSAGE, error=error.reason))
         about |= {
             "file_name": message.file_name,
             "genre": message.genre,
@@ -167,34 +168,29 @@ class KafkaClips:
         }
         if message.claim_path is None:
             return Clip(about, message.suffix, message.data or b"")
-        data, rejection = self._claimed(message, message.claim_path, hdfs)
-        if rejection is None:
-            return Clip(about, message.suffix, data)
-        # The verdict is about the clip that was promised, not about the bytes that lie in its place.
-        return Clip(about, message.suffix, data, rejection, sha256=message.sha256)
+        try:
+            return Clip(about, message.suffix, self._claimed(message, message.claim_path, hdfs))
+        except RejectedAudio as rejected:
+            # The verdict is about the clip that was promised, not about the bytes that lie in its place.
+            return Clip(about, message.suffix, b"", rejected, sha256=message.sha256)
 
-    def _claimed(self, message: ClipMessage, path: str, hdfs: "Hdfs") -> tuple[bytes, str | None]:
-        """Fetch the bytes behind a claim check, and say what is wrong with them; what is too large is not fetched."""
+    def _claimed(self, message: ClipMessage, path: str, hdfs: "Hdfs") -> bytes:
+        """Fetch the bytes behind a claim check, or refuse it; what is too large is not fetched."""
         from genres.store.hdfs import HdfsDeniedError
 
         try:
             size = size_on_hdfs(hdfs, path)
             check_size(size, max_clip_s=self.max_clip_s)
             if size != message.size:
-                return (
-                    b"",
-                    f"the file behind its claim check has {size:,} bytes, not the {message.size:,} that were sent",
-                )
+                raise RejectedAudio(Reason.CLAIM_OF_OTHER_SIZE, size=size, sent=message.size)
             data = fetch_from_hdfs(hdfs, path)
         except FileNotFoundError:
-            return b"", f"its claim check names {path}, which HDFS does not have"
-        except RejectedAudio as rejected:
-            return b"", rejected.reason
+            raise RejectedAudio(Reason.CLAIM_MISSING, path=path) from None
         except GenresError as error:
-            # Anybody may name a place in a message; that this lake may not be read is nobody's clip's fault.
+            # Anybody may name a place in a message; that another lake may not be read is no outage of this one.
             if isinstance(error.__cause__, HdfsDeniedError) and not path.startswith(f"{self.claims_root}/"):
-                return b"", f"its claim check names {path}, which is in another lake and may not be read"
+                raise RejectedAudio(Reason.CLAIM_DENIED, path=path) from None
             raise
         if hashlib.sha256(data).hexdigest() != message.sha256:
-            return data, "the bytes behind the claim check are not those that were sent"
-        return data, None
+            raise RejectedAudio(Reason.CLAIM_DIFFERS)
+        return data

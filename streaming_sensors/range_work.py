@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from genres.audio import gate
 from genres.audio.feature_set import AnyFeatureSet
+from genres.audio.rejections import RejectedAudio
 from genres.errors import GenresError
 from genres.settings import Settings
 from genres.store import stream_features
@@ -50,7 +51,7 @@ class StoredFeatures(NamedTuple):
 
     path: str
     table: "pa.Table"
-    """A row for each offset: the source's columns, length, features, sha256, feature_version and reason."""
+    """A row for each offset: the source's columns, length, features, sha256, feature_version, reason and its code."""
     seconds: float
     """What computing and storing them took."""
 
@@ -151,7 +152,7 @@ class RangeWork:
         clips = features.table.sort_by("kafka_offset")
         is_good = clips["reason"].is_null()
         predictions = self._predictions(key, clips.filter(is_good), scorer, spark)
-        about = ["kafka_offset", "sha256", "file_name", "suffix", "genre", "reason"]
+        about = ["kafka_offset", "sha256", "file_name", "suffix", "genre", "reason", "reason_code"]
         refused = clips.filter(clips["reason"].is_valid()).select(about)
         quarantine = [
             QuarantinedClip(
@@ -164,6 +165,7 @@ class RangeWork:
                 genre=clip["genre"],
                 kafka_offset=clip["kafka_offset"],
                 kept_path=self._keep(key, clip["kafka_offset"], clip["sha256"]),
+                reason_code=clip["reason_code"] or "",
             )
             for clip in refused.to_pylist()
         ]
@@ -237,11 +239,13 @@ class RangeWork:
             on_progress=on_progress,
         )
         return pa.concat_tables(
-            self._refused(key.between(part[0], part[0] + 1), feature_set, given) if isinstance(given, str) else given
+            self._refused(key.between(part[0], part[0] + 1), feature_set, given)
+            if isinstance(given, RejectedAudio)
+            else given
             for part, given in outcomes
         )
 
-    def _refused(self, one: PartitionKey, feature_set: AnyFeatureSet, reason: str) -> "pa.Table":
+    def _refused(self, one: PartitionKey, feature_set: AnyFeatureSet, rejection: RejectedAudio) -> "pa.Table":
         """Return the row of a clip that is refused without its worker's verdict."""
         import pyarrow as pa
 
@@ -252,7 +256,7 @@ class RangeWork:
             **clip.about,
             "sha256": clip.sha256 or hashlib.sha256(clip.data).hexdigest(),
             "feature_version": feature_set.feature_version,
-            "reason": reason,
+            **rejection.columns,
         }
         return pa.Table.from_pylist([row], schema=feature_schema(KafkaClips.of(self._settings), feature_set))
 

@@ -8,7 +8,7 @@ import functools
 import hashlib
 import math
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, suppress
@@ -37,7 +37,7 @@ class Clip:
     suffix: str
     """Suffix of the clip's file name, with the dot."""
     data: bytes
-    rejection: str | None = None
+    rejection: RejectedAudio | None = None
     """Why the source itself refuses it: the message is no envelope, the bytes are not those that it promised."""
     sha256: str | None = None
     """Digest of the clip that was meant, where `data` is not it."""
@@ -143,6 +143,8 @@ def clip_features(data: bytes, *, file_suffix: str, feature_set: AnyFeatureSet, 
 def clip_row(clip: Clip, *, feature_set: AnyFeatureSet, max_clip_s: float) -> dict[str, Any]:
     """Return a clip's columns that do not come from its source: length, features and windows, or the reason why not.
 
+    The reason is its text and its code, both empty for a good clip.
+
     Parameters
     ----------
     clip
@@ -159,24 +161,20 @@ def clip_row(clip: Clip, *, feature_set: AnyFeatureSet, max_clip_s: float) -> di
     """
     try:
         if clip.rejection is not None:
-            raise RejectedAudio(clip.rejection)
+            raise clip.rejection
         found = clip_features(clip.data, file_suffix=clip.suffix, feature_set=feature_set, max_clip_s=max_clip_s)
     except RejectedAudio as rejection:
-        verdict: dict[str, Any] = {
-            "sha256": clip.sha256 or hashlib.sha256(clip.data).hexdigest(),
-            "reason": rejection.reason,
-        }
+        verdict = _verdict(clip, rejection)
     except NotJudgedError:
         raise  # a known-good clip may pass: it is short, and takes neither a file nor another process
     except Exception as error:
         # No verdict, but a mistake of the code that this clip finds; unless it finds one in any clip.
         clip_features(known_good_wav(), file_suffix=".wav", feature_set=feature_set, max_clip_s=max_clip_s)
-        verdict = {
-            "sha256": clip.sha256 or hashlib.sha256(clip.data).hexdigest(),
-            "reason": f"computing its features failed: {type(error).__name__}: {error}"[:500],
-        }
+        failure = f"{type(error).__name__}: {error}"[:500]
+        verdict = _verdict(clip, RejectedAudio(Reason.FEATURES_FAILED, error=failure))
     else:
-        verdict = {**found.lengths, **found.values, **found.windows, "sha256": found.sha256, "reason": None}
+        about = {"sha256": found.sha256, "reason": None, "reason_code": None}
+        verdict = {**found.lengths, **found.values, **found.windows, **about}
     return verdict | {"feature_version": feature_set.feature_version}
 
 
@@ -201,9 +199,9 @@ def features_of_files(
     ------
     dict
         A row for each file, in their order and as soon as it is there: ``filename, track_id, genre, length``,
-        the features and windows, ``sha256``, ``feature_version`` and ``reason``. A file that is rejected, or cannot
-        be read or judged, has a reason and no length and features; so has one that ends its process, if there are
-        several.
+        the features and windows, ``sha256``, ``feature_version``, ``reason`` and ``reason_code``. A file that is
+        rejected, or cannot be read or judged, has a reason and no length and features; so has one that ends its
+        process, if there are several. One that cannot be judged was not refused: its reason has no code.
     """
     row_of = functools.partial(_file_row, feature_set=feature_set, max_clip_s=max_clip_s)
     workers = min(workers or usable_cores(), len(paths))
@@ -257,6 +255,10 @@ def published_table(features: "pd.DataFrame", feature_set: AnyFeatureSet) -> "pd
     return table.astype({"length": "int64"}).sort_values("filename", ignore_index=True)
 
 
+def _verdict(clip: Clip, rejection: RejectedAudio) -> dict[str, Any]:
+    return {"sha256": clip.sha256 or hashlib.sha256(clip.data).hexdigest(), **rejection.columns}
+
+
 def _pool(workers: int) -> ProcessPoolExecutor:
     # A fork would copy the caller's threads' locks; a spawned process starts clean.
     return ProcessPoolExecutor(workers, get_context("spawn"), initializer=single_threaded)
@@ -268,7 +270,7 @@ def _row_alone(path: Path, row_of: Callable[[Path], dict[str, Any]], feature_set
         with _pool(1) as pool:
             return pool.submit(row_of, path).result()
     except BrokenProcessPool:
-        return _without_features(path, "it ended the process that computed its features, also alone", feature_set)
+        return _without_features(path, RejectedAudio(Reason.ENDED_PROCESS).columns, feature_set)
 
 
 def _file_row(path: Path, *, feature_set: AnyFeatureSet, max_clip_s: float) -> dict[str, Any]:
@@ -276,14 +278,14 @@ def _file_row(path: Path, *, feature_set: AnyFeatureSet, max_clip_s: float) -> d
         gate.check_size(path.stat().st_size, max_clip_s=max_clip_s)
         data = path.read_bytes()
     except RejectedAudio as rejection:
-        return _without_features(path, rejection.reason, feature_set)
+        return _without_features(path, rejection.columns, feature_set)
     except OSError as error:
-        return _without_features(path, f"cannot be read: {error.strerror}", feature_set)
+        return _without_features(path, RejectedAudio(Reason.CANNOT_READ, error=error.strerror).columns, feature_set)
     clip = Clip(_about(path), path.suffix, data)
     try:
         return clip.about | clip_row(clip, feature_set=feature_set, max_clip_s=max_clip_s)
     except NotJudgedError as error:  # of this file; others may need less
-        return _without_features(path, str(error), feature_set)
+        return _without_features(path, {"reason": str(error), "reason_code": None}, feature_set)
 
 
 def _about(path: Path) -> dict[str, Any]:
@@ -292,5 +294,5 @@ def _about(path: Path) -> dict[str, Any]:
     return {"filename": path.name, "track_id": path.stem, "genre": folder}
 
 
-def _without_features(path: Path, reason: str, feature_set: AnyFeatureSet) -> dict[str, Any]:
-    return _about(path) | {"sha256": None, "feature_version": feature_set.feature_version, "reason": reason}
+def _without_features(path: Path, why: Mapping[str, str | None], feature_set: AnyFeatureSet) -> dict[str, Any]:
+    return {**_about(path), "sha256": None, "feature_version": feature_set.feature_version, **why}

@@ -1,8 +1,9 @@
 """Why a clip is refused, or cannot be judged: every reason for a refusal there is, by name and with its text.
 
-A reason's name is its code, for counting and filtering; its text is what a row of the quarantine shows. A reason that
-is not listed here does not exist: the gate, the decoder and the features raise `RejectedAudio` with one of these. What
-says nothing of a clip's bytes is a `NotJudgedError` instead.
+A reason's name is its code, for counting and filtering; a row of the quarantine has the code and the text. A reason
+that is not listed here does not exist: whoever refuses a clip, be it the gate, a message's reader or the search for
+what killed a worker, does so by a `RejectedAudio` with one of these. What says nothing of a clip's bytes is a
+`NotJudgedError` instead.
 """
 
 from enum import Enum, unique
@@ -70,8 +71,18 @@ class Reason(Enum):
     TOO_SHORT = "{samples:,} samples ({length:.3f} s) long; features need {needed_s:.3f} s, {needed:,} samples"
     FEATURES_NOT_FINITE = "features are not finite: {columns}"
 
-    # What the source of the clip says, in its own words: bad message, other bytes than promised.
-    SOURCE = "{text}"
+    # What computing them does.
+    FEATURES_FAILED = "computing its features failed: {error}"
+    KILLED_WORKER = "killed its worker {times} times, alone, while known-good clips passed"
+    ENDED_PROCESS = "it ended the process that computed its features, also alone"
+
+    # What the source of the clip says: the file, the message, or the claim check in it.
+    CANNOT_READ = "the file cannot be read: {error}"
+    BAD_MESSAGE = "bad message: {error}"
+    CLAIM_MISSING = "its claim check names {path}, which HDFS does not have"
+    CLAIM_DENIED = "its claim check names {path}, which is in another lake and may not be read"
+    CLAIM_OF_OTHER_SIZE = "the file behind its claim check has {size:,} bytes, not the {sent:,} that were sent"
+    CLAIM_DIFFERS = "the bytes behind the claim check are not those that were sent"
 
     @property
     def code(self) -> str:
@@ -85,14 +96,12 @@ class RejectedAudio(Exception):  # noqa: N818  (a verdict on a clip, not a fault
     Parameters
     ----------
     reason
-        Which of the reasons it is, or the words of the clip's source.
+        Which of the reasons it is.
     **facts
         What the reason's text names.
     """
 
-    def __init__(self, reason: Reason | str, **facts: Any) -> None:
-        if isinstance(reason, str):
-            reason, facts = Reason.SOURCE, {"text": reason}
+    def __init__(self, reason: Reason, **facts: Any) -> None:
         super().__init__(reason.value.format(**facts))
         self.code = reason
         self._facts = facts
@@ -105,6 +114,11 @@ class RejectedAudio(Exception):  # noqa: N818  (a verdict on a clip, not a fault
     def reason(self) -> str:
         """The reason's text, as it stands in the quarantine."""
         return str(self)
+
+    @property
+    def columns(self) -> dict[str, str]:
+        """The columns that say the reason in every table with refused clips."""
+        return {"reason": self.reason, "reason_code": self.code.code}
 
 
 class NotJudgedError(GenresError):

@@ -17,6 +17,8 @@ class RefusedClip(NamedTuple):
     sha256: str
     stage: str
     reason: str
+    reason_code: str = ""
+    """An empty text in rows from before it was kept."""
 
 
 def replace(database: Database, dataset: str, stage: str, clips: Iterable[RefusedClip], *, run_id: str) -> int:

@@ -133,6 +133,13 @@ _PARTITION_KEY = Column(
     "partition_key", "string", "Its offset range, <topic>:<topic id>:<Kafka partition>:<start>-<end>."
 )
 _REFUSED = Column("reason", "string", "Why the clip was refused; empty for a good one.", nullable=True)
+_REASON = Column("reason", "string", "Why the clip was refused.")
+_REASON_CODE = Column("reason_code", "string", "The reason's code; an empty text in older rows.", max_length=40)
+
+REFUSED_CODE = replace(
+    _REASON_CODE, description="The reason's code; empty for a good clip, and in older files.", nullable=True
+)
+"""Of the stream's features: files from before it was kept have no such column."""
 
 TRACK_ID = Column("track_id", "string", "Unique within the dataset.")
 GENRE = Column("genre", "string", "The label: the folder's name.")
@@ -205,7 +212,7 @@ def extracted(
         *feature_columns(features),
         *window_columns(windows),
     )
-    return (*(column.as_nullable() for column in computed), _SHA256, _FEATURE_VERSION, _REFUSED)
+    return (*(column.as_nullable() for column in computed), _SHA256, _FEATURE_VERSION, _REFUSED, REFUSED_CODE)
 
 
 def audio_features(features: Iterable[str], windows: Iterable[str] = ()) -> Table:
@@ -275,7 +282,8 @@ QUARANTINE = Table(
         _FILE_NAME.as_key(),
         _SHA256.as_key(),
         replace(_STAGE, description="raw_audio (the gate) or audio_features (decoding, features).").as_key(),
-        Column("reason", "string", "Why the clip was refused."),
+        _REASON,
+        _REASON_CODE,
         _RUN_ID,
         Column("quarantined_at", "timestamp", "When it was refused, UTC."),
     ),
@@ -452,7 +460,8 @@ STREAM_QUARANTINE = Table(
         Column("judged_by", "string", "Version of what refused it; empty in older rows.", max_length=240, key=True),
         replace(_FILE_NAME, description="As the producer found it; data, never a path."),
         replace(_STAGE, description="producer or stream."),
-        Column("reason", "string", "Why the clip was refused."),
+        _REASON,
+        _REASON_CODE,
         Column("genre", "string", "The true genre, where the folder named one.", nullable=True),
         replace(_TOPIC, description="The Kafka topic; empty in rows that do not say it.").as_key(),
         _KAFKA_PARTITION.as_nullable(),

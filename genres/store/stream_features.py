@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from genres.store.lake import STREAM, Lake
+from genres.store.schemas import REFUSED_CODE, arrow_schema
 from genres.store.stream_ledger.values import PartitionKey, StreamRange
 
 if TYPE_CHECKING:
@@ -67,7 +68,11 @@ def read(lake: Lake, ranges: Iterable[StreamRange], *, lists: bool = True) -> "p
             small.append(found.feature_path)
     tables = [lake.read_table(small, lists=lists)] if small else []
     tables += [lake.read_table([path], filter=_rows_of(keys), lists=lists) for path, keys in merged.items()]
-    return pa.concat_tables(tables, promote_options="permissive") if tables else pa.table({})
+    if not tables:
+        return pa.table({})
+    # Files from before there were codes have no column for them.
+    tables.append(arrow_schema([REFUSED_CODE]).empty_table())
+    return pa.concat_tables(tables, promote_options="permissive")
 
 
 def _topic_folder(lake: Lake, key: PartitionKey, feature_version: str) -> str:

@@ -258,7 +258,7 @@ class _FolderProducer:
         if self._once and self._complained and not self._stop.is_set():
             raise GenresError(
                 f"{len(self._complained)} file(s) or folder(s) in {display_path(self._root)} could not be read, "
-                f"{display_path(next(iter(self._complained)))} for one: give this user the right to, and run again"
+                f"{display_path(next(iter(self._complained)))} for one: see above why, and run again"
             )
         left = len(self._waiting) + self._outlet.in_flight
         return WatchReport(self._sent, self._sent_bytes, self._refused, left)
@@ -406,6 +406,10 @@ class _FolderProducer:
             except OSError as error:
                 why = f"{display_path(path)} cannot be read ({error.strerror}): give this user the right to"
                 self._postpone(path, why)
+            except MemoryError:
+                self._waiting[path] = waiting  # wherever it ran out
+                why = f"there is not enough memory for {display_path(path)} ({waiting.stamp.size:,} bytes): it waits"
+                self._postpone(path, why)
         return all(waiting.not_before > time.monotonic() for waiting in self._waiting.values())
 
     def _offer(self, path: Path, waiting: _Waiting) -> None:
@@ -422,7 +426,7 @@ class _FolderProducer:
             check_size(waiting.stamp.size, max_clip_s=self._settings.max_clip_s)
             header = inspect(data, suffix=path.suffix, max_clip_s=self._settings.max_clip_s)
         except RejectedAudio as rejected:
-            self._doubt(path, waiting, rejected.reason)
+            self._doubt(path, waiting, rejected)
             return
         is_unsure = not header.is_length_sure or path.suffix.lower() in _COMPRESSED
         sure_at = waiting.unchanged_since + _UNSURE_PATIENCE * self._settings.settle_s
@@ -475,7 +479,7 @@ class _FolderProducer:
         del self._waiting[path]
         self._outlet.send(ClipInFlight(path, stamp, message.sha256, self._topic_id), message)
 
-    def _doubt(self, path: Path, waiting: _Waiting, reason: str) -> None:
+    def _doubt(self, path: Path, waiting: _Waiting, rejected: RejectedAudio) -> None:
         """Refuse a file that is no audio by its header, unless it may still become whole."""
         now = time.monotonic()
         patience = _PATIENCE if shows_writers(path) else _BLIND_PATIENCE
@@ -489,7 +493,7 @@ class _FolderProducer:
             del self._waiting[path]
             self._notice(path)
         else:
-            self._refuse(path, waiting.stamp, reason)
+            self._refuse(path, waiting.stamp, rejected)
 
     def _wait_for_writer(self, path: Path, waiting: _Waiting, pid: int) -> None:
         waiting.not_before = time.monotonic() + _WRITER_S
@@ -504,7 +508,7 @@ class _FolderProducer:
             self._writers_at = time.monotonic() + _PASS_S
         return self._open_for_writing
 
-    def _refuse(self, path: Path, stamp: Stamp, reason: str) -> None:
+    def _refuse(self, path: Path, stamp: Stamp, rejected: RejectedAudio) -> None:
         """Quarantine the file and move it out of the way; the row comes first, so that a crash repeats both."""
         with path.open("rb") as file:
             sha256 = hashlib.file_digest(file, "sha256").hexdigest()
@@ -512,18 +516,19 @@ class _FolderProducer:
             sha256,
             unicode_name(path.name),
             "producer",
-            reason,
+            rejected.reason,
             path.suffix.lower()[:16],
             gate.VERSION,
             genre=self._genre(path),
             topic=self._topic,
+            reason_code=rejected.code.code,
         )
         if not self._written(lambda: quarantine_clip(self._database, row)):
             return
         del self._waiting[path]
         self._done[path] = stamp
         self._refused += 1
-        refused = f"refused {display_path(path)}: {reason}"
+        refused = f"refused {display_path(path)}: {rejected.reason}"
         try:
             moved = move_aside(path, self._root / ERROR_FOLDER)
         except OSError as error:

@@ -92,7 +92,7 @@ def test_every_file_is_sent_or_refused(settings: Settings, tmp_path: Path) -> No
     rows = {row["sha256"]: row for row in results.quarantine(Database(settings.database)) if row["sha256"] in bad}
     assert {sha256: row["file_name"] for sha256, row in rows.items()} == bad
     assert {row["stage"] for row in rows.values()} == {"producer"}
-    assert all(row["reason"] for row in rows.values())
+    assert all(row["reason"] and row["reason_code"] for row in rows.values())
     assert sorted(path.name for path in (tmp_path / "error").iterdir()) == ["cut.wav", "text.wav"]
     assert not text.exists()
 

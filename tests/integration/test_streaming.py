@@ -144,7 +144,7 @@ def test_each_distinct_clip_ends_in_exactly_one_place(stream: Stream, flow: Flow
     assert sorted(row["sha256"] for row in predictions) == sorted(flow.good)
     quarantine = {row["sha256"]: row for row in results.quarantine(stream.database)}
     for row in (quarantine[sha256] for sha256 in bad):
-        assert row["reason"]
+        assert row["reason"] and row["reason_code"]
         if row["stage"] == "stream":
             kept = stream.lake.files.cat_file(row["kept_path"])
             assert sha256_of(kept) == row["sha256"]

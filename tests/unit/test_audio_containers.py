@@ -18,6 +18,7 @@ from genres.audio.decode import decode
 from genres.audio.gate import ClipHeader, inspect
 from genres.audio.rejections import Reason, RejectedAudio
 from genres.settings import PROJECT_DIR
+from genres.store import schemas
 from tests.audio_files import ID3V1, ID3V2, RATE, chunk, music, pcm_format, riff, with_flac_length, written
 from tests.tiny_features import TINY
 from tests.tools import needs_ffmpeg
@@ -371,7 +372,14 @@ def test_a_reason_has_a_code_and_survives_pickling() -> None:
     refused = refusal(WAV[:20_000], ".wav")
     copied = pickle.loads(pickle.dumps(refused))  # noqa: S301
     assert (copied.code.code, copied.reason) == ("cut_short", refused.reason)
-    assert RejectedAudio("bad message: no header").code is Reason.SOURCE
+    assert copied.columns == {"reason": refused.reason, "reason_code": "cut_short"}
+
+
+def test_every_code_fits_its_column() -> None:
+    longest = max(len(reason.code) for reason in Reason)
+    for table in (schemas.QUARANTINE, schemas.STREAM_QUARANTINE):
+        (column,) = (column for column in table.columns if column.name == "reason_code")
+        assert column.max_length and longest <= column.max_length
 
 
 def test_each_reason_is_documented() -> None:

@@ -316,13 +316,13 @@ def test_what_may_not_be_looked_at_is_refused_like_other_files(
     # Root, as whom tests may run, may look at everything; a name that is too long is nobody's.
     long, output = f"{'a' * 300}.wav", tmp_path / "f.csv"
     assert fails("features", long, "-o", str(output)) == (
-        f"{long}: cannot be read: File name too long; name another file"
+        f"{long}: the file cannot be read: File name too long; name another file"
     )
     monkeypatch.setattr(sys, "argv", ["genres", "features", long, str(music), "-o", str(output)])
     with pytest.raises(SystemExit) as end:
         main()
     assert not end.value.code
-    assert f"refused {long}: cannot be read: File name too long" in capsys.readouterr().err
+    assert f"refused {long}: the file cannot be read: File name too long" in capsys.readouterr().err
     assert len(output.read_text().splitlines()) == 7
 
 

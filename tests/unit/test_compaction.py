@@ -48,7 +48,7 @@ def key(partition: int, start: int, end: int) -> PartitionKey:
     return PartitionKey(TOPIC, ID, partition, start, end)
 
 
-def features(of: PartitionKey, *, wide: int = 1, value: float = 0.5) -> pa.Table:
+def features(of: PartitionKey, *, wide: int = 1, value: float = 0.5, codes: list[str | None] | None = None) -> pa.Table:
     offsets = [offset for offset in range(of.start_offset, of.end_offset) if offset not in LEFT_OUT]
     return pa.table(
         {
@@ -60,6 +60,7 @@ def features(of: PartitionKey, *, wide: int = 1, value: float = 0.5) -> pa.Table
                 for number in range(wide)
             },
             "windows": pa.array([[[1.0]]] * len(offsets), pa.list_(pa.list_(pa.float32()))),
+            **({"reason_code": pa.array(codes, pa.string())} if codes else {}),
         }
     )
 
@@ -120,6 +121,17 @@ def test_the_files_of_a_day_become_one_and_each_range_still_has_its_rows(
     assert merge_all(lake, database) == Compacted(), "there is nothing more to merge"
     assert set(old.values()) < set(server.files), "whoever read the ledger before finds them there"
     assert not [path for path in server.files if "_tmp" in path]
+
+
+def test_codes_of_reasons_are_empty_in_files_from_before_they_were_kept(lake: Lake, database: Database) -> None:
+    old, new = KEYS[0], KEYS[1]
+    codes = ["cut_short", None, None]
+    store(lake, database, old)
+    store(lake, database, new, codes=codes)
+    for wanted, expected in (([old], [None] * 4), ([new], codes), ([old, new], [None] * 4 + codes)):
+        table = stream_features.read(lake, [ranges.find(database, of) for of in wanted])
+        assert table.schema.field("reason_code").type == pa.string()
+        assert table["reason_code"].to_pylist() == expected
 
 
 def test_what_was_merged_goes_when_the_merged_file_is_old(server: FakeWebHdfs, lake: Lake, database: Database) -> None:

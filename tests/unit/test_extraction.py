@@ -32,7 +32,8 @@ from spark.extraction import feature_batches
 from tests.tiny_features import KILLS, TREACHEROUS
 
 LIMITS = {"feature_set": FEATURES, "max_clip_s": 5.0}
-COLUMNS = ["track_id", "genre", "length", *FEATURES.columns, "windows_gtzan57", "sha256", "feature_version", "reason"]
+COLUMNS = ["track_id", "genre", "length", *FEATURES.columns, "windows_gtzan57", "sha256", "feature_version"]
+COLUMNS += ["reason", "reason_code"]
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,7 @@ def test_each_clip_is_a_row_with_features_or_a_reason(blues: Path) -> None:
     found, empty = feature_batches(batches, source=FolderClips(), **LIMITS)
     assert found.schema.names == COLUMNS
     stored = audio_features(FEATURES.columns, FEATURES.windows_columns)
-    assert set(found.schema.names) - {"reason"} == set(stored.names)
+    assert set(found.schema.names) - {"reason", "reason_code"} == set(stored.names)
     assert found.schema == empty.schema
     assert empty.num_rows == 0
 
@@ -106,7 +107,8 @@ def test_local_files_give_the_same_rows_over_one_process_and_two(blues: Path) ->
     rows = list(features_of_files(paths, workers=1, **LIMITS))
     assert [row["filename"] for row in rows] == [path.name for path in paths]
     assert [row["reason"] is None for row in rows] == [True, True, False, False, False, False]
-    assert rows[-1]["reason"] == "cannot be read: No such file or directory"
+    assert rows[-1]["reason"] == "the file cannot be read: No such file or directory"
+    assert [row["reason_code"] for row in rows[-2:]] == ["too_long", "cannot_read"]
     assert {row["genre"] for row in rows} == {"blues"}
     spread = list(features_of_files(paths, workers=2, **LIMITS))
     pd.testing.assert_frame_equal(pd.DataFrame(rows), pd.DataFrame(spread))
@@ -129,7 +131,9 @@ def test_a_file_that_ends_its_process_has_a_reason_and_the_others_their_features
     assert {number for number, row in enumerate(rows) if row["reason"] is not None} == killers
     for number in killers:
         assert rows[number]["reason"] == "it ended the process that computed its features, also alone"
-        assert rows[number].keys() == {"filename", "track_id", "genre", "sha256", "feature_version", "reason"}
+        assert rows[number]["reason_code"] == "ended_process"
+        about = {"filename", "track_id", "genre", "sha256", "feature_version", "reason", "reason_code"}
+        assert rows[number].keys() == about
     good = [row for row in rows if row["reason"] is None]
     assert [row["tiny_rms"] for row in good] == [pytest.approx(0.5, abs=0.01)] * len(good)
 

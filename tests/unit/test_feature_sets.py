@@ -110,7 +110,21 @@ def test_a_clip_that_one_set_refuses_has_a_reason_and_no_features() -> None:
     clip = next(KnownGoodClips().clips([{}]))
     row = clip_row(clip, feature_set=JoinedFeatureSets((GTZAN57, picky)), max_clip_s=60)
     assert "features need 40.000 s" in row["reason"]
+    assert row["reason_code"] == "too_short"
     assert not set(row) & {*GTZAN57.columns, *TINY.columns}
+
+
+def test_a_clip_at_which_a_kernel_fails_that_computes_others_is_refused() -> None:
+    def fails(samples: np.ndarray) -> Measured:
+        if len(samples) >= 30 * TINY.sample_rate:
+            raise ZeroDivisionError("no frames" * 100)
+        return TINY.kernel(samples)
+
+    clip = next(KnownGoodClips().clips([{}]))
+    row = clip_row(clip, feature_set=replace(TINY, kernel=fails), max_clip_s=60)
+    assert row["reason_code"] == "features_failed"
+    assert row["reason"].startswith("computing its features failed: ZeroDivisionError: no frames")
+    assert len(row["reason"]) < 600
 
 
 def test_rows_have_the_columns_of_all_sets() -> None:
@@ -119,7 +133,8 @@ def test_rows_have_the_columns_of_all_sets() -> None:
     (found,) = feature_batches([rows], source=KnownGoodClips(), feature_set=joined, max_clip_s=60)
     assert found.schema == feature_schema(KnownGoodClips(), joined)
     windows = ["windows_gtzan57", "windows_librosa96", "windows_tiny"]
-    expected = ["track_id", "length", "length_44100", *joined.columns, *windows, "sha256", "feature_version", "reason"]
+    expected = ["track_id", "length", "length_44100", *joined.columns, *windows, "sha256", "feature_version"]
+    expected += ["reason", "reason_code"]
     assert sorted(found.schema.names) == sorted(expected)
     (row,) = found.to_pylist()
     assert row["reason"] is None

@@ -14,6 +14,7 @@ import pytest
 from genres.audio.clip_features import clip_features
 from genres.audio.feature_sets import installed_sets
 from genres.audio.known_good import known_good_wav
+from genres.audio.rejections import RejectedAudio
 from genres.errors import GenresError, last_words
 from genres.settings import PROJECT_DIR
 from spark.isolation import OutOfTimeError, interrupted_when_stuck, is_workers_death, isolated
@@ -56,7 +57,11 @@ def test_only_the_clip_that_kills_each_time_alone_is_refused() -> None:
     engine = Engine(killers={"b": 9})
     found = engine.run("abc")
     assert [clip for clip, rows in found.items() if isinstance(rows, pa.Table)] == ["a", "c"]
-    assert found["b"] == "killed its worker 3 times, alone, while known-good clips passed"
+    assert isinstance(found["b"], RejectedAudio)
+    assert found["b"].columns == {
+        "reason": "killed its worker 3 times, alone, while known-good clips passed",
+        "reason_code": "killed_worker",
+    }
     assert engine.checks == 3
 
 
@@ -65,7 +70,7 @@ def test_a_killer_among_thousands_takes_few_jobs(killers: list[int]) -> None:
     clips = [f"clip {number}" for number in range(2000)]
     engine = Engine(killers={clips[number]: 99 for number in killers})
     found = engine.run(clips)
-    refused = [clip for clip, rows in found.items() if isinstance(rows, str)]
+    refused = [clip for clip, rows in found.items() if isinstance(rows, RejectedAudio)]
     assert refused == [clips[number] for number in killers]
     tables = {id(rows): rows for rows in found.values() if isinstance(rows, pa.Table)}.values()
     assert pa.concat_tables(tables)["clip"].to_pylist() == [clip for clip in clips if clip not in refused]

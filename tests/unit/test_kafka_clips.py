@@ -19,6 +19,7 @@ from kafka.record.default_records import DefaultRecordBatch
 from kafka.record.memory_records import MemoryRecords, MemoryRecordsBuilder
 
 from genres.audio.clip_features import Clip
+from genres.audio.rejections import Reason
 from genres.errors import GenresError
 from genres.settings import Settings
 from genres.store.hdfs_access import HdfsAccess
@@ -80,7 +81,7 @@ def test_a_message_becomes_its_clip() -> None:
 )
 def test_no_envelope_is_one_refused_clip(changes: dict[str, Any], reason: str) -> None:
     clip = clip_of(record(**changes))
-    assert clip.rejection == reason
+    assert clip.rejection and clip.rejection.columns == {"reason": reason, "reason_code": "bad_message"}
     assert clip.data == (record(**changes).value or b"")
     assert clip.about["file_name"] == "offset 17"
 
@@ -240,7 +241,9 @@ def test_a_message_whose_headers_cannot_be_read_is_one_bad_message(batched: type
         assert [found.offset for found in records] == list(range(start, 4))
         clips = {found.offset: source._clip(found, hdfs) for found in records}
         bad = "bad message: its headers cannot be read: a name among them is not UTF-8"
-        assert [clips[offset].rejection for offset in clips] == [None, bad, None, bad][start:]
+        assert [found.rejection and found.rejection.reason for found in clips.values()] == [None, bad, None, bad][
+            start:
+        ]
         assert {clip.data for clip in clips.values()} == {DATA}
         assert {found.timestamp for found in records} == {7}
         assert clips[3].about["file_name"] == "offset 3"
@@ -259,7 +262,12 @@ def test_only_webhdfs_itself_says_that_a_claimed_clip_is_gone(server: FakeWebHdf
     path = f"/genres/stream/claims/{inline.key.decode()}.wav"
     headers = [(name, b"claim" if name == "payload" else value) for name, value in inline.headers]
     claim = record(value=path.encode(), headers=headers)
-    assert source._clip(claim, hdfs).rejection == f"its claim check names {path}, which HDFS does not have"
+    missing = source._clip(claim, hdfs).rejection
+    assert missing and missing.code is Reason.CLAIM_MISSING
+    assert missing.reason == f"its claim check names {path}, which HDFS does not have"
+    server.files[path] = DATA[::-1]
+    differs = source._clip(claim, hdfs).rejection
+    assert differs and differs.code is Reason.CLAIM_DIFFERS
     server.files[path] = DATA
     server.namenode_faults = [(404, None)]
     with pytest.raises(GenresError, match=f"does not give {path}: .*fix GENRES_WEBHDFS_URL"):
@@ -285,7 +293,7 @@ def test_a_claimed_file_of_another_size_is_refused_and_not_read(
     changed = {"payload": b"claim", "size": b"%d" % states}
     headers = [(name, changed.get(name, value)) for name, value in inline.headers]
     clip = source._clip(record(value=path.encode(), headers=headers), hdfs)
-    assert clip.rejection and reason in clip.rejection
+    assert clip.rejection and reason in clip.rejection.reason
     assert (clip.data, clip.sha256, clip.about["file_name"]) == (b"", inline.key.decode(), "one.wav")
     assert "OPEN" not in server.operations
 
@@ -297,7 +305,7 @@ def test_a_claim_check_elsewhere_is_read_in_another_lake_alone(server: FakeWebHd
     for folder in ("/user/other", "/a:b", "/genres/stream/claims/a:b"):
         path = f"{folder}/{inline.key.decode()}.wav"
         clip = KafkaClips.of(SETTINGS)._clip(record(value=path.encode(), headers=headers), hdfs)
-        assert clip.rejection and clip.rejection.startswith(f"bad message: claim check names '{folder}/")
+        assert clip.rejection and clip.rejection.reason.startswith(f"bad message: claim check names '{folder}/")
     assert not server.operations
     path = f"/user/other/stream/claims/{inline.key.decode()}.wav"
     message = record(value=path.encode(), headers=headers)
@@ -305,7 +313,7 @@ def test_a_claim_check_elsewhere_is_read_in_another_lake_alone(server: FakeWebHd
     assert KafkaClips.of(SETTINGS)._clip(message, hdfs) == clip_of(inline)
     server.namenode_faults = [(403, ("AccessControlException", "Permission denied: user=me"))]
     refused = KafkaClips.of(SETTINGS)._clip(message, hdfs)
-    assert refused.rejection == f"its claim check names {path}, which is in another lake and may not be read"
+    assert refused.rejection and refused.rejection.code is Reason.CLAIM_DENIED
     server.namenode_faults = [(403, ("AccessControlException", "Permission denied: user=me"))]
     with pytest.raises(GenresError, match=f"does not give {path}: "):
         KafkaClips.of(SETTINGS.model_copy(update={"lake_path": "/user/other/"}))._clip(message, hdfs)

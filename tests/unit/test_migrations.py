@@ -13,8 +13,18 @@ from genres.errors import GenresError
 from genres.store import quarantine
 from genres.store.database import Database, _alembic_config
 from genres.store.quarantine import RefusedClip
-from genres.store.stream_ledger import leases, results
-from genres.store.tables import BATCH_PREDICTIONS, DATASETS, METADATA, SENT_FILES, STREAM_PREDICTIONS, UtcDateTime
+from genres.store.stream_ledger import commits, leases, results
+from genres.store.stream_ledger.commits import QuarantinedClip
+from genres.store.tables import (
+    BATCH_PREDICTIONS,
+    DATASETS,
+    METADATA,
+    QUARANTINE,
+    SENT_FILES,
+    STREAM_PREDICTIONS,
+    STREAM_QUARANTINE,
+    UtcDateTime,
+)
 
 
 @pytest.fixture
@@ -88,7 +98,7 @@ def test_rows_of_every_table_survive_the_upgrade(database: Database, revision: s
 
     database.check_migrated()
     for row in before["quarantine"]:
-        row["track_id"] = ""
+        row |= {"track_id": "", "reason_code": ""}
     for row in before["datasets"]:
         if revision < "0009":
             row["feature_sets"] = row.pop("feature_set") if revision >= "0003" else "gtzan57"
@@ -102,6 +112,7 @@ def test_rows_of_every_table_survive_the_upgrade(database: Database, revision: s
     for row in before.get("stream_quarantine", ()):
         if revision < "0007":
             row["genre"] = None
+        row["reason_code"] = ""
         row |= {"suffix": "", "judged_by": "", "closed_at": None} if revision < "0006" else {}
     for row in before["batch_predictions"] if revision < "0005" else ():
         row["sha256"] = ""
@@ -159,6 +170,27 @@ def test_a_refusal_from_before_tracks_were_kept_stands_until_the_next_load(datab
     clips = [RefusedClip(track, "01.wav", "a" * 64, "raw_audio", "the file is empty") for track in ("jazz.1", "rock.1")]
     assert quarantine.replace(database, "mine", "raw_audio", clips, run_id="2") == 2
     assert quarantine.refused(database, "mine") == clips
+
+
+def test_refusals_from_before_codes_were_kept_stay_beside_new_ones(database: Database) -> None:
+    upgrade(database, "0017")
+    old = {table.name: table for table in old_tables(database) if table.name in ("quarantine", "stream_quarantine")}
+    batch = row_of(old["quarantine"], 1) | {"dataset": "mine"}
+    stream = row_of(old["stream_quarantine"], 1) | {"topic": "clips", "closed_at": None}
+    with database.writing() as connection:
+        connection.execute(sa.insert(old["quarantine"]).values(batch))
+        connection.execute(sa.insert(old["stream_quarantine"]).values(stream))
+    database.migrate()
+    clip = RefusedClip("rock.1", "01.wav", "a" * 64, "raw_audio", "the file is empty", "empty_file")
+    quarantine.replace(database, "mine", "raw_audio", [clip], run_id="2")
+    assert [clip.reason_code for clip in quarantine.refused(database, "mine")] == ["empty_file", ""]
+    new = QuarantinedClip("b", "b.wav", "stream", "cut", ".wav", "gate5", topic="clips", reason_code="cut_short")
+    assert commits.quarantine_clip(database, new)
+    assert sorted(row["reason_code"] for row in results.quarantine(database, topic="clips")) == ["", "cut_short"]
+    # Who refuses a clip says why: there is no code that is filled in.
+    for table, row in ((QUARANTINE, batch), (STREAM_QUARANTINE, stream)):
+        with pytest.raises(sa.exc.IntegrityError), database.writing() as connection:
+            connection.execute(sa.insert(table).values(row | {"sha256": "another"}))
 
 
 def test_a_path_has_a_row_of_each_host(database: Database) -> None:

@@ -301,6 +301,33 @@ def test_odd_names_links_and_unreadable_entries_end_nothing(settings: Settings, 
     assert topic.names == {"odd\\xff.wav": 1, "next.wav": 1}
 
 
+def test_want_of_memory_for_one_file_keeps_no_other_waiting(
+    settings: Settings, drop: Path, topic: Topic, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    is_short, read_bytes = threading.Event(), Path.read_bytes
+    is_short.set()
+
+    def read(path: Path) -> bytes:
+        if path.name == "large.wav" and is_short.is_set():
+            raise MemoryError
+        return read_bytes(path)
+
+    monkeypatch.setattr(Path, "read_bytes", read)
+    for number, name in enumerate(("large.wav", "small.wav")):
+        (drop / name).write_bytes(clip(number))
+    with watching(settings, drop) as lines:
+        wait_until(lambda: topic.names["small.wav"] == 1)
+        wait_until(lambda: "not enough memory for" in lines)
+        assert not topic.names["large.wav"]
+        is_short.clear()
+        wait_until(lambda: topic.names["large.wav"] == 1)
+        assert lines.count("not enough memory for") == 1
+    is_short.set()
+    (drop / "large.wav").write_bytes(clip(3))
+    with pytest.raises(GenresError, match=r"large\.wav for one: see above why"):
+        once(settings, drop)
+
+
 def test_a_folder_that_is_gone_for_a_while_is_waited_for(settings: Settings, drop: Path, topic: Topic) -> None:
     (drop / "a.wav").write_bytes(clip(1))
     with watching(settings, drop) as lines:

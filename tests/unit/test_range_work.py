@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 
+from genres.audio.clip_features import Clip
 from genres.audio.gtzan57 import GTZAN57
 from genres.errors import GenresError
 from genres.settings import Settings
@@ -36,9 +37,10 @@ def test_a_refused_clips_row_does_not_wait_for_its_bytes(tmp_path: Path, failure
         raise failure
 
     lake: Any = SimpleNamespace(path=lambda *parts: "/".join(parts), files=SimpleNamespace(exists=fail))
+    about = {"suffix": ".wav", "reason": "cut"}
     clips = [
-        {"kafka_offset": 0, "sha256": "a", "file_name": "a.wav", "suffix": ".wav", "genre": "rock", "reason": "cut"},
-        {"kafka_offset": 1, "sha256": "b", "file_name": "b.wav", "suffix": ".wav", "genre": None, "reason": "text"},
+        {**about, "kafka_offset": 0, "sha256": "a", "file_name": "a.wav", "genre": "rock", "reason_code": "cut_short"},
+        {**about, "kafka_offset": 1, "sha256": "b", "file_name": "b.wav", "genre": None, "reason_code": None},
     ]
     scorer: Any = SimpleNamespace(
         model=SimpleNamespace(name="genres-mine", version=1, feature_version="gtzan57-9"), genres=["jazz", "rock"]
@@ -52,6 +54,26 @@ def test_a_refused_clips_row_does_not_wait_for_its_bytes(tmp_path: Path, failure
     rows = results.quarantine(database, topic="audio_clips")
     assert [(row["sha256"], row["genre"], row["kept_path"]) for row in rows] == [("a", "rock", None), ("b", None, None)]
     assert {row["judged_by"] for row in rows} == {judged_by("gtzan57-9")}
+    # Features that were stored before codes were have none.
+    assert [(row["reason"], row["reason_code"]) for row in rows] == [("cut", "cut_short"), ("cut", "")]
+
+
+def test_a_clip_that_kills_its_worker_has_a_row_with_the_reasons_code(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def dies(*_: Any, **__: Any) -> pa.Table:
+        raise RuntimeError("Python worker exited unexpectedly (crashed)")
+
+    about = {"kafka_partition": 0, "kafka_offset": 1, "file_name": "b.wav", "suffix": ".wav"}
+    monkeypatch.setattr(RangeWork, "_extract", dies)
+    monkeypatch.setattr(RangeWork, "_message", lambda *_: Clip(about, ".wav", b"bytes"))
+    monkeypatch.setattr(range_work, "check_engine", lambda *_, **__: None)
+    nothing: Any = None
+    work = RangeWork(Settings(state_dir=tmp_path), nothing, nothing)
+    (row,) = work._isolated(KEY.between(1, 2), GTZAN57, nothing, lambda: None).to_pylist()
+    assert (row["kafka_offset"], row["length"]) == (1, None)
+    assert row["reason"] == "killed its worker 3 times, alone, while known-good clips passed"
+    assert row["reason_code"] == "killed_worker"
 
 
 def test_many_features_are_scored_in_several_jobs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,12 +2,15 @@
 
 import errno
 import os
+import threading
+import time
 from pathlib import Path
 from typing import Any, cast
 
 import pytest
 from fsspec.implementations.local import LocalFileSystem
 
+from genre_assets import raw_audio as module
 from genre_assets.raw_audio import upload_clips
 from genres.audio.known_good import known_good_wav
 from genres.datasets.folder import LabelledFile
@@ -61,7 +64,8 @@ def test_a_file_that_cannot_be_read_is_refused(rig: Rig, monkeypatch: pytest.Mon
     blues, metal = rig.rows()
     assert blues["status"] == "quarantined"
     assert blues["reason"] == f"the file cannot be read: {os.strerror(number)}"
-    assert metal["status"] == "accepted"
+    assert blues["reason_code"] == "cannot_read"
+    assert (metal["status"], metal["reason_code"]) == ("accepted", None)
 
 
 def test_a_file_behind_a_broken_path_is_refused(rig: Rig) -> None:
@@ -85,10 +89,45 @@ def test_a_disk_that_fails_is_no_fault_of_the_clips(
         rig.rows()
 
 
+@pytest.mark.parametrize("most", [2, 1, 0])
+def test_the_threads_hold_so_many_bytes_at_a_time(rig: Rig, monkeypatch: pytest.MonkeyPatch, most: int) -> None:
+    size = len(known_good_wav())
+    monkeypatch.setattr(module, "_HELD_BYTES", most * size)
+    more = []
+    for number in range(20):
+        path = rig.music / "blues" / f"{number}.wav"
+        path.write_bytes(known_good_wav())
+        more.append(LabelledFile(f"blues.{number}", "blues", path, path.name))
+    held, highest, lock = 0, 0, threading.Lock()
+    read_bytes, put_clip = Path.read_bytes, Lake.put_clip
+
+    def read(path: Path) -> bytes:
+        nonlocal held, highest
+        with lock:
+            held += 1
+            highest = max(highest, held)
+        time.sleep(0.01)  # for the other threads to come as far
+        return read_bytes(path)
+
+    def put(lake: Lake, path: str, data: bytes) -> None:
+        nonlocal held
+        put_clip(lake, path, data)
+        with lock:
+            held -= 1
+
+    monkeypatch.setattr(Path, "read_bytes", read)
+    monkeypatch.setattr(Lake, "put_clip", put)
+    rows = rig.rows(*more)
+    assert [row["status"] for row in rows] == ["accepted"] * 22
+    assert 1 <= highest <= max(most, 1)
+
+
 def test_a_file_that_is_too_large_may_be_unreadable_too(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     for file in rig.files:
         os.truncate(file.path, 2**25)
-    assert all("bytes; 1 s of audio may have" in row["reason"] for row in rig.rows(max_clip_s=1))
+    rows = rig.rows(max_clip_s=1)
+    assert all("bytes; 1 s of audio may have" in row["reason"] for row in rows)
+    assert {row["reason_code"] for row in rows} == {"too_many_bytes"}
     failing(monkeypatch, "open", errno.EACCES)
     blues, metal = rig.rows(max_clip_s=1)
     assert blues["reason"] == f"the file cannot be read: {os.strerror(errno.EACCES)}"

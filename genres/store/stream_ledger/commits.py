@@ -36,6 +36,8 @@ class QuarantinedClip(NamedTuple):
     """Where on HDFS its bytes are kept."""
     partition_key: str | None = None
     run_id: str | None = None
+    reason_code: str = ""
+    """An empty text in rows from before it was kept."""
 
 
 class RangeCheck(NamedTuple):
