@@ -5,6 +5,7 @@ A first sentence of a command's docstring that is longer than 62 characters is c
 """
 
 import contextlib
+import io
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -57,6 +58,7 @@ _files = click.argument("files", type=_PATH, nargs=-1, required=True)
 
 def main() -> None:
     """Run the command; an error that a user can fix, or that the system reports, is one line and exit code 1."""
+    _print_any_character()
     try:
         with ending_with_the_terminal():
             app()
@@ -74,6 +76,16 @@ def main() -> None:
             raise
         for problem in error.errors():
             _fail(f"{_setting(problem['loc'], problem['input'])}{problem['msg'].removeprefix('Value error, ')}")
+
+
+def _print_any_character() -> None:
+    """Have what the terminal's encoding lacks spelt with escapes, where it would end the command with a traceback.
+
+    Names come from anywhere, and our own lines have characters that are neither in ASCII nor in ISO 8859-1.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # what stands for one may hold any text as it is
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _setting(place: tuple[int | str, ...], value: object) -> str:

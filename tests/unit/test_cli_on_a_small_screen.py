@@ -294,6 +294,20 @@ def test_json_has_names_as_they_are(run: Callable[..., list[str]], database: Dat
     assert any('"Motörhead 49 – Ace of Spädes.wav"' in line for line in run("predictions", "--json"))
 
 
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
+@pytest.mark.parametrize("arguments", [["predictions"], ["quarantine"], ["load", "--help"]])
+def test_what_an_encoding_lacks_is_spelt_with_escapes(
+    state: Path, database: Database, encoding: str, arguments: list[str]
+) -> None:
+    command = [sys.executable, "-m", "genres_cli", *arguments]
+    environment = {**os.environ, **variables(state), "PYTHONIOENCODING": encoding}
+    done = subprocess.run(command, env=environment, capture_output=True, check=False)
+    assert (done.returncode, done.stderr) == (0, b"")
+    if arguments == ["predictions"]:
+        name = "Motörhead 49 – Ace of Spädes.wav".encode(encoding, "backslashreplace")
+        assert name in done.stdout and rb"\u2013" in name
+
+
 def test_followed_rows_fit_and_ctrl_c_ends_it(state: Path, database: Database) -> None:
     screen = Screen(["predictions", "--follow", "--wrong"], variables(state))
     screen.wait_for("Ctrl-C ends this")
