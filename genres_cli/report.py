@@ -459,16 +459,34 @@ def _figure(value: float, tracks: int | None) -> str:
     return f"{value:.3f} (n={'?' if tracks is None else tracks})"
 
 
-def quarantine_lines(rows: Sequence[dict[str, Any]], width: int) -> list[str]:
-    """Return some lines about each refused clip of the stream."""
-    lines = [counted(len(rows), "refused clip")]
+def quarantine_lines(rows: Sequence[dict[str, Any]], counts: dict[str, int], width: int) -> list[str]:
+    """Return some lines about each refused clip, behind one about how many there are.
+
+    Parameters
+    ----------
+    rows
+        Of ``stream_quarantine`` and ``quarantine``, each with its ``table``.
+    counts
+        How many there are of what was looked at.
+    """
+    of_each = ", ".join(f"{what} {count:,}" for what, count in counts.items())
+    lines = [f"{counted(len(rows), 'refused clip')}: {of_each}"]
     for row in rows:
-        kept = "error/ beside it" if row["stage"] == "producer" else "HDFS" if row["kept_path"] else "nowhere"
-        lines.append(f"{row['sha256'][:12]}  {_minute(row['quarantined_at'])}  {display_name(row['file_name'])}")
-        lines += wrapped(row["reason"] + (" (closed)" if row["closed_at"] else ""), width, indent=_INDENT)
-        about = {"topic": row["topic"], "judged by": row["judged_by"], "kept in": kept}
+        kind, about = _refused_by(row)
+        moment, name = _minute(row["quarantined_at"]), display_name(row["file_name"])
+        lines.append(f"{row['sha256'][:12]:<12}  {moment}  {kind:<7}  {name}")
+        lines += wrapped(row["reason"] + (" (closed)" if row.get("closed_at") else ""), width, indent=_INDENT)
         lines += wrapped(", ".join(f"{what} {value}" for what, value in about.items() if value), width, indent=_INDENT)
     return lines
+
+
+def _refused_by(row: dict[str, Any]) -> tuple[str, dict[str, str]]:
+    """Return whether a stream or a dataset has a refused clip, and what else there is to say about that."""
+    if row["table"] == "quarantine":
+        track = display_name(row["track_id"])
+        return "dataset", {"dataset": row["dataset"], "track": track, "refused by": row["stage"]}
+    kept = "error/ beside it" if row["stage"] == "producer" else "HDFS" if row["kept_path"] else "nowhere"
+    return "stream", {"topic": row["topic"], "judged by": row["judged_by"], "kept in": kept}
 
 
 def follow_stream(

@@ -24,8 +24,10 @@ import pytest
 import sqlalchemy as sa
 
 from genres.settings import Settings
+from genres.store import quarantine
 from genres.store.database import Database
 from genres.store.ledger import Dataset, register_dataset
+from genres.store.quarantine import RefusedClip
 from genres.store.tables import BATCH_PREDICTIONS, STREAM_PREDICTIONS, STREAM_QUARANTINE
 from genres_cli.main import app
 from genres_cli.report import PredictionsTable, models_lines, quarantine_lines, status_lines
@@ -337,14 +339,20 @@ def test_followed_json_is_a_line_a_row_each_once(state: Path, database: Database
 
 
 def test_refused_clips_have_their_reasons_whole(run: Callable[..., list[str]], database: Database) -> None:
+    notes = RefusedClip("jazz.notes", "Motörhead – notes.wav", "cd" * 32, "raw_audio", "700 s, at most 600")
+    quarantine.replace(database, "gtzan", "raw_audio", [notes], run_id="r")
     lines = run("quarantine")
     whole(lines)
-    assert lines[0] == "1 refused clip"
+    assert lines[0] == "2 refused clips: streams 1, dataset gtzan 1"
+    heads = {(line.split()[0], line.split()[4]) for line in lines[1:] if not line.startswith(" ")}
+    assert heads == {("abababababab", "stream"), ("cdcdcdcdcdcd", "dataset")}
+    assert "    dataset gtzan, track jazz.notes, refused by raw_audio" in lines
     said = " ".join(" ".join(lines).split())
     assert "no RIFF header: the file begins with 'these are not samples at all, but a long text about music'" in said
     assert "kept in HDFS" in said
     assert run("quarantine", "list") == lines
-    assert json.loads("\n".join(run("quarantine", "--json")))[0]["sha256"] == "ab" * 32
+    shown = {row["table"]: row["sha256"] for row in json.loads("\n".join(run("quarantine", "--json")))}
+    assert shown == {"stream_quarantine": "ab" * 32, "quarantine": "cd" * 32}
 
 
 def test_datasets_and_the_stream_are_whole(run: Callable[..., list[str]], database: Database, state: Path) -> None:
@@ -439,6 +447,7 @@ def test_a_name_that_is_too_long_is_shortened_in_its_middle(top: int) -> None:
 
 def test_quarantine_reasons_are_wrapped_by_words() -> None:
     row = {
+        "table": "stream_quarantine",
         "sha256": "ab" * 32,
         "file_name": "a.wav",
         "reason": "word " * 40,
@@ -449,6 +458,6 @@ def test_quarantine_reasons_are_wrapped_by_words() -> None:
         "quarantined_at": _NOW,
         "closed_at": _NOW,
     }
-    lines = quarantine_lines([row, row], _COLUMNS)
+    lines = quarantine_lines([row, row], {"streams": 2}, _COLUMNS)
     whole(lines)
-    assert lines[0] == "2 refused clips" and any(line.endswith("(closed)") for line in lines)
+    assert lines[0] == "2 refused clips: streams 2" and any(line.endswith("(closed)") for line in lines)
