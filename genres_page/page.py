@@ -217,8 +217,12 @@ class Page:
         return sorted((entry.dataset for entry in registered_datasets(self.database)), key=lambda name: name != meant)
 
     def genres(self, dataset: str) -> list[str]:
-        """Return the genres of a dataset's tracks; of the dataset that is meant, if none is named."""
-        return sorted({row["genre"] for row in self._current_predictions(dataset or next(iter(self.datasets()), ""))})
+        """Return the genres of a dataset's tracks."""
+        return sorted({row["genre"] for row in self._current_predictions(dataset)})
+
+    def streamed_genres(self) -> list[str]:
+        """Return the genres that were predicted for clips of the streams."""
+        return results.predicted_genres(self.database)
 
     def track_names(self) -> list[str]:
         """Return the tracks of the dataset that is meant, each as ``<dataset>: <track>``."""
