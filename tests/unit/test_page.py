@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, cast
 
@@ -22,12 +23,15 @@ from genres.audio.rejections import Reason, RejectedAudio
 from genres.errors import GenresError
 from genres.retrying import retried
 from genres.settings import PROJECT_DIR, Settings
+from genres.store import predictions
 from genres.store.database import Database
+from genres.store.sql import tables
 from genres_page import clips, views
 from genres_page.answers import Answerer
 from genres_page.page import Page, in_words
 from genres_page.server import build_app
 from tests.stream_rig import wait_until
+from tests.unit import test_predictions_table
 
 ANSWER: dict[str, Any] = {
     "file_name": "a.wav",
@@ -161,6 +165,24 @@ def test_what_a_clip_is_played_from_is_gradios_to_delete(
     assert file.exists()
     delete_files_created_by_app(blocks, age=-1)
     assert not file.exists()
+
+
+def test_a_track_is_played_with_the_curve_of_the_answer_that_is_shown(
+    settings: Settings, answers: Answers, database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "cache"))
+    monkeypatch.setattr(clips, "of_track", lambda *_: (wav(), "a.wav"))
+    curves = {version: {**ANSWER["over_time"], "start_s": float(version)} for version in (1, 2)}
+    rows = [test_predictions_table.row("a", model_version=version, over_time=curves[version]) for version in curves]
+    predictions.add_batch_predictions(database, rows)
+    page = Page(settings, cast("Answerer", answers))
+    assert page.play_track("mine", "a")[1]["over_time"] == curves[2]
+    change = {"dataset": "mine", "model_name": "genres-mine", "model_version": 1, "action": "rollback"}
+    who = {"changed_by": "me", "why": "", "changed_at": datetime(2026, 1, 2, tzinfo=UTC)}
+    with database.writing() as connection:
+        connection.execute(tables.CHAMPION_CHANGES.insert(), [{**change, **who}])
+    assert page.play_track("mine", "a")[1]["over_time"] == curves[1]
+    assert page.play_track("mine", "nobody's")[1]["over_time"] is None
 
 
 def test_a_page_that_is_terminated_leaves_no_folder(tmp_path: Path) -> None:
