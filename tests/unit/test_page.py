@@ -1,6 +1,8 @@
 """The page's server: the plain HTTP answer, the guard before it, and what the views are filled with."""
 
+import asyncio
 import io
+import json
 import os
 import signal
 import socket
@@ -26,7 +28,7 @@ from genres.settings import PROJECT_DIR, Settings
 from genres.store import predictions
 from genres.store.database import Database
 from genres.store.sql import tables
-from genres_page import clips, views
+from genres_page import clips, server, views
 from genres_page.answers import Answerer
 from genres_page.page import Page, in_words
 from genres_page.server import build_app
@@ -106,6 +108,43 @@ def test_what_is_refused_is_one_line(client: TestClient, answers: Answers, error
     answers.error = error
     response = client.post("/answer", files={"file": ("a.wav", b"")})
     assert (response.status_code, response.json()) == (status, {"error": str(error)})
+
+
+@pytest.fixture
+def little(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have nobody answer more than a megabyte."""
+    monkeypatch.setattr(server, "max_clip_bytes", lambda _: 10**6)
+
+
+@pytest.mark.usefixtures("little")
+@pytest.mark.parametrize("says_how_much", [True, False])
+def test_no_more_is_read_than_a_clip_may_have(client: TestClient, answers: Answers, says_how_much: bool) -> None:
+    head = b'--x\r\nContent-Disposition: form-data; name="file"; filename="a.wav"\r\n\r\n'
+
+    def posted(chunks: int) -> tuple[int, dict[str, Any], int]:
+        """Return the answer's status and body, and how many of the messages with the form were read."""
+        form = [head, *[bytes(10**5)] * chunks, b"\r\n--x--\r\n"]
+        headers = [(b"host", b"127.0.0.1"), (b"content-type", b"multipart/form-data; boundary=x")]
+        if says_how_much:
+            headers.append((b"content-length", str(sum(map(len, form))).encode()))
+        scope = {"type": "http", "method": "POST", "path": "/answer", "query_string": b"", "headers": headers}
+        unread, sent = form[:], list[dict[str, Any]]()
+
+        async def receive() -> dict[str, Any]:
+            return {"type": "http.request", "body": unread.pop(0), "more_body": bool(unread)}
+
+        async def send(message: dict[str, Any]) -> None:
+            sent.append(message)
+
+        asyncio.run(cast("Any", client.app)(scope, receive, send))
+        body = b"".join(message.get("body", b"") for message in sent)
+        return sent[0]["status"], json.loads(body), len(form) - len(unread)
+
+    assert posted(10)[0] == 200
+    assert answers.asked == [(10**6, "a.wav", "")]
+    line = "the clip is too large: at most 1,000,000 bytes are read, whatever its format"
+    assert posted(200) == (413, {"error": line}, 0 if says_how_much else 12)
+    assert len(answers.asked) == 1
 
 
 def test_another_sites_page_is_refused(client: TestClient, answers: Answers) -> None:
