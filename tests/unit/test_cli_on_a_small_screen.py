@@ -22,6 +22,7 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
+from rich.cells import cell_len
 
 from genres.settings import Settings
 from genres.store import quarantine
@@ -430,19 +431,55 @@ def test_what_an_asset_says_while_it_is_at_work_leaves_room_for_the_time(
 
 @pytest.mark.parametrize("top", [1, 3])
 def test_a_name_that_is_too_long_is_shortened_in_its_middle(top: int) -> None:
-    from rich.console import Console
 
     name = f"{'a very long name ' * 9}of a clip.wav"
     fresh = {"genre": None, "predicted_at": None, "latency_s": None}
     rows = [stream_row(1, file_name=name, is_uncertain=True, **fresh), stream_row(2, **fresh)]
-    console = Console(width=_COLUMNS, record=True, file=io.StringIO())
-    console.print(PredictionsTable(rows, name="file_name", top=top))
-    lines = [line.rstrip() for line in console.export_text().splitlines()]
+    lines = displayed(rows, top=top)
     whole(lines)
     (row,) = [line for line in lines if "a very" in line]
     assert re.search(r"a very.*…of a clip\.wav|a very\S*…\S*\.wav|a ver.*….*wav", row)
     if top == 3:
         assert "classical 0.223, polka 0.050, ska 0.010" in row
+
+
+_WIDE = "ゆらゆら帝国 – ミーのカー (ライブ・アット・渋谷クアトロ)"
+_LONG = "Avant-garde Chamber Folk, Field Recordings and Spoken Word of the Late Nineteen-Eighties"
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"file_name": f"{_WIDE}.wav", "is_uncertain": True},
+        {"predicted_genre": _LONG, "genre": _LONG},
+        {"file_name": f"{_WIDE}.wav", "predicted_genre": _LONG, "genre": _WIDE, "is_unlike": True},
+        {"file_name": f"{_WIDE}.wav", "predicted_genre": _LONG, "genre": _WIDE, "dataset": "d" * 40},
+    ],
+)
+def test_wide_names_and_long_genres_leave_a_line_a_row(changed: dict[str, Any]) -> None:
+    shown = displayed([stream_row(number, **changed) for number in range(3)])
+    assert len(shown) == 6, shown  # a title, heads, three rows, what there was no room for
+    assert [line for line in shown if cell_len(line) > _COLUMNS] == []
+    names = [name for name in changed.values() if isinstance(name, str)]
+    assert all(re.search(rf"{name[:3]}.*….*{re.escape(name[-2:])}", line) for name in names for line in shown[2:5])
+    # As much is shown as there is room for.
+    assert max(map(cell_len, shown[2:5])) > _COLUMNS - 2 * len(changed) - 2, shown
+
+
+def test_the_likeliest_long_genres_keep_their_probabilities() -> None:
+    probabilities = {_LONG: 0.5, _WIDE: 0.25, "jazz": 0.125}
+    shown = displayed([stream_row(2, file_name="a.wav", probabilities=probabilities, is_uncertain=False)], top=3)
+    (row,) = [line for line in shown if line.startswith("a.wav")]
+    assert re.search(r"Avant\S*….* 0\.500, ゆら.*… ?.*\) 0\.250, jazz 0\.125", row), shown
+
+
+def displayed(rows: Sequence[dict[str, Any]], *, top: int = 1) -> list[str]:
+    """Return the lines of a table on a screen of this width."""
+    from rich.console import Console
+
+    console = Console(width=_COLUMNS, record=True, file=io.StringIO())
+    console.print(PredictionsTable(rows, name="file_name", top=top))
+    return [line.rstrip() for line in console.export_text().splitlines()]
 
 
 def test_quarantine_reasons_are_wrapped_by_words() -> None:
