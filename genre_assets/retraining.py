@@ -7,6 +7,8 @@ import json
 import warnings
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
+from functools import reduce
+from operator import and_
 from typing import TYPE_CHECKING
 
 import dagster as dg
@@ -69,18 +71,26 @@ def with_retraining(assets: Sequence[dg.AssetsDefinition], settings: Settings) -
     The figures keep their own condition: they follow what they show.
     """
     is_changed = RawAudioChanged(lambda dataset: changed_since_training(settings, dataset))
-    is_new = dg.AutomationCondition.asset_matches(dg.AssetKey("raw_audio"), dg.AutomationCondition.newly_updated())
+    is_new = _of_asset("raw_audio", dg.AutomationCondition.newly_updated())
     follows = dg.AutomationCondition.any_deps_match(dg.AutomationCondition.will_be_requested())
-    is_idle = ~dg.AutomationCondition.in_progress()
+    # A run of the chain makes its assets one after the other, and has but those in progress that are not yet made.
+    is_idle = reduce(and_, (~_of_asset(name, dg.AutomationCondition.in_progress()) for name in _CHAIN))
+    # What is new is so for one tick alone: a manifest that comes while a training is under way waits for its end.
+    waits = is_new.since(is_idle)
+    waited = (~waits).newly_true() & ~dg.AutomationCondition.initial_evaluation()
     # The manifests are read last, and only those of datasets that have a new one.
-    first: dg.AutomationCondition = is_new & is_idle & is_changed
-    conditions = {name: first if name == _CHAIN[0] else follows & is_idle for name in _CHAIN}
+    first: dg.AutomationCondition = (is_new | waited) & is_idle & is_changed
+    conditions = {name: first if name == _CHAIN[0] else follows for name in _CHAIN}
 
     def conditioned(spec: dg.AssetSpec) -> dg.AssetSpec:
         condition = conditions.get(spec.key.to_user_string())
         return spec if condition is None else spec.replace_attributes(automation_condition=condition)
 
     return [asset.map_asset_specs(conditioned) for asset in assets]
+
+
+def _of_asset(name: str, condition: dg.AutomationCondition) -> dg.AutomationCondition:
+    return dg.AutomationCondition.asset_matches(dg.AssetKey(name), condition)
 
 
 def build_retraining_sensor() -> dg.AutomationConditionSensorDefinition:

@@ -384,7 +384,8 @@ def _print_results(console: Console, settings: Settings, dataset: "Dataset", run
     console.print(f"quarantined files: {len(refused)}")
     print_lines(console, [f"  {display_name(clip.file_name)}: {clip.reason}" for clip in refused[:_MOST_REFUSED]])
     if len(refused) > _MOST_REFUSED:
-        console.print(f"  and {len(refused) - _MOST_REFUSED} more, in the table quarantine")
+        more = len(refused) - _MOST_REFUSED
+        print_lines(console, [f"  and {more} more: `genres quarantine --dataset {dataset.dataset}`"])
 
 
 def _print_champion(console: Console, settings: Settings, dataset: "Dataset") -> bool:

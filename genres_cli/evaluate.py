@@ -11,6 +11,7 @@ from rich.table import Table
 
 from genres.addresses import require_addresses
 from genres.errors import GenresError
+from genres.file_names import display_name, unicode_name
 from genres.plurals import counted
 from genres.settings import Settings
 
@@ -104,7 +105,7 @@ def figures_table(rows: Sequence[dict[str, Any]], path: Path) -> Table:
     """Lay out the figures, with how many clips each is of."""
     first = rows[0]
     counts = {part: f"n={first[f'{part}_n']}" for part in ("cv", "valid", "test")}
-    title = f"{escape(path.name)}: accuracy with its 95 % interval"
+    title = f"{escape(display_name(unicode_name(path.name)))}: accuracy with its 95 % interval"
     table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, collapse_padding=True, pad_edge=False)
     table.add_column("model", min_width=18, overflow="fold")
     for part, head in (("cv", "cross-\nvalidation"), ("valid", "valid\naccuracy"), ("test", "test\naccuracy")):

@@ -5,6 +5,7 @@ A first sentence of a command's docstring that is longer than 62 characters is c
 """
 
 import contextlib
+import io
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -57,6 +58,7 @@ _files = click.argument("files", type=_PATH, nargs=-1, required=True)
 
 def main() -> None:
     """Run the command; an error that a user can fix, or that the system reports, is one line and exit code 1."""
+    _print_any_character()
     try:
         with ending_with_the_terminal():
             app()
@@ -74,6 +76,16 @@ def main() -> None:
             raise
         for problem in error.errors():
             _fail(f"{_setting(problem['loc'], problem['input'])}{problem['msg'].removeprefix('Value error, ')}")
+
+
+def _print_any_character() -> None:
+    """Have what the terminal's encoding lacks spelt with escapes, where it would end the command with a traceback.
+
+    Names come from anywhere, and our own lines have characters that are neither in ASCII nor in ISO 8859-1.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # what stands for one may hold any text as it is
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _setting(place: tuple[int | str, ...], value: object) -> str:
@@ -527,44 +539,76 @@ def drain(name: str, shard: int | None) -> None:
 
 
 @app.group(cls=_InOrder, invoke_without_command=True)
+@_dataset
 @_as_json
 @click.pass_context
-def quarantine(context: click.Context, as_json: bool) -> None:
-    """Show the stream's refused clips, or send them again."""
+def quarantine(context: click.Context, dataset: str, as_json: bool) -> None:
+    """Show refused clips, or send a stream's again."""
     if context.invoked_subcommand is None:
-        _show_refused(_refused((), "", None, older_versions=False, history=False), as_json=as_json)
+        _show_refused(dataset, as_json=as_json)
 
 
 _sha256 = click.argument("sha256", nargs=-1)
 _reason = click.option("--reason", default="", help="Only those whose reason holds this text.")
 _since = click.option("--since", type=click.DateTime(), help="Only those refused since then (UTC).")
 _older = click.option(
-    "--older-versions", is_flag=True, help="Only those that another version of gate or features refused than today's."
+    "--older-versions",
+    is_flag=True,
+    help="Only streams' clips that another version of gate or features refused than today's.",
 )
 
 
 @quarantine.command("list")
 @_sha256
+@_dataset
 @_reason
 @_since
 @_older
-@click.option("--history", is_flag=True, help="Those too that were accepted or judged again since.")
+@click.option("--history", is_flag=True, help="Streams' clips, too, that were accepted or judged again since.")
 @_as_json
 def quarantine_list(
-    sha256: tuple[str, ...], reason: str, since: "datetime | None", older_versions: bool, history: bool, as_json: bool
+    sha256: tuple[str, ...],
+    dataset: str,
+    reason: str,
+    since: "datetime | None",
+    older_versions: bool,
+    history: bool,
+    as_json: bool,
 ) -> None:
-    """Show refused clips with their reasons, oldest first. SHA256 may be the beginning of one."""
-    _show_refused(_refused(sha256, reason, since, older_versions=older_versions, history=history), as_json=as_json)
+    """Show refused clips with their reasons, oldest first.
+
+    They are those of all streams, and of a dataset those that its last load or training refused, with its time. SHA256
+    may be the beginning of one.
+    """
+    if dataset and older_versions:
+        raise GenresError(
+            "--older-versions is about streams: what a dataset has is judged by today's version with each load; leave "
+            "--dataset out"
+        )
+    alike = {"sha256": sha256, "reason": reason, "since": since}
+    _show_refused(dataset, as_json=as_json, older_versions=older_versions, history=history, **alike)
 
 
-def _show_refused(rows: list[dict[str, Any]], *, as_json: bool) -> None:
-    from genres_cli import report
+def _show_refused(
+    dataset: str, *, as_json: bool, older_versions: bool = False, history: bool = False, **alike: Any
+) -> None:
+    from genres.settings import Settings
+    from genres_cli import refusals, report
 
+    settings = Settings()
+    streamed = refusals.of_streams(settings, older_versions=older_versions, history=history, **alike)
+    rows = [{"table": "stream_quarantine", **row} for row in streamed]
+    counts = {"streams": len(rows)}
+    if not older_versions:
+        meant, loaded = refusals.of_dataset(settings, dataset, **alike)
+        rows += [{"table": "quarantine", **row} for row in loaded]
+        counts[f"dataset {meant}"] = len(loaded)
+    rows.sort(key=lambda row: row["quarantined_at"])
     if as_json:
         _print_json(rows)
     else:
         console = _console()
-        report.print_lines(console, report.quarantine_lines(rows, console.width))
+        report.print_lines(console, report.quarantine_lines(rows, counts, console.width))
 
 
 @quarantine.command("retry")
@@ -573,28 +617,18 @@ def _show_refused(rows: list[dict[str, Any]], *, as_json: bool) -> None:
 @_since
 @_older
 def quarantine_retry(sha256: tuple[str, ...], reason: str, since: "datetime | None", older_versions: bool) -> None:
-    """Send refused clips to their topic again, to be judged again.
+    """Send a stream's refused clips to their topic, to be judged again.
 
     Say which: by SHA256, --reason, --since or --older-versions; several of them narrow the choice. A clip that is
-    accepted now gets its prediction; one that the same version refuses again keeps its row.
+    accepted now gets its prediction; one that the same version refuses again keeps its row. A dataset's clips are
+    judged again by `genres load`.
     """
     from genres.settings import Settings
+    from genres_cli.refusals import to_send_again
     from genres_cli.report import print_lines
     from streaming_sensors.quarantine_retry import send_again
 
-    if not (any(sha256) or reason or since or older_versions):
-        raise GenresError(
-            "say which clips: by the beginning of their sha256, --reason, --since or --older-versions "
-            "(`genres quarantine list`)"
-        )
-    rows = _refused(sha256, reason, since, older_versions=older_versions, history=False)
-    for beginning in sha256:
-        if not any(row["sha256"].startswith(beginning) for row in rows):
-            raise GenresError(
-                f"no such refused clip: {beginning} (`genres quarantine list` shows those that there are)"
-            )
-    if not rows:
-        raise GenresError("no refused clip is like that: `genres quarantine list` shows those that there are")
+    rows = to_send_again(Settings(), sha256, reason, since, older_versions=older_versions)
     done = send_again(Settings(), rows)
     print_lines(_console(), done.left)
     clips = counted(len(rows), "refused clip")
@@ -607,32 +641,6 @@ def quarantine_retry(sha256: tuple[str, ...], reason: str, since: "datetime | No
             "`genres predictions --follow`"
         ],
     )
-
-
-def _refused(
-    sha256: tuple[str, ...], reason: str, since: "datetime | None", *, older_versions: bool, history: bool
-) -> list[dict[str, Any]]:
-    from datetime import UTC
-
-    from genres.settings import Settings
-    from genres.store.database import Database
-    from genres.store.stream_ledger import results
-
-    settings = Settings()
-    database = Database(settings.database)
-    database.check_migrated()
-    rows = [
-        row
-        for row in results.quarantine(database, history=history)
-        if (not sha256 or row["sha256"].startswith(tuple(filter(None, sha256))))
-        and reason in row["reason"]
-        and (since is None or row["quarantined_at"] >= since.replace(tzinfo=UTC))
-    ]
-    if older_versions and rows:
-        from streaming_sensors.quarantine_retry import judged_by_older
-
-        return judged_by_older(settings, database, rows)
-    return rows
 
 
 @app.command()

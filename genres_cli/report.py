@@ -8,12 +8,14 @@ import contextlib
 import shlex
 import textwrap
 import time
+from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from math import fsum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from rich.cells import cell_len, set_cell_size
 from rich.console import Console, ConsoleOptions, RenderResult
 from rich.live import Live
 from rich.measure import Measurement
@@ -39,8 +41,8 @@ _COLOURS = {"running": "green", "external": "green", "starting": "yellow", "stop
 _INDENT = "    "
 _NAMED = 5
 """Clips that are named of those that changed."""
-_LEAST_NAME = 12
-"""Characters that are left of a file's name, however long its row is."""
+_LEAST_NAME = 10
+"""Cells of the terminal that are left of a name of a file, genre or dataset, however long its row is."""
 _REFRESH_S = 1.0
 _OVERLAP = timedelta(minutes=1)
 """How long before the newest row one of another range may have been dated that is committed after it."""
@@ -192,36 +194,37 @@ class PredictionsTable:
         self._rows = [{**row, "note": note} if (note := _note(row)) else row for row in rows]
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        """Show as many columns as there is room for; the last to give way is a long name, in its middle."""
-        shown = [column for column in self._columns if any(map(column.shown, self._rows))]
+        """Show as many columns as there is room for; the last to give way are long names, in their middles."""
+        shown = [column for column in self._columns if any(column.shown(row, _PAST_ALL) for row in self._rows)]
         wanted, room = shown, options.max_width
-        while (lacking := self._width(console, wanted) - room) > 0 and any(column.rank for column in wanted):
+        while (is_too_wide := self._width(console, wanted, _PAST_ALL) > room) and any(column.rank for column in wanted):
             least = max(wanted, key=lambda column: column.rank)
             wanted = [column for column in wanted if column is not least]
         # Outside the table: in it, they would be as narrow as it is.
         yield Text(self._title, style="italic")
         if self._rows:
-            yield self._table(wanted, shorter_by=max(lacking, 0))
+            yield self._table(wanted, self._most(console, wanted, room) if is_too_wide else _PAST_ALL)
         if left_out := [column.head for column in shown if column not in wanted]:
             yield Text(f"no room for: {', '.join(left_out)}; --json has all", style="dim")
 
-    def _width(self, console: Console, columns: "Sequence[_Column]") -> int:
-        table = self._table(columns, shorter_by=0)
+    def _most(self, console: Console, columns: "Sequence[_Column]", room: int) -> int:
+        """Return how many cells a name may have, of a file or a genre, for the table to fit."""
+        sizes = range(_LEAST_NAME, max(room, _LEAST_NAME) + 1)
+        fitting = bisect_right(sizes, room, key=lambda most: self._width(console, columns, most))
+        return sizes[max(fitting - 1, 0)]
+
+    def _width(self, console: Console, columns: "Sequence[_Column]", most: int) -> int:
+        table = self._table(columns, most)
         return Measurement.get(console, console.options.update(max_width=_PAST_ALL), table).maximum
 
-    def _table(self, columns: "Sequence[_Column]", *, shorter_by: int) -> Table:
+    def _table(self, columns: "Sequence[_Column]", most: int) -> Table:
         table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-        names = [display_name(str(row.get(self._name, ""))) for row in self._rows]
-        longest = max(len(self._name), *map(len, names), _LEAST_NAME) if names else 0
         table.add_column(self._name, overflow="fold")
         for column in columns:
             table.add_column(column.head, justify="right" if column.is_number else "left", overflow="fold")
-        for row, name in zip(self._rows, names, strict=True):
-            cells = [
-                shortened(name, max(longest - shorter_by, _LEAST_NAME)),
-                *(column.shown(row) for column in columns),
-            ]
-            table.add_row(*map(Text, cells))
+        for row in self._rows:
+            name = shortened(display_name(str(row.get(self._name, ""))), most)
+            table.add_row(*map(Text, [name, *(column.shown(row, most) for column in columns)]))
         return table
 
 
@@ -231,19 +234,24 @@ class _Column(NamedTuple):
     head: str
     rank: int
     """The highest is left out first; 0 never is."""
-    shown: Callable[[dict[str, Any]], str]
+    shown: Callable[[dict[str, Any], int], str]
+    """Returns a row's cell, in which a name has at most so many cells of the terminal."""
     is_number: bool = False
 
 
-def _text(column: str) -> Callable[[dict[str, Any]], str]:
-    return lambda row: display_name(str(row.get(column) or ""))
+def _text(column: str) -> Callable[[dict[str, Any], int], str]:
+    return lambda row, most: shortened(display_name(str(row.get(column) or "")), most)
 
 
-def _probability(row: dict[str, Any]) -> str:
+def _probability(row: dict[str, Any], _: int) -> str:
     return f"{row['probability']:.3f}" + ("" if row["is_calibrated"] else " (uncalibrated)")
 
 
-def _time(row: dict[str, Any]) -> str:
+def _latency(row: dict[str, Any], _: int) -> str:
+    return f"{row['latency_s']:.1f} s" if row.get("latency_s") is not None else ""
+
+
+def _time(row: dict[str, Any], _: int) -> str:
     return f"{row['predicted_at']:%m-%d %H:%M:%S}" if row.get("predicted_at") else ""
 
 
@@ -251,18 +259,19 @@ _COLUMNS = (
     _Column("predicted", 0, _text("predicted_genre")),
     _Column("p", 0, _probability, is_number=True),
     _Column("true", 0, _text("genre")),
-    _Column("note", 0, _text("note")),
-    _Column("data", 0, lambda row: "synthetic" if row["is_synthetic"] else row["dataset"]),
+    _Column("note", 0, lambda row, _: row.get("note", "")),
+    _Column("data", 0, lambda row, most: "synthetic" if row["is_synthetic"] else shortened(row["dataset"], most)),
     _Column("part", 2, _text("part")),
-    _Column("latency", 3, lambda row: f"{row['latency_s']:.1f} s" if row.get("latency_s") is not None else "", True),
+    _Column("latency", 3, _latency, is_number=True),
     _Column("UTC", 1, _time),
-    _Column("model", 4, lambda row: f"{row['model_name']} v{row['model_version']}"),
+    _Column("model", 4, lambda row, _: f"{row['model_name']} v{row['model_version']}"),
 )
 
 
 def _top_column(top: int) -> _Column:
-    def shown(row: dict[str, Any]) -> str:
-        return ", ".join(f"{display_name(genre)} {value:.3f}" for genre, value in likeliest(row, top))
+    def shown(row: dict[str, Any], most: int) -> str:
+        genres = ((shortened(display_name(genre), most), value) for genre, value in likeliest(row, top))
+        return ", ".join(f"{genre} {value:.3f}" for genre, value in genres)
 
     return _Column(f"{top} likeliest", 0, shown)
 
@@ -273,11 +282,14 @@ def likeliest(row: dict[str, Any], top: int) -> list[tuple[str, float]]:
 
 
 def shortened(name: str, most: int) -> str:
-    """Return a name of at most so many characters; of a longer one, beginning and end."""
-    if len(name) <= most:
+    """Return a name of at most so many cells of the terminal; of a longer one, beginning and end."""
+    if cell_len(name) <= most:
         return name
     end = (most - 1) // 2
-    return f"{name[: most - 1 - end]}…{name[-end:]}"
+    # Of a wide character that would be halved, nothing is left.
+    first = set_cell_size(name, most - 1 - end).rstrip()
+    last = next(name[at:] for at in range(len(name) + 1) if cell_len(name[at:]) <= end)
+    return f"{first}…{last}"
 
 
 def _note(row: dict[str, Any]) -> str:
@@ -311,7 +323,7 @@ def over_time_lines(row: dict[str, Any]) -> list[str]:
     lines = [f"{name}: probability in tenths, {together * curve['hop_s']:.0f} s a digit"]
     for genre in leading:
         digits = "".join(str(min(int(10 * mean[genre]), 9)) if mean[genre] >= 0.1 else " " for mean in means)
-        lines.append(f"  {curve['genres'][genre][:_NAME]:<{_NAME}} {digits}".rstrip())
+        lines.append(f"  {set_cell_size(display_name(curve['genres'][genre]), _NAME)} {digits}".rstrip())
     end = f"{int(seconds) // 60}:{int(seconds) % 60:02}"
     return [*lines, f"  {'':<{_NAME}} 0:00{end:>{max(len(means) - 4, len(end) + 1)}}"]
 
@@ -459,16 +471,34 @@ def _figure(value: float, tracks: int | None) -> str:
     return f"{value:.3f} (n={'?' if tracks is None else tracks})"
 
 
-def quarantine_lines(rows: Sequence[dict[str, Any]], width: int) -> list[str]:
-    """Return some lines about each refused clip of the stream."""
-    lines = [counted(len(rows), "refused clip")]
+def quarantine_lines(rows: Sequence[dict[str, Any]], counts: dict[str, int], width: int) -> list[str]:
+    """Return some lines about each refused clip, behind one about how many there are.
+
+    Parameters
+    ----------
+    rows
+        Of ``stream_quarantine`` and ``quarantine``, each with its ``table``.
+    counts
+        How many there are of what was looked at.
+    """
+    of_each = ", ".join(f"{what} {count:,}" for what, count in counts.items())
+    lines = [f"{counted(len(rows), 'refused clip')}: {of_each}"]
     for row in rows:
-        kept = "error/ beside it" if row["stage"] == "producer" else "HDFS" if row["kept_path"] else "nowhere"
-        lines.append(f"{row['sha256'][:12]}  {_minute(row['quarantined_at'])}  {display_name(row['file_name'])}")
-        lines += wrapped(row["reason"] + (" (closed)" if row["closed_at"] else ""), width, indent=_INDENT)
-        about = {"topic": row["topic"], "judged by": row["judged_by"], "kept in": kept}
+        kind, about = _refused_by(row)
+        moment, name = _minute(row["quarantined_at"]), display_name(row["file_name"])
+        lines.append(f"{row['sha256'][:12]:<12}  {moment}  {kind:<7}  {name}")
+        lines += wrapped(row["reason"] + (" (closed)" if row.get("closed_at") else ""), width, indent=_INDENT)
         lines += wrapped(", ".join(f"{what} {value}" for what, value in about.items() if value), width, indent=_INDENT)
     return lines
+
+
+def _refused_by(row: dict[str, Any]) -> tuple[str, dict[str, str]]:
+    """Return whether a stream or a dataset has a refused clip, and what else there is to say about that."""
+    if row["table"] == "quarantine":
+        track = display_name(row["track_id"])
+        return "dataset", {"dataset": row["dataset"], "track": track, "refused by": row["stage"]}
+    kept = "error/ beside it" if row["stage"] == "producer" else "HDFS" if row["kept_path"] else "nowhere"
+    return "stream", {"topic": row["topic"], "judged by": row["judged_by"], "kept in": kept}
 
 
 def follow_stream(

@@ -217,8 +217,12 @@ class Page:
         return sorted((entry.dataset for entry in registered_datasets(self.database)), key=lambda name: name != meant)
 
     def genres(self, dataset: str) -> list[str]:
-        """Return the genres of a dataset's tracks; of the dataset that is meant, if none is named."""
-        return sorted({row["genre"] for row in self._current_predictions(dataset or next(iter(self.datasets()), ""))})
+        """Return the genres of a dataset's tracks."""
+        return sorted({row["genre"] for row in self._current_predictions(dataset)})
+
+    def streamed_genres(self) -> list[str]:
+        """Return the genres that were predicted for clips of the streams."""
+        return results.predicted_genres(self.database)
 
     def track_names(self) -> list[str]:
         """Return the tracks of the dataset that is meant, each as ``<dataset>: <track>``."""
@@ -233,10 +237,10 @@ class Page:
         return self._file(*clips.of_track(self.settings, dataset, track))
 
     def play_track(self, dataset: str, track: str) -> tuple[str, dict[str, Any]]:
-        """Return a file with a track's bytes for the player, and the curve of the newest version's answer."""
-        rows = predictions.batch_predictions(self.database, dataset, track_id=track)
-        newest = max(rows, key=lambda row: row["model_version"], default={"over_time": None})
-        return self._playable(*clips.of_track(self.settings, dataset, track), newest["over_time"])
+        """Return a file with a track's bytes for the player, and the curve of the answer that the table has."""
+        rows = predictions.batch_predictions(self.database, dataset, track_id=track, current=True)
+        over_time = rows[0]["over_time"] if rows else None
+        return self._playable(*clips.of_track(self.settings, dataset, track), over_time)
 
     def play_streamed(self, partition_key: str, offset: int) -> tuple[str, dict[str, Any]]:
         """Return a file with a stream's clip for the player, and the curve of its answer."""

@@ -29,6 +29,8 @@ _POLICY = (
 
 _CLOSE_S = 8.0
 """How long an answer may take that is under way when the page ends, in seconds: `genres ui` waits for ten."""
+_FORM_BYTES = 2**16
+"""What a form may have besides the clip: its boundaries and the clip's name."""
 
 
 class _NothingFromElsewhere:
@@ -46,6 +48,48 @@ class _NothingFromElsewhere:
         await self._app(scope, receive, with_policy)
 
 
+class _AnswersNoMoreThan:
+    """ASGI middleware that refuses a larger form of ``POST /answer`` before it is read, or where it grows too large.
+
+    FastAPI would keep all of it in a temporary file, and its own limit says neither what is too large nor how large
+    it may be.
+    """
+
+    def __init__(self, app: "ASGIApp", most_bytes: int) -> None:
+        self._app = app
+        self._most = most_bytes + _FORM_BYTES
+        self._line = f"the clip is too large: at most {most_bytes:,} bytes are read, whatever its format"
+
+    async def __call__(self, scope: "Scope", receive: "Receive", send: "Send") -> None:
+        from starlette.datastructures import Headers
+        from starlette.requests import ClientDisconnect
+        from starlette.responses import JSONResponse
+
+        if scope["type"] != "http" or scope["path"] != "/answer":
+            await self._app(scope, receive, send)
+            return
+        told = Headers(scope=scope).get("content-length", "")
+        is_refused, received = told.isdecimal() and int(told) > self._most, 0
+
+        async def counted() -> "Message":
+            nonlocal is_refused, received
+            message = await receive()
+            received += len(message.get("body", b""))
+            if received > self._most:
+                is_refused = True
+                raise ClientDisconnect  # what reads gives up, and frees what it has
+            return message
+
+        async def unless_refused(message: "Message") -> None:
+            if not is_refused:
+                await send(message)
+
+        if not is_refused:
+            await self._app(scope, counted, unless_refused)
+        if is_refused:
+            await JSONResponse({"error": self._line}, status_code=413)(scope, receive, send)
+
+
 def build_app(settings: Settings, answerer: Answerer) -> "FastAPI":
     """Build the application: the page at ``/``, and ``POST /answer`` with a clip as the form's ``file``."""
     import gradio as gr
@@ -53,6 +97,8 @@ def build_app(settings: Settings, answerer: Answerer) -> "FastAPI":
     from fastapi.responses import JSONResponse
 
     app = FastAPI(title="genres", docs_url=None, redoc_url=None, openapi_url=None)
+    most_bytes = max_clip_bytes(settings.max_clip_s)
+    app.add_middleware(_AnswersNoMoreThan, most_bytes=most_bytes)
     app.add_middleware(_NothingFromElsewhere)
     app.add_middleware(OwnPagesOnly)
 
@@ -75,7 +121,7 @@ def build_app(settings: Settings, answerer: Answerer) -> "FastAPI":
         app,
         views.build(Page(settings, answerer)),
         path="/",
-        max_file_size=max_clip_bytes(settings.max_clip_s),
+        max_file_size=most_bytes,
         theme=views.theme(),
         css=views.css(),
         show_error=True,

@@ -1,6 +1,7 @@
 """The page's four views in Gradio: what stands where, and which of `Page`'s methods each touch calls.
 
-A view is filled when the page is opened and when its tab is chosen, so that what was loaded since is there.
+A view is filled when its tab is chosen, the first one when the page is opened too, so that what was loaded since is
+there, in what it offers to choose from as well.
 """
 
 import contextlib
@@ -13,7 +14,6 @@ from genres_page.page import ANY, Page
 
 if TYPE_CHECKING:
     import gradio as gr
-    from gradio.events import Dependency
 
 _HERE = Path(__file__).parent
 _PLAYER: dict[str, Any] = {"waveform_options": {"show_recording_waveform": False}, "buttons": ["download"]}
@@ -71,7 +71,7 @@ def theme() -> "gr.themes.Base":
     return base.set(body_text_color_subdued="*neutral_600", input_placeholder_color="*neutral_500")
 
 
-def _try_it(page: Page, blocks: "gr.Blocks", _tab: "gr.Tab", _every: "gr.Timer") -> None:
+def _try_it(page: Page, blocks: "gr.Blocks", tab: "gr.Tab", _every: "gr.Timer") -> None:
     import gradio as gr
 
     gr.Markdown("Drop a clip, or record one: the champion says what it hears.")
@@ -108,10 +108,11 @@ def _try_it(page: Page, blocks: "gr.Blocks", _tab: "gr.Tab", _every: "gr.Timer")
     # can be chosen again.
     track.change(answer_track, track, [clip, *shown], api_visibility="private", show_progress="minimal")
     clip.input(lambda: None, None, track, api_visibility="private", show_progress="hidden")
-    blocks.load(lambda: gr.Dropdown(page.track_names()), None, track, api_visibility="private")
+    for looked in (blocks.load, tab.select):
+        looked(lambda: gr.Dropdown(page.track_names()), None, track, api_visibility="private", show_progress="hidden")
 
 
-def _stream(page: Page, blocks: "gr.Blocks", tab: "gr.Tab", every: "gr.Timer") -> None:
+def _stream(page: Page, _blocks: "gr.Blocks", tab: "gr.Tab", every: "gr.Timer") -> None:
     import gradio as gr
 
     now = gr.Textbox(label="Now", interactive=False)
@@ -155,10 +156,16 @@ def _stream(page: Page, blocks: "gr.Blocks", tab: "gr.Tab", every: "gr.Timer") -
         looked(look, [shown, *filters], [now, rows, clip, shown], api_visibility="private", show_progress="hidden")
     rows.select(play_row, rows, [player, curve], api_visibility="private")
     clip.input(play, clip, [player, curve], api_visibility="private")
-    blocks.load(lambda: gr.Dropdown([ANY, *page.genres("")]), None, genre, api_visibility="private")
+    tab.select(
+        lambda: gr.Dropdown([ANY, *page.streamed_genres()]),
+        None,
+        genre,
+        api_visibility="private",
+        show_progress="hidden",
+    )
 
 
-def _library(page: Page, blocks: "gr.Blocks", tab: "gr.Tab", _every: "gr.Timer") -> None:
+def _library(page: Page, _blocks: "gr.Blocks", tab: "gr.Tab", _every: "gr.Timer") -> None:
     import gradio as gr
 
     with gr.Row():
@@ -189,23 +196,30 @@ def _library(page: Page, blocks: "gr.Blocks", tab: "gr.Tab", _every: "gr.Timer")
     def play_row(dataset: str | None, table: Any, chosen: gr.SelectData) -> tuple[str | None, dict[str, Any] | None]:
         return play(dataset, str(table.iloc[chosen.index[0]]["track"]))
 
+    def look_anew(dataset: str | None, genre: str, uncertain: bool, wrong: bool) -> tuple[Any, ...]:
+        with _said():
+            names, dataset = _offered(page, dataset)
+            genres = page.genres(dataset or "")
+            genre = genre if genre in genres else ANY
+            offered = gr.Dropdown(names, value=dataset), gr.Dropdown([ANY, *genres], value=genre)
+        return *offered, *look(dataset, genre, uncertain, wrong)
+
     def offer_genres(dataset: str | None) -> "gr.Dropdown":
         with _said():
             return gr.Dropdown([ANY, *page.genres(dataset or "")], value=ANY)
 
     filters, shown = [dataset, genre, uncertain, wrong], [rows, track, confusion, refused]
-    for looked in (tab.select, genre.input, uncertain.input, wrong.input):
+    for looked in (genre.input, uncertain.input, wrong.input):
         looked(look, filters, shown, api_visibility="private")
+    tab.select(look_anew, filters, [dataset, genre, *shown], api_visibility="private")
     # Another dataset has other genres: it is looked at when the filter is that of all.
     chosen = dataset.input(offer_genres, dataset, genre, api_visibility="private")
     chosen.then(look, filters, shown, api_visibility="private")
     rows.select(play_row, [dataset, rows], [player, curve], api_visibility="private")
     track.input(play, [dataset, track], [player, curve], api_visibility="private")
-    offered = _offer_datasets(page, blocks, dataset)
-    offered.then(offer_genres, dataset, genre, api_visibility="private")
 
 
-def _models(page: Page, blocks: "gr.Blocks", tab: "gr.Tab", _every: "gr.Timer") -> None:
+def _models(page: Page, _blocks: "gr.Blocks", tab: "gr.Tab", _every: "gr.Timer") -> None:
     import gradio as gr
 
     dataset = gr.Dropdown([], label="Dataset")
@@ -229,6 +243,11 @@ def _models(page: Page, blocks: "gr.Blocks", tab: "gr.Tab", _every: "gr.Timer") 
         with _said():
             return page.versions(_required(page, dataset))
 
+    def look_anew(dataset: str | None) -> tuple[Any, Any]:
+        with _said():
+            names, dataset = _offered(page, dataset)
+        return gr.Dropdown(names, value=dataset), look(dataset)
+
     def look_at(dataset: str | None) -> tuple[Any, None]:
         return look(dataset), None  # a version of the other dataset is no longer meant
 
@@ -250,7 +269,7 @@ def _models(page: Page, blocks: "gr.Blocks", tab: "gr.Tab", _every: "gr.Timer") 
             _require_reason(why, sure=sure)
             return page.rollback(_required(page, dataset), why), page.versions(_required(page, dataset)), False
 
-    tab.select(look, dataset, rows, api_visibility="private")
+    tab.select(look_anew, dataset, [dataset, rows], api_visibility="private")
     dataset.input(look_at, dataset, [rows, version], api_visibility="private")
     rows.select(choose, rows, version, api_visibility="private")
     version.change(show_card, [dataset, version], card, api_visibility="private", show_progress="hidden")
@@ -261,7 +280,6 @@ def _models(page: Page, blocks: "gr.Blocks", tab: "gr.Tab", _every: "gr.Timer") 
     rollback.click(
         rolled_back, [dataset, why, sure], [done, rows, sure], api_visibility="private", show_progress="hidden"
     )
-    _offer_datasets(page, blocks, dataset)
 
 
 def _player(name: str) -> "tuple[gr.Audio, gr.HTML]":
@@ -279,18 +297,14 @@ def _curve(player: str) -> "gr.HTML":
     return gr.HTML(None, html_template='<div class="curve"></div>', js_on_load=script, player=player)
 
 
-def _offer_datasets(page: Page, blocks: "gr.Blocks", dataset: "gr.Dropdown") -> "Dependency":
-    import gradio as gr
-
-    def offered() -> Any:
-        names = page.datasets()
-        return gr.Dropdown(names, value=names[0] if names else None)
-
-    return blocks.load(offered, None, dataset, api_visibility="private")
+def _offered(page: Page, chosen: str | None) -> tuple[list[str], str | None]:
+    """Return the datasets that there are now, and the chosen one or, if it is not there, the one that is meant."""
+    names = page.datasets()
+    return names, chosen if chosen in names else next(iter(names), None)
 
 
 def _required(page: Page, dataset: str | None) -> str:
-    """Return the dataset; who opens a view before it offers any looks at the one that is meant."""
+    """Return the dataset; who touches a view before it offers any looks at the one that is meant."""
     if not (dataset := dataset or next(iter(page.datasets()), "")):
         raise GenresError("no dataset is loaded yet: `genres demo`, or `genres load FOLDER`")
     return dataset

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 from datetime import UTC, datetime
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from genres.store.database import Database
 from genres.store.sql import sa, tables
@@ -44,3 +44,15 @@ def refused(database: Database, dataset: str) -> list[RefusedClip]:
     query = sa.select(*columns).where(table.c.dataset == dataset).order_by(table.c.file_name, table.c.track_id)
     with database.reading() as connection:
         return [RefusedClip(*row) for row in connection.execute(query)]
+
+
+def rows(database: Database, dataset: str) -> list[dict[str, Any]]:
+    """Return the dataset's quarantine as plain dictionaries, oldest first.
+
+    A stage's rows have the time at which it was run last: it judges each of its clips again.
+    """
+    table = tables.QUARANTINE
+    order = (table.c.quarantined_at, table.c.file_name, table.c.track_id)
+    with database.reading() as connection:
+        query = sa.select(table).where(table.c.dataset == dataset).order_by(*order)
+        return [dict(row._mapping) for row in connection.execute(query)]

@@ -22,10 +22,13 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
+from rich.cells import cell_len
 
 from genres.settings import Settings
+from genres.store import quarantine
 from genres.store.database import Database
 from genres.store.ledger import Dataset, register_dataset
+from genres.store.quarantine import RefusedClip
 from genres.store.tables import BATCH_PREDICTIONS, STREAM_PREDICTIONS, STREAM_QUARANTINE
 from genres_cli.main import app
 from genres_cli.report import PredictionsTable, models_lines, quarantine_lines, status_lines
@@ -294,6 +297,20 @@ def test_json_has_names_as_they_are(run: Callable[..., list[str]], database: Dat
     assert any('"Motörhead 49 – Ace of Spädes.wav"' in line for line in run("predictions", "--json"))
 
 
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
+@pytest.mark.parametrize("arguments", [["predictions"], ["quarantine"], ["load", "--help"]])
+def test_what_an_encoding_lacks_is_spelt_with_escapes(
+    state: Path, database: Database, encoding: str, arguments: list[str]
+) -> None:
+    command = [sys.executable, "-m", "genres_cli", *arguments]
+    environment = {**os.environ, **variables(state), "PYTHONIOENCODING": encoding}
+    done = subprocess.run(command, env=environment, capture_output=True, check=False)
+    assert (done.returncode, done.stderr) == (0, b"")
+    if arguments == ["predictions"]:
+        name = "Motörhead 49 – Ace of Spädes.wav".encode(encoding, "backslashreplace")
+        assert name in done.stdout and rb"\u2013" in name
+
+
 def test_followed_rows_fit_and_ctrl_c_ends_it(state: Path, database: Database) -> None:
     screen = Screen(["predictions", "--follow", "--wrong"], variables(state))
     screen.wait_for("Ctrl-C ends this")
@@ -323,14 +340,20 @@ def test_followed_json_is_a_line_a_row_each_once(state: Path, database: Database
 
 
 def test_refused_clips_have_their_reasons_whole(run: Callable[..., list[str]], database: Database) -> None:
+    notes = RefusedClip("jazz.notes", "Motörhead – notes.wav", "cd" * 32, "raw_audio", "700 s, at most 600")
+    quarantine.replace(database, "gtzan", "raw_audio", [notes], run_id="r")
     lines = run("quarantine")
     whole(lines)
-    assert lines[0] == "1 refused clip"
+    assert lines[0] == "2 refused clips: streams 1, dataset gtzan 1"
+    heads = {(line.split()[0], line.split()[4]) for line in lines[1:] if not line.startswith(" ")}
+    assert heads == {("abababababab", "stream"), ("cdcdcdcdcdcd", "dataset")}
+    assert "    dataset gtzan, track jazz.notes, refused by raw_audio" in lines
     said = " ".join(" ".join(lines).split())
     assert "no RIFF header: the file begins with 'these are not samples at all, but a long text about music'" in said
     assert "kept in HDFS" in said
     assert run("quarantine", "list") == lines
-    assert json.loads("\n".join(run("quarantine", "--json")))[0]["sha256"] == "ab" * 32
+    shown = {row["table"]: row["sha256"] for row in json.loads("\n".join(run("quarantine", "--json")))}
+    assert shown == {"stream_quarantine": "ab" * 32, "quarantine": "cd" * 32}
 
 
 def test_datasets_and_the_stream_are_whole(run: Callable[..., list[str]], database: Database, state: Path) -> None:
@@ -408,14 +431,11 @@ def test_what_an_asset_says_while_it_is_at_work_leaves_room_for_the_time(
 
 @pytest.mark.parametrize("top", [1, 3])
 def test_a_name_that_is_too_long_is_shortened_in_its_middle(top: int) -> None:
-    from rich.console import Console
 
     name = f"{'a very long name ' * 9}of a clip.wav"
     fresh = {"genre": None, "predicted_at": None, "latency_s": None}
     rows = [stream_row(1, file_name=name, is_uncertain=True, **fresh), stream_row(2, **fresh)]
-    console = Console(width=_COLUMNS, record=True, file=io.StringIO())
-    console.print(PredictionsTable(rows, name="file_name", top=top))
-    lines = [line.rstrip() for line in console.export_text().splitlines()]
+    lines = displayed(rows, top=top)
     whole(lines)
     (row,) = [line for line in lines if "a very" in line]
     assert re.search(r"a very.*…of a clip\.wav|a very\S*…\S*\.wav|a ver.*….*wav", row)
@@ -423,8 +443,48 @@ def test_a_name_that_is_too_long_is_shortened_in_its_middle(top: int) -> None:
         assert "classical 0.223, polka 0.050, ska 0.010" in row
 
 
+_WIDE = "ゆらゆら帝国 – ミーのカー (ライブ・アット・渋谷クアトロ)"
+_LONG = "Avant-garde Chamber Folk, Field Recordings and Spoken Word of the Late Nineteen-Eighties"
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"file_name": f"{_WIDE}.wav", "is_uncertain": True},
+        {"predicted_genre": _LONG, "genre": _LONG},
+        {"file_name": f"{_WIDE}.wav", "predicted_genre": _LONG, "genre": _WIDE, "is_unlike": True},
+        {"file_name": f"{_WIDE}.wav", "predicted_genre": _LONG, "genre": _WIDE, "dataset": "d" * 40},
+    ],
+)
+def test_wide_names_and_long_genres_leave_a_line_a_row(changed: dict[str, Any]) -> None:
+    shown = displayed([stream_row(number, **changed) for number in range(3)])
+    assert len(shown) == 6, shown  # a title, heads, three rows, what there was no room for
+    assert [line for line in shown if cell_len(line) > _COLUMNS] == []
+    names = [name for name in changed.values() if isinstance(name, str)]
+    assert all(re.search(rf"{name[:3]}.*….*{re.escape(name[-2:])}", line) for name in names for line in shown[2:5])
+    # As much is shown as there is room for.
+    assert max(map(cell_len, shown[2:5])) > _COLUMNS - 2 * len(changed) - 2, shown
+
+
+def test_the_likeliest_long_genres_keep_their_probabilities() -> None:
+    probabilities = {_LONG: 0.5, _WIDE: 0.25, "jazz": 0.125}
+    shown = displayed([stream_row(2, file_name="a.wav", probabilities=probabilities, is_uncertain=False)], top=3)
+    (row,) = [line for line in shown if line.startswith("a.wav")]
+    assert re.search(r"Avant\S*….* 0\.500, ゆら.*… ?.*\) 0\.250, jazz 0\.125", row), shown
+
+
+def displayed(rows: Sequence[dict[str, Any]], *, top: int = 1) -> list[str]:
+    """Return the lines of a table on a screen of this width."""
+    from rich.console import Console
+
+    console = Console(width=_COLUMNS, record=True, file=io.StringIO())
+    console.print(PredictionsTable(rows, name="file_name", top=top))
+    return [line.rstrip() for line in console.export_text().splitlines()]
+
+
 def test_quarantine_reasons_are_wrapped_by_words() -> None:
     row = {
+        "table": "stream_quarantine",
         "sha256": "ab" * 32,
         "file_name": "a.wav",
         "reason": "word " * 40,
@@ -435,6 +495,6 @@ def test_quarantine_reasons_are_wrapped_by_words() -> None:
         "quarantined_at": _NOW,
         "closed_at": _NOW,
     }
-    lines = quarantine_lines([row, row], _COLUMNS)
+    lines = quarantine_lines([row, row], {"streams": 2}, _COLUMNS)
     whole(lines)
-    assert lines[0] == "2 refused clips" and any(line.endswith("(closed)") for line in lines)
+    assert lines[0] == "2 refused clips: streams 2" and any(line.endswith("(closed)") for line in lines)

@@ -1,5 +1,6 @@
 """What ``genres evaluate`` makes of a table before anything is trained, and how it lays out what came of it."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -141,3 +142,10 @@ def test_the_table_says_of_how_many_clips_its_figures_are(tmp_path: Path) -> Non
     for said in ("n=640", "n=197", "n=290", "Best *", "0.500", "0.25-0.75", "the test part only reports"):
         assert said in text
     assert "Other *" not in text
+
+
+def test_a_table_may_have_any_name(tmp_path: Path) -> None:
+    name = os.fsdecode(b"Mot\xf6rhead [bold].csv")
+    with (tmp_path / "out").open("w", encoding="utf-8") as file:
+        Console(width=80, file=file).print(figures_table([row("Best")], Path(name)))
+    assert r"Mot\xf6rhead [bold].csv: accuracy" in (tmp_path / "out").read_text(encoding="utf-8")

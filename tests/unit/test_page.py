@@ -1,12 +1,15 @@
 """The page's server: the plain HTTP answer, the guard before it, and what the views are filled with."""
 
+import asyncio
 import io
+import json
 import os
 import signal
 import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, cast
 
@@ -22,12 +25,15 @@ from genres.audio.rejections import Reason, RejectedAudio
 from genres.errors import GenresError
 from genres.retrying import retried
 from genres.settings import PROJECT_DIR, Settings
+from genres.store import predictions
 from genres.store.database import Database
-from genres_page import clips, views
+from genres.store.sql import tables
+from genres_page import clips, server, views
 from genres_page.answers import Answerer
 from genres_page.page import Page, in_words
 from genres_page.server import build_app
 from tests.stream_rig import wait_until
+from tests.unit import test_predictions_table
 
 ANSWER: dict[str, Any] = {
     "file_name": "a.wav",
@@ -104,6 +110,43 @@ def test_what_is_refused_is_one_line(client: TestClient, answers: Answers, error
     assert (response.status_code, response.json()) == (status, {"error": str(error)})
 
 
+@pytest.fixture
+def little(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have nobody answer more than a megabyte."""
+    monkeypatch.setattr(server, "max_clip_bytes", lambda _: 10**6)
+
+
+@pytest.mark.usefixtures("little")
+@pytest.mark.parametrize("says_how_much", [True, False])
+def test_no_more_is_read_than_a_clip_may_have(client: TestClient, answers: Answers, says_how_much: bool) -> None:
+    head = b'--x\r\nContent-Disposition: form-data; name="file"; filename="a.wav"\r\n\r\n'
+
+    def posted(chunks: int) -> tuple[int, dict[str, Any], int]:
+        """Return the answer's status and body, and how many of the messages with the form were read."""
+        form = [head, *[bytes(10**5)] * chunks, b"\r\n--x--\r\n"]
+        headers = [(b"host", b"127.0.0.1"), (b"content-type", b"multipart/form-data; boundary=x")]
+        if says_how_much:
+            headers.append((b"content-length", str(sum(map(len, form))).encode()))
+        scope = {"type": "http", "method": "POST", "path": "/answer", "query_string": b"", "headers": headers}
+        unread, sent = form[:], list[dict[str, Any]]()
+
+        async def receive() -> dict[str, Any]:
+            return {"type": "http.request", "body": unread.pop(0), "more_body": bool(unread)}
+
+        async def send(message: dict[str, Any]) -> None:
+            sent.append(message)
+
+        asyncio.run(cast("Any", client.app)(scope, receive, send))
+        body = b"".join(message.get("body", b"") for message in sent)
+        return sent[0]["status"], json.loads(body), len(form) - len(unread)
+
+    assert posted(10)[0] == 200
+    assert answers.asked == [(10**6, "a.wav", "")]
+    line = "the clip is too large: at most 1,000,000 bytes are read, whatever its format"
+    assert posted(200) == (413, {"error": line}, 0 if says_how_much else 12)
+    assert len(answers.asked) == 1
+
+
 def test_another_sites_page_is_refused(client: TestClient, answers: Answers) -> None:
     for headers in ({"Host": "evil.example"}, {"Origin": "http://evil.example"}):
         assert client.post("/answer", files={"file": ("a.wav", b"1")}, headers=headers).status_code == 403
@@ -161,6 +204,24 @@ def test_what_a_clip_is_played_from_is_gradios_to_delete(
     assert file.exists()
     delete_files_created_by_app(blocks, age=-1)
     assert not file.exists()
+
+
+def test_a_track_is_played_with_the_curve_of_the_answer_that_is_shown(
+    settings: Settings, answers: Answers, database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "cache"))
+    monkeypatch.setattr(clips, "of_track", lambda *_: (wav(), "a.wav"))
+    curves = {version: {**ANSWER["over_time"], "start_s": float(version)} for version in (1, 2)}
+    rows = [test_predictions_table.row("a", model_version=version, over_time=curves[version]) for version in curves]
+    predictions.add_batch_predictions(database, rows)
+    page = Page(settings, cast("Answerer", answers))
+    assert page.play_track("mine", "a")[1]["over_time"] == curves[2]
+    change = {"dataset": "mine", "model_name": "genres-mine", "model_version": 1, "action": "rollback"}
+    who = {"changed_by": "me", "why": "", "changed_at": datetime(2026, 1, 2, tzinfo=UTC)}
+    with database.writing() as connection:
+        connection.execute(tables.CHAMPION_CHANGES.insert(), [{**change, **who}])
+    assert page.play_track("mine", "a")[1]["over_time"] == curves[1]
+    assert page.play_track("mine", "nobody's")[1]["over_time"] is None
 
 
 def test_a_page_that_is_terminated_leaves_no_folder(tmp_path: Path) -> None:

@@ -340,7 +340,7 @@ def test_the_stream_shows_new_clips_while_it_is_looked_at(
 def test_the_stream_is_filtered(desk: "Page", database: Database) -> None:
     commit_clip(database, 0, file_name="right.wav", genre="jazz", predicted_genre="jazz")
     commit_clip(database, 1, file_name="wrong.wav", genre="blues", predicted_genre="jazz")
-    commit_clip(database, 2, file_name="unsure.wav", predicted_genre="blues", is_uncertain=True)
+    commit_clip(database, 2, file_name="unsure.wav", predicted_genre="ska", is_uncertain=True)
     view = look_at(desk, "Stream")
     names = {"right.wav", "wrong.wav", "unsure.wav"}
 
@@ -358,8 +358,11 @@ def test_the_stream_is_filtered(desk: "Page", database: Database) -> None:
     shown({"unsure.wav"})
     view.get_by_label("uncertain").uncheck()
     shown(names)
+    # What the stream's rows say is offered, whatever the library has.
     view.get_by_label("Predicted genre").click()
-    desk.get_by_role("option", name="blues").click()
+    desk.get_by_role("option", name="jazz").wait_for()
+    assert desk.get_by_role("option").all_inner_texts() == ["✓\nall", "jazz", "ska"]
+    desk.get_by_role("option", name="ska").click()
     shown({"unsure.wav"})
 
 
@@ -403,6 +406,31 @@ def test_another_dataset_is_looked_at_whole(desk: "Page", settings: Settings, da
     # Its own genres are offered.
     choose(genre, "jazz")
     cell(view, "theirs").wait_for()
+
+
+def test_what_was_loaded_since_is_offered_when_a_tab_is_chosen(
+    desk: "Page", settings: Settings, database: Database
+) -> None:
+    for name in ("Library", "Models"):
+        look_at(desk, name).get_by_role("gridcell").first.wait_for()
+    look_at(desk, "Try it")
+    register_dataset(database, Dataset("other", settings.state_dir, False, ("gtzan57",)))
+    row = test_predictions_table.row("theirs", dataset="other", genre="jazz", predicted_genre="jazz")
+    predictions.add_batch_predictions(database, [row])
+    for name in ("Models", "Library"):
+        view = look_at(desk, name)
+        dataset = view.get_by_label("Dataset")
+        assert dataset.input_value() == "mine", "what was chosen stays"
+        desk.wait_for_timeout(1_500)
+        dataset.click()
+        desk.get_by_role("option", name="other", exact=True).click()
+    cell(view, "theirs").wait_for()
+    view.get_by_label("Genre", exact=True).click()
+    desk.get_by_role("option", name="jazz", exact=True).click()
+    view = look_at(desk, "Try it")
+    desk.wait_for_timeout(1_500)
+    view.get_by_label("Or a track of the library").click()
+    desk.get_by_role("option", name="other: theirs").wait_for()
 
 
 def test_a_card_is_read_by_keyboard_too(desk: "Page", settings: Settings, database: Database) -> None:

@@ -17,8 +17,10 @@ from genres.audio import gate
 from genres.audio.feature_sets import feature_sets_named
 from genres.errors import GenresError
 from genres.settings import Settings
+from genres.store import quarantine
 from genres.store.database import Database
 from genres.store.ledger import Dataset, register_dataset
+from genres.store.quarantine import RefusedClip
 from genres.store.stream_ledger import losses, ranges, results
 from genres.store.stream_ledger.commits import QuarantinedClip, quarantine_clip
 from genres.store.stream_ledger.values import Lost, PartitionKey, Plan
@@ -200,8 +202,8 @@ def test_clips_are_chosen_by_hash_reason_and_time(
     assert chosen("--reason", "not audio", "--since", "2026-01-03") == ["2.wav"]
     assert chosen(sha256_of(wav([0.1] * 3000))[:10]) == ["1.wav"]
     for arguments, line in (
-        (["abcdef0"], "no such refused clip: abcdef0"),
-        (["--since", "2027-01-01"], "no refused clip is like that"),
+        (["abcdef0"], "no such refused clip of a stream: abcdef0"),
+        (["--since", "2027-01-01"], "no refused clip of a stream is like that"),
         ([], "say which clips"),
         ([""], "say which clips"),
     ):
@@ -256,3 +258,35 @@ def test_closed_refusals_are_listed_only_as_history(
 
     assert listed() == ["by the new gate"]
     assert sorted(listed("--history")) == ["by the new gate", "by the old gate"]
+
+
+def test_the_batch_s_refusals_stand_beside_the_stream_s(
+    settings: Settings, topics: Topics, genres: Callable[..., tuple[int, str, str]]
+) -> None:
+    database, batch = Database(settings.database), "b" * 64
+    refuse(settings, CLIP, "x.wav", reason="cut")
+    for dataset, name in (("mine", "notes.wav"), ("radio", "jingle.wav")):
+        clip = RefusedClip("jazz.notes", name, batch, "raw_audio", "not audio at all")
+        quarantine.replace(database, dataset, "raw_audio", [clip], run_id="r")
+
+    def listed(*arguments: str) -> list[tuple[str, str]]:
+        code, out, _ = genres("quarantine", *arguments, "--json")
+        assert code == 0
+        return [(row["table"], row["file_name"]) for row in json.loads(out)]
+
+    stream, mine, other = ("stream_quarantine", "x.wav"), ("quarantine", "notes.wav"), ("quarantine", "jingle.wav")
+    assert listed() == listed("list") == listed("list", "--history") == [stream, mine]
+    assert listed("--dataset", "radio") == listed("list", "--dataset", "radio") == [stream, other]
+    assert listed("list", "--reason", "at all") == listed("list", "bbbb") == [mine]
+    assert listed("list", "--since", "2026-01-03") == [mine]
+    assert listed("list", "--since", "2100-01-03") == []
+    assert listed("list", "--older-versions") == [stream], "a load judges each clip by today's version"
+    for arguments, line in (
+        (["list", "--older-versions", "--dataset", "mine"], "--older-versions is about streams"),
+        (["--dataset", "nobody's"], "nobody's"),
+        (["retry", "bbbb"], "no such refused clip of a stream: bbbb"),
+        (["retry", "--reason", "at all"], "a dataset's are judged again by loading it"),
+    ):
+        code, out, err = genres("quarantine", *arguments)
+        assert (code, out, len(err.splitlines())) == (1, "", 1) and line in err
+    assert not topics.sent

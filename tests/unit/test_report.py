@@ -133,9 +133,11 @@ def test_names_do_nothing_to_the_terminal() -> None:
         "quarantined_at": datetime(2026, 1, 2, tzinfo=UTC),
         "closed_at": None,
     }
+    loaded = {"table": "quarantine", "dataset": "own", "track_id": f"jazz.{name}", **refused, "stage": "raw_audio"}
     for shown in (
         printed(PredictionsTable([row(file_name=name)], name="file_name")),
-        "\n".join(quarantine_lines([refused], 80)),
+        "\n".join(quarantine_lines([{"table": "stream_quarantine", **refused}], {"streams": 1}, 80)),
+        "\n".join(quarantine_lines([loaded], {"dataset own": 1}, 80)),
     ):
         assert "\x1b[2J" not in shown
         assert r"'a\n\x1b[2Jb.wav'" in shown

@@ -8,6 +8,7 @@ from typing import Any, cast
 import dagster as dg
 import pandas as pd
 import pytest
+from dagster._core.events import DagsterEvent, DagsterEventType, StepMaterializationData
 from fsspec.implementations.local import LocalFileSystem
 
 from genre_assets import retraining
@@ -68,6 +69,89 @@ def test_a_new_manifest_of_which_a_tenth_changed_starts_the_whole_chain(
         definitions, instance=instance, asset_selection=selection, cursor=result.cursor
     )
     assert again.total_requested == 0, "one manifest is one training, whatever becomes of it"
+
+
+class Ticks:
+    """Evaluates the conditions tick by tick, as the sensor does, while runs of the whole batch half come and go."""
+
+    def __init__(self, settings: Settings, instance: dg.DagsterInstance) -> None:
+        self._definitions, self._instance = build_defs(settings=settings), instance
+        self._cursor: Any = None
+
+    def __call__(self) -> set[str]:
+        """Return the datasets for which all of the chain is asked for; never is it a part."""
+        result = dg.evaluate_automation_conditions(
+            self._definitions,
+            instance=self._instance,
+            asset_selection=dg.AssetSelection.assets(*CHAIN),
+            cursor=self._cursor,
+        )
+        self._cursor = result.cursor
+        first, *others = (result.get_requested_partitions(dg.AssetKey(asset)) for asset in CHAIN)
+        assert all(other == first for other in others)
+        return {str(key) for key in first}
+
+    def begun(self, dataset: str) -> dg.DagsterRun:
+        """Begin a run in which nothing is made yet."""
+        job = self._definitions.resolve_job_def("batch_pipeline")
+        tags = {"dagster/partition": dataset}
+        return self._instance.create_run_for_job(job, status=dg.DagsterRunStatus.STARTED, tags=tags)
+
+    def made(self, run: dg.DagsterRun, dataset: str, *assets: str) -> None:
+        """Have the run make assets."""
+        for asset in assets:
+            made = StepMaterializationData(dg.AssetMaterialization(asset, partition=dataset))
+            self._say(run, DagsterEventType.ASSET_MATERIALIZATION, made)
+
+    def ended(self, run: dg.DagsterRun, how: DagsterEventType = DagsterEventType.RUN_SUCCESS) -> None:
+        """End a run."""
+        self._say(run, how, None)
+
+    def _say(self, run: dg.DagsterRun, kind: DagsterEventType, data: Any) -> None:
+        event = DagsterEvent(kind.value, run.job_name, event_specific_data=data)
+        self._instance.report_dagster_event(event, run.run_id)
+
+
+def test_audio_that_changes_while_a_training_is_under_way_is_trained_on_afterwards(
+    settings: Settings, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shares = {"own": 0.5, "other": 0.5}
+    looked: list[str] = []
+    monkeypatch.setattr(
+        retraining, "changed_since_training", lambda _, dataset: looked.append(dataset) or shares[dataset]
+    )
+    ticks = Ticks(settings, instance)
+    for dataset in shares:
+        materialized(instance, "raw_audio", dataset)
+    assert ticks() == set()
+    run = ticks.begun("own")
+    materialized(instance, "raw_audio", "own")
+    assert ticks() == set()
+    # The run makes one asset after the other; of the first it has nothing in progress from now on.
+    ticks.made(run, "own", "raw_audio", "audio_features", "track_split", "genre_classifiers")
+    assert ticks() == set()
+    assert looked == [], "what changed is asked when there is time for it"
+    materialized(instance, "raw_audio", "other")
+    assert ticks() == {"other"}, "one dataset waits for no other"
+    ticks.made(run, "own", "calibrated_classifier", "champion_model", "batch_predictions")
+    ticks.ended(run)
+    assert ticks() == {"own"}
+    assert ticks() == set(), "what waited is served once"
+    # A training after whose manifest nothing came has nothing left to do, however it ends.
+    looked.clear()
+    run = ticks.begun("own")
+    assert ticks() == set()
+    ticks.ended(run, DagsterEventType.RUN_FAILURE)
+    assert ticks() == set()
+    assert looked == []
+    # What changed little in the meantime is looked at once.
+    shares["own"] = 0.05
+    run = ticks.begun("own")
+    materialized(instance, "raw_audio", "own")
+    assert ticks() == set()
+    ticks.ended(run)
+    assert ticks() == ticks() == set()
+    assert looked == ["own"]
 
 
 def test_the_automation_is_on_and_the_schedule_is_off(settings: Settings) -> None:

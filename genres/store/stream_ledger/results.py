@@ -63,6 +63,13 @@ def predictions(
     return _rows(database, query)[::-1]
 
 
+def predicted_genres(database: Database) -> list[str]:
+    """Return each genre that is the answer of any row, sorted."""
+    column = tables.STREAM_PREDICTIONS.c.predicted_genre
+    with database.reading() as connection:
+        return sorted(connection.scalars(sa.select(column).distinct()))
+
+
 def over_time_at(database: Database, partition_key: str, offset: int) -> dict[str, Any] | None:
     """Return the newest model's genres over time of the clip at an offset of a range; None where nothing says it."""
     columns = tables.STREAM_PREDICTIONS.c
