@@ -304,6 +304,12 @@ class Settings(BaseSettings):
 
     topic: str = Field("audio_clips", pattern=_TOPIC, description="Kafka topic of the default stream's clips.")
     topic_partitions: int = Field(3, ge=1, description="Partitions of the topic; more can be added later.")
+    topic_replication: int = Field(
+        0,
+        ge=0,
+        le=2**15 - 1,
+        description="Replicas that the topic is made with, each on another broker; 0: the broker's default.",
+    )
     topic_retention_h: int = Field(168, ge=1, description="How long Kafka keeps a clip, in hours.")
     inline_limit_bytes: int = Field(
         8 * 2**20, ge=1, le=64 * 2**20, description="Largest clip sent in a message; larger ones go by HDFS."
