@@ -67,6 +67,15 @@ def predictions(
     return _rows(database, query)[::-1]
 
 
+def scored_elsewhere(database: Database, *, topic: str, dataset: str) -> int:
+    """Count the clips sent to a topic whose row, by a dataset's models, is that of another stream, which was first."""
+    sent, predicted = tables.SENT_FILES.c, tables.STREAM_PREDICTIONS.c
+    theirs = (predicted.sha256 == sent.sha256, predicted.dataset == dataset, predicted.topic != topic)
+    query = sa.select(sa.func.count(sa.distinct(sent.sha256))).where(sent.topic == topic, sa.exists().where(*theirs))
+    with database.reading() as connection:
+        return connection.scalar(query) or 0
+
+
 def over_time_at(database: Database, partition_key: str, offset: int) -> dict[str, Any] | None:
     """Return the newest model's genres over time of the clip at an offset of a range; None where nothing says it."""
     columns = tables.STREAM_PREDICTIONS.c
