@@ -154,6 +154,19 @@ class _SparkClient(BaseSettings):
     token: SecretStr | None = Field(None, validation_alias="SPARK_CONNECT_AUTHENTICATE_TOKEN")
 
 
+class _MlflowClient(BaseSettings):
+    """How patient MLflow's client is, by its own variables.
+
+    By itself it asks a server that answers 500 again for four minutes, and waits two for an answer that does not come.
+    With these it is less than a minute, after which Dagster ends a sensor's tick.
+    """
+
+    model_config = SettingsConfigDict(case_sensitive=True, extra="ignore")
+
+    retries: str = Field("2", validation_alias="MLFLOW_HTTP_REQUEST_MAX_RETRIES")
+    timeout_s: str = Field("15", validation_alias="MLFLOW_HTTP_REQUEST_TIMEOUT")
+
+
 class Settings(BaseSettings):
     """Everything that differs between a laptop and a cluster.
 
@@ -291,6 +304,12 @@ class Settings(BaseSettings):
 
     topic: str = Field("audio_clips", pattern=_TOPIC, description="Kafka topic of the default stream's clips.")
     topic_partitions: int = Field(3, ge=1, description="Partitions of the topic; more can be added later.")
+    topic_replication: int = Field(
+        0,
+        ge=0,
+        le=2**15 - 1,
+        description="Replicas that the topic is made with, each on another broker; 0: the broker's default.",
+    )
     topic_retention_h: int = Field(168, ge=1, description="How long Kafka keeps a clip, in hours.")
     inline_limit_bytes: int = Field(
         8 * 2**20, ge=1, le=64 * 2**20, description="Largest clip sent in a message; larger ones go by HDFS."
@@ -425,8 +444,14 @@ class Settings(BaseSettings):
 
     @property
     def client_variables(self) -> dict[str, str]:
-        """The variables by which libraries learn what these settings say: MLflow's client, of `ca_file`."""
-        return {"MLFLOW_TRACKING_SERVER_CERT_PATH": str(self.ca_file)} if self.ca_file else {}
+        """The variables by which libraries learn what is said here: MLflow's client, of patience and `ca_file`."""
+        patience = _MlflowClient()
+        certificates = {"MLFLOW_TRACKING_SERVER_CERT_PATH": str(self.ca_file)} if self.ca_file else {}
+        return {
+            "MLFLOW_HTTP_REQUEST_MAX_RETRIES": patience.retries,
+            "MLFLOW_HTTP_REQUEST_TIMEOUT": patience.timeout_s,
+            **certificates,
+        }
 
     @classmethod
     def settings_customise_sources(

@@ -52,7 +52,7 @@ _MOST_REFUSED = 20
 def start(console: Console) -> Settings:
     """Bring the stack and the database tables up; return the settings with this stack's ports."""
     from local_stack.stack import up
-    from streaming_sensors.topic import create_topic
+    from streaming_sensors.topic import create_topic, lacks_replicas
 
     started = time.monotonic()
     settings = Settings()
@@ -63,6 +63,11 @@ def start(console: Console) -> Settings:
     os.environ |= settings.path_variables  # what is started from here has other working folders
     for stream in settings.streams:
         create_topic(settings, stream.topic)
+        if "kafka" not in settings.embedded and lacks_replicas(settings, stream.topic):
+            console.print(
+                f"topic {stream.topic} has one replica although Kafka has several brokers: the loss of one takes clips "
+                "with it; have more made (docs/cluster.md), and set GENRES_TOPIC_REPLICATION for topics to come"
+            )
     console.print(f"local stack is up ({time.monotonic() - started:.1f} s)")
     return settings
 

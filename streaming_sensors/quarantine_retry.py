@@ -21,6 +21,7 @@ from genres.settings import Settings
 from genres.store import ledger
 from genres.store.database import Database
 from genres.store.lake import Lake
+from genres.store.model_registry import ModelRegistry
 from genres.store.stream_ledger import sent_files
 from genres.store.stream_ledger.sent_files import ConfirmedMessage
 from streaming_sensors.envelope import ClipMessage, encode
@@ -46,6 +47,8 @@ class Retried(NamedTuple):
 def judged_by_older(settings: Settings, database: Database, rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """Return the refused clips that another version of gate or features judged than the one which would judge them now.
 
+    In a stream that is the version of the features that its champion reads; without one, of those that the dataset has.
+
     Parameters
     ----------
     rows
@@ -54,16 +57,18 @@ def judged_by_older(settings: Settings, database: Database, rows: Sequence[dict[
     Raises
     ------
     GenresError
-        If the dataset whose features a stream computes was never loaded.
+        If the dataset whose champion scores a stream was never loaded, or MLflow does not say which that is.
     """
-    topics = {row["topic"] for row in rows}
-    present = {}
-    for stream in settings.streams:
-        if stream.topic in topics:
+    present = {("producer", stream.topic): gate.VERSION for stream in settings.streams}
+    refused_in = {row["topic"] for row in rows if row["stage"] == "stream"}
+    if streams := [stream for stream in settings.streams if stream.topic in refused_in]:
+        registry = ModelRegistry(settings.tracking_uri)
+        for stream in streams:
             dataset = ledger.registered_dataset(database, Stream(stream).dataset(settings, database))
-            version = feature_sets_named(dataset.feature_sets).feature_version
-            present[stream.topic] = {"producer": gate.VERSION, "stream": judged_by(version)}
-    return [row for row in rows if row["judged_by"] != present.get(row["topic"], {}).get(row["stage"])]
+            champion = registry.find_champion(dataset.dataset)
+            source = champion or feature_sets_named(dataset.feature_sets)
+            present["stream", stream.topic] = judged_by(source.feature_version)
+    return [row for row in rows if row["judged_by"] != present.get((row["stage"], row["topic"]))]
 
 
 def send_again(settings: Settings, rows: Sequence[dict[str, Any]]) -> Retried:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import dagster as dg
 
-from genres.errors import GenresError, last_words
+from genres.errors import GenresError
 from genres.plurals import counted
 from genres.settings import Settings
 from genres.store.database import Database
@@ -168,17 +168,12 @@ def with_champion(
     waiting = [attempt for attempt in retry if attempt.key in reasons]
     if not waiting:
         return retry, ""
-    # MLflow's client is loaded only if a range waits for it.
-    from mlflow.exceptions import MlflowException
-
     why = reasons[waiting[0].key]
     try:
         if mlflow.open().find_champion(stream.dataset(settings, database)):
             return retry, ""
     except GenresError as error:
         why = str(error)
-    except MlflowException as error:
-        why = f"MLflow at {mlflow.tracking_uri} does not say whether there is a champion: {last_words(error)}"
     clips = sum(len(attempt.key) for attempt in waiting)
     return tuple(attempt for attempt in retry if attempt not in waiting), f"{counted(clips, 'clip')}: {why}"
 

@@ -110,7 +110,7 @@ def stream_checks(stream: Stream) -> tuple[StreamCheck, ...]:
         StreamCheck(
             "quarantine_rate",
             stream.predictions,
-            "At most a fifth of the newest clips are refused.",
+            "At most a fifth of the newest clips are refused, by the dataset and the features that judge them now.",
             quarantine_rate,
         ),
     )
@@ -166,8 +166,15 @@ def complete(now: Observed) -> Finding:
 
 
 def quarantine_rate(now: Observed) -> Finding:
-    """Count the refused among the newest clips, whatever became of them."""
-    newest = results.outcomes(now.database, topic=now.stream.topic, limit=_NEWEST_CLIPS)
+    """Count the refused among the newest clips, whatever became of them.
+
+    What another dataset's champion answered, or other features made possible, says nothing of those that judge now.
+    """
+    dataset = now.stream.dataset(now.settings, now.database)
+    ended = results.outcomes(now.database, topic=now.stream.topic, limit=_NEWEST_CLIPS)
+    present = next((outcome.feature_version for outcome in ended if outcome.feature_version), "")
+    former = [one for one in ended if one.dataset not in ("", dataset) or one.feature_version not in ("", present)]
+    newest = [one for one in ended if not former or one.at > former[0].at]  # a range's rows carry one time
     refused = {outcome.sha256 for outcome in newest if outcome.is_refused}
     clips = len({outcome.sha256 for outcome in newest})
     return Finding(

@@ -66,7 +66,7 @@ def build_streaming_results(stream: Stream) -> dg.AssetsDefinition:
         rows = results.predictions(database, topic=stream.topic, dataset=meant, limit=_SHOWN_CLIPS)
         if not rows:
             raise GenresError(
-                f"stream {stream.topic} has predicted nothing by dataset '{meant}' yet: drop clips in "
+                f"{_nothing_yet(stream, database, meant)}: drop clips that are new in "
                 f"{stream.settings.watch_folder}, which `genres watch` watches"
             )
         table = pd.DataFrame(rows)
@@ -120,7 +120,7 @@ def build_streaming_results_sensor(stream: Stream) -> dg.SensorDefinition:
         meant = stream.dataset(settings, database)
         newest = results.predictions(database, topic=stream.topic, dataset=meant, limit=1)
         if not newest:
-            return dg.SkipReason("the stream has predicted nothing yet")
+            return dg.SkipReason(_nothing_yet(stream, database, meant))
         mark = str(newest[0]["predicted_at"])
         if mark == context.cursor:
             return dg.SkipReason("no prediction since the last figures")
@@ -131,6 +131,15 @@ def build_streaming_results_sensor(stream: Stream) -> dg.SensorDefinition:
         return dg.SensorResult(run_requests=[dg.RunRequest(run_key=mark)], cursor=mark)
 
     return streaming_results_sensor
+
+
+def _nothing_yet(stream: Stream, database: Database, dataset: str) -> str:
+    """Say that there is nothing to draw, and where the rows of its clips are, if it was not the first to have them."""
+    said = f"stream {stream.topic} has predicted nothing by dataset '{dataset}' yet"
+    clips = results.scored_elsewhere(database, topic=stream.topic, dataset=dataset)
+    if not clips:
+        return said
+    return f"{said} ({counted(clips, 'clip')} sent to it had a row by that dataset's models from another stream before)"
 
 
 def _is_busy(database: Database, stream: Stream, settings: Settings) -> bool:

@@ -24,6 +24,8 @@ ENVELOPE_BYTES = 64 * 1024
 """Room for key, headers and framing around a clip's bytes in a message."""
 
 _ASK_AGAIN_S = 0.25
+_BROKERS_DEFAULT = -1
+"""What Kafka's protocol has for a number of replicas that the broker decides on."""
 
 
 class TopicState(NamedTuple):
@@ -51,7 +53,8 @@ def create_topic(settings: Settings, topic: str, *, timeout_s: float = 10.0) -> 
 
     What is as it should be is not asked for: a user who may only describe, read and write a topic that was made before
     needs no other right. Where he may not see its configuration either, that is taken to be right. A topic keeps the
-    partitions it has beyond ``topic_partitions``, since Kafka cannot take any away.
+    partitions it has beyond ``topic_partitions``, since Kafka cannot take any away, and its replicas, which its
+    administrator moves.
 
     Raises
     ------
@@ -76,7 +79,9 @@ def create_topic(settings: Settings, topic: str, *, timeout_s: float = 10.0) -> 
                 with suppress(TopicAlreadyExistsError):
                     # Left to the broker's own setting, it may recompress every clip.
                     made_with = {**config, "compression.type": "producer"}
-                    admin.create_topics({topic: {"num_partitions": partitions, "configs": made_with}})
+                    made = {"num_partitions": partitions, "configs": made_with}
+                    made["replication_factor"] = settings.topic_replication or _BROKERS_DEFAULT
+                    admin.create_topics({topic: made})
                 admin.wait_for_topics([topic])
             if other := _unlike(admin, topic, config):
                 _set(admin, topic, other, settings)
@@ -93,11 +98,30 @@ def create_topic(settings: Settings, topic: str, *, timeout_s: float = 10.0) -> 
             if error.retriable:
                 raise
             raise GenresError(
-                f"Kafka at {settings.bootstrap_servers} refuses topic {topic!r} with {partitions} partitions and "
-                f"messages of {max_message_bytes(settings):,} bytes ({type(error).__name__}): check GENRES_TOPIC, "
-                "GENRES_TOPIC_PARTITIONS and GENRES_INLINE_LIMIT_BYTES, and that this user may create topics, or let "
-                "its administrator make it (docs/cluster.md)"
+                f"Kafka at {settings.bootstrap_servers} refuses topic {topic!r} with {partitions} partitions, "
+                f"{settings.topic_replication or 'its own number of'} replicas and messages of "
+                f"{max_message_bytes(settings):,} bytes ({type(error).__name__}): check GENRES_TOPIC, "
+                "GENRES_TOPIC_PARTITIONS, GENRES_TOPIC_REPLICATION (no more than there are brokers) and "
+                "GENRES_INLINE_LIMIT_BYTES, and that this user may create topics, or let its administrator make it "
+                "(docs/cluster.md)"
             ) from error
+
+
+def lacks_replicas(settings: Settings, topic: str, *, timeout_s: float = 10.0) -> bool:
+    """Whether a partition of the topic lies on one broker alone, although there are several.
+
+    Raises
+    ------
+    KafkaUnreachableError
+        If no broker answers within about `timeout_s` seconds.
+    GenresError
+        If there is no such topic.
+    """
+    with _admin(settings, timeout_s) as admin:
+        partitions = _description(admin, topic, settings)["partitions"]
+        return len(admin.describe_cluster()["brokers"]) > 1 and any(
+            len(one["replica_nodes"]) == 1 for one in partitions
+        )
 
 
 def topic_state(settings: Settings, topic: str, *, timeout_s: float = 5.0) -> TopicState:

@@ -1,26 +1,33 @@
 """The model registry: runs, registered models and the champion, as MLflow keeps them."""
 
+import inspect
 import json
 import os
 import time
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from functools import wraps
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from textwrap import shorten
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from genres.addresses import without_secrets
 from genres.certificates import https_refusal, trusted
-from genres.errors import GenresError
+from genres.errors import GenresError, last_words
 from genres.retrying import retried
 from genres.settings import Settings
 from genres.store.model_facts import ModelFacts, RegisteredModel
 
 if TYPE_CHECKING:
+    import requests
     from mlflow import ActiveRun
     from mlflow.entities import Run
     from mlflow.entities.model_registry import ModelVersion
+    from mlflow.exceptions import MlflowException
+
+_Class = TypeVar("_Class", bound=type)
 
 CANDIDATE = "candidate"
 """The stage of a candidate's run."""
@@ -28,6 +35,8 @@ CALIBRATED = "calibrated_classifier"
 """The stage of the run in which the best candidate is calibrated: a child of its training's, as the candidates are."""
 
 _PATIENCE_S = 30.0
+_SAID_CHARACTERS = 300
+"""Of an error of MLflow's client, which may hold a whole page."""
 LONGEST_DESCRIPTION = 5000
 """Characters that MLflow's own tables have for the description of a version or of a registered model."""
 _MODEL = "model"
@@ -77,8 +86,90 @@ def experiments_page(tracking_uri: str, experiment_id: str = "", *, tags: Collec
     return f"{tracking_uri}/#/{place}?{MODEL_TRAINING}{view}"
 
 
+@contextmanager
+def _told_plainly(tracking_uri: str) -> "Iterator[None]":
+    """Turn what MLflow's client raises into one line that says what a person has to do."""
+    import requests
+    from mlflow.exceptions import MlflowException
+
+    try:
+        yield
+    except MlflowException as error:
+        raise GenresError(_refusal(tracking_uri, error)) from error
+    except requests.RequestException as error:  # artifacts'; HDFS is asked with requests, too
+        if error.request is None or not str(error.request.url).startswith(tracking_uri):
+            raise
+        raise GenresError(_refusal(tracking_uri, error)) from error
+
+
+def _refusal(tracking_uri: str, error: "MlflowException | requests.RequestException") -> str:
+    """Say whether credentials, address or question are wrong, or whether MLflow is out of order and will come back."""
+    from mlflow.exceptions import MlflowException, RestException
+
+    if isinstance(error, MlflowException):
+        status = int(error.get_http_status_code())  # type: ignore[no-untyped-call]
+        is_anothers = (
+            error.error_code == "ENDPOINT_NOT_FOUND"
+            or "not in a valid JSON format" in str(error)  # a page
+            or (isinstance(error, RestException) and "error_code" not in error.json)
+        )
+    else:
+        status, is_anothers = 500 if error.response is None else error.response.status_code, False
+    said = shorten(last_words(error), _SAID_CHARACTERS)
+    if status in (401, 403):
+        return (
+            f"MLflow at {tracking_uri} refuses its user ({said}): check MLFLOW_TRACKING_USERNAME and "
+            "MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN, and what its administrator lets that user do"
+        )
+    if is_anothers:
+        return f"what answers at {tracking_uri} is no MLflow server ({said}): fix GENRES_MLFLOW_TRACKING_URI"
+    if status < 500 and status != 429:
+        return f"MLflow at {tracking_uri} refuses what it is asked for ({said})"
+    return (
+        f"MLflow at {tracking_uri} does not answer, or with an error of its own ({said}): try again when it is up, see "
+        "`genres status` and its log"
+    )
+
+
+def _each_told_plainly(registry: _Class) -> _Class:
+    """Have each method of a registry raise `GenresError` where MLflow's client raises errors of its own."""
+
+    def plain(method: Callable[..., Any]) -> Callable[..., Any]:
+        @wraps(method)
+        def asked(self: Any, *arguments: Any, **options: Any) -> Any:
+            with _told_plainly(self.tracking_uri):
+                return method(self, *arguments, **options)
+
+        return asked
+
+    for name, method in list(vars(registry).items()):
+        if inspect.isfunction(method) and not name.startswith("_"):
+            setattr(registry, name, plain(method))
+    return registry
+
+
+@contextmanager
+def _as_long_as_training_is_worth() -> "Iterator[None]":
+    """Let MLflow's client be at least as patient as by itself: hours of training outlive that MLflow is started again.
+
+    Elsewhere it is as patient as the settings have it.
+    """
+    from mlflow.environment_variables import MLFLOW_HTTP_REQUEST_MAX_RETRIES, MLFLOW_HTTP_REQUEST_TIMEOUT
+
+    variables: tuple[Any, ...] = (MLFLOW_HTTP_REQUEST_MAX_RETRIES, MLFLOW_HTTP_REQUEST_TIMEOUT)
+    before = {variable.name: str(variable.get()) for variable in variables}
+    os.environ |= {variable.name: str(max(variable.get(), variable.default)) for variable in variables}
+    try:
+        yield
+    finally:
+        os.environ |= before
+
+
+@_each_told_plainly
 class ModelRegistry:
     """A dataset's experiment and registered model on an MLflow server.
+
+    Each method raises `GenresError`, one line that says what to do, where MLflow refuses or does not answer.
 
     Parameters
     ----------
@@ -117,6 +208,8 @@ class ModelRegistry:
     ) -> "Iterator[ActiveRun]":
         """Open an MLflow run in the dataset's experiment and close it, as failed if an error passes through.
 
+        What MLflow does not take while it is open is told plainly too, after MLflow's own long patience.
+
         Parameters
         ----------
         stage
@@ -124,6 +217,15 @@ class ModelRegistry:
         parent
             The run that it is a child of, if any; each thread has an open run of its own.
         """
+        labels = {"stage": stage, "dataset": dataset, **tags}
+        with (
+            _told_plainly(self.tracking_uri),
+            _as_long_as_training_is_worth(),
+            self._run(dataset, run_name=run_name, labels=labels, parent=parent) as active,
+        ):
+            yield active
+
+    def _run(self, dataset: str, *, run_name: str, labels: dict[str, str], parent: "Run | None") -> "ActiveRun":
         import mlflow
 
         mlflow.set_tracking_uri(self.tracking_uri)
@@ -133,11 +235,9 @@ class ModelRegistry:
             self.client.set_experiment_tag(experiment.experiment_id, _KIND, _MODELS)
         if experiment.tags.get(_VIEW_TAG) != _VIEW_OF_RUNS:
             self.client.set_experiment_tag(experiment.experiment_id, _VIEW_TAG, _VIEW_OF_RUNS)
-        labels = {"stage": stage, "dataset": dataset, **tags}
         parent_id = None if parent is None else parent.info.run_id
         nested = parent is not None  # also in the thread of its parent
-        with mlflow.start_run(run_name=run_name, parent_run_id=parent_id, nested=nested, tags=labels) as active:
-            yield active
+        return mlflow.start_run(run_name=run_name, parent_run_id=parent_id, nested=nested, tags=labels)
 
     def latest_run(self, dataset: str, *, stage: str) -> "Run":
         """Find the newest finished top-level run of a stage.
@@ -432,7 +532,9 @@ def _wait_for_server(tracking_uri: str) -> None:
 
     def ask() -> None:
         try:
-            requests.get(health, timeout=5, verify=verify)
+            answer = requests.get(health, timeout=5, verify=verify)
+            if answer.status_code >= 500:  # a proxy's, before an MLflow that is just starting
+                answer.raise_for_status()
         except requests.exceptions.SSLError as error:
             if refusal := https_refusal(error, ca_file):
                 raise GenresError(f"MLflow at {tracking_uri} is not used: {refusal}") from error

@@ -107,12 +107,18 @@ class Rig:
         sent_files.remember(self.database, rows)
 
     def commit(
-        self, range_key: PartitionKey, *names: str, refused: tuple[str, ...] = (), checks: tuple[RangeCheck, ...] = ()
+        self,
+        range_key: PartitionKey,
+        *names: str,
+        refused: tuple[str, ...] = (),
+        judged_by: str = "gate",
+        checks: tuple[RangeCheck, ...] = (),
+        **other: Any,
     ) -> None:
         """Plan a range and commit these clips as predicted and refused ones."""
         self.plan(range_key)
-        rows = [prediction(name, range_key.start_offset + number) for number, name in enumerate(names)]
-        bad = [QuarantinedClip(name, name, "stream", "not audio", ".wav", "gate") for name in refused]
+        rows = [prediction(name, range_key.start_offset + number, **other) for number, name in enumerate(names)]
+        bad = [QuarantinedClip(name, name, "stream", "not audio", ".wav", judged_by) for name in refused]
         commits.commit_range(self.database, RangeResult(range_key, "run", rows, bad, checks))
 
 
@@ -425,6 +431,17 @@ def refused_among_the_newest(rig: Rig) -> Iterator[tuple[bool, Result]]:
     # One window for both: what was refused long ago is not counted against the newest clips.
     rig.commit(key(6, 2006), *(f"g{number}" for number in range(2000)))
     yield True, stream_checks.quarantine_rate(rig.observed())
+    # The champion reads other features now, and they are of no use: what the ones before made possible is past.
+    rig.commit(key(2006, 2008), refused=("h", "i"), judged_by="gate5+other-1")
+    yield False, stream_checks.quarantine_rate(rig.observed())
+    names = (f"j{number}" for number in range(16))
+    rig.commit(key(2008, 2025), *names, refused=("k",), judged_by="gate5+other-1", feature_version="other-1")
+    yield True, stream_checks.quarantine_rate(rig.observed())
+    # Another dataset scores the stream: none of these predictions is by its champion, and the next clip is refused.
+    rig = replace(rig, settings=rig.settings.model_copy(update={"stream_dataset": "another"}))
+    yield True, stream_checks.quarantine_rate(rig.observed())
+    rig.commit(key(2025, 2026), refused=("l",), judged_by="gate5+other-1")
+    yield False, stream_checks.quarantine_rate(rig.observed())
 
 
 TRACKS = ("a", "b", "c")

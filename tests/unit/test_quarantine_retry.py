@@ -211,20 +211,49 @@ def test_clips_are_chosen_by_hash_reason_and_time(
         assert (code, out, len(err.splitlines())) == (1, "", 1) and line in err
 
 
-def test_only_what_an_older_version_judged(settings: Settings) -> None:
-    present = f"{gate.VERSION}+{feature_sets_named(['gtzan57']).feature_version}"
+class Registry:
+    """What stands for MLflow: the champions' versions of features, by dataset."""
+
+    champions: dict[str, str]
+
+    def __init__(self, tracking_uri: str) -> None:
+        pass
+
+    def find_champion(self, dataset: str) -> Any:
+        version = self.champions.get(dataset)
+        return version and SimpleNamespace(feature_version=version)
+
+
+def test_only_what_an_older_version_judged(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Radio's champion reads other features than the newest that the dataset has; the other stream has none yet."""
+    monkeypatch.setattr(quarantine_retry, "ModelRegistry", Registry)
+    monkeypatch.setattr(Registry, "champions", {"radio": "librosa96-1"}, raising=False)
+    of_dataset = f"{gate.VERSION}+{feature_sets_named(['gtzan57']).feature_version}"
     for number, (stage, judged_by, topic) in enumerate(
         [
             ("producer", gate.VERSION, settings.topic),
             ("producer", "gate1", settings.topic),
-            ("stream", present, "radio"),
-            ("stream", f"{gate.VERSION}+gtzan57-0", "radio"),
+            ("stream", of_dataset, settings.topic),
+            ("stream", f"{gate.VERSION}+gtzan57-0", settings.topic),
             ("stream", "", settings.topic),
+            ("stream", f"{gate.VERSION}+librosa96-1", "radio"),
+            ("stream", of_dataset, "radio"),
         ]
     ):
         refuse(settings, bytes([number]), f"{number}.wav", stage=stage, judged_by=judged_by, topic=topic)
-    older = judged_by_older(settings, Database(settings.database), open_rows(settings))
-    assert sorted(row["file_name"] for row in older) == ["1.wav", "3.wav", "4.wav"]
+
+    def older() -> list[str]:
+        found = judged_by_older(settings, Database(settings.database), open_rows(settings))
+        return sorted(row["file_name"] for row in found)
+
+    assert older() == ["1.wav", "3.wav", "4.wav", "6.wav"]
+    Registry.champions = {"radio": feature_sets_named(["gtzan57"]).feature_version}  # by a rollback
+    assert older() == ["1.wav", "3.wav", "4.wav", "5.wav"]
+
+
+def test_what_producers_refused_is_chosen_without_mlflow(settings: Settings) -> None:
+    refuse(settings, CLIP, "x.wav", judged_by="gate1")
+    assert len(judged_by_older(settings, Database(settings.database), open_rows(settings))) == 1
 
 
 @pytest.mark.parametrize("stage", ["producer", "stream"])

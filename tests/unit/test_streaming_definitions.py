@@ -1,7 +1,6 @@
 """The streaming code location as a whole, and what its sensors count: it loads lightly and says what it is."""
 
 import asyncio
-import re
 import subprocess
 import sys
 import time
@@ -17,7 +16,6 @@ from dagster._core.definitions import freshness_evaluator
 from dagster._core.definitions.freshness_evaluator import TimeWindowFreshnessPolicyEvaluator
 from dagster._core.loader import LoadingContextForTest
 from dagster._core.test_utils import create_run_for_test
-from mlflow.exceptions import MlflowException
 
 from genres.audio.gtzan57 import GTZAN57
 from genres.errors import GenresError
@@ -416,29 +414,17 @@ def test_what_waits_for_a_champion_is_tried_again_when_there_is_one(
     assert why == ("" if has_champion else f"3 clips: {NO_CHAMPION} for dataset 'mine' yet: the clips wait")
 
 
-@pytest.mark.parametrize(
-    ("error", "said"),
-    [
-        (
-            MlflowException("INTERNAL_ERROR: no database\n  at its server"),
-            "MLflow at http://m:1 does not .*: INTERNAL_ERROR",
-        ),
-        (GenresError("MLflow does not answer"), "MLflow does not answer"),
-    ],
-)
 def test_an_outage_of_mlflow_leaves_out_what_waits_for_a_champion_and_nothing_else(
-    database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, said: str
+    database: Database, tmp_path: Path
 ) -> None:
     """Else what retention took would not be written down, nor would the other ranges be tried again."""
 
     class Registry:
-        tracking_uri = "http://m:1"
-
         def open(self) -> "Registry":
             return self
 
         def find_champion(self, dataset: str) -> str | None:
-            raise error
+            raise GenresError("MLflow does not answer")
 
     settings = Settings(state_dir=tmp_path, stream_dataset="mine")
     waiting, killed = (PartitionKey("t", "A" * 22, 0, start, start + 3) for start in (0, 3))
@@ -446,7 +432,7 @@ def test_an_outage_of_mlflow_leaves_out_what_waits_for_a_champion_and_nothing_el
     retry = (Attempt(waiting, 2), Attempt(killed, 2))
     left, why = with_champion(retry, known, STREAM, settings, database, Registry())  # type: ignore[arg-type]
     assert left == retry[1:]
-    assert re.fullmatch(f"3 clips: {said}[^\n]*", why)
+    assert why == "3 clips: MLflow does not answer"
 
 
 def test_predictions_go_stale_while_nothing_arrives(

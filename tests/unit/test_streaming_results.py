@@ -11,11 +11,12 @@ import pytest
 from matplotlib.figure import Figure
 
 from genres.audio.gtzan57 import GTZAN57
-from genres.settings import Settings
+from genres.settings import Settings, StreamSettings
 from genres.store.database import Database
 from genres.store.ledger import Dataset, register_dataset
-from genres.store.stream_ledger import ranges
+from genres.store.stream_ledger import ranges, sent_files
 from genres.store.stream_ledger.commits import RangeResult, commit_range
+from genres.store.stream_ledger.sent_files import SentFile
 from genres.store.stream_ledger.values import Attempt, PartitionKey, Plan
 from genres_dagster.partitions import provenance
 from streaming_sensors.drift import feature_shifts
@@ -115,9 +116,45 @@ def test_figures_wait_for_predictions_by_the_streams_own_dataset(tmp_path: Path)
     assert isinstance(tick(), dg.SensorResult)
     register_dataset(database, unplugged("new"))
     skipped = tick()
-    assert isinstance(skipped, dg.SkipReason) and "nothing yet" in str(skipped.skip_message)
+    assert isinstance(skipped, dg.SkipReason)
+    assert skipped.skip_message == "stream audio_clips has predicted nothing by dataset 'new' yet"
     predict("new")
     assert isinstance(tick(), dg.SensorResult)
+
+
+def test_a_stream_that_another_one_was_ahead_of_says_so(tmp_path: Path) -> None:
+    """A clip has one row of a model, that of the stream which had it first."""
+    radio = StreamSettings(name="radio", topic="radio", watch_folder=tmp_path / "radio", dataset="mine")
+    settings = Settings(state_dir=tmp_path, stream_dataset="mine", more_streams=(radio,))
+    database = Database(settings.database)
+    database.migrate()
+    answer = {"predicted_genre": "jazz", "probability": 1.0, "probabilities": {"jazz": 1.0}, "is_calibrated": True}
+    about = {"file_name": "a.wav", "genre": None, "kafka_offset": 0, "event_time": NOW, "is_synthetic": False}
+    model = {"dataset": "mine", "model_name": "genres-mine", "model_version": 1}
+    row = {"sha256": "a" * 64, "feature_version": GTZAN57.feature_version, **model, **answer, **about}
+    committed = []
+    for stream in settings.streams:
+        key = PartitionKey(stream.topic, "A", 0, 0, 1)
+        ranges.record_plan(database, Plan(new=(Attempt(key),)))
+        place = (stream.topic, "A", 0, 0, NOW)
+        sent_files.remember(database, [SentFile("here", f"/{stream.topic}", 1, 1, 1, 1, "a" * 64, *place)])
+        committed.append(commit_range(database, RangeResult(key, "r", predictions=[row])))
+    assert [(one.new_predictions, one.duplicates) for one in committed] == [(1, 0), (0, 1)]
+
+    def tick(stream: StreamSettings) -> dg.SensorResult | dg.SkipReason:
+        resources = {"settings": settings, "database": database}
+        context = dg.build_sensor_context(instance=dg.DagsterInstance.ephemeral(), resources=resources)
+        found = build_streaming_results_sensor(Stream(stream))(context)
+        assert isinstance(found, (dg.SensorResult, dg.SkipReason))
+        return found
+
+    assert isinstance(tick(settings.streams[0]), dg.SensorResult)
+    skipped = tick(settings.streams[1])
+    assert isinstance(skipped, dg.SkipReason)
+    assert skipped.skip_message == (
+        "stream radio has predicted nothing by dataset 'mine' yet "
+        "(1 clip sent to it had a row by that dataset's models from another stream before)"
+    )
 
 
 def test_shifts_are_in_standard_deviations_of_the_training_set() -> None:

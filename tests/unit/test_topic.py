@@ -10,12 +10,13 @@ from uuid import UUID
 import pytest
 from kafka import TopicPartition
 from kafka.admin import OffsetSpec
-from kafka.errors import UnknownTopicOrPartitionError
+from kafka.errors import InvalidReplicationFactorError, UnknownTopicOrPartitionError
 from kafka.protocol.consumer import IsolationLevel
 
+from genres.errors import GenresError
 from genres.settings import Settings
 from streaming_sensors import topic as module
-from streaming_sensors.topic import create_topic, offsets_at, topic_state, wait_for_data
+from streaming_sensors.topic import create_topic, lacks_replicas, offsets_at, topic_state, wait_for_data
 
 RECOMPRESSES = {"compression.type": "lz4"}
 """What the broker says of topics that say nothing themselves."""
@@ -28,6 +29,8 @@ class Admin:
         self.topics: dict[str, dict[str, str]] = {}
         self.altered: list[dict[str, str]] = []
         self.partitions = Settings().topic_partitions
+        self.brokers = 1
+        self.replicas = 0
         self.behind: list[Callable[[], None]] = []
         """What the controller has confirmed and the broker has not read yet; it reads one for each question."""
 
@@ -35,12 +38,19 @@ class Admin:
         if self.behind:
             self.behind.pop(0)()
         there = topics[0] in self.topics
+        parts = [{"replica_nodes": list(range(self.replicas))} for _ in range(self.partitions)]
         error_code = 0 if there else UnknownTopicOrPartitionError.errno
-        return [{"name": topics[0], "error_code": error_code, "partitions": [0] * self.partitions}]
+        return [{"name": topics[0], "error_code": error_code, "partitions": parts}]
 
     def create_topics(self, topics: dict[str, dict[str, Any]]) -> None:
         for name, made in topics.items():
             self.topics[name] = {**RECOMPRESSES, **made["configs"]}
+            self.replicas = made["replication_factor"] if made["replication_factor"] > 0 else 1
+            if self.replicas > self.brokers:
+                raise InvalidReplicationFactorError
+
+    def describe_cluster(self) -> dict[str, Any]:
+        return {"brokers": [{"node_id": number} for number in range(self.brokers)]}
 
     def wait_for_topics(self, topics: list[str]) -> None:
         assert set(topics) <= set(self.topics)
@@ -115,3 +125,18 @@ def test_an_open_transaction_ends_what_can_be_read_and_not_what_was_sent(monkeyp
     assert topic_state(Settings(), "clips").ends == {0: 5}
     assert not wait_for_data(Settings(), "clips", {0: 5}, 0.0), "else whoever waits would ask without a pause"
     assert offsets_at(Settings(), "clips", datetime.now(UTC)) == {0: 9}
+
+
+def test_a_topic_has_the_replicas_that_the_settings_or_the_broker_say(admin: Admin) -> None:
+    create_topic(Settings(), "clips")
+    assert admin.replicas == 1
+    assert not lacks_replicas(Settings(), "clips"), "there is one broker"
+    admin.brokers = 3
+    assert lacks_replicas(Settings(), "clips")
+    create_topic(Settings(topic_replication=3), "clips")
+    assert admin.replicas == 1, "what is there is its administrator's to change"
+    create_topic(Settings(topic_replication=3), "others")
+    assert admin.replicas == 3
+    assert not lacks_replicas(Settings(), "others")
+    with pytest.raises(GenresError, match=r"4 replicas .*GENRES_TOPIC_REPLICATION \(no more than there are brokers\)"):
+        create_topic(Settings(topic_replication=4), "more")

@@ -17,6 +17,10 @@ class Outcome(NamedTuple):
     at: datetime
     sha256: str
     is_refused: bool
+    dataset: str
+    """Of the model that answered; empty of a refusal, which is by features and by no model."""
+    feature_version: str
+    """Of the features by which it was judged; empty where none were computed, and in older refusals."""
 
 
 def predictions(
@@ -68,6 +72,15 @@ def predicted_genres(database: Database) -> list[str]:
     column = tables.STREAM_PREDICTIONS.c.predicted_genre
     with database.reading() as connection:
         return sorted(connection.scalars(sa.select(column).distinct()))
+
+
+def scored_elsewhere(database: Database, *, topic: str, dataset: str) -> int:
+    """Count the clips sent to a topic whose row, by a dataset's models, is that of another stream, which was first."""
+    sent, predicted = tables.SENT_FILES.c, tables.STREAM_PREDICTIONS.c
+    theirs = (predicted.sha256 == sent.sha256, predicted.dataset == dataset, predicted.topic != topic)
+    query = sa.select(sa.func.count(sa.distinct(sent.sha256))).where(sent.topic == topic, sa.exists().where(*theirs))
+    with database.reading() as connection:
+        return connection.scalar(query) or 0
 
 
 def over_time_at(database: Database, partition_key: str, offset: int) -> dict[str, Any] | None:
@@ -126,17 +139,22 @@ def outcomes(database: Database, *, topic: str, limit: int) -> list[Outcome]:
     """Return what the newest clips of a topic ended in, predictions and open refusals alike, the newest first."""
     predicted, refused = tables.STREAM_PREDICTIONS.c, tables.STREAM_QUARANTINE.c
     newest = [
-        sa.select(predicted.predicted_at, predicted.sha256, sa.false())
+        sa.select(predicted.predicted_at, predicted.sha256, sa.false(), predicted.dataset, predicted.feature_version)
         .where(predicted.topic == topic)
         .order_by(predicted.predicted_at.desc())
         .limit(limit),
-        sa.select(refused.quarantined_at, refused.sha256, sa.true())
+        sa.select(refused.quarantined_at, refused.sha256, sa.true(), sa.literal(""), refused.judged_by)
         .where(refused.topic == topic, refused.closed_at.is_(None))
         .order_by(refused.quarantined_at.desc())
         .limit(limit),
     ]
     with database.reading() as connection:
-        found = [Outcome(at, sha256, bool(no)) for query in newest for at, sha256, no in connection.execute(query)]
+        rows = [row for query in newest for row in connection.execute(query)]
+    found = [
+        # Whoever refuses by features names the gate's version before theirs.
+        Outcome(at, sha256, bool(is_refused), dataset, by.partition("+")[2] if is_refused else by)
+        for at, sha256, is_refused, dataset, by in rows
+    ]
     return sorted(found, reverse=True)[:limit]
 
 
