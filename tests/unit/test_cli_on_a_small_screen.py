@@ -164,6 +164,7 @@ def database(state: Path) -> Database:
         "file_name": "notes – not samples.wav",
         "stage": "stream",
         "reason": "no RIFF header: the file begins with 'these are not samples at all, but a long text about music'",
+        "reason_code": "not_audio",
         "topic": "audio_clips",
         "kept_path": "/genres/stream/quarantine/abab",
         "quarantined_at": _NOW,

