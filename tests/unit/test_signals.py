@@ -27,8 +27,8 @@ def stand_in(*_, stop=None, **__):
     with kept_running([sys.executable, "-c", started, str(folder / "pid")], folder / "log"):
         while not (folder / "pid").exists() or not (folder / "pid").read_text():
             time.sleep(0.02)
-        print("ready", flush=True)
         try:
+            print("ready", flush=True)  # whoever reads it closes the terminal at once
             stop.wait() if stop else time.sleep(600)
         finally:
             # The system's, when the shell that sent the first one has ended.
