@@ -271,6 +271,7 @@ def features_of_before(settings: Settings, *, refused_every: int = 100) -> pa.Ta
     """Make features of as many clips as a range has at most, with ten windows each, some of them refused."""
     schema = feature_schema(KafkaClips.of(settings), GTZAN57)
     random, count = np.random.default_rng(0), settings.max_clips_per_batch
+    refused = {"reason": "not audio", "reason_code": "not_audio"}
     columns = {}
     for field in schema:
         if field.name in GTZAN57.columns:
@@ -278,10 +279,9 @@ def features_of_before(settings: Settings, *, refused_every: int = 100) -> pa.Ta
         elif field.name in GTZAN57.windows_columns:
             one = random.normal(size=(10, len(GTZAN57.columns))).astype(np.float32).tolist()
             values = pa.array([one] * count, field.type)
-        elif field.name == "reason":
-            values = pa.array(["not audio" if place % refused_every == 0 else None for place in range(count)])
-        elif field.name == "reason_code":
-            values = pa.array(["not_audio" if place % refused_every == 0 else None for place in range(count)])
+        elif field.name in refused:
+            said = refused[field.name]
+            values = pa.array([said if place % refused_every == 0 else None for place in range(count)])
         elif pa.types.is_timestamp(field.type):
             values = pa.array([datetime.now(UTC)] * count, field.type)
         elif pa.types.is_string(field.type):

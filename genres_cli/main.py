@@ -596,11 +596,12 @@ def _show_refused(
     from genres_cli import refusals, report
 
     settings = Settings()
-    streamed = refusals.of_streams(settings, older_versions=older_versions, history=history, **alike)
+    database = refusals.opened(settings)
+    streamed = refusals.of_streams(settings, database, older_versions=older_versions, history=history, **alike)
     rows = [{"table": "stream_quarantine", **row} for row in streamed]
     counts = {"streams": len(rows)}
     if not older_versions:
-        meant, loaded = refusals.of_dataset(settings, dataset, **alike)
+        meant, loaded = refusals.of_dataset(settings, database, dataset, **alike)
         rows += [{"table": "quarantine", **row} for row in loaded]
         counts[f"dataset {meant}"] = len(loaded)
     rows.sort(key=lambda row: row["quarantined_at"])

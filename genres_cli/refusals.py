@@ -12,8 +12,16 @@ from genres.store.ledger import dataset_meant, registered_dataset
 from genres.store.stream_ledger import results
 
 
+def opened(settings: Settings) -> Database:
+    """Open the database, once for whatever a command asks of it."""
+    database = Database(settings.database)
+    database.check_migrated()
+    return database
+
+
 def of_streams(
     settings: Settings,
+    database: Database,
     *,
     sha256: Sequence[str] = (),
     reason: str = "",
@@ -36,7 +44,6 @@ def of_streams(
     history
         Those too that were accepted or judged again since.
     """
-    database = _opened(settings)
     rows = _alike(results.quarantine(database, history=history), sha256, reason, since)
     if older_versions and rows:
         from streaming_sensors.quarantine_retry import judged_by_older
@@ -47,6 +54,7 @@ def of_streams(
 
 def of_dataset(
     settings: Settings,
+    database: Database,
     dataset: str,
     *,
     sha256: Sequence[str] = (),
@@ -67,7 +75,6 @@ def of_dataset(
     GenresError
         If there is no dataset of this id.
     """
-    database = _opened(settings)
     if dataset:
         registered_dataset(database, dataset)  # or an unknown one would look like one without refused clips
     meant = dataset_meant(database, **settings.meaning(dataset))
@@ -89,7 +96,9 @@ def to_send_again(
             "say which clips: by the beginning of their sha256, --reason, --since or --older-versions "
             "(`genres quarantine list`)"
         )
-    rows = of_streams(settings, sha256=sha256, reason=reason, since=since, older_versions=older_versions)
+    rows = of_streams(
+        settings, opened(settings), sha256=sha256, reason=reason, since=since, older_versions=older_versions
+    )
     shown = "`genres quarantine list` shows those that there are; a dataset's are judged again by loading it"
     for beginning in sha256:
         if not any(row["sha256"].startswith(beginning) for row in rows):
@@ -97,12 +106,6 @@ def to_send_again(
     if not rows:
         raise GenresError(f"no refused clip of a stream is like that: {shown}")
     return rows
-
-
-def _opened(settings: Settings) -> Database:
-    database = Database(settings.database)
-    database.check_migrated()
-    return database
 
 
 def _alike(

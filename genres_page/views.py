@@ -196,7 +196,7 @@ def _library(page: Page, _blocks: "gr.Blocks", tab: "gr.Tab", _every: "gr.Timer"
     def play_row(dataset: str | None, table: Any, chosen: gr.SelectData) -> tuple[str | None, dict[str, Any] | None]:
         return play(dataset, str(table.iloc[chosen.index[0]]["track"]))
 
-    def look_anew(dataset: str | None, genre: str, uncertain: bool, wrong: bool) -> tuple[Any, ...]:
+    def look_again(dataset: str | None, genre: str, uncertain: bool, wrong: bool) -> tuple[Any, ...]:
         with _said():
             names, dataset = _offered(page, dataset)
             genres = page.genres(dataset or "")
@@ -211,7 +211,7 @@ def _library(page: Page, _blocks: "gr.Blocks", tab: "gr.Tab", _every: "gr.Timer"
     filters, shown = [dataset, genre, uncertain, wrong], [rows, track, confusion, refused]
     for looked in (genre.input, uncertain.input, wrong.input):
         looked(look, filters, shown, api_visibility="private")
-    tab.select(look_anew, filters, [dataset, genre, *shown], api_visibility="private")
+    tab.select(look_again, filters, [dataset, genre, *shown], api_visibility="private")
     # Another dataset has other genres: it is looked at when the filter is that of all.
     chosen = dataset.input(offer_genres, dataset, genre, api_visibility="private")
     chosen.then(look, filters, shown, api_visibility="private")
@@ -243,7 +243,7 @@ def _models(page: Page, _blocks: "gr.Blocks", tab: "gr.Tab", _every: "gr.Timer")
         with _said():
             return page.versions(_required(page, dataset))
 
-    def look_anew(dataset: str | None) -> tuple[Any, Any]:
+    def look_again(dataset: str | None) -> tuple[Any, Any]:
         with _said():
             names, dataset = _offered(page, dataset)
         return gr.Dropdown(names, value=dataset), look(dataset)
@@ -269,7 +269,7 @@ def _models(page: Page, _blocks: "gr.Blocks", tab: "gr.Tab", _every: "gr.Timer")
             _require_reason(why, sure=sure)
             return page.rollback(_required(page, dataset), why), page.versions(_required(page, dataset)), False
 
-    tab.select(look_anew, dataset, [dataset, rows], api_visibility="private")
+    tab.select(look_again, dataset, [dataset, rows], api_visibility="private")
     dataset.input(look_at, dataset, [rows, version], api_visibility="private")
     rows.select(choose, rows, version, api_visibility="private")
     version.change(show_card, [dataset, version], card, api_visibility="private", show_progress="hidden")

@@ -146,13 +146,14 @@ def read_artists(table: FeatureTable, path: Path) -> "tuple[pd.Series, list[str]
             "columns, track and group"
         )
     others = [column for column in cells if column != place]
-    named = [column for column in others if _OF_GROUPS.fullmatch(cells[column].iloc[0].lower())]
-    if len(others if len(others) == 1 else named) != 1:
+    if len(others) > 1:
+        others = [column for column in others if _OF_GROUPS.fullmatch(cells[column].iloc[0].lower())]
+    if len(others) != 1:
         raise GenresError(
             f"{shown} has {counted(cells.shape[1], 'column')}, {', '.join(cells.iloc[0])}: groups are a CSV of two, "
             "track and group; of more, one has to be called artist or group"
         )
-    groups = cells.assign(track=meant[place], group=cells[(named or others)[0]])
+    groups = cells.assign(track=meant[place], group=cells[others[0]])
     groups = groups.loc[is_known[place] & (groups["group"] != ""), ["track", "group"]].drop_duplicates()
     if (twice := groups["track"].duplicated()).any():
         raise GenresError(f"{shown} names {groups.loc[twice, 'track'].iloc[0]} in two groups: leave one")

@@ -36,6 +36,7 @@ from streaming_sensors.folder_producer import producer as producer_loop
 from streaming_sensors.folder_producer.producer import WatchReport, watch
 from streaming_sensors.kafka_clips import KafkaClips
 from streaming_sensors.topic import create_topic, max_message_bytes, offsets_at, topic_state, wait_for_data
+from tests.odd_headers import OddName
 from tests.stream_rig import wait_until
 
 INLINE_LIMIT = 200_000
@@ -332,13 +333,6 @@ def test_offsets_that_kafka_deleted_are_an_error_to_their_reader(settings: Setti
         list(source._records(settings.topic, partition, 0, end))
 
 
-class _OddName(str):
-    """A header's name that is no UTF-8."""
-
-    def encode(self, *_: object) -> bytes:
-        return super().encode("latin-1")
-
-
 def test_a_real_topic_with_odd_headers_and_an_open_transaction_is_read_as_far_as_it_can_be(settings: Settings) -> None:
     create_topic(settings, settings.topic)
     data = b"a clip"
@@ -346,7 +340,7 @@ def test_a_real_topic_with_odd_headers_and_an_open_transaction_is_read_as_far_as
     message = ClipMessage(sha256, "a.wav", ".wav", len(data), datetime.now(UTC), data=data)
     key, value, headers = encode(message)
     producer = KafkaProducer(bootstrap_servers=settings.bootstrap_servers, linger_ms=500)
-    for name in ("more", _OddName("n\xe9e"), "more"):  # one batch
+    for name in ("more", OddName("n\xe9e"), "more"):  # one batch
         producer.send(settings.topic, key=key, value=value, headers=[*headers, (name, b"")], partition=0)
     producer.flush()
     producer.close()

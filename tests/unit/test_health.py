@@ -2,10 +2,9 @@
 
 import socket
 import ssl
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +28,7 @@ from local_stack.health import (
 )
 from local_stack.services import services
 from tests.certificates import Authority
+from tests.http_server import served
 
 FILE_STATUS = b'{"FileStatus": {"type": "DIRECTORY", "length": 0, "pathSuffix": ""}}'
 STANDBY = (
@@ -52,17 +52,12 @@ def serving(answers: Answers, files: tuple[Path, Path] | None = None) -> Iterato
             self.end_headers()
             self.wfile.write(body)
 
-        def log_message(self, *_: object) -> None:
-            pass
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Answer) as server:
-        if files:
-            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-            context.load_cert_chain(*files)
-            server.socket = context.wrap_socket(server.socket, server_side=True)
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield f"{'https' if files else 'http'}://127.0.0.1:{server.server_port}"
-        server.shutdown()
+    context = None
+    if files:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(*files)
+    with served(Answer, context) as url:
+        yield url
 
 
 @pytest.fixture(autouse=True)
@@ -168,17 +163,11 @@ def test_an_answer_that_leads_to_no_address_is_none() -> None:
             self.send_header("Location", "http://mlflow..internal/health")
             self.end_headers()
 
-        def log_message(self, *_: object) -> None:
-            pass
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Elsewhere) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        url = f"http://127.0.0.1:{server.server_port}"
+    with served(Elsewhere) as url:
         with pytest.raises(UnhealthyError, match=f"{url}/health is no address, or leads to none"):
             probe_mlflow(url)
         with pytest.raises(GenresError, match=f"MLflow does not answer at {url}"):
             _wait_for_server(url)
-        server.shutdown()
 
 
 def jmx(live: int, safe_mode: str = "") -> Answers:
@@ -240,13 +229,8 @@ def breaking_off(answer: bytes | None, times: int) -> Iterator[str]:
             elif answer is not None:
                 self.wfile.write(b"HTTP/1.1 200 OK\r\n" + answer)
 
-        def log_message(self, *_: object) -> None:
-            pass
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Broken) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
+    with served(Broken) as url:
+        yield url
 
 
 @pytest.mark.parametrize("how", BROKEN_OFF)

@@ -28,6 +28,7 @@ from streaming_sensors import kafka_clips
 from streaming_sensors.envelope import ClipMessage, encode
 from streaming_sensors.kafka_clips import KafkaClips
 from tests.fake_webhdfs import FakeWebHdfs
+from tests.odd_headers import OddName
 
 SETTINGS = Settings(
     kafka_bootstrap_servers="broker:9092",
@@ -191,13 +192,6 @@ def test_a_worker_that_lacks_a_codec_is_named(opened: list[CutPartition], monkey
     line = f"clips partition 0, offsets 5 to 8 cannot .* on {socket.gethostname()}.*lz4.*: install .* requirements.txt"
     with pytest.raises(GenresError, match=line):
         list(KafkaClips.of(SETTINGS)._records("clips", 0, 5, 8))
-
-
-class OddName(str):
-    """A header's name that is no UTF-8, which Kafka takes from anybody."""
-
-    def encode(self, *_: object) -> bytes:
-        return super().encode("latin-1")
 
 
 class Batched(CutPartition):

@@ -3,10 +3,9 @@
 import inspect
 import os
 import sys
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -19,6 +18,7 @@ from genres.store.database import Database
 from genres.store.ledger import Dataset, register_dataset
 from genres.store.model_registry import ModelRegistry, _wait_for_server
 from genres_cli.main import main
+from tests.http_server import served
 
 PATIENCE = ("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "MLFLOW_HTTP_REQUEST_TIMEOUT")
 HEALTHY = (200, b"OK")
@@ -42,13 +42,8 @@ def answering(status: int, body: bytes, *, health: Iterator[tuple[int, bytes]] |
         def do_POST(self) -> None:
             self.do_GET()
 
-        def log_message(self, *_: object) -> None:
-            pass
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Answer) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
+    with served(Answer) as url:
+        yield url
 
 
 @pytest.fixture(autouse=True)
