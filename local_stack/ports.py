@@ -60,10 +60,13 @@ def held_by_another(service: Service, pid: int) -> str | None:
     """Return which port of `service` another process holds than `pid` and its children, and which; None if none.
 
     Nor does one count that cannot be told: where only root may ask who listens, as on macOS, or of another user.
+    A `pid` that has ended holds none, so whatever answered was another.
     """
     try:
         own = {pid, *(child.pid for child in psutil.Process(pid).children(recursive=True))}
-    except psutil.Error:  # it ended just now
+    except psutil.NoSuchProcess:
+        return f"process {pid} has ended"
+    except psutil.AccessDenied:
         return None
     held = _holders()  # once for all of them: it reads every process's open files
     for port in service.ports.values():

@@ -115,3 +115,11 @@ def test_no_two_services_share_a_port(tmp_path: Path) -> None:
     used = [port for service in services(settings) for port in service.ports.values()]
     assert len(used) == len(set(used))
     assert set(used) <= set(range(18_000, 18_000 + PORT_BLOCK))
+
+
+def test_a_process_that_has_ended_holds_no_port() -> None:
+    """What answered in its place was another's, so a service that ended in this moment is not healthy."""
+    with socket.create_server(("127.0.0.1", 0)) as other, subprocess.Popen(["/bin/true"]) as ended:
+        ended.wait()
+        service = Service("mlflow", "", lambda: None, ports={"HTTP": other.getsockname()[1]})
+        assert held_by_another(service, ended.pid) == f"process {ended.pid} has ended"
