@@ -22,7 +22,7 @@ OTHER_PYTHON := other-python
 endif
 endif
 
-.PHONY: able other-python help install demo up ui down status test integration-tests other-tests unit test-long test-faults test-cluster nemesis soak lint docs linkcheck pictures lock clean-state
+.PHONY: able other-python help install demo up ui down status test integration-tests unit-tests fault-tests unit test-long test-faults test-cluster nemesis soak lint docs linkcheck pictures lock clean-state
 help: ## say what there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/make \1\t\2/' | expand -t 20
 
@@ -85,14 +85,16 @@ pictures: install ## take the documentation's pictures from the running system (
 unit: lint ## lint, types and the tests that need no daemons
 	@$(BIN)/python -m pytest tests/unit
 test: install ## lint, types, documentation and every test, on daemons of its own
-	@# Both halves of the tests wait for daemons much of the time, each for its own; the second is shown whole when it has
-	@# ended. All of them run, whatever one says (-k): one that fails before another has begun would keep it from beginning.
-	@$(MAKE) --no-print-directory -k -j 4 lint docs integration-tests other-tests
+	@# Each kind of test waits for daemons of its own much of the time; what the second and the third say is shown whole when
+	@# they have ended. All of them run, whatever one says (-k): one that fails before another has begun would keep it from
+	@# beginning.
+	@$(MAKE) --no-print-directory -k -j 5 lint docs integration-tests unit-tests fault-tests
 integration-tests:
 	@$(BIN)/python -m pytest tests/integration
-other-tests:
-	@shown=$$(code=0; for tests in tests/unit tests/faults; do $(BIN)/python -m pytest $$tests 2>&1 || code=1; done; exit $$code); \
-		code=$$?; echo "$$shown"; exit $$code
+unit-tests: TESTS = tests/unit
+fault-tests: TESTS = tests/faults
+unit-tests fault-tests:
+	@shown=$$($(BIN)/python -m pytest $(TESTS) 2>&1); code=$$?; echo "$$shown"; exit $$code
 test-long: install ## the tests on the daemons that take minutes each, and that `make test` leaves out
 	@$(BIN)/python -m pytest -m long tests
 test-faults: install ## every fault of the table, the slow ones too

@@ -62,7 +62,6 @@ def fault(
 # Processes of ours that are killed.
 
 _IN_EVERY_RUN = {
-    "run worker killed inside the write",
     "run worker killed after the rename",
     "run worker killed inside the transaction",
     "planner killed after it writes its plan",
@@ -247,7 +246,7 @@ def namenode_killed(system: System) -> Iterator[None]:
     yield
 
 
-@fault("NameNode in safe mode", lasts_s=8, in_every_run=True)
+@fault("NameNode in safe mode", lasts_s=8)
 def namenode_in_safe_mode(system: System) -> Iterator[None]:
     _dfsadmin(system, "-safemode", "enter")
     try:
@@ -443,7 +442,7 @@ def mlflow_answers_500(system: System) -> Iterator[None]:
 
 
 def _clock_off(name: str, seconds: float, *, kills: bool) -> None:
-    @fault(name, lasts_s=10, in_every_run=kills, is_borne=True)
+    @fault(name, lasts_s=10, is_borne=True)
     def off(system: System) -> Iterator[None]:
         if kills:
             wait_until(lambda: kill_worker_at_work(system.stream, []), patience_s=system.patience_s)

@@ -4,6 +4,7 @@ import hashlib
 import uuid
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -29,6 +30,8 @@ from tests.tiny_features import HANGS, KILLS, RAISES, TREACHEROUS
 
 DATASET = "blame"
 GENRES = ("blues", "metal", "disco")
+CLIPS = 6
+"""Of each genre."""
 
 
 def square_wave(height: float) -> bytes:
@@ -42,12 +45,11 @@ def base(
 ) -> Iterator[Settings]:
     """Settings of a dataset with a champion on the tests' own features."""
     folder = tmp_path_factory.mktemp("blame audio")
-    write_clips(folder, GENRES, 6)
+    write_clips(folder, GENRES, CLIPS)
     with pytest.MonkeyPatch.context() as monkeypatch:
         monkeypatch.setitem(feature_sets.FEATURE_SETS, TREACHEROUS.name, TREACHEROUS)
         # Known-good clips pass for as long as a clip hung, 3 s here, and not for five times as long.
         monkeypatch.setattr(isolation, "_LONGEST_S", 4.0)
-        (folder / "blues" / "killer.wav").write_bytes(square_wave(KILLS))
         settings = Settings(
             audio=folder,
             dataset=DATASET,
@@ -92,12 +94,20 @@ def test_a_clip_that_kills_hangs_or_breaks_its_worker_is_refused_and_its_neighbo
     assert {(found.state, found.failures) for found in committed} == {("committed", 0)}
 
 
-def test_a_clip_that_kills_its_worker_fails_no_batch(base: Settings) -> None:
-    """The fixture's folder holds one."""
-    refused = quarantine.refused(Database(base.database), DATASET)
+@pytest.mark.long
+def test_a_clip_that_kills_its_worker_fails_no_batch(
+    base: Settings, tmp_path: Path, write_clips: Callable[..., None]
+) -> None:
+    write_clips(tmp_path / "audio", GENRES, CLIPS)
+    (tmp_path / "audio" / "blues" / "killer.wav").write_bytes(square_wave(KILLS))
+    settings = base.model_copy(update={"audio": tmp_path / "audio", "dataset": "blame_batch"})
+    run_batch(settings)
+    database = Database(settings.database)
+    refused = quarantine.refused(database, settings.dataset)
     assert [(clip.file_name, clip.stage) for clip in refused] == [("killer.wav", "audio_features")]
     assert "while known-good clips passed" in refused[0].reason
-    assert len(BatchTables(_lake(base), Database(base.database), DATASET).features(TREACHEROUS.feature_version)) == 18
+    features = BatchTables(_lake(settings), database, settings.dataset).features(TREACHEROUS.feature_version)
+    assert len(features) == CLIPS * len(GENRES)
 
 
 @pytest.mark.parametrize(

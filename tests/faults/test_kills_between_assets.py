@@ -81,6 +81,7 @@ def test_killed_services_between_assets_lose_nothing(
     assert len(rows) == len(undisturbed) == len(tables.split()) == len(GENRES) * CLIPS
 
 
+@pytest.mark.long
 def test_a_step_killed_while_it_computes_is_repaired_by_the_next(
     stack: Settings, loaded: Loaded, start_materializing: Callable[..., Any], undisturbed: pd.DataFrame
 ) -> None:

@@ -43,6 +43,7 @@ def spark(stack: Settings) -> Iterator["SparkSession"]:
     spark.stop()
 
 
+@pytest.mark.long
 def test_a_range_whose_workers_are_stopped_is_computed_again_and_nobody_is_blamed(stream: Stream) -> None:
     stream.wait_for(stream.drop(short_clips(4, seed=80)))
     deaths = engine_log(stream.settings).count(DEATH)

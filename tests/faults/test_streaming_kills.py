@@ -71,6 +71,7 @@ def test_a_terminated_run_is_canceled_and_its_clips_arrive_once(stream: Stream) 
     assert run.status == dg.DagsterRunStatus.CANCELED
 
 
+@pytest.mark.long
 def test_clips_arrive_once_when_the_daemon_is_killed_with_its_code_servers_and_runs(stream: Stream) -> None:
     before = messages(stream)
 
@@ -87,6 +88,7 @@ def test_clips_arrive_once_when_the_daemon_is_killed_with_its_code_servers_and_r
     all_arrive(stream, 23, kill)
 
 
+@pytest.mark.long
 def test_clips_arrive_once_when_the_broker_is_killed(stream: Stream) -> None:
     before = messages(stream)
 

@@ -308,6 +308,7 @@ def test_champion_is_the_best_and_its_directory_is_whole(stack: Settings, tables
     assert directory_digest(tmp_path / "model") == champion.spark_model_digest
 
 
+@pytest.mark.long
 def test_somebodys_classic_session_loads_the_champion_from_mlflow(
     stack: Settings, tables: BatchTables, tmp_path: Path
 ) -> None:

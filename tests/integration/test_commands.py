@@ -70,6 +70,7 @@ def test_a_paused_stream_takes_nothing_until_it_goes_on(stream: Stream, run_genr
     assert {row["sha256"] for row in rows if row["table"] == "stream_predictions"} == waiting
 
 
+@pytest.mark.long
 def test_a_dataset_goes_with_all_that_belongs_to_it(stream: Stream, run_genres: RunGenres) -> None:
     settings, database, lake = stream.settings, stream.database, stream.lake
     registry = ModelRegistry(settings.tracking_uri)

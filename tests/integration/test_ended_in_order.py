@@ -11,6 +11,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import psutil
+import pytest
 
 from genres.settings import PROJECT_DIR, Settings
 from genres_cli.stream_demo import ui_runs
@@ -62,6 +63,7 @@ def test_the_batch_half_ends_with_its_run(
     wait_until(lambda: {row.state for row in status(stack)} == {"running"}, patience_s=60)
 
 
+@pytest.mark.long
 def test_dagster_is_closed_with_the_terminal_that_it_was_opened_in(stack: Settings, tmp_path: Path) -> None:
     terminal, theirs = pty.openpty()
     with started(["-m", "genres_cli", "ui"], tmp_path, output=theirs) as process:

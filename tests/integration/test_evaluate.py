@@ -154,6 +154,7 @@ def test_mistakes_are_one_line(options: list[str], said: str, run_genres: Callab
     assert len(done.stderr.strip().splitlines()) == 1
 
 
+@pytest.mark.long
 def test_on_a_fresh_clone_it_starts_the_engine_and_nothing_else(
     state_dir: Path, free_port_base: Callable[[], int], table: Path
 ) -> None:

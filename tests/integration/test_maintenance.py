@@ -46,6 +46,7 @@ def stream(stack: Settings, tmp_path_factory: pytest.TempPathFactory) -> Iterato
         yield stream
 
 
+@pytest.mark.long
 def test_what_waits_is_kept_and_what_is_done_with_goes(stream: Stream, monkeypatch: pytest.MonkeyPatch) -> None:
     stream.wait_for(stream.drop(FIRST))
     committed = len(ranges.history(stream.database, TOPIC, states={"committed"}))

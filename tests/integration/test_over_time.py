@@ -146,6 +146,7 @@ def test_the_stream_draws_the_same_curves_and_draws_them_again(settings: Setting
             assert [row["probabilities"] for row in old] == [row["probabilities"] for row in again]
 
 
+@pytest.mark.long
 def test_a_long_file_gives_a_curve(
     settings: Settings, tables: BatchTables, run_genres: Callable[..., subprocess.CompletedProcess[str]], tmp_path: Path
 ) -> None:

@@ -27,6 +27,7 @@ def residents_runs(stream: Stream) -> dict[str, bool]:
     return {run.run_id: HOLDER_TAG in run.tags for run in runs if run is not None}
 
 
+@pytest.mark.long
 def test_a_resident_drain_scores_clips_and_the_sensor_goes_on_when_it_is_killed(stream: Stream) -> None:
     with stream.resident_drain() as drain:
         hashes = stream.drop(short_clips(10, seed=170))

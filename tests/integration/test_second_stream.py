@@ -18,6 +18,8 @@ from tests.stream_rig import DATASET, Stream, running_stream, set_champion, shor
 
 TOPIC, OTHER_TOPIC, OTHER_DATASET = "test_two_streams", "test_two_streams_radio", "radio_tests"
 
+pytestmark = pytest.mark.long
+
 
 @pytest.fixture(scope="module")
 def stream(stack: Settings, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stream]:

@@ -15,9 +15,13 @@ SMALLEST = {
     "partitions.py": ["--partitions", "20"],
     "startup.py": ["1"],
 }
+# Starts a Spark of its own.
+LONG = {"scale_structured.py"}
 
 
-@pytest.mark.parametrize("script", SMALLEST)
+@pytest.mark.parametrize(
+    "script", [pytest.param(script, marks=[pytest.mark.long] if script in LONG else []) for script in SMALLEST]
+)
 def test_a_benchmark_prints_its_table(script: str) -> None:
     done = subprocess.run(
         [sys.executable, f"benchmarks/{script}", *SMALLEST[script]],

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any, ClassVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
 
 import numpy as np
 import pytest
@@ -35,6 +35,11 @@ if TYPE_CHECKING:
     from playwright.sync_api import Browser, Locator, Page
 
 CLIP_S = 6.0
+LOOKS: dict[str, tuple[int, Literal["light", "dark"]]] = {
+    "phone": (390, "light"),
+    "desk": (1280, "light"),
+    "dark": (1280, "dark"),
+}
 PICTURE = "<img src=x onerror=\"document.title='owned'\">"
 FORMULA = "=1+1 **bold** $\\frac$ $x^2$ [link](http://elsewhere.example) {{value}} ${value}"
 OVER_TIME = {
@@ -156,10 +161,10 @@ def address(settings: Settings, temporary_folder: Path) -> Iterator[str]:
     assert list(temporary_folder.iterdir()) == []
 
 
-@pytest.fixture(params=[(390, "light"), (1280, "light"), (1280, "dark")], ids=["phone", "desk", "dark"])
+@pytest.fixture
 def seen(request: pytest.FixtureRequest, address: str, browser: "Browser") -> "Iterator[Page]":
-    """The page on a phone and on a desk; nothing may be asked of elsewhere, and no error be said."""
-    width, scheme = request.param
+    """The page in one of the `LOOKS`; nothing may be asked of elsewhere, and no error be said."""
+    width, scheme = LOOKS[request.param]
     page = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
     complaints: list[str] = []
     page.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
@@ -207,6 +212,7 @@ def cell(view: "Locator", text: str) -> "Locator":
     return view.get_by_role("gridcell", name=text).first
 
 
+@pytest.mark.parametrize("seen", ["phone", "desk"], indirect=True)
 def test_genres_over_time_follow_the_player_and_move_it(seen: "Page", tmp_path: Path) -> None:
     (tmp_path / "a.wav").write_bytes(sound())
     seen.locator("input[type=file]").first.set_input_files(tmp_path / "a.wav")
@@ -457,6 +463,7 @@ def test_a_card_is_read_by_keyboard_too(desk: "Page", settings: Settings, databa
     assert version.input_value() == ""
 
 
+@pytest.mark.parametrize("seen", LOOKS, indirect=True)
 def test_each_view_fits_and_can_be_used_by_anybody(seen: "Page", database: Database) -> None:
     commit_clip(database, 0, file_name=PICTURE, genre=PICTURE, predicted_genre=FORMULA)
     width = seen.evaluate("window.innerWidth")
@@ -474,6 +481,7 @@ def test_each_view_fits_and_can_be_used_by_anybody(seen: "Page", database: Datab
         assert grave_violations(seen) == [], view
 
 
+@pytest.mark.parametrize("seen", ["phone", "desk"], indirect=True)
 def test_names_are_text_wherever_they_stand(seen: "Page", database: Database) -> None:
     commit_clip(database, 0, file_name=PICTURE, genre=PICTURE, predicted_genre=FORMULA)
     commit_clip(database, 1, file_name=FORMULA)
