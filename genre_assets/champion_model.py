@@ -139,7 +139,7 @@ def champion_model(
         metrics=metrics,
     )
     registry.describe_version(dataset.dataset, version, facts, card=cut(card, LONGEST_DESCRIPTION))
-    registry.client.log_text(calibrated.info.run_id, card, "model_card.md")
+    registry.log_text(calibrated, card, "model_card.md")
     # The alias comes last: whoever resolves it finds a version that is complete.
     if verdict.is_champion:
         champions = Champions(registry, tables.lake, database, dataset.dataset)

@@ -52,7 +52,7 @@ def evaluation_figures(
         "f1_by_genre": f1_by_genre(by_genre, genres, data=data),
     }
     for name, figure in figures.items():
-        registry.client.log_figure(parent.info.run_id, figure, f"{name}.png")
+        registry.log_figure(parent, figure, f"{name}.png")
     return dg.MaterializeResult(
         metadata={
             "data": data,

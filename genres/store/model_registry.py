@@ -22,6 +22,7 @@ from genres.store.model_facts import ModelFacts, RegisteredModel
 
 if TYPE_CHECKING:
     import requests
+    from matplotlib.figure import Figure
     from mlflow import ActiveRun
     from mlflow.entities import Run
     from mlflow.entities.model_registry import ModelVersion
@@ -378,6 +379,14 @@ class ModelRegistry:
         shown = [Metric(name, best.data.metrics[name], now, 0) for name in metrics]
         self.client.log_batch(parent.info.run_id, metrics=shown)
         self.client.set_tag(parent.info.run_id, "best_classifier", best.info.run_name)
+
+    def log_text(self, run: "Run", text: str, artifact_path: str) -> None:
+        """Keep a text as an artifact of a run, open or over."""
+        self.client.log_text(run.info.run_id, text, artifact_path)
+
+    def log_figure(self, run: "Run", figure: "Figure", artifact_path: str) -> None:
+        """Keep a figure as an artifact of a run, open or over."""
+        self.client.log_figure(run.info.run_id, figure, artifact_path)
 
     def read_json(self, run: "Run", artifact_path: str) -> Any:
         """Read a JSON artifact of a run."""
