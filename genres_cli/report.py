@@ -494,11 +494,12 @@ def quarantine_lines(rows: Sequence[dict[str, Any]], counts: dict[str, int], wid
 
 def _refused_by(row: dict[str, Any]) -> tuple[str, dict[str, str]]:
     """Return whether a stream or a dataset has a refused clip, and what else there is to say about that."""
+    code = {"code": row["reason_code"]}
     if row["table"] == "quarantine":
         track = display_name(row["track_id"])
-        return "dataset", {"dataset": row["dataset"], "track": track, "refused by": row["stage"]}
+        return "dataset", {**code, "dataset": row["dataset"], "track": track, "refused by": row["stage"]}
     kept = "error/ beside it" if row["stage"] == "producer" else "HDFS" if row["kept_path"] else "nowhere"
-    return "stream", {"topic": row["topic"], "judged by": row["judged_by"], "kept in": kept}
+    return "stream", {**code, "topic": row["topic"], "judged by": row["judged_by"], "kept in": kept}
 
 
 def follow_stream(

@@ -489,6 +489,7 @@ def test_quarantine_reasons_are_wrapped_by_words() -> None:
         "sha256": "ab" * 32,
         "file_name": "a.wav",
         "reason": "word " * 40,
+        "reason_code": "",
         "topic": "t",
         "judged_by": "",
         "stage": "producer",
