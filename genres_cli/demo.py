@@ -271,8 +271,7 @@ def write_report(console: Console, dataset: str, output: Path) -> None:
 
     require_place(output)
     settings = Settings()
-    database = Database(settings.database)
-    database.check_migrated()
+    database = Database.opened(settings.database)
     meant = dataset_meant(database, **settings.meaning(dataset))
     entry = registered_dataset(database, meant)
     scored = [stream for stream in settings.streams if Stream(stream).dataset(settings, database) == meant]
