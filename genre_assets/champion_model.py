@@ -75,7 +75,7 @@ def champion_model(
     dataset = ledger.registered_dataset(database, context.partition_key)
     tables = BatchTables(lake.open(), database, dataset.dataset)
     registry = mlflow.open()
-    parent = registry.latest_run(dataset.dataset, stage="genre_classifiers")
+    parent = registry.latest_training(dataset.dataset)
     calibrated = registry.calibrated_run(parent)
     classifier = calibrated.data.tags["candidate"]
     split = split_of_training(parent, tables).table

@@ -371,7 +371,7 @@ def _print_results(console: Console, settings: Settings, dataset: "Dataset", run
     rows.append(f"{'batch_predictions':<17} {len(stored):>7,}  {database.url.render_as_string(hide_password=True)}")
 
     registry = ModelRegistry(settings.tracking_uri)
-    parent = registry.latest_run(dataset.dataset, stage="genre_classifiers")
+    parent = registry.latest_training(dataset.dataset)
     figures = ("valid\nmacro-F1", "valid\naccuracy", "test\nmacro-F1", "test\naccuracy")
     models = Table(Column("classifier", overflow="fold"), *figures, title="Models")
     names = ("valid_macro_f1", "valid_accuracy", "test_macro_f1", "test_accuracy")

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 _Class = TypeVar("_Class", bound=type)
 
+TRAINING = "genre_classifiers"
+"""The stage of a training's run, under which its candidates' are."""
 CANDIDATE = "candidate"
 """The stage of a candidate's run."""
 CALIBRATED = "calibrated_classifier"
@@ -240,17 +242,19 @@ class ModelRegistry:
         nested = parent is not None  # also in the thread of its parent
         return mlflow.start_run(run_name=run_name, parent_run_id=parent_id, nested=nested, tags=labels)
 
-    def latest_run(self, dataset: str, *, stage: str) -> "Run":
-        """Find the newest finished top-level run of a stage.
+    def latest_training(self, dataset: str) -> "Run":
+        """Find the newest finished training, whose children are its candidates.
 
         Raises
         ------
         GenresError
             If there is none.
         """
-        found = self.find_latest_run(dataset, stage=stage)
+        found = self.find_latest_run(dataset, stage=TRAINING)
         if found is None:
-            raise GenresError(f"dataset '{dataset}' has no finished {stage} run in MLflow: materialize {stage} first")
+            raise GenresError(
+                f"dataset '{dataset}' has no finished {TRAINING} run in MLflow: materialize {TRAINING} first"
+            )
         return found
 
     def find_latest_run(self, dataset: str, *, stage: str) -> "Run | None":
