@@ -123,6 +123,11 @@ def producer_lines(streams: "Sequence[StreamSettings]", producers: "Sequence[Pro
     ]
 
 
+def producer_name(stream: "StreamSettings") -> str:
+    """Return what a stream's producer is called as a service, and in its log's name."""
+    return "_".join(filter(None, ("folder_producer", stream.name)))
+
+
 def producer_rows(
     streams: "Sequence[StreamSettings]", producers: "Sequence[Producer | None]", logs: Path
 ) -> list[dict[str, Any]]:
@@ -130,7 +135,7 @@ def producer_rows(
     rows = []
     for stream, producer in zip(streams, producers, strict=True):
         is_gone = producer is None or producer.ended_at is not None
-        name = "_".join(filter(None, ("folder_producer", stream.name)))
+        name = producer_name(stream)
         rows.append(
             {
                 "service": name,
