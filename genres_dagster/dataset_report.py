@@ -65,8 +65,7 @@ def dataset_report(
     Returns
     -------
     str
-        HTML. An asset that was never materialized is left out; what it would show is what the first materialization
-        of it will.
+        HTML. An asset that was never materialized is left out.
     """
     found = [(name, newest(instance, dg.AssetKey(name), partition=dataset)) for name in (*_RESULTS, *_PARTS)]
     shown = [stream_asset(stream, "streaming_results") for stream in streams]
