@@ -55,7 +55,7 @@ def main() -> None:
         page.get_by_text("candidates").first.wait_for()
         page.wait_for_timeout(_SETTLED_MS)
         _save("mlflow", page.screenshot())
-    parent = registry.latest_run(dataset, stage="genre_classifiers")
+    parent = registry.latest_training(dataset)
     _save("models", Path(registry.client.download_artifacts(parent.info.run_id, "models.png")).read_bytes())
 
 

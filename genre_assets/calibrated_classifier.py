@@ -86,7 +86,7 @@ def calibrated_classifier(
     dataset = ledger.registered_dataset(database, context.partition_key)
     tables = BatchTables(lake.open(), database, dataset.dataset)
     registry = mlflow.open()
-    parent = registry.latest_run(dataset.dataset, stage="genre_classifiers")
+    parent = registry.latest_training(dataset.dataset)
     best = registry.child_runs(parent)[0]
     own = feature_set_of(best.data.tags["feature_version"])
     reads = sets_to_read(own, dataset)

@@ -75,7 +75,7 @@ def champion_model(
     dataset = ledger.registered_dataset(database, context.partition_key)
     tables = BatchTables(lake.open(), database, dataset.dataset)
     registry = mlflow.open()
-    parent = registry.latest_run(dataset.dataset, stage="genre_classifiers")
+    parent = registry.latest_training(dataset.dataset)
     calibrated = registry.calibrated_run(parent)
     classifier = calibrated.data.tags["candidate"]
     split = split_of_training(parent, tables).table
@@ -139,7 +139,7 @@ def champion_model(
         metrics=metrics,
     )
     registry.describe_version(dataset.dataset, version, facts, card=cut(card, LONGEST_DESCRIPTION))
-    registry.client.log_text(calibrated.info.run_id, card, "model_card.md")
+    registry.log_text(calibrated, card, "model_card.md")
     # The alias comes last: whoever resolves it finds a version that is complete.
     if verdict.is_champion:
         champions = Champions(registry, tables.lake, database, dataset.dataset)

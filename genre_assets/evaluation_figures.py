@@ -37,7 +37,7 @@ def evaluation_figures(
     database.check_migrated()
     dataset = ledger.registered_dataset(database, context.partition_key)
     registry = mlflow.open()
-    parent = registry.latest_run(dataset.dataset, stage="genre_classifiers")
+    parent = registry.latest_training(dataset.dataset)
     runs = registry.child_runs(parent)
     confusions = {run.info.run_name: registry.read_json(run, "confusion_test.json") for run in runs}
     genres = next(iter(confusions.values()))["genres"]
@@ -52,7 +52,7 @@ def evaluation_figures(
         "f1_by_genre": f1_by_genre(by_genre, genres, data=data),
     }
     for name, figure in figures.items():
-        registry.client.log_figure(parent.info.run_id, figure, f"{name}.png")
+        registry.log_figure(parent, figure, f"{name}.png")
     return dg.MaterializeResult(
         metadata={
             "data": data,

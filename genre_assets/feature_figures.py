@@ -61,7 +61,7 @@ def feature_figures(
     tags = {"data": data, "dagster_run_id": context.run_id}
     with registry.run(dataset.dataset, run_name="feature figures", stage="feature_figures", tags=tags) as run:
         for name, figure in figures.items():
-            registry.client.log_figure(run.info.run_id, figure, f"{name}.png")
+            registry.log_figure(run, figure, f"{name}.png")
     return dg.MaterializeResult(
         metadata={
             "data": data,

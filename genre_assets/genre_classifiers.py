@@ -18,7 +18,7 @@ from genres.settings import Settings
 from genres.store import ledger
 from genres.store.batch_tables import BatchTables
 from genres.store.database import Database
-from genres.store.model_registry import CANDIDATE, ModelRegistry
+from genres.store.model_registry import CANDIDATE, TRAINING, ModelRegistry
 from genres_dagster.partitions import DATASETS, OWNERS, provenance
 from genres_dagster.resources import LakeResource, MlflowResource, SparkResource
 from spark.classifiers import Candidate
@@ -110,9 +110,7 @@ def genre_classifiers(
     }
     rows = []
     with (
-        registry.run(
-            dataset.dataset, run_name=f"candidates {context.run_id[:8]}", stage="genre_classifiers", tags=tags
-        ) as parent,
+        registry.run(dataset.dataset, run_name=f"candidates {context.run_id[:8]}", stage=TRAINING, tags=tags) as parent,
         ThreadPoolExecutor(_AT_A_TIME) as pool,
     ):
         registry.log_dataset(parent, columns=every_set.columns, **logged)

@@ -178,7 +178,7 @@ def hyperparameter_search(
         found = choose_points(trials, songs)
         registry.client.log_dict(parent.info.run_id, found, FOUND)
         figure = grid_figure(trials, data=provenance(dataset))
-        registry.client.log_figure(parent.info.run_id, figure, "hyperparameter_search.png")
+        registry.log_figure(parent, figure, "hyperparameter_search.png")
     left = sum(not trial.right for trial in trials)
     if left:
         context.log.warning(f"{left} points are left after {config.minutes:g} minutes: launch it again to go on")

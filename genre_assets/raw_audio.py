@@ -168,8 +168,7 @@ def upload_clips(
 
     def bring(file: LabelledFile) -> tuple[dict[str, Any], bool]:
         path = tables.lake.path(tables.dataset, "raw_audio", file.lake_name)
-        with memory.part(_bytes_held(file, settings.max_clip_s)):
-            return _bring(file, path, tables.lake, hashes.get(path), sizes.get(path), settings.max_clip_s)
+        return _bring(file, path, tables.lake, hashes.get(path), sizes.get(path), settings.max_clip_s, memory)
 
     with ThreadPoolExecutor(settings.upload_threads, thread_name_prefix="upload") as pool:
         yield from pool.map(bring, files)
@@ -204,22 +203,17 @@ class _Memory:
                 self._given_back.notify()
 
 
-def _bytes_held(file: LabelledFile, max_clip_s: float) -> int:
-    """Return how many bytes are in memory while a file is brought: none of one that cannot be read, or is too large."""
-    from genres.audio.gate import max_clip_bytes
-
-    try:
-        size = file.path.stat().st_size
-    except OSError:
-        return 0
-    return size if size <= max_clip_bytes(max_clip_s) else 0
-
-
 def _bring(
-    file: LabelledFile, path: str, lake: Lake, known_sha256: str | None, size: int | None, max_clip_s: float
+    file: LabelledFile,
+    path: str,
+    lake: Lake,
+    known_sha256: str | None,
+    known_bytes: int | None,
+    max_clip_s: float,
+    memory: _Memory,
 ) -> tuple[dict[str, Any], bool]:
     from genres.audio.gate import check_size, inspect
-    from genres.audio.rejections import Reason, RejectedAudio
+    from genres.audio.rejections import RejectedAudio
 
     row: dict[str, Any] = {
         "track_id": file.track_id,
@@ -229,32 +223,30 @@ def _bring(
         "status": "quarantined",
     }
     try:
-        size_now = file.path.stat().st_size
+        size = file.path.stat().st_size
         try:
-            check_size(size_now, max_clip_s=max_clip_s)
+            check_size(size, max_clip_s=max_clip_s)
         except RejectedAudio as rejection:
             with file.path.open("rb") as stream:  # in blocks: it may be larger than the memory
                 row["sha256"] = hashlib.file_digest(stream, "sha256").hexdigest()
-            return {**row, "md5": "", "bytes": size_now, **rejection.columns}, False
-        data = file.path.read_bytes()
+            return {**row, "md5": "", "bytes": size, **rejection.columns}, False
     except OSError as error:
-        if error.errno not in _OF_THE_FILE:
-            raise GenresError(
-                f"{display_path(file.path)} cannot be read ({error.strerror or error}), which is no fault of the clip: "
-                "look at the disk or mount that it is on, then load the folder again; nothing was published"
-            ) from error
-        unread = RejectedAudio(Reason.CANNOT_READ, error=error.strerror)
-        return {**row, "sha256": "", "md5": "", "bytes": 0, **unread.columns}, False
-    row["sha256"] = sha256 = hashlib.sha256(data).hexdigest()
-    row["md5"] = hashlib.md5(data, usedforsecurity=False).hexdigest()
-    row["bytes"] = len(data)
-    try:
-        header = inspect(data, suffix=file.path.suffix, max_clip_s=max_clip_s)
-    except RejectedAudio as rejection:
-        return {**row, **rejection.columns}, False
-    is_there = known_sha256 == sha256 and size == len(data)
-    if not is_there:
-        lake.put_clip(path, data)
+        return {**row, **_unread(file, error)}, False
+    with memory.part(size):
+        try:
+            data = file.path.read_bytes()
+        except OSError as error:
+            return {**row, **_unread(file, error)}, False
+        row["sha256"] = sha256 = hashlib.sha256(data).hexdigest()
+        row["md5"] = hashlib.md5(data, usedforsecurity=False).hexdigest()
+        row["bytes"] = len(data)
+        try:
+            header = inspect(data, suffix=file.path.suffix, max_clip_s=max_clip_s)
+        except RejectedAudio as rejection:
+            return {**row, **rejection.columns}, False
+        is_there = known_sha256 == sha256 and known_bytes == len(data)
+        if not is_there:
+            lake.put_clip(path, data)
     row |= {
         "path": path,
         "duration_s": header.duration_s,
@@ -263,6 +255,18 @@ def _bring(
         "status": "accepted",
     }
     return row, not is_there
+
+
+def _unread(file: LabelledFile, error: OSError) -> dict[str, Any]:
+    """Return what a file's row says of why it cannot be read, if that is the file's own fault."""
+    from genres.audio.rejections import Reason, RejectedAudio
+
+    if error.errno not in _OF_THE_FILE:
+        raise GenresError(
+            f"{display_path(file.path)} cannot be read ({error.strerror or error}), which is no fault of the clip: "
+            "look at the disk or mount that it is on, then load the folder again; nothing was published"
+        ) from error
+    return {"sha256": "", "md5": "", "bytes": 0, **RejectedAudio(Reason.CANNOT_READ, error=error.strerror).columns}
 
 
 def clips_of_each_genre(genres: "pd.Series", *, data: str) -> "Figure":

@@ -18,7 +18,7 @@ from genres.settings import Settings, StreamSettings
 from genres.store import ledger
 from genres.store.database import Database
 from genres.store.lake import Lake
-from genres.store.model_registry import ModelRegistry
+from genres.store.model_registry import TRAINING, ModelRegistry
 from genres_dagster.checks import outcome_of
 from genres_dagster.partitions import DATASETS
 
@@ -213,7 +213,7 @@ def changed_since_training(settings: Settings, dataset: str) -> float | None:
     A clip that was replaced by another counts twice: as one that went and one that came.
     """
     database, lake = Database(settings.database), Lake.of(settings)
-    run = ModelRegistry(settings.tracking_uri).find_latest_run(dataset, stage="genre_classifiers")
+    run = ModelRegistry(settings.tracking_uri).find_latest_run(dataset, stage=TRAINING)
     if run is None:
         return None
     began = datetime.fromtimestamp(run.info.start_time / 1000, UTC)

@@ -18,8 +18,7 @@ def open_champions(settings: Settings, dataset: str) -> Champions:
         Its id; empty for the one the settings mean: their folder's, else the current one.
     """
     bypass_proxies(settings)
-    database = Database(settings.database)
-    database.check_migrated()
+    database = Database.opened(settings.database)
     meant = dataset_meant(database, **settings.meaning(dataset))
     entry = registered_dataset(database, meant)
     return Champions(ModelRegistry(settings.tracking_uri), Lake.of(settings), database, entry.dataset)

@@ -73,8 +73,7 @@ def delete(settings: Settings, dataset: str, *, confirmed: Callable[[Holdings], 
         If there is no such dataset, its champion scores a stream, or a run works on it.
     """
     bypass_proxies(settings)
-    database = Database(settings.database)
-    database.check_migrated()
+    database = Database.opened(settings.database)
     entry = ledger.registered_dataset(database, dataset)
     registry, lake = ModelRegistry(settings.tracking_uri), Lake.of(settings)
     with open_instance(settings) as instance:

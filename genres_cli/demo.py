@@ -271,8 +271,7 @@ def write_report(console: Console, dataset: str, output: Path) -> None:
 
     require_place(output)
     settings = Settings()
-    database = Database(settings.database)
-    database.check_migrated()
+    database = Database.opened(settings.database)
     meant = dataset_meant(database, **settings.meaning(dataset))
     entry = registered_dataset(database, meant)
     scored = [stream for stream in settings.streams if Stream(stream).dataset(settings, database) == meant]
@@ -372,7 +371,7 @@ def _print_results(console: Console, settings: Settings, dataset: "Dataset", run
     rows.append(f"{'batch_predictions':<17} {len(stored):>7,}  {database.url.render_as_string(hide_password=True)}")
 
     registry = ModelRegistry(settings.tracking_uri)
-    parent = registry.latest_run(dataset.dataset, stage="genre_classifiers")
+    parent = registry.latest_training(dataset.dataset)
     figures = ("valid\nmacro-F1", "valid\naccuracy", "test\nmacro-F1", "test\naccuracy")
     models = Table(Column("classifier", overflow="fold"), *figures, title="Models")
     names = ("valid_macro_f1", "valid_accuracy", "test_macro_f1", "test_accuracy")

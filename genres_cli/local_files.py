@@ -154,8 +154,7 @@ def predict_files(
     from spark.session import open_session, session_config, stop_session
 
     files = _audio_files(console, paths)
-    database = Database(settings.database)
-    database.check_migrated()
+    database = Database.opened(settings.database)
     meant = dataset_meant(database, **settings.meaning(dataset))
     entry = registered_dataset(database, meant)
     champion = ModelRegistry(settings.tracking_uri).champion(entry.dataset)

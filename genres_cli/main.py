@@ -215,8 +215,7 @@ def datasets_show(dataset: str, as_json: bool) -> None:
     from genres_cli import report
 
     settings = Settings()
-    database = Database(settings.database)
-    database.check_migrated()
+    database = Database.opened(settings.database)
     name = registered_dataset(database, dataset or found.current(settings, database)).dataset
     (row,) = (row for row in found.described(settings, database) if row["dataset"] == name)
     if as_json:
@@ -238,8 +237,7 @@ def datasets_use(dataset: str) -> None:
     from genres_cli import datasets as found
 
     settings = Settings()
-    database = Database(settings.database)
-    database.check_migrated()
+    database = Database.opened(settings.database)
     use_dataset(database, dataset)
     lines = [f"'{dataset}' is the current dataset now; a stream that names none is scored by it from its next run on"]
     if (meant := found.current(settings, database)) != dataset:
@@ -276,8 +274,7 @@ def _list_datasets(*, as_json: bool) -> None:
     from genres_cli import report
 
     settings = Settings()
-    database = Database(settings.database)
-    database.check_migrated()
+    database = Database.opened(settings.database)
     rows = found.described(settings, database)
     if as_json:
         _print_json(rows)
@@ -466,8 +463,7 @@ def predictions(
     from genres.store.stream_ledger import results
     from genres_cli import report
 
-    database = Database(Settings().database)
-    database.check_migrated()
+    database = Database.opened(Settings().database)
     if dataset:
         registered_dataset(database, dataset)  # or an unknown one would look like one without predictions
     if follow and as_json:
@@ -593,10 +589,11 @@ def _show_refused(
     dataset: str, *, as_json: bool, older_versions: bool = False, history: bool = False, **alike: Any
 ) -> None:
     from genres.settings import Settings
+    from genres.store.database import Database
     from genres_cli import refusals, report
 
     settings = Settings()
-    database = refusals.opened(settings)
+    database = Database.opened(settings.database)
     streamed = refusals.of_streams(settings, database, older_versions=older_versions, history=history, **alike)
     rows = [{"table": "stream_quarantine", **row} for row in streamed]
     counts = {"streams": len(rows)}
@@ -660,8 +657,7 @@ def losses(name: str, acknowledge: bool) -> None:
     from streaming_sensors.topic import topic_state
 
     settings = Settings()
-    database = Database(settings.database)
-    database.check_migrated()
+    database = Database.opened(settings.database)
     topic = settings.stream(name).topic
     state = topic_state(settings, topic)
     found = ledger.of_topic(database, topic, state.topic_id, state.beginnings)
@@ -805,8 +801,7 @@ def metrics(port: int) -> None:
 
     settings = Settings()
     require_addresses(settings)
-    database = Database(settings.database)
-    database.check_migrated()
+    database = Database.opened(settings.database)
 
     def services() -> dict[str, bool]:
         return {row.service: row.state in ("running", "external") for row in ask(settings)}

@@ -12,13 +12,6 @@ from genres.store.ledger import dataset_meant, registered_dataset
 from genres.store.stream_ledger import results
 
 
-def opened(settings: Settings) -> Database:
-    """Open the database, once for whatever a command asks of it."""
-    database = Database(settings.database)
-    database.check_migrated()
-    return database
-
-
 def of_streams(
     settings: Settings,
     database: Database,
@@ -96,9 +89,8 @@ def to_send_again(
             "say which clips: by the beginning of their sha256, --reason, --since or --older-versions "
             "(`genres quarantine list`)"
         )
-    rows = of_streams(
-        settings, opened(settings), sha256=sha256, reason=reason, since=since, older_versions=older_versions
-    )
+    database = Database.opened(settings.database)
+    rows = of_streams(settings, database, sha256=sha256, reason=reason, since=since, older_versions=older_versions)
     shown = "`genres quarantine list` shows those that there are; a dataset's are judged again by loading it"
     for beginning in sha256:
         if not any(row["sha256"].startswith(beginning) for row in rows):

@@ -123,6 +123,11 @@ def producer_lines(streams: "Sequence[StreamSettings]", producers: "Sequence[Pro
     ]
 
 
+def producer_name(stream: "StreamSettings") -> str:
+    """Return what a stream's producer is called as a service, and in its log's name."""
+    return "_".join(filter(None, ("folder_producer", stream.name)))
+
+
 def producer_rows(
     streams: "Sequence[StreamSettings]", producers: "Sequence[Producer | None]", logs: Path
 ) -> list[dict[str, Any]]:
@@ -130,7 +135,7 @@ def producer_rows(
     rows = []
     for stream, producer in zip(streams, producers, strict=True):
         is_gone = producer is None or producer.ended_at is not None
-        name = "_".join(filter(None, ("folder_producer", stream.name)))
+        name = producer_name(stream)
         rows.append(
             {
                 "service": name,
@@ -494,11 +499,12 @@ def quarantine_lines(rows: Sequence[dict[str, Any]], counts: dict[str, int], wid
 
 def _refused_by(row: dict[str, Any]) -> tuple[str, dict[str, str]]:
     """Return whether a stream or a dataset has a refused clip, and what else there is to say about that."""
+    code = {"code": row["reason_code"]}
     if row["table"] == "quarantine":
         track = display_name(row["track_id"])
-        return "dataset", {"dataset": row["dataset"], "track": track, "refused by": row["stage"]}
+        return "dataset", {**code, "dataset": row["dataset"], "track": track, "refused by": row["stage"]}
     kept = "error/ beside it" if row["stage"] == "producer" else "HDFS" if row["kept_path"] else "nowhere"
-    return "stream", {"topic": row["topic"], "judged by": row["judged_by"], "kept in": kept}
+    return "stream", {**code, "topic": row["topic"], "judged by": row["judged_by"], "kept in": kept}
 
 
 def follow_stream(

@@ -19,6 +19,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from genres.errors import GenresError
 from genres.plurals import counted
 from genres.settings import PROJECT_DIR, Settings
+from genres_cli.report import producer_name
 
 if TYPE_CHECKING:
     import subprocess
@@ -130,8 +131,8 @@ def producers_running(settings: Settings) -> Iterator[None]:
         for stream in settings.streams:
             stream.watch_folder.mkdir(parents=True, exist_ok=True)
             command = [sys.executable, "-m", "genres_cli", "watch", "--stream", stream.name]
-            log = "_".join(filter(None, ("folder_producer", stream.name)))
-            running.enter_context(kept_running(command, settings.state_dir / "logs" / f"{log}.log"))
+            log = settings.state_dir / "logs" / f"{producer_name(stream)}.log"
+            running.enter_context(kept_running(command, log))
         yield
 
 

@@ -25,8 +25,7 @@ if TYPE_CHECKING:
 def status(settings: Settings, name: str) -> dict[str, Any]:
     """Return how a stream is: what scores it, whether it goes on, its producer, and what its clips came to."""
     stream = settings.stream(name)
-    database = Database(settings.database)
-    database.check_migrated()
+    database = Database.opened(settings.database)
     dataset = ledger.dataset_meant(database, **settings.scored_by(stream))
     with open_instance(settings) as instance:
         running = sensor_states.are_running(instance, _sensors(Stream(stream)))

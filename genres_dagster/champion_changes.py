@@ -24,7 +24,7 @@ def tell_dagster(settings: Settings, change: "ChampionChange") -> None:
             "changed_by": change.changed_by,
             "why": change.why,
         },
-        # As champion_model itself gives it.
+        # As champion_model itself writes it.
         tags={"dagster/data_version": f"{change.model_name}-{change.model_version}"},
     )
     with open_instance(settings) as instance:

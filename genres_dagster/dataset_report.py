@@ -65,15 +65,17 @@ def dataset_report(
     Returns
     -------
     str
-        HTML. An asset that was never materialized is left out; what it would show is what the first materialization
-        of it will.
+        HTML. An asset that was never materialized is left out.
     """
     found = [(name, newest(instance, dg.AssetKey(name), partition=dataset)) for name in (*_RESULTS, *_PARTS)]
     shown = [stream_asset(stream, "streaming_results") for stream in streams]
     found += [(key.to_user_string(), newest(instance, key)) for key in shown]
     sections = [line for name, event in found if event is not None for line in _section(name, event)]
     if refused := quarantine.refused(database, dataset):
-        sections += ["<h2>Refused clips of the dataset</h2>", *_reasons(clip.reason for clip in refused)]
+        sections += [
+            "<h2>Refused clips of the dataset</h2>",
+            *_reasons((clip.reason_code, clip.reason) for clip in refused),
+        ]
     for stream in streams:
         sections += _faults(instance, database, stream)
     title = html.escape(f"Dataset {dataset}")
@@ -147,16 +149,17 @@ def _faults(instance: dg.DagsterInstance, database: Database, stream: StreamSett
         )
     if summed.refused:
         yield "<h3>Refused clips by reason</h3>"
-        yield from _reasons(row["reason"] for row in results.quarantine(database, topic=stream.topic))
+        rows = results.quarantine(database, topic=stream.topic)
+        yield from _reasons((row["reason_code"], row["reason"]) for row in rows)
 
 
-def _reasons(reasons: Iterable[str]) -> Iterator[str]:
-    """Count refusals by reason, without what a reason says of its clip alone."""
-    counts = Counter(_PARTICULAR.sub("…", reason) for reason in reasons).most_common()
-    rows = [(reason, f"{count}") for reason, count in counts[:_REASONS]]
+def _reasons(reasons: Iterable[tuple[str, str]]) -> Iterator[str]:
+    """Count refusals by code and reason, without what a reason says of its clip alone."""
+    counts = Counter((code, _PARTICULAR.sub("…", reason)) for code, reason in reasons).most_common()
+    rows = [(reason, code, f"{count}") for (code, reason), count in counts[:_REASONS]]
     if others := counts[_REASONS:]:
-        rows.append((f"{len(others)} other reasons", f"{sum(count for _, count in others)}"))
-    yield from _table([("reason", "clips"), *rows])
+        rows.append((f"{len(others)} other reasons", "", f"{sum(count for _, count in others)}"))
+    yield from _table([("reason", "code", "clips"), *rows])
 
 
 def _table(rows: Iterable[Sequence[str]]) -> Iterator[str]:

@@ -38,7 +38,7 @@ def new_figure(width: float, height: float, *, title: str, data: str, **subplots
     Figure
         Made without pyplot, so that nothing global grows from run to run.
     Axes or ndarray of Axes
-        As ``Figure.subplots`` gives them.
+        As ``Figure.subplots`` returns them.
     """
     from matplotlib.figure import Figure
 

@@ -161,18 +161,23 @@ class Page:
         return _frame(table, TRACK_COLUMNS), pictures.confusion(rows) if rows else None
 
     def refused(self, dataset: str) -> "pd.DataFrame":
-        """Return what batch and stream refused, with the reasons."""
+        """Return what batch and stream refused, with the reasons and their codes."""
         from genres.store import quarantine
 
         rows = [
-            {"file": display_name(row.file_name), "where": "batch", "reason": row.reason}
+            {"file": display_name(row.file_name), "where": "batch", "code": row.reason_code, "reason": row.reason}
             for row in quarantine.refused(self.database, dataset)
         ]
         rows += [
-            {"file": display_name(row["file_name"]), "where": "stream", "reason": row["reason"]}
+            {
+                "file": display_name(row["file_name"]),
+                "where": "stream",
+                "code": row["reason_code"],
+                "reason": row["reason"],
+            }
             for row in results.quarantine(self.database)
         ]
-        return _frame(rows, ("file", "where", "reason"))
+        return _frame(rows, ("file", "where", "code", "reason"))
 
     def versions(self, dataset: str) -> "pd.DataFrame":
         """Return the versions of a dataset's model with their figures."""

@@ -181,7 +181,9 @@ def _library(page: Page, _blocks: "gr.Blocks", tab: "gr.Tab", _every: "gr.Timer"
         label="Tracks; choose one to play it",
         column_widths=["196px", "112px", "112px", "112px", "70px", "98px", "70px"],
     )
-    refused = gr.Dataframe(interactive=False, wrap=True, label="Refused", column_widths=["196px", "84px", "476px"])
+    refused = gr.Dataframe(
+        interactive=False, wrap=True, label="Refused", column_widths=["196px", "84px", "168px", "308px"]
+    )
 
     def look(dataset: str | None, genre: str, uncertain: bool, wrong: bool) -> tuple[Any, ...]:
         with _said():

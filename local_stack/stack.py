@@ -208,12 +208,6 @@ def stop_service(settings: Settings, name: str) -> None:
     supervisor.stop_process(name)
 
 
-def restart_service(settings: Settings, name: str) -> None:
-    """Stop the service `name`, start it and wait until it is healthy."""
-    stop_service(settings, name)
-    start_service(settings, name)
-
-
 def _programs(settings: Settings, report: Callable[[str], None]) -> list[Program]:
     programs: list[Program] = []
     if settings.embedded & {"hdfs", "kafka", "spark"}:

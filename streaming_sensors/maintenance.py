@@ -140,7 +140,7 @@ def _kinds(
 
     def candidates() -> "list[Entry]":
         def newest_training(dataset: str) -> str:
-            return str(mlflow.open().latest_run(dataset, stage="genre_classifiers").info.run_id)
+            return str(mlflow.open().latest_training(dataset).info.run_id)
 
         return [
             entry

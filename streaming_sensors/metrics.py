@@ -15,6 +15,7 @@ from genres.settings import Settings
 from genres.store.database import Database
 from genres.store.stream_ledger import losses, producers, ranges, results
 from streaming_sensors.sensors import lag
+from streaming_sensors.stream import Stream
 from streaming_sensors.topic import TopicState, topic_state
 
 if TYPE_CHECKING:
@@ -63,7 +64,9 @@ STREAM_METRICS = {
         ("quantile",), f"From the file to its row, of the newest {NEWEST} predictions."
     ),
     "genres_stream_newest_row_timestamp_seconds": _Family((), "When the newest prediction was stored."),
-    "genres_stream_refused_ratio": _Family((), f"Share of refused clips among the newest {NEWEST}."),
+    "genres_stream_refused_ratio": _Family(
+        (), f"Share of refused clips among the newest {NEWEST}, by the dataset and the features that judge them now."
+    ),
     "genres_producer_up": _Family((), "1 if the producer gave a sign of life within the last minute."),
     "genres_producer_sent_files": _Family((), "Files that it has sent since it started."),
     "genres_producer_refused_files": _Family((), "Files that it has refused since it started."),
@@ -103,42 +106,43 @@ class Metrics:
             for name, family in STREAM_METRICS.items()
         }
         for stream in self._settings.streams:
-            for name, labels, value in self._values(stream.topic):
+            for name, labels, value in self._values(Stream(stream)):
                 families[name].add_metric([stream.topic, *labels], value)
         yield from families.values()
 
-    def _values(self, topic: str) -> Iterator[tuple[str, tuple[str, ...], float]]:
+    def _values(self, stream: Stream) -> Iterator[tuple[str, tuple[str, ...], float]]:
         """Yield name, labels beside the topic, and value; what cannot be asked has none, and is not readable."""
         is_readable = True
         for source in (self._of_topic, self._of_rows, self._of_producer):
             try:
                 # Whole or not at all: a family with half its values would look like one that has no others.
-                yield from list(source(topic))
+                yield from list(source(stream))
             except GenresError:
                 is_readable = False
         yield "genres_stream_readable", (), is_readable
 
-    def _of_topic(self, topic: str) -> Iterable[tuple[str, tuple[str, ...], float]]:
-        state: TopicState = topic_state(self._settings, topic)
+    def _of_topic(self, stream: Stream) -> Iterable[tuple[str, tuple[str, ...], float]]:
+        state: TopicState = topic_state(self._settings, stream.topic)
         yield "genres_stream_lag_clips", (), lag(self._database, state)
         for number, end in state.ends.items():
             yield "genres_stream_end_offset", (str(number),), end
-        lost = losses.of_topic(self._database, topic, state.topic_id, state.beginnings)
+        lost = losses.of_topic(self._database, stream.topic, state.topic_id, state.beginnings)
         yield "genres_stream_lost_ranges", (), len(lost.ranges)
 
-    def _of_rows(self, topic: str) -> Iterable[tuple[str, tuple[str, ...], float]]:
-        waiting = ranges.waiting(ranges.known(self._database, topic))
+    def _of_rows(self, stream: Stream) -> Iterable[tuple[str, tuple[str, ...], float]]:
+        waiting = ranges.waiting(ranges.known(self._database, stream.topic))
         yield "genres_stream_waiting_clips", (), sum(found.clips for found in waiting)
-        if measured := latency(self._database, topic):
+        if measured := latency(self._database, stream.topic):
             yield "genres_stream_newest_row_timestamp_seconds", (), measured.newest_at.timestamp()
             for share, seconds in measured.quantiles_s.items():
                 yield "genres_stream_latency_seconds", (f"{share:g}",), seconds
-        ended = results.outcomes(self._database, topic=topic, limit=NEWEST)
-        if ended:
-            yield "genres_stream_refused_ratio", (), sum(one.is_refused for one in ended) / len(ended)
+        dataset = stream.dataset(self._settings, self._database)
+        judged = results.judged_lately(self._database, topic=stream.topic, dataset=dataset, limit=NEWEST)
+        if judged.clips:
+            yield "genres_stream_refused_ratio", (), judged.refused / judged.clips
 
-    def _of_producer(self, topic: str) -> Iterable[tuple[str, tuple[str, ...], float]]:
-        producer = producers.newest(self._database, topic)
+    def _of_producer(self, stream: Stream) -> Iterable[tuple[str, tuple[str, ...], float]]:
+        producer = producers.newest(self._database, stream.topic)
         yield "genres_producer_up", (), producer is not None and producer.is_alive()
         if producer is not None:
             yield "genres_producer_sent_files", (), producer.sent

@@ -66,7 +66,7 @@ class Stream:
         """Return the id of the dataset whose champion scores the stream.
 
         The stream's own or the settings', if they name one; else the one that was loaded from the settings' folder,
-        else the one that was loaded last. The folder itself may be gone.
+        else the current one. The folder itself may be gone.
         """
         return ledger.dataset_meant(database, **settings.scored_by(self.settings))
 

@@ -166,20 +166,13 @@ def complete(now: Observed) -> Finding:
 
 
 def quarantine_rate(now: Observed) -> Finding:
-    """Count the refused among the newest clips, whatever became of them.
-
-    What another dataset's champion answered, or other features made possible, says nothing of those that judge now.
-    """
+    """Count the refused among the newest clips that those judged who judge now."""
     dataset = now.stream.dataset(now.settings, now.database)
-    ended = results.outcomes(now.database, topic=now.stream.topic, limit=_NEWEST_CLIPS)
-    present = next((outcome.feature_version for outcome in ended if outcome.feature_version), "")
-    former = [one for one in ended if one.dataset not in ("", dataset) or one.feature_version not in ("", present)]
-    newest = [one for one in ended if not former or one.at > former[0].at]  # a range's rows carry one time
-    refused = {outcome.sha256 for outcome in newest if outcome.is_refused}
-    clips = len({outcome.sha256 for outcome in newest})
+    judged = results.judged_lately(now.database, topic=now.stream.topic, dataset=dataset, limit=_NEWEST_CLIPS)
     return Finding(
-        len(refused) <= _MOST_REFUSED * clips,
-        f"refused of the newest {counted(clips, 'clip')}: {len(refused):,}, at most {_MOST_REFUSED:.0%} should be",
+        judged.refused <= _MOST_REFUSED * judged.clips,
+        f"refused of the newest {counted(judged.clips, 'clip')}: {judged.refused:,}, at most {_MOST_REFUSED:.0%} "
+        "should be",
     )
 
 

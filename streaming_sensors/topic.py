@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 ENVELOPE_BYTES = 64 * 1024
 """Room for key, headers and framing around a clip's bytes in a message."""
 
+_START_S = 10.0
+"""How long brokers may take to answer where the stack is started: more than where a sensor asks, in seconds."""
 _ASK_AGAIN_S = 0.25
 _BROKERS_DEFAULT = -1
 """What Kafka's protocol has for a number of replicas that the broker decides on."""
@@ -48,7 +50,7 @@ def max_message_bytes(settings: Settings) -> int:
     return settings.inline_limit_bytes + ENVELOPE_BYTES
 
 
-def create_topic(settings: Settings, topic: str, *, timeout_s: float = 10.0) -> None:
+def create_topic(settings: Settings, topic: str) -> None:
     """Make the topic, or fit the existing one to the settings; calling it again changes nothing.
 
     What is as it should be is not asked for: a user who may only describe, read and write a topic that was made before
@@ -59,7 +61,7 @@ def create_topic(settings: Settings, topic: str, *, timeout_s: float = 10.0) -> 
     Raises
     ------
     KafkaUnreachableError
-        If no broker answers within `timeout_s` seconds.
+        If no broker answers within ten seconds.
     GenresError
         If the broker refuses.
     """
@@ -72,7 +74,7 @@ def create_topic(settings: Settings, topic: str, *, timeout_s: float = 10.0) -> 
         "retention.ms": str(settings.topic_retention_h * 3_600_000),
         "max.message.bytes": str(max_message_bytes(settings)),
     }
-    with _admin(settings, timeout_s) as admin:
+    with _admin(settings, _START_S) as admin:
         try:
             if not _exists(admin, topic):
                 # Of two that make it at once, the other one may be first.
@@ -85,14 +87,14 @@ def create_topic(settings: Settings, topic: str, *, timeout_s: float = 10.0) -> 
                 admin.wait_for_topics([topic])
             if other := _unlike(admin, topic, config):
                 _set(admin, topic, other, settings)
-                _wait_until(lambda: not _unlike(admin, topic, config), timeout_s)
+                _wait_until(lambda: not _unlike(admin, topic, config), _START_S)
 
             def has_too_few_partitions() -> bool:
                 return len(_description(admin, topic, settings)["partitions"]) < partitions
 
             if has_too_few_partitions():
                 admin.create_partitions({topic: partitions})
-                _wait_until(lambda: not has_too_few_partitions(), timeout_s)
+                _wait_until(lambda: not has_too_few_partitions(), _START_S)
             admin.wait_for_topics([topic])
         except KafkaError as error:
             if error.retriable:
@@ -107,17 +109,17 @@ def create_topic(settings: Settings, topic: str, *, timeout_s: float = 10.0) -> 
             ) from error
 
 
-def lacks_replicas(settings: Settings, topic: str, *, timeout_s: float = 10.0) -> bool:
+def lacks_replicas(settings: Settings, topic: str) -> bool:
     """Whether a partition of the topic lies on one broker alone, although there are several.
 
     Raises
     ------
     KafkaUnreachableError
-        If no broker answers within about `timeout_s` seconds.
+        If no broker answers within about ten seconds.
     GenresError
         If there is no such topic.
     """
-    with _admin(settings, timeout_s) as admin:
+    with _admin(settings, _START_S) as admin:
         partitions = _description(admin, topic, settings)["partitions"]
         return len(admin.describe_cluster()["brokers"]) > 1 and any(
             len(one["replica_nodes"]) == 1 for one in partitions

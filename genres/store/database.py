@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from genres.errors import GenresError
 from genres.store.sql import sa
@@ -70,6 +70,19 @@ class Database:
         if kind == "sqlite":
             sa.event.listen(self.engine, "connect", _prepare_sqlite)
             sa.event.listen(self.engine, "begin", _begin_immediate)
+
+    @classmethod
+    def opened(cls, url: str) -> Self:
+        """Open the database, if its tables have this code's form.
+
+        Raises
+        ------
+        GenresError
+            As by the constructor and `check_migrated`.
+        """
+        database = cls(url)
+        database.check_migrated()
+        return database
 
     @contextmanager
     def reading(self) -> Iterator[sa.Connection]:

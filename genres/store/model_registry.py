@@ -22,6 +22,7 @@ from genres.store.model_facts import ModelFacts, RegisteredModel
 
 if TYPE_CHECKING:
     import requests
+    from matplotlib.figure import Figure
     from mlflow import ActiveRun
     from mlflow.entities import Run
     from mlflow.entities.model_registry import ModelVersion
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 
 _Class = TypeVar("_Class", bound=type)
 
+TRAINING = "genre_classifiers"
+"""The stage of a training's run, under which its candidates' are."""
 CANDIDATE = "candidate"
 """The stage of a candidate's run."""
 CALIBRATED = "calibrated_classifier"
@@ -239,17 +242,19 @@ class ModelRegistry:
         nested = parent is not None  # also in the thread of its parent
         return mlflow.start_run(run_name=run_name, parent_run_id=parent_id, nested=nested, tags=labels)
 
-    def latest_run(self, dataset: str, *, stage: str) -> "Run":
-        """Find the newest finished top-level run of a stage.
+    def latest_training(self, dataset: str) -> "Run":
+        """Find the newest finished training, whose children are its candidates.
 
         Raises
         ------
         GenresError
             If there is none.
         """
-        found = self.find_latest_run(dataset, stage=stage)
+        found = self.find_latest_run(dataset, stage=TRAINING)
         if found is None:
-            raise GenresError(f"dataset '{dataset}' has no finished {stage} run in MLflow: materialize {stage} first")
+            raise GenresError(
+                f"dataset '{dataset}' has no finished {TRAINING} run in MLflow: materialize {TRAINING} first"
+            )
         return found
 
     def find_latest_run(self, dataset: str, *, stage: str) -> "Run | None":
@@ -378,6 +383,14 @@ class ModelRegistry:
         shown = [Metric(name, best.data.metrics[name], now, 0) for name in metrics]
         self.client.log_batch(parent.info.run_id, metrics=shown)
         self.client.set_tag(parent.info.run_id, "best_classifier", best.info.run_name)
+
+    def log_text(self, run: "Run", text: str, artifact_path: str) -> None:
+        """Keep a text as an artifact of a run, open or over."""
+        self.client.log_text(run.info.run_id, text, artifact_path)
+
+    def log_figure(self, run: "Run", figure: "Figure", artifact_path: str) -> None:
+        """Keep a figure as an artifact of a run, open or over."""
+        self.client.log_figure(run.info.run_id, figure, artifact_path)
 
     def read_json(self, run: "Run", artifact_path: str) -> Any:
         """Read a JSON artifact of a run."""

@@ -4,7 +4,6 @@ A fault is a context: it is there between entering and leaving. What was killed 
 running, never from here. A fault that cannot be injected raises.
 """
 
-import http.server
 import os
 import signal
 import sqlite3
@@ -14,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler
 
 import psutil
 import requests
@@ -25,6 +25,7 @@ from streaming_sensors.topic import create_topic, topic_state
 from streaming_sensors.warm_launcher import process_of
 from tests.faults.processes import alive, kill_worker_at_work, pid_of, python_workers
 from tests.faults.system import System
+from tests.http_server import served
 from tests.stream_rig import kill_tree, wait_until
 
 
@@ -427,15 +428,8 @@ def mlflow_down_warm(system: System) -> Iterator[None]:
 def mlflow_answers_500(system: System) -> Iterator[None]:
     with _without_mlflow(system):
         _kill_all(_runs(system))
-        server = http.server.ThreadingHTTPServer(("127.0.0.1", system.settings.ports.mlflow), _Broken)
-        serving = threading.Thread(target=server.serve_forever)
-        serving.start()
-        try:
+        with served(_Broken, port=system.settings.ports.mlflow):
             yield
-        finally:
-            server.shutdown()
-            server.server_close()
-            serving.join()
 
 
 # The clock.
@@ -469,7 +463,7 @@ def _kill_all(processes: list[psutil.Process]) -> None:
             process.kill()
 
 
-class _Broken(http.server.BaseHTTPRequestHandler):
+class _Broken(BaseHTTPRequestHandler):
     """A server that answers nothing but 500."""
 
     def _answer(self) -> None:
@@ -477,9 +471,6 @@ class _Broken(http.server.BaseHTTPRequestHandler):
         self.end_headers()
 
     do_GET = do_POST = do_PATCH = _answer  # noqa: N815 - the names are the library's
-
-    def log_message(self, *_: object) -> None:
-        """Say nothing."""
 
 
 @contextmanager

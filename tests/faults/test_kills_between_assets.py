@@ -111,11 +111,11 @@ def test_a_training_whose_engine_dies_ends_and_is_repaired_by_the_next(
     kill(stack, "spark-connect")
     assert run.wait(300) != 0, "it ends, and says that it failed"
     with pytest.raises(GenresError, match="no finished genre_classifiers run"):
-        ModelRegistry(stack.tracking_uri).latest_run("untrained", stage="genre_classifiers")
+        ModelRegistry(stack.tracking_uri).latest_training("untrained")
     assets = "genre_classifiers,calibrated_classifier,champion_model"
     assert start_materializing(assets, "untrained").wait(900) == 0
     registry = ModelRegistry(stack.tracking_uri)
-    parent = registry.latest_run("untrained", stage="genre_classifiers")
+    parent = registry.latest_training("untrained")
     trained = [tables.candidate_path(parent.info.run_id, child.info.run_id) for child in registry.child_runs(parent)]
     assert len(trained) == 2 and all(tables.lake.files.isdir(path) for path in trained)
 

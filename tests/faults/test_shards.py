@@ -39,7 +39,7 @@ def test_one_of_three_drains_is_killed(system: System) -> None:
     dropper.start()
     try:
         wait_until(lambda: {run.tags[SHARD_TAG] for run in alive(stream)} == {"0/3", "1/3", "2/3"})
-        wait_until(lambda: len(leases.held_shards(stream.database, topic, system.settings.lease_s)) == DRAINS)
+        wait_until(lambda: len(leases.holders(stream.database, topic, system.settings.lease_s)) == DRAINS)
         wait_until(lambda: kill_worker_at_work(stream, killed))
     finally:
         over.set()

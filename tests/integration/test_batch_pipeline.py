@@ -242,7 +242,7 @@ def test_dropped_clips_became_rows(tables: BatchTables) -> None:
 
 def test_mlflow_remembers_every_candidate(stack: Settings, tables: BatchTables) -> None:
     registry = ModelRegistry(stack.tracking_uri)
-    parent = registry.latest_run(tables.dataset, stage="genre_classifiers")
+    parent = registry.latest_training(tables.dataset)
     children = registry.child_runs(parent)
     assert sorted(child.info.run_name for child in children) == sorted(TRAINED)
     for child in children:
@@ -267,7 +267,7 @@ def test_mlflow_opens_on_the_candidates_with_their_scores(
     stack: Settings, tables: BatchTables, browser: "Browser"
 ) -> None:
     registry = ModelRegistry(stack.tracking_uri)
-    best = registry.child_runs(registry.latest_run(tables.dataset, stage="genre_classifiers"))[0]
+    best = registry.child_runs(registry.latest_training(tables.dataset))[0]
     page = browser.new_page(viewport={"width": 1280, "height": 900})
     page.set_default_timeout(60_000)
     page.goto(registry.page(tables.dataset))
@@ -280,7 +280,7 @@ def test_mlflow_opens_on_what_there_is_to_see(stack: Settings, tables: BatchTabl
     registry = ModelRegistry(stack.tracking_uri)
     name = registry.name_for(tables.dataset)
     assert registry.client.get_experiment_by_name(name).tags["mlflow.experimentKind"] == "custom_model_development"
-    parent = registry.latest_run(tables.dataset, stage="genre_classifiers")
+    parent = registry.latest_training(tables.dataset)
     best = registry.child_runs(parent)[0]
     for figure in ("valid_macro_f1", "test_macro_f1", "test_accuracy"):
         assert parent.data.metrics[figure] == best.data.metrics[figure]
@@ -301,7 +301,7 @@ def test_mlflow_opens_on_what_there_is_to_see(stack: Settings, tables: BatchTabl
 
 def test_champion_is_the_best_and_its_directory_is_whole(stack: Settings, tables: BatchTables, tmp_path: Path) -> None:
     registry = ModelRegistry(stack.tracking_uri)
-    best = registry.child_runs(registry.latest_run(tables.dataset, stage="genre_classifiers"))[0]
+    best = registry.child_runs(registry.latest_training(tables.dataset))[0]
     champion = registry.champion(tables.dataset)
     assert champion.valid_macro_f1 == max(best.data.metrics["valid_macro_f1"], champion.valid_macro_f1)
     tables.lake.files.get(champion.spark_model_path, str(tmp_path / "model"), recursive=True)
@@ -338,7 +338,7 @@ def test_somebodys_classic_session_loads_the_champion_from_mlflow(
 
 def test_the_champion_is_calibrated_and_says_how(stack: Settings, tables: BatchTables) -> None:
     registry = ModelRegistry(stack.tracking_uri)
-    parent = registry.latest_run(tables.dataset, stage="genre_classifiers")
+    parent = registry.latest_training(tables.dataset)
     run = registry.calibrated_run(parent)
     assert run.info.run_id not in {child.info.run_id for child in registry.child_runs(parent)}
     best = registry.child_runs(parent)[0]
@@ -374,7 +374,7 @@ def test_a_champion_that_somebody_registered_by_hand_is_one_clear_error(
     stack: Settings, tables: BatchTables, genres: Genres
 ) -> None:
     registry = ModelRegistry(stack.tracking_uri)
-    best = registry.child_runs(registry.latest_run(tables.dataset, stage="genre_classifiers"))[0]
+    best = registry.child_runs(registry.latest_training(tables.dataset))[0]
     version = registry.register("by_hand", run=best)
     registry.client.set_model_version_tag("genres-by_hand", str(version), "is_calibrated", "perhaps")
     registry.set_alias("by_hand", "champion", version)
@@ -531,7 +531,7 @@ def test_a_dataset_that_grew_is_trained_on_with_the_launchpads_hyperparameters(
     run_config = json.dumps({"ops": {"genre_classifiers": {"config": config}}})
     assert start_materializing("genre_classifiers", tables.dataset, "--config-json", run_config).wait(300) == 0
     registry = ModelRegistry(stack.tracking_uri)
-    parent = registry.latest_run(tables.dataset, stage="genre_classifiers")
+    parent = registry.latest_training(tables.dataset)
     (child,) = registry.child_runs(parent)
     params = child.data.params
     assert (child.info.run_name, params["maxIter"], params["regParam"]) == ("LogisticRegression", "3", "0.02")
@@ -543,7 +543,7 @@ def test_a_dataset_that_grew_is_trained_on_with_the_launchpads_hyperparameters(
 
 def test_a_candidate_that_is_no_longer_on_hdfs_is_not_published(stack: Settings, tables: BatchTables) -> None:
     registry = ModelRegistry(stack.tracking_uri)
-    parent = registry.latest_run(tables.dataset, stage="genre_classifiers")
+    parent = registry.latest_training(tables.dataset)
     best = registry.child_runs(parent)[0]
     tables.lake.files.rm(tables.candidate_path(parent.info.run_id, best.info.run_id), recursive=True)
     with pytest.raises(GenresError, match=f"{best.info.run_name} .*materialize genre_classifiers again"):
@@ -560,7 +560,7 @@ def test_hyperparameters_are_searched_for_once_and_taken_by_the_next_training(
     def search() -> Any:
         config = json.dumps({"ops": {"hyperparameter_search": {"config": {"classifiers": ["LogisticRegression"]}}}})
         assert start_materializing("hyperparameter_search", tables.dataset, "--config-json", config).wait(300) == 0
-        return registry.latest_run(tables.dataset, stage="hyperparameter_search")
+        return registry.find_latest_run(tables.dataset, stage="hyperparameter_search")
 
     split = tables.split()
     train = split[split["part"] == "train"]
@@ -586,5 +586,5 @@ def test_hyperparameters_are_searched_for_once_and_taken_by_the_next_training(
     registry.client.log_dict(second.info.run_id, found, FOUND)
     config = json.dumps({"ops": {"genre_classifiers": {"config": {"classifiers": ["LogisticRegression"]}}}})
     assert start_materializing("genre_classifiers", tables.dataset, "--config-json", config).wait(300) == 0
-    (child,) = registry.child_runs(registry.latest_run(tables.dataset, stage="genre_classifiers"))
+    (child,) = registry.child_runs(registry.latest_training(tables.dataset))
     assert child.data.params["regParam"] == "0.1"

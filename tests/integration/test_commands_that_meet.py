@@ -4,9 +4,9 @@ The daemons are small stand-ins that answer as MLflow does, so that each can be 
 """
 
 import sys
-import threading
 from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from contextlib import ExitStack
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 import psutil
@@ -18,6 +18,7 @@ from local_stack import stack
 from local_stack.program import Program
 from local_stack.stack import down, status
 from local_stack.supervision import ProcessState, Supervisor
+from tests.http_server import served
 from tests.integration.test_local_stack import has_ended
 
 # Answers, and ends two seconds after it is told to.
@@ -134,21 +135,12 @@ def test_another_stacks_daemon_on_the_port_is_not_taken_for_ours(settings: Setti
             self.send_response(200)
             self.end_headers()
 
-        def log_message(self, *_: object) -> None:
-            """Say nothing."""
+    with ExitStack() as others:
 
-    others: list[ThreadingHTTPServer] = []
+        def other_is_faster() -> None:
+            others.enter_context(served(Healthy, port=settings.ports.mlflow))
 
-    def other_is_faster() -> None:
-        others.append(ThreadingHTTPServer(("127.0.0.1", settings.ports.mlflow), Healthy))
-        threading.Thread(target=others[0].serve_forever).start()
-
-    slow = ["/bin/sh", "-c", 'sleep 3; exec "$@"', "sh", *daemon.command]
-    program = Program("mlflow", slow, daemon.directory, prepare=other_is_faster)
-    try:
+        slow = ["/bin/sh", "-c", 'sleep 3; exec "$@"', "sh", *daemon.command]
+        program = Program("mlflow", slow, daemon.directory, prepare=other_is_faster)
         with pytest.raises(GenresError, match=r"mlflow ended while it was starting(?s:.*)Address already in use"):
             stack._start_or_undo(settings, [program], print)
-    finally:
-        for other in others:
-            other.shutdown()
-            other.server_close()

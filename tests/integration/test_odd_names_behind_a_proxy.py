@@ -67,7 +67,7 @@ def test_odd_genres_are_trained_on_and_predicted(
     assert sorted({row["genre"] for row in rows}) == labels
     assert all(sorted(row["probabilities"]) == labels for row in rows)
     registry = ModelRegistry(stack.tracking_uri)
-    (child, *_) = registry.child_runs(registry.latest_run("odd_names", stage="genre_classifiers"))
+    (child, *_) = registry.child_runs(registry.latest_training("odd_names"))
     figures = registry.read_json(child, GENRE_TABLE)
     assert set(labels) <= {row[figures["columns"].index("genre")] for row in figures["data"]}
     assert registry.read_json(child, "confusion_test.json")["genres"] == labels

@@ -6,10 +6,9 @@ import re
 import socket
 import subprocess
 import sys
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, nullcontext
-from http.server import BaseHTTPRequestHandler, HTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +21,7 @@ from genres.store.ledger import Dataset, register_dataset
 from genres_cli.main import main
 from genres_cli.stream_demo import require_own_stream
 from local_stack.java import installed_java, java_home
+from tests.http_server import served
 
 Fails = Callable[..., str]
 
@@ -437,13 +437,8 @@ def open_dagster(free_port_base: Callable[[], int]) -> Iterator[Callable[[dict[s
                 def do_POST(self) -> None:
                     self.do_GET()
 
-                def log_message(self, *_: object) -> None:
-                    pass
-
             base = free_port_base()
-            server = servers.enter_context(HTTPServer(("127.0.0.1", Settings(port_base=base).ports.dagster), Answer))
-            threading.Thread(target=server.serve_forever, daemon=True).start()
-            servers.callback(server.shutdown)
+            servers.enter_context(served(Answer, port=Settings(port_base=base).ports.dagster))
             return base
 
         yield start

@@ -11,12 +11,11 @@ import struct
 import subprocess
 import sys
 import termios
-import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, suppress
 from datetime import UTC, datetime, timedelta
-from http.server import BaseHTTPRequestHandler, HTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +32,7 @@ from genres.store.tables import BATCH_PREDICTIONS, STREAM_PREDICTIONS, STREAM_QU
 from genres_cli.main import app
 from genres_cli.report import PredictionsTable, models_lines, quarantine_lines, status_lines
 from local_stack.stack import ServiceStatus
+from tests.http_server import served
 
 _COLUMNS, _LINES = 80, 24
 _NOW = datetime(2026, 11, 25, 17, 4, 31, tzinfo=UTC)
@@ -222,12 +222,7 @@ def answering() -> Iterator[Callable[[int, bytes], None]]:
                     self.end_headers()
                     self.wfile.write(body)
 
-                def log_message(self, *_: object) -> None:
-                    pass
-
-            server = servers.enter_context(HTTPServer(("127.0.0.1", port), Answer))
-            threading.Thread(target=server.serve_forever, daemon=True).start()
-            servers.callback(server.shutdown)
+            servers.enter_context(served(Answer, port=port))
 
         yield start
 
@@ -489,6 +484,7 @@ def test_quarantine_reasons_are_wrapped_by_words() -> None:
         "sha256": "ab" * 32,
         "file_name": "a.wav",
         "reason": "word " * 40,
+        "reason_code": "",
         "topic": "t",
         "judged_by": "",
         "stage": "producer",

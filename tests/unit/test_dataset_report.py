@@ -75,15 +75,26 @@ def test_it_shows_what_the_streams_checks_found_last_and_what_was_refused_why(
 ) -> None:
     evil = "<img src=x onerror=alert(1)>"
     refused = [
-        RefusedClip("a", "a.wav", "a", "raw_audio", "1.5 s long; at most 900 s are read (GENRES_MAX_CLIP_S)"),
-        RefusedClip("b", "b.wav", "b", "raw_audio", "2,000 s long; at most 900 s are read (GENRES_MAX_CLIP_S)"),
-        RefusedClip("c", "c.wav", "c", "raw_audio", evil),
+        RefusedClip(
+            "a", "a.wav", "a", "raw_audio", "1.5 s long; at most 900 s are read (GENRES_MAX_CLIP_S)", "too_long"
+        ),
+        RefusedClip(
+            "b", "b.wav", "b", "raw_audio", "2,000 s long; at most 900 s are read (GENRES_MAX_CLIP_S)", "too_long"
+        ),
+        RefusedClip("c", "c.wav", "c", "raw_audio", evil, evil),
     ]
     quarantine.replace(database, "mine", "raw_audio", refused, run_id="run")
     key = PartitionKey(stream.topic, "A", 0, 0, 3)
     ranges.record_plan(database, Plan(new=(Attempt(key),)))
-    reasons = ("not a RIFF file: it begins with b'ab'", "not a RIFF file: it begins with b'cd'", "the file is empty")
-    bad = [QuarantinedClip(f"{n}", f"{n}.wav", "stream", why, ".wav", "gate") for n, why in enumerate(reasons)]
+    reasons = {
+        "not a RIFF file: it begins with b'ab'": "not_audio",
+        "not a RIFF file: it begins with b'cd'": "not_audio",
+        "the file is empty": "",  # from before codes were kept
+    }
+    bad = [
+        QuarantinedClip(f"{n}", f"{n}.wav", "stream", why, ".wav", "gate", reason_code=code)
+        for n, (why, code) in enumerate(reasons.items())
+    ]
     commit_range(database, RangeResult(key, "run", quarantine=bad))
     with dg.DagsterInstance.ephemeral() as instance:
         for passed, said in ((True, "lost: 0 clips"), (False, f"lost: 2 clips {evil}")):
@@ -93,9 +104,9 @@ def test_it_shows_what_the_streams_checks_found_last_and_what_was_refused_why(
                 )
             )
         report = dataset_report(instance, database, "mine", streams=[stream], about="dataset mine")
-    assert "<tr><th>… s long; at most … s are read (GENRES_MAX_CLIP_S)</th><td>2</td></tr>" in report
-    assert "<tr><th>not a RIFF file: it begins with …</th><td>2</td></tr>" in report
-    assert "<tr><th>the file is empty</th><td>1</td></tr>" in report
+    assert "<tr><th>… s long; at most … s are read (GENRES_MAX_CLIP_S)</th><td>too_long</td><td>2</td></tr>" in report
+    assert "<tr><th>not a RIFF file: it begins with …</th><td>not_audio</td><td>2</td></tr>" in report
+    assert "<tr><th>the file is empty</th><td></td><td>1</td></tr>" in report
     assert "<tr><th>audio_clips: nothing_lost</th><td>failed (error)</td>" in report
     assert "lost: 2 clips" in report and "lost: 0 clips" not in report
     assert "<tr><th>offset ranges</th><td>1 committed</td></tr>" in report

@@ -1,16 +1,15 @@
 """Every clip ends in one row, with features or with a reason; what cannot be fetched fails instead."""
 
 import hashlib
-import http.server
 import json
 import math
 import pickle
 import subprocess
 import sys
-import threading
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +28,7 @@ from genres.store.hdfs_access import HdfsAccess
 from genres.store.schemas import GENRE, TRACK_ID, Column, audio_features
 from spark.clip_source import WebHdfsClips
 from spark.extraction import feature_batches
+from tests.http_server import served
 from tests.tiny_features import KILLS, TREACHEROUS
 
 LIMITS = {"feature_set": FEATURES, "max_clip_s": 5.0}
@@ -163,7 +163,7 @@ def answering(*answers: tuple[int, bytes]) -> Iterator[str]:
     """An HTTP server that gives these answers in turn, over and over; yields its address."""
     requested: list[str] = []
 
-    class Handler(http.server.BaseHTTPRequestHandler):
+    class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             status, body = answers[len(requested) % len(answers)]
             requested.append(self.path)
@@ -172,16 +172,8 @@ def answering(*answers: tuple[int, bytes]) -> Iterator[str]:
             self.end_headers()
             self.wfile.write(body)
 
-        def log_message(self, *_: object) -> None:
-            pass
-
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}"
-    finally:
-        server.shutdown()
-        server.server_close()
+    with served(Handler) as url:
+        yield url
 
 
 def remote_exception(name: str, message: str) -> bytes:

@@ -10,7 +10,7 @@ from genres.settings import Settings
 from local_stack import program
 from local_stack.hdfs_daemons import format_namenode, hdfs_programs
 from local_stack.services import services
-from local_stack.stack import down, restart_service, status, up
+from local_stack.stack import down, start_service, status, up
 from local_stack.supervision import Supervisor, tail
 
 NOWHERE = "127.0.0.1:1"
@@ -49,10 +49,10 @@ def test_nothing_runs_in_a_new_folder(tmp_path: Path) -> None:
     assert not (tmp_path / "new").exists()
 
 
-def test_restart_without_a_stack_says_how_to_start_one(tmp_path: Path) -> None:
+def test_a_service_without_a_stack_says_how_to_start_one(tmp_path: Path) -> None:
     settings = Settings(state_dir=tmp_path, kafka_bootstrap_servers="")
     with pytest.raises(GenresError, match="is not running; start it with: genres up"):
-        restart_service(settings, "kafka")
+        start_service(settings, "kafka")
 
 
 @pytest.mark.parametrize("name", ["my music", "a,b", "50%", "Müsik"])

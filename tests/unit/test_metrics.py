@@ -61,7 +61,7 @@ def scraped(settings: Settings, database: Database) -> dict[tuple[str, ...], flo
 def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
     state = TopicState("audio_clips", "A", {0: 0, 1: 0}, {0: 5, 1: 2})
     monkeypatch.setattr(metrics, "topic_state", lambda *_: state)
-    return Settings(state_dir=tmp_path)
+    return Settings(state_dir=tmp_path, stream_dataset="gtzan")
 
 
 def test_a_scrape_says_what_waits_what_was_refused_and_how_long_it_took(settings: Settings, database: Database) -> None:
@@ -82,6 +82,18 @@ def test_a_scrape_says_what_waits_what_was_refused_and_how_long_it_took(settings
     assert found["genres_stream_latency_seconds", "0.5", "audio_clips"] > 0
     assert found["genres_producer_up", "audio_clips"] == 1
     assert found["genres_producer_waiting_files", "audio_clips"] == 2
+
+
+def test_clips_are_counted_as_refused_by_who_judges_them_now(settings: Settings, database: Database) -> None:
+    """Two were predicted for the dataset of before, and nothing is accepted since the stream has another one."""
+    first, second = (PartitionKey("audio_clips", "A", 0, *offsets) for offsets in ((0, 2), (2, 3)))
+    ranges.record_plan(database, Plan(new=(Attempt(first), Attempt(second))))
+    rows = [prediction("ab"[offset] * 64, offset, dataset="before") for offset in range(2)]
+    commits.commit_range(database, RangeResult(first, "run", predictions=rows))
+    assert ("genres_stream_refused_ratio", "audio_clips") not in scraped(settings, database)
+    refused = commits.QuarantinedClip("c" * 64, "c.wav", "stream", "no", ".wav", "1", kafka_offset=2)
+    commits.commit_range(database, RangeResult(second, "run", quarantine=[refused]))
+    assert scraped(settings, database)["genres_stream_refused_ratio", "audio_clips"] == 1
 
 
 def test_what_cannot_be_asked_is_said_and_has_no_value(

@@ -8,9 +8,10 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
+from matplotlib.figure import Figure
 
 from genres.errors import GenresError
 from genres.settings import Settings
@@ -19,6 +20,9 @@ from genres.store.ledger import Dataset, register_dataset
 from genres.store.model_registry import ModelRegistry, _wait_for_server
 from genres_cli.main import main
 from tests.http_server import served
+
+if TYPE_CHECKING:
+    from mlflow.entities import Run
 
 PATIENCE = ("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "MLFLOW_HTTP_REQUEST_TIMEOUT")
 HEALTHY = (200, b"OK")
@@ -54,6 +58,8 @@ def variables(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
 
 
+OVER = cast("Run", SimpleNamespace(info=SimpleNamespace(run_id="a" * 32)))
+"""A run that has ended, of which other assets keep something more."""
 ASKED: dict[str, Callable[[ModelRegistry], Any]] = {
     "champion": lambda registry: registry.find_champion("mine"),
     "versions": lambda registry: registry.versions("mine"),
@@ -61,6 +67,8 @@ ASKED: dict[str, Callable[[ModelRegistry], Any]] = {
     "runs": lambda registry: registry.runs_on("mine", stage="genre_classifiers", fingerprint="f"),
     "run": lambda registry: registry.run("mine", run_name="r", stage="s", tags={}).__enter__(),
     "alias": lambda registry: registry.set_alias("mine", "champion", 1),
+    "text": lambda registry: registry.log_text(OVER, "a card", "model_card.md"),
+    "figure": lambda registry: registry.log_figure(OVER, Figure(), "models.png"),
 }
 
 

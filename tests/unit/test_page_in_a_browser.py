@@ -122,7 +122,7 @@ def settings(tmp_path: Path, database: Database, monkeypatch: pytest.MonkeyPatch
             row(FORMULA, genre=PICTURE, predicted_genre=FORMULA, is_uncertain=True),
         ],
     )
-    refused = [RefusedClip("a", PICTURE, "a" * 64, "raw_audio", f"not sound: {FORMULA}")]
+    refused = [RefusedClip("a", PICTURE, "a" * 64, "raw_audio", f"not sound: {FORMULA}", "not_audio")]
     quarantine.replace(database, "mine", "raw_audio", refused, run_id="run")
     state = TopicState("audio_clips", "A", {0: 0}, {0: 100})
     monkeypatch.setattr("streaming_sensors.topic.topic_state", lambda *_: state)
@@ -388,6 +388,12 @@ def test_clips_are_chosen_by_keyboard_too(desk: "Page", database: Database) -> N
         position.focus()
         position.press("End")
         assert position.get_attribute("aria-valuenow") != "0", name
+
+
+def test_a_refused_clip_has_the_code_of_its_reason_beside_it(desk: "Page") -> None:
+    view = look_at(desk, "Library")
+    cell(view, f"not sound: {FORMULA}").wait_for()
+    cell(view, "not_audio").wait_for()
 
 
 def test_another_dataset_is_looked_at_whole(desk: "Page", settings: Settings, database: Database) -> None:

@@ -132,3 +132,18 @@ def test_a_file_that_is_too_large_may_be_unreadable_too(rig: Rig, monkeypatch: p
     blues, metal = rig.rows(max_clip_s=1)
     assert blues["reason"] == f"the file cannot be read: {os.strerror(errno.EACCES)}"
     assert "bytes; 1 s of audio may have" in metal["reason"] and metal["sha256"]
+
+
+def test_a_size_is_asked_for_once(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a share each question is a round trip, and two answers may differ."""
+    asked: list[str] = []
+    real = Path.stat
+
+    def stat(path: Path, **named: Any) -> os.stat_result:
+        if path.is_relative_to(rig.music):
+            asked.append(path.parent.name)
+        return real(path, **named)
+
+    monkeypatch.setattr(Path, "stat", stat)
+    assert [row["status"] for row in rig.rows()] == ["accepted", "accepted"]
+    assert sorted(asked) == ["blues", "metal"]

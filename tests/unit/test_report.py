@@ -126,8 +126,13 @@ def test_names_are_text_not_markup(name: str) -> None:
 
 def test_names_do_nothing_to_the_terminal() -> None:
     name = "a\n\x1b[2Jb.wav"
-    refused = {"sha256": "ab" * 32, "file_name": name, "reason": "cut", "topic": "t", "judged_by": "gate1"}
-    refused |= {
+    refused = {
+        "sha256": "ab" * 32,
+        "file_name": name,
+        "reason": "cut",
+        "reason_code": "cut_short",
+        "topic": "t",
+        "judged_by": "gate1",
         "stage": "stream",
         "kept_path": None,
         "quarantined_at": datetime(2026, 1, 2, tzinfo=UTC),
@@ -141,6 +146,16 @@ def test_names_do_nothing_to_the_terminal() -> None:
     ):
         assert "\x1b[2J" not in shown
         assert r"'a\n\x1b[2Jb.wav'" in shown
+
+
+def test_a_refused_clip_is_shown_with_its_reason_and_the_reason_s_code() -> None:
+    about = {"table": "stream_quarantine", "sha256": "ab" * 32, "file_name": "a.wav", "reason": "cut"}
+    about |= {"quarantined_at": datetime(2026, 1, 2, tzinfo=UTC), "closed_at": None, "stage": "stream"}
+    about |= {"topic": "t", "judged_by": "gate1", "kept_path": None}
+    new, old = {**about, "reason_code": "cut_short"}, {**about, "reason_code": ""}
+    lines = quarantine_lines([new, old], {"streams": 2}, 80)
+    assert lines[2:4] == ["    cut", "    code cut_short, topic t, judged by gate1, kept in nowhere"]
+    assert lines[5:] == ["    cut", "    topic t, judged by gate1, kept in nowhere"]
 
 
 def test_status_names_each_service_and_why_it_is_ill() -> None:

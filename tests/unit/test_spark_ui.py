@@ -1,9 +1,8 @@
 """Spark's pages as the guard shows them: whole, to who may look, and with the token that Spark asks for."""
 
 import gzip
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 import httpx
@@ -14,6 +13,7 @@ from starlette.testclient import TestClient
 from genres.settings import Settings
 from local_stack.spark_server import spark_programs
 from local_stack.spark_ui import TOKEN_VARIABLE, build_app
+from tests.http_server import served
 
 PAGE = gzip.compress(b"<html>jobs</html>")
 GUARD = "http://127.0.0.1:18040"
@@ -51,17 +51,12 @@ class Behind(BaseHTTPRequestHandler):
 
     do_HEAD = do_GET  # noqa: N815 - as its base class calls it
 
-    def log_message(self, *_: object) -> None:
-        pass
-
 
 @pytest.fixture
 def behind() -> Iterator[str]:
     Behind.asked = []
-    with ThreadingHTTPServer(("127.0.0.1", 0), Behind) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_address[1]}"
-        server.shutdown()
+    with served(Behind) as url:
+        yield url
 
 
 @pytest.fixture

@@ -4,12 +4,13 @@ import hashlib
 import subprocess
 import sys
 from collections.abc import Iterator
-from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from http.server import SimpleHTTPRequestHandler
 from pathlib import Path
-from threading import Thread
+from typing import Any
 
 import pytest
+
+from tests.http_server import served
 
 CLIP = b"the bytes of a clip"
 
@@ -31,13 +32,13 @@ def webhdfs(tmp_path: Path) -> Iterator[str]:
     """Serve the clip at the address that WebHDFS would give it."""
     (tmp_path / "webhdfs" / "v1").mkdir(parents=True)
     (tmp_path / "webhdfs" / "v1" / "a.wav").write_bytes(CLIP)
-    handler = partial(SimpleHTTPRequestHandler, directory=str(tmp_path))
-    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        thread = Thread(target=server.serve_forever, args=(0.02,))
-        thread.start()
-        yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
-        thread.join()
+
+    class Folder(SimpleHTTPRequestHandler):
+        def __init__(self, *request: Any) -> None:
+            super().__init__(*request, directory=str(tmp_path))
+
+    with served(Folder) as url:
+        yield url
 
 
 def test_a_worker_imports_nothing_to_fetch_a_clip_and_inherits_no_thread(webhdfs: str) -> None:

@@ -85,13 +85,11 @@ def acquire(
         return token
 
 
-def held_shards(database: Database, topic: str, lease_s: float, *, now: datetime | None = None) -> set[int]:
-    """Return the shards whose lease somebody holds now; leases are renewed for `lease_s` seconds."""
-    return set(holders(database, topic, lease_s, now=now))
-
-
 def holders(database: Database, topic: str, lease_s: float, *, now: datetime | None = None) -> dict[int, str]:
-    """Return who holds each shard's lease now: a run, by its id, or a `Resident`; the others' shards are left out."""
+    """Return who holds each shard's lease now: a run, by its id, or a `Resident`; the others' shards are left out.
+
+    Leases are renewed for `lease_s` seconds.
+    """
     query = sa.select(_LEASE.shard, _LEASE.holder, _LEASE.expires_at).where(_LEASE.topic == topic, _LEASE.holder != "")
     now = now or datetime.now(UTC)
     with database.reading() as connection:

@@ -162,6 +162,33 @@ def outcomes(database: Database, *, topic: str, limit: int) -> list[Outcome]:
     return sorted(found, reverse=True)[:limit]
 
 
+class Judged(NamedTuple):
+    """How many of the newest clips were judged, each once, and how many of them are refused."""
+
+    clips: int
+    refused: int
+
+
+def judged_lately(database: Database, *, topic: str, dataset: str, limit: int) -> Judged:
+    """Count what the newest clips of a topic ended in, by the dataset and the features that judge them now.
+
+    What another dataset's champion answered, or other features made possible, says nothing of those that judge now:
+    only what came after it counts.
+
+    Parameters
+    ----------
+    dataset
+        Whose champion scores the topic's clips.
+    limit
+        Clips that are looked at, the newest.
+    """
+    ended = outcomes(database, topic=topic, limit=limit)
+    present = next((one.feature_version for one in ended if one.feature_version), "")
+    former = [one for one in ended if one.dataset not in ("", dataset) or one.feature_version not in ("", present)]
+    newest = [one for one in ended if not former or one.at > former[0].at]  # a range's rows carry one time
+    return Judged(len({one.sha256 for one in newest}), len({one.sha256 for one in newest if one.is_refused}))
+
+
 class Summary(NamedTuple):
     """What has become of a topic's clips, all in all."""
 
