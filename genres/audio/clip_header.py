@@ -49,6 +49,8 @@ class ClipHeader:
     """Samples per channel."""
     source: Source = field(default=Source(), repr=False, compare=False)
     """Where a decoder finds the sound."""
+    plain_source: Source | None = field(default=None, repr=False, compare=False)
+    """Where a decoder finds it that stops on its way through `source`: without what stands between the sound."""
     is_length_sure: bool = field(default=True, repr=False, compare=False)
     """Whether the container's own lengths say where the file ends. Recorders write them at the very end; what is there
     until then reads like a shorter clip."""

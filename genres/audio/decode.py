@@ -7,6 +7,7 @@ blocks, so that a clip takes no more memory than its mono samples at the rates t
 import functools
 import math
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from genres.audio.clip_header import ClipHeader
@@ -64,9 +65,6 @@ def decode_at(data: bytes, *, sample_rates: Iterable[int], header: ClipHeader | 
     dict of int to np.ndarray
         By sample rate, what `decode` returns.
     """
-    import numpy as np
-    import soundfile
-
     if header is None:
         container = container_of(data)
         if container is None:
@@ -74,6 +72,18 @@ def decode_at(data: bytes, *, sample_rates: Iterable[int], header: ClipHeader | 
         header = read_header(data, container)
     if header.container in FORMATS:
         return _by_ffmpeg(data, header, sample_rates)
+    rates = list(sample_rates)
+    mono = _by_libsndfile(data, header, rates)
+    if not mono.is_whole and header.plain_source is not None:
+        del mono  # or both take their memory
+        mono = _by_libsndfile(data, replace(header, source=header.plain_source), rates)
+    return mono.samples()
+
+
+def _by_libsndfile(data: bytes, header: ClipHeader, sample_rates: Iterable[int]) -> "_Mono":
+    import numpy as np
+    import soundfile
+
     mono = _Mono(header, sample_rates)
     try:
         with _stream(header.source.open(data)) as file:
@@ -91,7 +101,7 @@ def decode_at(data: bytes, *, sample_rates: Iterable[int], header: ClipHeader | 
                 raise RejectedAudio(Reason.LONGER_THAN_HEADER, promised=f"{header.duration_s:.1f}")
     except soundfile.LibsndfileError as error:
         raise RejectedAudio(Reason.CANNOT_DECODE, error=error.error_string.strip()) from None
-    return mono.samples()
+    return mono
 
 
 def _by_ffmpeg(data: bytes, header: ClipHeader, sample_rates: Iterable[int]) -> "dict[int, np.ndarray]":
@@ -130,11 +140,16 @@ class _Mono:
         for resampled in self._at.values():
             resampled.add(mono)
 
+    @property
+    def is_whole(self) -> bool:
+        """Whether as many samples were taken as the header promises."""
+        return self.read >= self._header.frames - self._header.slack
+
     def samples(self) -> "dict[int, np.ndarray]":
         """Return all samples, by sample rate, after the last block."""
         import numpy as np
 
-        if self.read < self._header.frames - self._header.slack:
+        if not self.is_whole:
             raise truncated(self._header.duration_s, self.read / self._header.sample_rate)
         if self.read == 0:
             raise RejectedAudio(Reason.NO_SAMPLES)

@@ -39,6 +39,20 @@ AU_UNKNOWN = AU[:8] + b"\xff" * 4 + AU[12:]
 FLAC_TAGS = FLAC[:42] + b"\x04" + (20).to_bytes(3, "big") + b"\xff" * 20 + FLAC[42:]
 # 22,254.545 Hz as a float of 80 bits.
 OLD_RATE = struct.pack(">HQ", 16_383 + 14, round(22_254.545 * 2**49))
+COMMON = AIFF[AIFF.index(b"COMM") + 8 :][:18]
+
+
+def aiff(common: bytes, form: bytes = b"AIFF") -> bytes:
+    """The sound of `AIFF` behind another format chunk."""
+    sound = (MONO * 32_767).astype(">i2").tobytes()
+    body = form + b"COMM" + struct.pack(">I", len(common)) + common + b"SSND"
+    return b"FORM" + struct.pack(">I", len(body) + 12 + len(sound)) + body + struct.pack(">I8x", 8 + len(sound)) + sound
+
+
+def without_alac_flags(caf: bytes) -> bytes:
+    """A CAF file in ALAC whose description does not say how many bits its samples had, as ffmpeg writes it."""
+    at = caf.index(b"alac") + 4
+    return caf[:at] + bytes(4) + caf[at + 4 :]
 
 
 def samples_of(data: bytes, suffix: str) -> tuple[ClipHeader, np.ndarray]:
@@ -94,6 +108,11 @@ AS_LIBROSA = {
     "AIFF-C in float": (written("AIFF", STEREO, subtype="FLOAT"), ".aifc"),
     "AIFF in IMA ADPCM": (written("AIFF", MONO, subtype="IMA_ADPCM"), ".aifc"),
     "little-endian AIFF-C": (written("AIFF", MONO, endian="LITTLE"), ".aif"),
+    **{
+        f"little-endian AIFF-C in {kind}": (written("AIFF", STEREO, subtype=kind, endian="LITTLE"), ".aifc")
+        for kind in ("PCM_24", "PCM_32")
+    },
+    "AIFF-C with a short format chunk": (aiff(COMMON, b"AIFC"), ".aifc"),
     "CAF": (CAF, ".caf"),
     "little-endian CAF": (written("CAF", STEREO, endian="LITTLE", subtype="PCM_24"), ".caf"),
     **{f"CAF in {kind}": (written("CAF", STEREO, subtype=kind), ".caf") for kind in ("ALAC_16", "ALAC_24")},
@@ -133,6 +152,18 @@ UNREADABLE_TO_LIBROSA = {
         with_flac_length(written("FLAC", MONO[:3_000]), 0),
         ".flac",
         written("FLAC", MONO[:3_000]),
+    ),
+    "AIFF with a long format chunk": (aiff(COMMON + bytes(6)), ".aiff", aiff(COMMON)),
+    "FLAC of the longest length there is": (with_flac_length(FLAC, 2**36 - 1), ".flac", FLAC),
+    "ALAC of 16 bits in CAF without flags": (
+        without_alac_flags(written("CAF", MONO, subtype="ALAC_16")),
+        ".caf",
+        written("CAF", MONO, subtype="ALAC_16"),
+    ),
+    "ALAC of 24 bits in CAF without flags": (
+        without_alac_flags(written("CAF", STEREO, subtype="ALAC_24")),
+        ".caf",
+        written("CAF", STEREO, subtype="ALAC_24"),
     ),
     "FLAC that is longer than its header says": (with_flac_length(FLAC, 9_000), ".flac", FLAC),
     "ID3v2 in front of FLAC, of unknown length, ID3v1 behind": (
@@ -270,6 +301,12 @@ REFUSED = {
         Reason.NO_SAMPLES,
         "no sa",
     ),
+    "an empty data chunk and a full one": (
+        riff(FMT, chunk(b"data", b""), DATA),
+        ".wav",
+        Reason.MORE_BEHIND,
+        "header promises 0.0 s of data, but 44,100 bytes follow",
+    ),
     "format behind the data": (riff(DATA, FMT), ".wav", Reason.NO_FORMAT, "no format chunk before the data"),
     "IMA ADPCM without a whole block": (
         riff(
@@ -345,6 +382,30 @@ def test_opus_that_was_cut_without_encoding_it_again_is_read_whole(tmp_path: Pat
     whole, part = (samples_of((tmp_path / name).read_bytes(), ".opus")[1] for name in ("whole.opus", "cut.opus"))
     assert len(part) / RATE == pytest.approx(3 - begin, abs=0.53)  # ffmpeg cuts between pages
     np.testing.assert_allclose(part[-RATE:], whole[-RATE:], atol=1e-3)
+
+
+@needs_ffmpeg
+@pytest.mark.parametrize("suffix", [".flac", ".oga"])
+def test_flac_that_was_cut_out_of_a_longer_one_is_read_from_its_first_frame_on(tmp_path: Path, suffix: str) -> None:
+    (tmp_path / "in.wav").write_bytes(written("WAV", music(9)))
+    ffmpeg = ["ffmpeg", "-nostdin", "-loglevel", "error"]
+    subprocess.run([*ffmpeg, "-i", "in.wav", "long.flac"], cwd=tmp_path, check=True)
+    cut = [*ffmpeg, "-ss", "4", "-i", "long.flac", "-t", "2", "-c", "copy", f"cut{suffix}"]
+    subprocess.run(cut, cwd=tmp_path, check=True)
+    header, samples = samples_of((tmp_path / f"cut{suffix}").read_bytes(), suffix)
+    command = [*ffmpeg, "-i", f"cut{suffix}", "-f", "f32le", "-"]
+    expected = np.frombuffer(subprocess.run(command, cwd=tmp_path, check=True, capture_output=True).stdout, np.float32)
+    np.testing.assert_array_equal(samples, expected)
+    assert 2 <= header.duration_s < 2.5
+
+
+@needs_ffmpeg
+@pytest.mark.parametrize("how", ["", "-sample_fmt s32p"])
+def test_alac_in_caf_as_ffmpeg_writes_it(tmp_path: Path, how: str) -> None:
+    (tmp_path / "in.wav").write_bytes(WAV)
+    command = ["ffmpeg", "-loglevel", "error", "-i", "in.wav", "-c:a", "alac", *how.split(), "x.caf"]
+    subprocess.run(command, cwd=tmp_path, check=True)
+    np.testing.assert_array_equal(samples_of((tmp_path / "x.caf").read_bytes(), ".caf")[1], samples_of(WAV, ".wav")[1])
 
 
 @needs_ffmpeg

@@ -120,6 +120,43 @@ def test_joined_files_are_read_whole() -> None:
     )
 
 
+@pytest.mark.parametrize("counted", [CONSTANT, VARIABLE], ids=["constant", "variable"])
+@pytest.mark.parametrize("with_count", [False, True])
+@pytest.mark.parametrize("between", [b"\0\0", b"\x02StreamTitle='a - b';".ljust(33, b"\0"), GARBAGE[:999]], ids=len)
+def test_garbage_between_frames_hides_no_sound(counted: bytes, with_count: bool, between: bytes) -> None:
+    """Libsndfile's decoder finds its way over some of it, and stops at other. A radio's titles come every 8 KiB."""
+    data = counted if with_count else without_count(counted)
+    parts = [data[at : at + 8_192] for at in range(0, len(data), 8_192)]
+    found, whole = read(between.join(parts), 44_100), read(data, 44_100)
+    assert abs(len(found) - len(whole)) <= 1_152
+    first = len(read(without_count(parts[0]), 44_100)) - 3 * 1_152
+    np.testing.assert_array_equal(found[:first], whole[:first])
+
+
+def test_what_a_decoder_finds_its_way_over_is_decoded_as_librosa_does() -> None:
+    data = CONSTANT[:9_000] + GARBAGE[:300] + CONSTANT[9_000:]
+    expected, _ = librosa.load(io.BytesIO(data), sr=44_100)
+    assert len(expected) > 0.9 * SECONDS * 44_100
+    np.testing.assert_array_equal(read(data, 44_100), expected)
+
+
+def test_a_count_that_was_not_filled_in_is_none() -> None:
+    np.testing.assert_array_equal(read(with_count(CONSTANT, 2**32 - 1), 44_100), read(without_count(CONSTANT), 44_100))
+
+
+@pytest.mark.parametrize("frames", [1, 2])
+def test_the_shortest_streams_are_read(frames: int) -> None:
+    counted = mp3(48_000)
+    bare = without_count(counted)
+    size = bare.index(bare[:3], 4)
+    samples = read(bare[: frames * size], 48_000)
+    assert len(samples) == frames * 1_152
+    one, behind_a_count = bare[:size], counted[: len(counted) - len(bare) + size]
+    np.testing.assert_array_equal(read(with_count(behind_a_count, 1), 48_000), read(one, 48_000))
+    assert refusal(behind_a_count).code is Reason.TRUNCATED
+    np.testing.assert_array_equal(samples, read(bare, 48_000)[: len(samples)])
+
+
 def test_a_stream_that_begins_within_a_frame_is_read() -> None:
     bare = without_count(CONSTANT)
     assert len(read(bare, 44_100)) - len(read(bare[100:], 44_100)) == 1_152

@@ -182,6 +182,12 @@ def test_ordinary_names_are_no_parts_of_songs(names: list[str]) -> None:
     assert one.why == other.why
 
 
+@pytest.mark.parametrize("genre", ["1980", "007", "000"])
+def test_clips_of_a_genre_that_is_a_number_are_no_parts_of_one_song(genre: str) -> None:
+    assert songs([f"{genre}.{n}" for n in range(9)], genre) == {}
+    assert set(songs([f"{genre}.00007.{n}" for n in range(4)], genre).values()) == {f"{genre}.00007"}
+
+
 def test_copies_are_excluded_and_say_of_what() -> None:
     split = split_tracks(table(*clips("ska", 3), *clips("dub", 3), ("ska.9", "ska", "ska audio 1")))
     copy = split.table.set_index("track_id").loc["ska.9"]

@@ -4,7 +4,7 @@ import re
 
 from genres.audio.clip_header import ClipHeader, Source
 from genres.audio.containers.layout import check_layout
-from genres.audio.containers.tags import ID3V1_BYTES
+from genres.audio.containers.lengths import check_rest
 from genres.audio.rejections import Reason, RejectedAudio
 
 _RATES = (96_000, 88_200, 64_000, 48_000, 44_100, 32_000, 24_000, 22_050, 16_000, 12_000, 11_025, 8_000, 7_350)
@@ -64,7 +64,7 @@ def adts_header(data: bytes, start: int) -> ClipHeader:
     Raises
     ------
     RejectedAudio
-        If the last frame is cut off, something else follows the frames, or the format changes on the way.
+        If more than the frames follows them, or the format changes on the way.
     """
     at, blocks, first = start, 0, _kind(data, start)
     spans = []
@@ -87,11 +87,10 @@ def adts_header(data: bytes, start: int) -> ClipHeader:
             raise RejectedAudio(Reason.FORMAT_CHANGES, before=before, after=after, offset=at)
         blocks += (data[at + 6] & 3) + 1
         at += size
-    left = data[at:]
-    is_tag = (left.startswith(b"TAG") and len(left) == ID3V1_BYTES) or left.startswith(b"APETAGEX")
-    if left.strip(b"\0") and not is_tag:
-        raise RejectedAudio(Reason.CUT_SHORT, container="AAC", promised=at + max(size, _HEADER), present=len(data))
     spans.append((start, at))
+    read = sum(end - begin for begin, end in spans)
+    # A frame that is cut off is the end of any recording of a broadcast.
+    check_rest(data, at, iter(()), size=read, bytes_per_s=read * rate / max(blocks * _BLOCK, 1))
     return ClipHeader("AAC", rate, channels, blocks * _BLOCK, Source(spans=tuple(spans)), slack=_SLACK)
 
 

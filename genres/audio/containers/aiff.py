@@ -12,11 +12,14 @@ from genres.audio.rejections import Reason, RejectedAudio
 
 MAGIC = b"FORM"
 FORMS = (b"AIFF", b"AIFC")
-_PCM = (b"NONE", b"twos", b"sowt", b"raw ", b"in24", b"in32")
+_PCM = (b"NONE", b"twos", b"sowt", b"raw ", b"in24", b"in32", b"42n1", b"23ni")
+"""The last two are libsndfile's own: little-endian samples of 24 and 32 bits."""
 _BYTES = {b"fl32": 4, b"FL32": 4, b"fl64": 8, b"FL64": 8, b"ulaw": 1, b"ULAW": 1, b"alaw": 1, b"ALAW": 1}
 """Bytes a sample of the encodings that are no PCM, by compression type."""
 _BLOCKS = {b"ima4": (34, 64), b"GSM ": (33, 160)}
 """Bytes and samples of the blocks of the encodings that have some, by compression type."""
+_PLAIN_FORMAT = 18
+"""Bytes of a format chunk that says nothing of compression."""
 _READ = "PCM, float, A-law, mu-law, IMA ADPCM and GSM 6.10"
 
 
@@ -58,12 +61,15 @@ def _chunks(data: bytes, at: int) -> Iterator[Chunk]:
 
 def _measured(data: bytes, at: int, common: bytes, sound: Chunk, total: int) -> ClipHeader:
     is_compressed = data[at + 8 : at + 12] == b"AIFC"
-    shortest = 22 if is_compressed else 18
-    if len(common) < shortest:
-        raise RejectedAudio(Reason.SHORT_FORMAT, size=len(common), expected=shortest)
+    if len(common) < _PLAIN_FORMAT:
+        raise RejectedAudio(Reason.SHORT_FORMAT, size=len(common), expected=_PLAIN_FORMAT)
+    if not is_compressed:
+        common = common[:_PLAIN_FORMAT]  # in an AIFF, more than that means nothing
+    elif len(common) < _PLAIN_FORMAT + 4:
+        common = common[:_PLAIN_FORMAT] + b"NONE"  # its writer had nothing to say of compression
     channels, counted, bits = struct.unpack_from(">HIH", common)
     rate = _extended(common[8:18])
-    kind = common[18:22] if is_compressed else b"NONE"
+    kind = common[_PLAIN_FORMAT:] or b"NONE"
     encoding = f"AIFF-C compression {kind.decode('latin-1')!r}"
     if kind not in _PCM and kind not in _BYTES and kind not in _BLOCKS:
         raise RejectedAudio(Reason.UNREAD_ENCODING, encoding=encoding, read=_READ)

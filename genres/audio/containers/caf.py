@@ -11,6 +11,8 @@ from genres.audio.rejections import Reason, RejectedAudio
 
 MAGIC = b"caff"
 _READ = "PCM, float, A-law, mu-law and ALAC"
+_ALAC_FLAGS = {16: 1, 20: 2, 24: 3, 32: 4}
+"""By the bits of a sample, what the description says of ALAC."""
 
 
 def caf_header(data: bytes, at: int) -> ClipHeader:
@@ -43,6 +45,26 @@ def _chunks(data: bytes, at: int) -> Iterator[Chunk]:
         at += 12 + max(size, 0)
 
 
+def _with_alac_flags(data: bytes, at: int) -> Source:
+    """Return an ALAC file with the flags that say how many bits its samples had, which ffmpeg leaves out.
+
+    libsndfile needs them. The decoder's own description has the bits as well, behind the names of atoms or bare.
+    """
+    begin = 0
+    for chunk in _chunks(data, at + 8):
+        if chunk.name == b"desc" and not begin:
+            begin = chunk.start + 12
+        elif chunk.name == b"kuki":
+            cookie = data[chunk.start : chunk.start + max(chunk.size, 0)]
+            for name in (b"frma", b"alac"):
+                if cookie[4:8] == name:
+                    cookie = cookie[12:]
+            flags = _ALAC_FLAGS.get(cookie[5] if len(cookie) > 5 else 0, 0)
+            if data[begin : begin + 4] == bytes(4) and flags:
+                return Source(data[at:begin] + struct.pack(">I", flags), ((begin + 4, len(data)),))
+    return Source(spans=((at, len(data)),))
+
+
 def _measured(data: bytes, at: int, description: bytes, chunk: Chunk) -> ClipHeader:
     hertz, kind, _, packet_bytes, packet_frames, channels, bits = struct.unpack(">d4sIIIII", description)
     encoding = f"CAF format {kind.decode('latin-1')!r}"
@@ -50,7 +72,7 @@ def _measured(data: bytes, at: int, description: bytes, chunk: Chunk) -> ClipHea
         if (promised := chunk.start + chunk.size) > len(data):
             raise RejectedAudio(Reason.CUT_SHORT, container="CAF", promised=promised, present=len(data))
         # A chunk of its own, which may stand behind the data, says how long its packets are.
-        return sndfile_header(data, "CAF", Source(spans=((at, len(data)),)))
+        return sndfile_header(data, "CAF", _with_alac_flags(data, at))
     if kind not in (b"lpcm", b"ulaw", b"alaw"):
         raise RejectedAudio(Reason.UNREAD_ENCODING, encoding=encoding, read=_READ)
     if bits not in ((8, 16, 24, 32, 64) if kind == b"lpcm" else (8,)):

@@ -12,11 +12,15 @@ MAGIC = b"fLaC"
 _BLOCK_SIZES = {1: 192, **{2 + n: 576 << n for n in range(4)}, **{8 + n: 256 << n for n in range(8)}}
 _ONLY_STREAM_INFO = b"\x80\0\0\x22"
 """What stands in front of the block that describes the stream if no other one follows it."""
+_ALL_ONES = 0xF_FFFF_FFFF
+"""The length of a stream whose writer could not know it, like 0."""
 _SEARCHED = 4 << 20
 """How far from the end of the file a last frame is looked for, in bytes."""
 
 
 class _Frame(NamedTuple):
+    at: int
+    """Where its header is in the file."""
     begins: int
     """Its first sample in the stream."""
     ends: int
@@ -24,7 +28,10 @@ class _Frame(NamedTuple):
 
 
 def flac_header(data: bytes, at: int) -> ClipHeader:
-    """Read a FLAC file that begins at byte `at`; it is as long as its last frame says.
+    """Read a FLAC file that begins at byte `at`; it is as long as its first and its last frame say.
+
+    A file that begins with a later frame was cut out of a longer one without encoding it again, whose length and
+    numbers it keeps.
 
     Raises
     ------
@@ -36,15 +43,19 @@ def flac_header(data: bytes, at: int) -> ClipHeader:
     if first is None or len(stream_info) < 34 or data[at + 4] & 0x7F:
         return sndfile_header(data, "FLAC", Source(spans=((at, len(data)),)))
     (packed,) = struct.unpack_from(">Q", stream_info, 10)
-    rate, promised = packed >> 44, packed & 0xF_FFFF_FFFF
-    frames = _length(data, first, promised)
-    if frames is None:
+    rate, promised = packed >> 44, packed & _ALL_ONES
+    if promised == _ALL_ONES:
+        promised = 0
+    opening = _opening(data, first)
+    last = _last_frame(data, opening, promised) if opening is not None else None
+    if opening is None or last is None:
         if promised == 0:
             raise RejectedAudio(Reason.UNKNOWN_LENGTH)
-    elif frames < promised:
-        raise truncated(promised / max(rate, 1), frames / max(rate, 1))
     else:
-        packed = packed & ~0xF_FFFF_FFFF | frames
+        frames = max(last.ends - opening.begins, 0)
+        if frames < promised and opening.begins == 0:
+            raise truncated(promised / max(rate, 1), frames / max(rate, 1))
+        packed = packed & ~_ALL_ONES | frames
     # Of the blocks in front of the frames only the first one matters. libsndfile opens no file in which another one, of
     # tags or pictures, is damaged.
     head = MAGIC + _ONLY_STREAM_INFO + stream_info[:10] + struct.pack(">Q", packed) + stream_info[18:]
@@ -63,42 +74,48 @@ def _first_frame(data: bytes, at: int) -> int | None:
     return None
 
 
-def _length(data: bytes, first: int, promised: int) -> int | None:
-    """Return how many samples the stream has, from the last frame in it.
+def _opening(data: bytes, first: int) -> _Frame | None:
+    """Return the first frame."""
+    is_variable = bool(data[first + 1] & 1)
+    # All blocks of a stream that numbers its frames are as long as the first one, but for the last.
+    frame = _frame(data, first, 0, is_variable=is_variable)
+    return frame and _frame(data, first, frame.ends - frame.begins, is_variable=is_variable)
+
+
+def _last_frame(data: bytes, opening: _Frame, promised: int) -> _Frame | None:
+    """Return the last frame.
 
     The bytes inside a frame may look like a frame's header. So the last header is believed only if it says what the
     file's header says, if the frame before it is there as well, or if there is no other.
     """
     later: list[_Frame] = []
-    for at, frame in _frames_backwards(data, first):
+    for frame in _frames_backwards(data, opening):
         if frame.ends == promised:
-            return promised
+            return frame
         for follower in later:
             if follower.begins == frame.ends:
-                return follower.ends
-        if at == first:
-            return frame.ends
+                return follower
+        if frame.at == opening.at:
+            return frame
         later.append(frame)
     return None
 
 
-def _frames_backwards(data: bytes, first: int) -> Iterator[tuple[int, _Frame]]:
-    """Yield what looks like a frame's header, from the end of the file."""
-    sync = data[first : first + 2]
-    is_variable = bool(sync[1] & 1)
-    # All blocks of a stream that numbers its frames are as long as the first one, but for the last.
-    opening = _frame(data[first : first + 16], 0, is_variable=is_variable)
-    lowest = max(first, len(data) - _SEARCHED)
+def _frames_backwards(data: bytes, opening: _Frame) -> Iterator[_Frame]:
+    """Yield what looks like a frame, from the end of the file."""
+    sync = data[opening.at : opening.at + 2]
+    lowest = max(opening.at, len(data) - _SEARCHED)
     at = data.rfind(sync, lowest)
-    while at >= 0 and opening is not None:
-        frame = _frame(data[at : at + 16], opening.ends - opening.begins, is_variable=is_variable)
+    while at >= 0:
+        frame = _frame(data, at, opening.ends - opening.begins, is_variable=bool(sync[1] & 1))
         if frame is not None:
-            yield at, frame
+            yield frame
         at = data.rfind(sync, lowest, at + 1)
 
 
-def _frame(header: bytes, block_size: int, *, is_variable: bool) -> _Frame | None:
-    """Read a frame's header, if it is one (RFC 9639, 9.1)."""
+def _frame(data: bytes, place: int, block_size: int, *, is_variable: bool) -> _Frame | None:
+    """Read the header of a frame at byte `place`, if it is one (RFC 9639, 9.1)."""
+    header = data[place : place + 16]
     if len(header) < 6 or header[3] & 1:
         return None
     size_code, rate_code = header[2] >> 4, header[2] & 0xF
@@ -124,7 +141,7 @@ def _frame(header: bytes, block_size: int, *, is_variable: bool) -> _Frame | Non
     if at >= len(header) or _crc8(header[:at]) != header[at]:
         return None
     begins = number if is_variable else number * block_size
-    return _Frame(begins, begins + size)
+    return _Frame(place, begins, begins + size)
 
 
 def _crc8(data: bytes) -> int:

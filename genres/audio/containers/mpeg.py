@@ -44,7 +44,9 @@ _SPARE = 8
 _SHORTEST, _LONGEST = 24, 8_192
 """Bytes of a frame of free bit rate."""
 _RESYNC = 1_000
-"""Bytes of garbage that libsndfile's decoder finds its way over by itself, in any version of it."""
+"""Bytes of garbage that libsndfile's decoder is left to find its way over, as librosa's is; it may stop there."""
+_ALL_ONES = 2**32 - 1
+"""The count of a program that could not know it."""
 _TRIED = 100_000
 """How often a frame may seem to begin and not be there, before the search is given up."""
 _CHAIN = 3
@@ -118,7 +120,7 @@ class _Walk:
     """The frames of a stream."""
 
     kind: _Kind
-    spans: tuple[tuple[int, int], ...]
+    runs: tuple[tuple[int, int], ...]
     """Where runs of frames begin and end; between them is something else."""
     frames: int
     first: int
@@ -127,6 +129,22 @@ class _Walk:
     """Bytes of the largest frame."""
     is_cut: bool
     """Whether the file ends within a frame."""
+
+    @property
+    def spans(self) -> tuple[tuple[int, int], ...]:
+        """The runs with what little stands between them."""
+        spans = [self.runs[0]]
+        for start, end in self.runs[1:]:
+            if start - spans[-1][1] > _RESYNC:
+                spans.append((start, end))
+            else:
+                spans[-1] = (spans[-1][0], end)
+        return tuple(spans)
+
+    @property
+    def plain_source(self) -> Source | None:
+        """The frames alone, if something stands between them."""
+        return Source(spans=self.runs) if len(self.runs) > 1 else None
 
 
 def find_mpeg(data: bytes, at: int) -> int | None:
@@ -159,31 +177,39 @@ def mpeg_header(data: bytes, at: int) -> ClipHeader:
     # Some programs count the silent frame as well, some forget the last one.
     if promised is not None and counted < promised - (not walk.is_cut):
         whole = promised * kind.samples
-        header = sndfile_header(data, "MP3", Source(spans=walk.spans))
-        if _may_be_trimmed(header, whole, kind):
+        if (header := _trimmed(data, walk, counted, whole)) is not None:
             whole = header.frames
         missing = (promised - counted) * kind.samples
         raise truncated(whole / kind.rate, max(whole - missing, 0) / kind.rate)
     if promised is not None and abs(counted - promised) <= 1:
-        header = sndfile_header(data, "MP3", Source(spans=walk.spans))
-        if _may_be_trimmed(header, promised * kind.samples, kind):
-            return replace(header, slack=kind.samples)
+        header = _trimmed(data, walk, counted, promised * kind.samples)
+        if header is not None:
+            return replace(header, slack=kind.samples, plain_source=walk.plain_source)
 
     # The decoder gets the frames without a count. It then takes the size of the file for a hint to its length, as of
     # a stream of constant bit rate: so the file has to seem large enough.
-    spans = walk.spans
-    if is_silent:
-        spans = ((at + walk.first, spans[0][1]), *spans[1:])
-    source = Source(spans=spans, apparent_size=(counted + _SPARE) * walk.largest)
-    return ClipHeader("MP3", kind.rate, 1 if kind.is_mono else 2, counted * kind.samples, source)
+    begin, apparent_size = at + walk.first * is_silent, (counted + _SPARE) * walk.largest
+    source, plain = (
+        Source(spans=((begin, spans[0][1]), *spans[1:]), apparent_size=apparent_size)
+        for spans in (walk.spans, walk.runs)
+    )
+    channels = 1 if kind.is_mono else 2
+    if counted == 1:
+        # libsndfile opens no stream of a single frame: it gets that one again behind it, which is not asked for.
+        twice = Source(spans=(source.spans or ()) * 2, apparent_size=apparent_size)
+        return ClipHeader("MP3", kind.rate, channels, kind.samples, twice, slack=kind.samples)
+    return ClipHeader("MP3", kind.rate, channels, counted * kind.samples, source, plain if len(walk.runs) > 1 else None)
 
 
-def _may_be_trimmed(header: ClipHeader, samples: int, kind: _Kind) -> bool:
-    """Return whether the decoder counts those samples, but for what LAME says to leave out at the ends.
+def _trimmed(data: bytes, walk: _Walk, counted: int, samples: int) -> ClipHeader | None:
+    """Return what the decoder makes of the stream, if it counts those samples but for what LAME says to leave out.
 
-    LAME says it in twelve bits for each end.
+    LAME says it in twelve bits for each end. A stream of a single frame the decoder does not open.
     """
-    return 0 <= samples - header.frames < 2 * 4_096 + kind.samples
+    if counted == 1:
+        return None
+    header = sndfile_header(data, "MP3", Source(spans=walk.spans))
+    return header if 0 <= samples - header.frames < 2 * 4_096 + walk.kind.samples else None
 
 
 def _kind(data: bytes, at: int) -> _Kind:
@@ -241,7 +267,7 @@ def _walk(data: bytes, at: int, kind: _Kind) -> _Walk:
     """Walk over the frames from byte `at` on."""
     second, rate, mono = kind.second, kind.rate_index << 2, kind.is_mono
     sizes, end = _sizes(data, at), len(data) - 3
-    spans, start, frames, first, largest, is_cut = [], at, 0, 0, 0, False
+    runs, start, frames, first, largest, is_cut = [], at, 0, 0, 0, False
     while True:
         size = 0
         if at < end and data[at] == 0xFF and data[at + 1] & 0xFE == second:
@@ -259,15 +285,13 @@ def _walk(data: bytes, at: int, kind: _Kind) -> _Walk:
         is_cut = size > 0
         found = _find(data, at + 1, len(data))
         if found is None:
-            spans.append((start, at))
+            runs.append((start, at))
             break
         if (other := _kind(data, found)) != kind:
             raise RejectedAudio(Reason.FORMAT_CHANGES, before=kind, after=other, offset=found)
-        if found - at > _RESYNC:
-            spans.append((start, at))
-            start = found
-        at = found
-    return _Walk(kind, tuple(spans), frames, first, largest, is_cut)
+        runs.append((start, at))
+        at = start = found
+    return _Walk(kind, tuple(runs), frames, first, largest, is_cut)
 
 
 def _promised_frames(data: bytes, at: int, kind: _Kind) -> tuple[bool, int | None]:
@@ -277,7 +301,7 @@ def _promised_frames(data: bytes, at: int, kind: _Kind) -> tuple[bool, int | Non
     xing = at + 4 + kind.side_bytes
     if data[xing : xing + 4] in (b"Xing", b"Info") and xing + 12 <= len(data):
         flags, frames = struct.unpack_from(">II", data, xing + 4)
-        return True, int(frames) if flags & 1 else None
+        return True, int(frames) if flags & 1 and frames != _ALL_ONES else None
     vbri = at + 4 + 32
     if data[vbri : vbri + 4] == b"VBRI" and vbri + 18 <= len(data):
         return True, int(struct.unpack_from(">I", data, vbri + 14)[0])

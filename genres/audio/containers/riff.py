@@ -178,6 +178,7 @@ def _measured(
     """Return how long the data are and how a decoder gets at them."""
     behind = chunk.start + chunk.size
     if chunk.size == 0 and is_chunk_run(data, _chunks(data, behind, order)):
+        check_rest(data, behind, _chunks(data, behind, order), size=0, bytes_per_s=form.byte_rate)
         raise RejectedAudio(Reason.NO_SAMPLES)
     size = data_size(data, chunk.start, chunk.size, container=container, total=total, bytes_per_s=form.byte_rate)
     if size == chunk.size:
