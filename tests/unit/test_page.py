@@ -147,6 +147,26 @@ def test_no_more_is_read_than_a_clip_may_have(client: TestClient, answers: Answe
     assert len(answers.asked) == 1
 
 
+@pytest.mark.parametrize(
+    ("sent", "status"),
+    [
+        ({}, 422),
+        ({"content": b"RIFF", "headers": {"Content-Type": "audio/wav"}}, 422),
+        ({"json": {"file": "a.wav"}}, 422),
+        ({"data": {"file": "a.wav"}}, 422),
+        ({"files": {"clip": ("a.wav", b"1")}}, 422),
+        ({"content": b"--x\r\n", "headers": {"Content-Type": "multipart/form-data"}}, 400),
+        ({"content": b"nothing", "headers": {"Content-Type": "multipart/form-data; boundary=x"}}, 400),
+        ({"files": {"file": ("a" * 5000 + ".wav", b"1")}}, 400),
+    ],
+)
+def test_what_holds_no_clip_is_one_line(client: TestClient, answers: Answers, sent: Any, status: int) -> None:
+    response = client.post("/answer", **sent)
+    assert (response.status_code, [*response.json()]) == (status, ["error"])
+    assert "`curl -F file=@clip.wav`" in response.json()["error"]
+    assert answers.asked == []
+
+
 def test_another_sites_page_is_refused(client: TestClient, answers: Answers) -> None:
     for headers in ({"Host": "evil.example"}, {"Origin": "http://evil.example"}):
         assert client.post("/answer", files={"file": ("a.wav", b"1")}, headers=headers).status_code == 403
