@@ -130,9 +130,13 @@ def build_app(settings: Settings, answerer: Answerer) -> "FastAPI":
     app.post("/answer")(answer)
     for kind in (RequestValidationError, HTTPException):  # Gradio, which is mounted, answers its own
         app.add_exception_handler(kind, without_clip)
+    blocks = views.build(Page(settings, answerer))
+    # Gradio (6.31) sees whether a file that is named was uploaded only where it has launched by itself: else whoever
+    # asks names any file of this user's, has it answered, and copied to where it is served from.
+    blocks.has_launched = True
     return gr.mount_gradio_app(
         app,
-        views.build(Page(settings, answerer)),
+        blocks,
         path="/",
         max_file_size=most_bytes,
         theme=views.theme(),
