@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 from genres.errors import GenresError
 from genres.plurals import counted
@@ -50,6 +51,8 @@ class _LocalPath(click.Path):
 
 _PATH = _LocalPath(path_type=Path)
 _PORT = click.IntRange(1, 65535)
+_COUNT = click.IntRange(1, 2**31 - 1)
+"""What databases and MLflow take for a number of rows or of a version."""
 _SEED = click.IntRange(0, 2**32 - 1)
 _as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
 _dataset = click.option("--dataset", default="", help="Dataset id; by default the current one.")
@@ -106,6 +109,20 @@ def _setting(place: tuple[int | str, ...], value: object) -> str:
     return f"{name} = {shown}: "
 
 
+def _require_text(ctx: click.Context) -> None:
+    """Refuse words that are not UTF-8, which databases and MLflow do not take; a path may be of any bytes."""
+    from genres.file_names import display_name, is_unicode, unicode_name
+
+    for parameter in ctx.command.params:
+        given = ctx.params.get(parameter.name or "")
+        for word in given if isinstance(given, tuple) else (given,):
+            if isinstance(word, str) and not is_unicode(word):
+                raise GenresError(
+                    f"{parameter.human_readable_name} is {display_name(unicode_name(word))}, which is not UTF-8: check "
+                    "what the terminal or script sends"
+                )
+
+
 class _Command(click.Command):
     """A command that asks no proxy for the stack's addresses."""
 
@@ -113,6 +130,7 @@ class _Command(click.Command):
         from genres.addresses import bypass_proxies
         from genres.settings import Settings
 
+        _require_text(ctx)
         bypass_proxies(Settings())
         return super().invoke(ctx)
 
@@ -121,6 +139,24 @@ class _InOrder(click.Group):
     """Lists the commands in the order in which they stand here."""
 
     command_class = _Command
+
+    def invoke(self, ctx: click.Context) -> Any:
+        _require_text(ctx)
+        return super().invoke(ctx)
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Refuse options that stand before a subcommand: `models --dataset A promote 2` would mean another dataset."""
+        name, command, rest = super().resolve_command(ctx, args)
+        for parameter in () if ctx.resilient_parsing else self.params:
+            if ctx.get_parameter_source(parameter.name or "") is ParameterSource.COMMANDLINE:
+                raise click.UsageError(
+                    f"{parameter.opts[0]} stands before '{name}', where it says nothing: write it behind, if "
+                    f"`{ctx.command_path} {name} --help` has it",
+                    ctx,
+                )
+        return name, command, rest
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(self.commands)
@@ -442,7 +478,7 @@ def evaluate(
 
 @app.command()
 @_dataset
-@click.option("--last", type=click.IntRange(min=1), help="How many of the newest; by default 20, and as JSON all.")
+@click.option("--last", type=_COUNT, help="How many of the newest; by default 20, and as JSON all.")
 @click.option("--wrong", is_flag=True, help="Only those whose true genre is known and another one.")
 @click.option("--uncertain", is_flag=True, help="Only those that are uncertain, or unlike anything learnt.")
 @click.option("--follow", is_flag=True, help="Show the stream's newest rows as they come; as JSON, a line for each.")
@@ -735,7 +771,7 @@ def models(context: click.Context, dataset: str, as_json: bool) -> None:
 
 
 @models.command("promote")
-@click.argument("version", type=int)
+@click.argument("version", type=_COUNT)
 @_dataset
 @_why
 def models_promote(version: int, dataset: str, why: str) -> None:
@@ -744,7 +780,7 @@ def models_promote(version: int, dataset: str, why: str) -> None:
 
 
 @models.command("rollback")
-@click.argument("version", type=int, required=False)
+@click.argument("version", type=_COUNT, required=False)
 @_dataset
 @_why
 def models_rollback(version: int | None, dataset: str, why: str) -> None:

@@ -31,6 +31,10 @@ _CLOSE_S = 8.0
 """How long an answer may take that is under way when the page ends, in seconds: `genres ui` waits for ten."""
 _FORM_BYTES = 2**16
 """What a form may have besides the clip: its boundaries and the clip's name."""
+_NO_CLIP = (
+    "there is no form with a clip in what was sent: send the clip as the form's file `file`, as "
+    "`curl -F file=@clip.wav` does"
+)
 
 
 class _NothingFromElsewhere:
@@ -94,7 +98,9 @@ def build_app(settings: Settings, answerer: Answerer) -> "FastAPI":
     """Build the application: the page at ``/``, and ``POST /answer`` with a clip as the form's ``file``."""
     import gradio as gr
     from fastapi import FastAPI, UploadFile
+    from fastapi.exceptions import RequestValidationError
     from fastapi.responses import JSONResponse
+    from starlette.exceptions import HTTPException
 
     app = FastAPI(title="genres", docs_url=None, redoc_url=None, openapi_url=None)
     most_bytes = max_clip_bytes(settings.max_clip_s)
@@ -115,11 +121,22 @@ def build_app(settings: Settings, answerer: Answerer) -> "FastAPI":
             return JSONResponse({"error": str(error)}, status_code=503)
         return JSONResponse(found)
 
+    async def without_clip(_request: object, error: Exception) -> JSONResponse:
+        """Say in our form what FastAPI and Starlette say in theirs; of all that lacks a clip the same."""
+        status = error.status_code if isinstance(error, HTTPException) else 422
+        return JSONResponse({"error": _NO_CLIP}, status_code=status)
+
     answer.__annotations__["file"] = UploadFile
     app.post("/answer")(answer)
+    for kind in (RequestValidationError, HTTPException):  # Gradio, which is mounted, answers its own
+        app.add_exception_handler(kind, without_clip)
+    blocks = views.build(Page(settings, answerer))
+    # Gradio (6.31) sees whether a file that is named was uploaded only where it has launched by itself: else whoever
+    # asks names any file of this user's, has it answered, and copied to where it is served from.
+    blocks.has_launched = True
     return gr.mount_gradio_app(
         app,
-        views.build(Page(settings, answerer)),
+        blocks,
         path="/",
         max_file_size=most_bytes,
         theme=views.theme(),

@@ -153,8 +153,9 @@ def decode(key: bytes | None, value: bytes | None, headers: Sequence[tuple[str, 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _SUFFIX = re.compile(r"\.[a-z0-9]{1,8}")
 _SIZE = re.compile(r"[0-9]{1,15}", re.ASCII)
-_CLAIMS = re.compile(r"(/[^/:]+)*/stream/claims(/[0-9]{4}-[0-9]{2}-[0-9]{2})?")
-"""Folders of claim checks in any lake: producers may have another `lake_path`, or may have had one."""
+_CLAIMS = re.compile(r"(/[\w.-]+)*/stream/claims(/[0-9]{4}-[0-9]{2}-[0-9]{2})?")
+"""Folders of claim checks in any lake: producers may have another `lake_path`, or may have had one. It has the
+characters that the setting may have: of others HDFS refuses some, as NUL, and a terminal acts on some."""
 _MAX_HEADER_LENGTH = 4096
 _YEARS = range(1970, 2200)
 """The years that every timestamp type on the way can hold."""

@@ -133,6 +133,24 @@ class Outlet:
                 producer._sender.force_close()
 
 
+def is_refusal(error: Exception) -> bool:
+    """Whether the broker will not take a clip, as things are, however often it is sent.
+
+    What a new client puts right is none: the broker does not know this one's sequence numbers, or bytes were damaged.
+    """
+    from kafka import errors
+
+    put_right = (
+        errors.CorruptRecordError,
+        errors.DuplicateSequenceNumberError,
+        errors.InvalidProducerEpochError,
+        errors.InvalidProducerIdMappingError,
+        errors.OutOfOrderSequenceNumberError,
+        errors.UnknownProducerIdError,
+    )
+    return isinstance(error, errors.BrokerResponseError) and not isinstance(error, (errors.RetriableError, *put_right))
+
+
 def producer_config(settings: Settings) -> dict[str, Any]:
     """Return the producer's options but its way to the brokers: nothing that delivery rests on is left to defaults."""
     return {

@@ -51,7 +51,7 @@ from streaming_sensors.folder_producer.folder import (
     writer_of,
     writers_below,
 )
-from streaming_sensors.folder_producer.outlet import CONNECT_S, ClipInFlight, Delivery, Outlet
+from streaming_sensors.folder_producer.outlet import CONNECT_S, ClipInFlight, Delivery, Outlet, is_refusal
 from streaming_sensors.topic import TopicState, topic_state
 
 _RESCAN_S = 3.0
@@ -542,7 +542,7 @@ class _FolderProducer:
 
     def _settle(self, delivery: Delivery) -> None:
         """Let a confirmed clip be remembered, and one that failed wait again."""
-        from kafka.errors import AuthorizationError, MessageSizeTooLargeError
+        from kafka.errors import AuthorizationError, InvalidTimestampError, MessageSizeTooLargeError
 
         clip = delivery.clip
         self._outlet.landed(clip)
@@ -567,21 +567,30 @@ class _FolderProducer:
             self._notice(clip.path)
             return
         waiting = self._waiting.setdefault(clip.path, _Waiting(clip.stamp, 0.0, 0.0, 0.0))
-        if isinstance(delivery.error, (MessageSizeTooLargeError, AuthorizationError)):
+        if is_refusal(delivery.error):
+            error = delivery.error
+            if isinstance(error, (MessageSizeTooLargeError, AuthorizationError)):
+                advice = (
+                    f"run `genres up` to fit topic {self._topic!r} to GENRES_INLINE_LIMIT_BYTES, and check that this "
+                    "user may write to it"
+                )
+            elif isinstance(error, InvalidTimestampError):
+                advice = "set the clocks of this host and of the broker, which are too far apart"
+            else:
+                advice = f"the broker's log says why; see the settings of topic {self._topic!r}"
             why = (
                 f"Kafka at {self._settings.bootstrap_servers} refuses {display_path(clip.path)} "
-                f"({type(delivery.error).__name__}): run `genres up` to fit topic {self._topic!r} to "
-                "GENRES_INLINE_LIMIT_BYTES, and check that this user may write to it"
+                f"({type(error).__name__}): {advice}"
             )
             if self._once:
-                raise GenresError(why) from delivery.error
-            if isinstance(delivery.error, AuthorizationError):  # it would refuse the others as well
-                self._send_at = time.monotonic() + _TRY_AGAIN_S
-                self._display.begin_outage(_KAFKA_WRITES, why)
-            else:
+                raise GenresError(why) from error
+            if isinstance(error, MessageSizeTooLargeError):
                 waiting.not_before = time.monotonic() + _TRY_AGAIN_S
                 self._say_once(clip.path, why)
-            return
+                return
+            # It would refuse the others as well.
+            self._send_at = time.monotonic() + _TRY_AGAIN_S
+            self._display.begin_outage(_KAFKA_WRITES, why)
         # Whatever state the client is in now, a new one has none of it.
         self._outlet.disconnect()
 

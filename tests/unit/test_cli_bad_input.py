@@ -379,6 +379,53 @@ def test_a_port_that_there_is_not(
     assert f"{port} is not in the range 1<=x<=65535" in capsys.readouterr().err
 
 
+def usage(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    """Run what is no way to write the command, and give what it says."""
+    monkeypatch.setattr(sys, "argv", ["genres", *arguments])
+    with pytest.raises(SystemExit) as end:
+        main()
+    assert end.value.code == 2
+    return capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", [("predictions", "--last"), ("models", "promote"), ("models", "rollback")])
+@pytest.mark.parametrize("number", ["0", str(2**31), "9" * 30])
+def test_a_number_that_no_database_holds(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], command: tuple[str, ...], number: str
+) -> None:
+    assert f"{number} is not in the range" in usage(monkeypatch, capsys, *command, number)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (("models", "--dataset", "a", "promote", "1"), "--dataset stands before 'promote'"),
+        (("quarantine", "--json", "list"), "--json stands before 'list'"),
+    ],
+)
+def test_an_option_that_would_be_left_out(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...], named: str
+) -> None:
+    """Another dataset's champion would be changed than the one that is named."""
+    assert named in usage(monkeypatch, capsys, *arguments)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (("predictions", "--dataset"), "dataset"),
+        (("models", "--dataset"), "dataset"),
+        (("models", "promote", "1", "--why"), "why"),
+        (("datasets", "use"), "DATASET"),
+        (("quarantine", "retry"), "SHA256"),
+    ],
+)
+def test_words_that_are_not_utf_8(fails: Fails, arguments: tuple[str, ...], named: str) -> None:
+    """As the system hands them to Python; of a path they may be."""
+    line = fails(*arguments, os.fsdecode(b"a\xff"))
+    assert line == f"{named} is a\\xff, which is not UTF-8: check what the terminal or script sends"
+
+
 def test_features_of_a_text_file(fails: Fails, tmp_path: Path) -> None:
     file = tmp_path / "notes.wav"
     file.write_text("these are not samples")

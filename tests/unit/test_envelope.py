@@ -49,7 +49,7 @@ def test_inline_clip_is_read_as_it_was_written(data: bytes, about: dict[str, obj
 @given(
     data=st.binary(min_size=1),
     about=abouts,
-    root=st.sampled_from([ROOT, "/a/b c/stream/claims", "/é/stream/claims"]),
+    root=st.sampled_from([ROOT, "/a/b-c.d_1/stream/claims", "/é/stream/claims"]),
     day=st.sampled_from(["", "/2026-05-18"]),
 )
 def test_claim_check_is_read_as_it_was_written(data: bytes, about: dict[str, object], root: str, day: str) -> None:
@@ -149,6 +149,10 @@ def test_wrong_key_or_value_is_named(key: bytes | None, value: bytes | None, rea
         "/user/other",
         "/a:b/stream/claims",
         "/./stream/claims",
+        "/a\0b/stream/claims",
+        "/\x1b[31m/stream/claims",
+        "/a\nb/stream/claims",
+        "/a b/stream/claims",
         "claims",
     ],
 )

@@ -147,6 +147,48 @@ def test_no_more_is_read_than_a_clip_may_have(client: TestClient, answers: Answe
     assert len(answers.asked) == 1
 
 
+@pytest.mark.parametrize(
+    ("sent", "status"),
+    [
+        ({}, 422),
+        ({"content": b"RIFF", "headers": {"Content-Type": "audio/wav"}}, 422),
+        ({"json": {"file": "a.wav"}}, 422),
+        ({"data": {"file": "a.wav"}}, 422),
+        ({"files": {"clip": ("a.wav", b"1")}}, 422),
+        ({"content": b"--x\r\n", "headers": {"Content-Type": "multipart/form-data"}}, 400),
+        ({"content": b"nothing", "headers": {"Content-Type": "multipart/form-data; boundary=x"}}, 400),
+        ({"files": {"file": ("a" * 5000 + ".wav", b"1")}}, 400),
+    ],
+)
+def test_what_holds_no_clip_is_one_line(client: TestClient, answers: Answers, sent: Any, status: int) -> None:
+    response = client.post("/answer", **sent)
+    assert (response.status_code, [*response.json()]) == (status, ["error"])
+    assert "`curl -F file=@clip.wav`" in response.json()["error"]
+    assert answers.asked == []
+
+
+def test_only_an_uploaded_file_is_answered(
+    settings: Settings, answers: Answers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever may open the port names any path; the page reads as its user."""
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "cache"))
+    elsewhere = tmp_path / "elsewhere.wav"
+    elsewhere.write_bytes(wav())
+
+    def answered(client: TestClient, path: str) -> str:
+        named = {"path": path, "meta": {"_type": "gradio.FileData"}}
+        event = client.post("/gradio_api/call/answer", json={"data": [named]}).json()["event_id"]
+        return client.get(f"/gradio_api/call/answer/{event}").text
+
+    with TestClient(build_app(settings, cast("Answerer", answers)), base_url="http://127.0.0.1") as client:
+        assert "event: error" in answered(client, str(elsewhere))
+        assert answers.asked == []
+        assert not [*(tmp_path / "cache").rglob("elsewhere*")]
+        (uploaded,) = client.post("/gradio_api/upload", files={"files": ("a.wav", wav())}).json()
+        assert "event: complete" in answered(client, uploaded)
+        assert len(answers.asked) == 1
+
+
 def test_another_sites_page_is_refused(client: TestClient, answers: Answers) -> None:
     for headers in ({"Host": "evil.example"}, {"Origin": "http://evil.example"}):
         assert client.post("/answer", files={"file": ("a.wav", b"1")}, headers=headers).status_code == 403

@@ -18,7 +18,14 @@ from typing import Any, TextIO
 import pytest
 import requests
 import sqlalchemy as sa
-from kafka.errors import MessageSizeTooLargeError, TopicAuthorizationFailedError
+from kafka.errors import (
+    InvalidTimestampError,
+    MessageSizeTooLargeError,
+    OutOfOrderSequenceNumberError,
+    PolicyViolationError,
+    TopicAuthorizationFailedError,
+    UnknownProducerIdError,
+)
 from pydantic import SecretStr
 from rich.console import Console
 
@@ -53,6 +60,7 @@ class Topic:
         self.messages: list[ClipMessage] = []
         self.away: GenresError | None = None
         self.refusal: Exception | None = None
+        self.connections = 0
 
     def outlet(self, _settings: Settings, _topic: str, *, on_delivery: Callable[[Delivery], None]) -> "Outlet":
         return Outlet(self, on_delivery)
@@ -76,6 +84,7 @@ class Outlet:
 
     def connect(self, _timeout_s: float) -> TopicState:
         state = self.topic.ask()
+        self.topic.connections += 1
         self.connected = True
         return state
 
@@ -437,7 +446,15 @@ def test_a_missing_topic_at_the_start_is_a_mistake(settings: Settings, drop: Pat
     assert ended.last_error == "Kafka has no topic: make it"
 
 
-@pytest.mark.parametrize("refusal", [MessageSizeTooLargeError("large"), TopicAuthorizationFailedError("no")])
+@pytest.mark.parametrize(
+    "refusal",
+    [
+        MessageSizeTooLargeError("large"),
+        TopicAuthorizationFailedError("no"),
+        InvalidTimestampError("ahead"),
+        PolicyViolationError("not here"),
+    ],
+)
 def test_a_clip_that_the_broker_refuses_waits_and_ends_nothing(
     settings: Settings, drop: Path, topic: Topic, refusal: Exception
 ) -> None:
@@ -450,6 +467,36 @@ def test_a_clip_that_the_broker_refuses_waits_and_ends_nothing(
         topic.refusal = None
         (drop / "next.wav").write_bytes(clip(2))
         wait_until(lambda: topic.names == {"refused.wav": 1, "next.wav": 1})
+
+
+@pytest.mark.parametrize("passing", [OutOfOrderSequenceNumberError("2"), UnknownProducerIdError("whose")])
+def test_what_a_new_client_puts_right_is_no_refusal(
+    settings: Settings, drop: Path, topic: Topic, passing: Exception
+) -> None:
+    topic.refusal = passing
+    with watching(settings, drop) as lines:
+        (drop / "a.wav").write_bytes(clip(1))
+        wait_until(lambda: topic.connections > 2)
+        topic.refusal = None
+        wait_until(lambda: topic.names == {"a.wav": 1})
+        assert "refuses" not in lines
+
+
+@pytest.mark.parametrize(
+    ("refusal", "advice"),
+    [
+        (InvalidTimestampError("ahead"), "set the clocks of this host and of the broker"),
+        (PolicyViolationError("not here"), "the broker's log says why"),
+    ],
+)
+def test_a_refusal_ends_once_with_a_line(
+    settings: Settings, drop: Path, topic: Topic, refusal: Exception, advice: str
+) -> None:
+    """It sent the same clips again without end, and said nothing."""
+    topic.refusal = refusal
+    (drop / "a.wav").write_bytes(clip(1))
+    with pytest.raises(GenresError, match=rf"refuses .*a\.wav \({type(refusal).__name__}\): {advice}"):
+        once(settings, drop)
 
 
 def test_large_clips_wait_for_hdfs_and_small_ones_do_not(
