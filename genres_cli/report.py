@@ -503,8 +503,8 @@ def _refused_by(row: dict[str, Any]) -> tuple[str, dict[str, str]]:
     if row["table"] == "quarantine":
         track = display_name(row["track_id"])
         return "dataset", {**code, "dataset": row["dataset"], "track": track, "refused by": row["stage"]}
-    kept = "error/ beside it" if row["stage"] == "producer" else "HDFS" if row["kept_path"] else "nowhere"
-    return "stream", {**code, "topic": row["topic"], "judged by": row["judged_by"], "kept in": kept}
+    where = "in error/ beside it" if row["stage"] == "producer" else "in HDFS" if row["kept_path"] else "not kept"
+    return "stream", {**code, "topic": row["topic"], "judged by": row["judged_by"], "bytes": where}
 
 
 def follow_stream(

@@ -29,6 +29,8 @@ class Service:
     """What it listens on, by purpose; of embedded services only."""
     data_dir: Path | None = None
     ui: str | None = None
+    behind: str = ""
+    """The service without which it cannot be healthy, if there is one."""
 
 
 def services(settings: Settings) -> list[Service]:
@@ -96,7 +98,15 @@ def services(settings: Settings) -> list[Service]:
                 ui=ui,
             )
         )
-        listed.append(Service("spark-ui", ui, lambda: health.probe_spark_ui(ui), ports={"HTTP": ports.spark_ui}))
+        listed.append(
+            Service(
+                "spark-ui",
+                ui,
+                lambda: health.probe_spark_ui(ui),
+                ports={"HTTP": ports.spark_ui},
+                behind="spark-connect",
+            )
+        )
     else:
         listed.append(
             Service(

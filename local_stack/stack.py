@@ -12,7 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -257,18 +257,23 @@ def _start_all(
         if service.name in to_start:
             require_free_ports(service)
     given_up = threading.Event()
+    brought: dict[str, Future[None]] = {}
 
     def bring_up(service: Service) -> None:
         begun = time.monotonic()
         if service.name in to_start:
             programs[service.name].prepare()
             supervisor.start_process(service.name)
+        if service.behind in brought:  # whose failure it would be taken for
+            brought[service.behind].result()
         if _wait_healthy(settings, service, supervisor, given_up) and service.name in to_start:
             report(f"{service.name} healthy in {time.monotonic() - begun:.1f} s")
 
     with ThreadPoolExecutor(max_workers=len(embedded)) as pool:
         try:
-            for done in as_completed([pool.submit(bring_up, service) for service in embedded]):
+            for service in embedded:
+                brought[service.name] = pool.submit(bring_up, service)
+            for done in as_completed(brought.values()):
                 done.result()
         except BaseException:
             given_up.set()

@@ -4,6 +4,7 @@ The daemons are small stand-ins that answer as MLflow does, so that each can be 
 """
 
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from http.server import BaseHTTPRequestHandler
@@ -144,3 +145,13 @@ def test_another_stacks_daemon_on_the_port_is_not_taken_for_ours(settings: Setti
         program = Program("mlflow", slow, daemon.directory, prepare=other_is_faster)
         with pytest.raises(GenresError, match=r"mlflow ended while it was starting(?s:.*)Address already in use"):
             stack._start_or_undo(settings, [program], print)
+
+
+def test_what_is_behind_another_service_is_named_and_not_that_one(settings: Settings) -> None:
+    """Spark's pages are shown as soon as the engine is there, so the engine is what is late."""
+    idle, folder = ["/bin/sleep", "600"], settings.state_dir / "spark"
+    late = Program("spark-connect", idle, folder, prepare=lambda: time.sleep(2))
+    pages = Program("spark-ui", idle, folder)
+    in_a_second = settings.model_copy(update={"start_timeout_s": 1.0})
+    with pytest.raises(GenresError, match=r"^spark-connect was not healthy after 1 s"):
+        stack._start_or_undo(in_a_second, [late, pages], print)

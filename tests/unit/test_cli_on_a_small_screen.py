@@ -346,7 +346,7 @@ def test_refused_clips_have_their_reasons_whole(run: Callable[..., list[str]], d
     assert "    dataset gtzan, track jazz.notes, refused by raw_audio" in lines
     said = " ".join(" ".join(lines).split())
     assert "no RIFF header: the file begins with 'these are not samples at all, but a long text about music'" in said
-    assert "kept in HDFS" in said
+    assert "bytes in HDFS" in said
     assert run("quarantine", "list") == lines
     shown = {row["table"]: row["sha256"] for row in json.loads("\n".join(run("quarantine", "--json")))}
     assert shown == {"stream_quarantine": "ab" * 32, "quarantine": "cd" * 32}

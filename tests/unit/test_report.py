@@ -154,8 +154,8 @@ def test_a_refused_clip_is_shown_with_its_reason_and_the_reason_s_code() -> None
     about |= {"topic": "t", "judged_by": "gate1", "kept_path": None}
     new, old = {**about, "reason_code": "cut_short"}, {**about, "reason_code": ""}
     lines = quarantine_lines([new, old], {"streams": 2}, 80)
-    assert lines[2:4] == ["    cut", "    code cut_short, topic t, judged by gate1, kept in nowhere"]
-    assert lines[5:] == ["    cut", "    topic t, judged by gate1, kept in nowhere"]
+    assert lines[2:4] == ["    cut", "    code cut_short, topic t, judged by gate1, bytes not kept"]
+    assert lines[5:] == ["    cut", "    topic t, judged by gate1, bytes not kept"]
 
 
 def test_status_names_each_service_and_why_it_is_ill() -> None:
