@@ -3,6 +3,9 @@
 import re
 from typing import Protocol
 
+_OF_SPARK = re.compile(r"\((?:java|scala|org\.apache\.spark)\.[\w.$]+\) ")
+"""How Spark Connect begins what the server threw, which names no server."""
+
 
 class GenresError(Exception):
     """Something outside the code is wrong (an address, a folder, a missing model) and a user can fix it.
@@ -52,7 +55,8 @@ def last_words(error: BaseException | ErrorInfo) -> str:
         if ours := re.search(rf"\b(?:{'|'.join(names)}): (.+)", line):
             return ours[1]
     if "Traceback" not in text:
-        return lines[0]
+        spark = "Spark failed (`genres status` shows whether it runs): " if _OF_SPARK.match(lines[0]) else ""
+        return spark + lines[0]
     told = [
         line
         for line in lines

@@ -193,9 +193,14 @@ def test_the_known_good_clip_has_features(name: str) -> None:
             "HDFS at http://x does not give /clip: it is away",
         ),
         (
-            '\nPythonException: ...\nTraceback (most recent call last):\n  File "x", line 1\n'
+            '\n(org.apache.spark.api.python.PythonException) \nTraceback (most recent call last):\n  File "x", line 1\n'
             "ModuleNotFoundError: No module named 'soxr'\n",
             "ModuleNotFoundError: No module named 'soxr'",
+        ),
+        (
+            "(java.lang.IllegalStateException) Cannot call methods on a stopped SparkContext.\nThis stopped ...",
+            "Spark failed (`genres status` shows whether it runs): (java.lang.IllegalStateException) "
+            "Cannot call methods on a stopped SparkContext.",
         ),
     ],
 )
