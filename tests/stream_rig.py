@@ -220,8 +220,15 @@ def sha256_of(data: bytes) -> str:
 def kill_tree(pid: int) -> None:
     """End a process and all that it started, the hard way."""
     root = psutil.Process(pid)
-    for process in (root, *root.children(recursive=True)):
-        with suppress(psutil.NoSuchProcess):  # it ended by itself just now
+    found: set[psutil.Process] = set()
+    # All are stopped before any is killed, so that none starts another one meanwhile, which would be nobody's child.
+    while new := {root, *root.children(recursive=True)} - found:
+        found |= new
+        for process in new:
+            with suppress(psutil.NoSuchProcess):  # it ended by itself just now
+                process.suspend()
+    for process in found:
+        with suppress(psutil.NoSuchProcess):
             process.kill()
     psutil.wait_procs([root], timeout=30)
 
