@@ -141,10 +141,10 @@ class _Walk:
                 spans[-1] = (spans[-1][0], end)
         return tuple(spans)
 
-    @property
-    def plain_source(self) -> Source | None:
-        """The frames alone, if something stands between them."""
-        return Source(spans=self.runs) if len(self.runs) > 1 else None
+    def sources(self, apparent_size: int = 0) -> tuple[Source, Source | None]:
+        """Return what a decoder gets, and the frames alone, if something stands between them."""
+        plain = Source(spans=self.runs, apparent_size=apparent_size) if len(self.runs) > 1 else None
+        return Source(spans=self.spans, apparent_size=apparent_size), plain
 
 
 def find_mpeg(data: bytes, at: int) -> int | None:
@@ -184,21 +184,19 @@ def mpeg_header(data: bytes, at: int) -> ClipHeader:
     if promised is not None and abs(counted - promised) <= 1:
         header = _trimmed(data, walk, counted, promised * kind.samples)
         if header is not None:
-            return replace(header, slack=kind.samples, plain_source=walk.plain_source)
+            _, plain = walk.sources()
+            return replace(header, slack=kind.samples, plain_source=plain)
 
     # The decoder gets the frames without a count. It then takes the size of the file for a hint to its length, as of
     # a stream of constant bit rate: so the file has to seem large enough.
-    begin, apparent_size = at + walk.first * is_silent, (counted + _SPARE) * walk.largest
-    source, plain = (
-        Source(spans=((begin, spans[0][1]), *spans[1:]), apparent_size=apparent_size)
-        for spans in (walk.spans, walk.runs)
-    )
+    heard = replace(walk, runs=((at + walk.first * is_silent, walk.runs[0][1]), *walk.runs[1:]))
+    source, plain = heard.sources((counted + _SPARE) * walk.largest)
     channels = 1 if kind.is_mono else 2
     if counted == 1:
         # libsndfile opens no stream of a single frame: it gets that one again behind it, which is not asked for.
-        twice = Source(spans=(source.spans or ()) * 2, apparent_size=apparent_size)
+        twice = replace(source, spans=heard.spans * 2)
         return ClipHeader("MP3", kind.rate, channels, kind.samples, twice, slack=kind.samples)
-    return ClipHeader("MP3", kind.rate, channels, counted * kind.samples, source, plain if len(walk.runs) > 1 else None)
+    return ClipHeader("MP3", kind.rate, channels, counted * kind.samples, source, plain)
 
 
 def _trimmed(data: bytes, walk: _Walk, counted: int, samples: int) -> ClipHeader | None:
