@@ -145,8 +145,7 @@ def watch(
     # The client logs every attempt to connect; what matters of that is said here.
     logging.getLogger("kafka").setLevel(logging.CRITICAL)
     root = watchable(folder)
-    database = Database(settings.database)
-    database.check_migrated()
+    database = Database.opened(settings.database)
     with Display(console) as display:
         return _FolderProducer(settings, root, topic, database, display, once=once, stop=stop).run()
 

@@ -253,7 +253,7 @@ def test_a_full_database_is_waited_out(
         # SQLite's own word for a full disk; it takes no limit below what the file has already.
         connection.execute(f"PRAGMA max_page_count={1 if is_full.is_set() else 2**30}")
 
-    monkeypatch.setattr(producer, "Database", lambda _url: database)
+    monkeypatch.setattr(Database, "opened", lambda _url: database)
     with watching(settings, drop) as lines:
         for number in range(100):  # more than fits in the last pages
             (drop / f"{number:03}.wav").write_bytes(clip(number))
