@@ -1,6 +1,7 @@
 """Finding the processes of a running stream, to end or to stop them."""
 
 import re
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -22,19 +23,34 @@ def pid_of(stack: Settings, service: str) -> int | None:
 
 def kill_worker_at_work(stream: Stream, killed: list[tuple[PartitionKey, str]]) -> bool:
     """Kill the process of a run that has begun a range and not committed it, and note the range; False: no such run."""
+
+    def kill(key: PartitionKey, run_id: str, worker: psutil.Process) -> None:
+        worker.kill()
+        killed.append((key, run_id))
+
+    return with_worker_at_work(stream, kill)
+
+
+def with_worker_at_work(stream: Stream, act: Callable[[PartitionKey, str, psutil.Process], object]) -> bool:
+    """Do something while the process of a run that has begun a range, and not committed it, stands still.
+
+    Called with the range, the run and its process, which goes on afterwards unless that ended it. False: no such run.
+    """
     for found in ranges.history(stream.database, stream.settings.topic, states={"planned"}):
         pid = found.run_id and worker_of(stream, found.run_id)
         if not pid:
             continue
         worker = psutil.Process(pid)
-        # Stopped first, so that it cannot commit between the look at the ledger and its end.
+        # Stopped first, so that it cannot commit between the look at the ledger and what is done to it.
         worker.suspend()
-        now = ranges.find(stream.database, found.key)
-        if (now.state, now.run_id) == ("planned", found.run_id):
-            worker.kill()
-            killed.append((found.key, found.run_id))
-            return True
-        worker.resume()
+        try:
+            now = ranges.find(stream.database, found.key)
+            if (now.state, now.run_id) == ("planned", found.run_id):
+                act(found.key, found.run_id, worker)
+                return True
+        finally:
+            with suppress(psutil.NoSuchProcess):
+                worker.resume()
     return False
 
 

@@ -13,7 +13,7 @@ from genres.store.stream_ledger import ranges, results
 from genres.store.stream_ledger.values import PartitionKey
 from streaming_sensors.topic import topic_state
 from streaming_sensors.warm_launcher import process_of
-from tests.faults.processes import alive, kill_worker_at_work, pid_of
+from tests.faults.processes import alive, kill_worker_at_work, pid_of, with_worker_at_work
 from tests.stream_rig import Stream, kill_tree, running_stream, set_champion, short_clips, wait_until
 
 TOPIC = "test_streaming_kills"
@@ -58,17 +58,17 @@ def test_what_a_killed_run_was_at_is_tried_again_and_the_run_has_failed(stream: 
 def test_a_terminated_run_is_canceled_and_its_clips_arrive_once(stream: Stream) -> None:
     terminated: list[str] = []
 
-    def terminate() -> None:
-        wait_until(lambda: alive(stream))
-        (run, *_) = alive(stream)
+    def terminate(_key: PartitionKey, run_id: str, _worker: object) -> None:
         # As the UI does, from a process that did not launch it.
-        assert stream.instance.run_launcher.terminate(run.run_id)
-        terminated.append(run.run_id)
+        assert stream.instance.run_launcher.terminate(run_id)
+        terminated.append(run_id)
 
-    all_arrive(stream, 25, terminate)
-    run = stream.instance.get_run_by_id(terminated[0])
-    assert run is not None
-    assert run.status == dg.DagsterRunStatus.CANCELED
+    def terminate_at_work() -> None:
+        # Not one that is about to end: it would succeed before it hears of it.
+        wait_until(lambda: with_worker_at_work(stream, terminate))
+
+    all_arrive(stream, 25, terminate_at_work)
+    wait_until(lambda: stream.instance.get_run_by_id(terminated[0]).status == dg.DagsterRunStatus.CANCELED)
 
 
 @pytest.mark.long
