@@ -60,6 +60,12 @@ def samples_of(data: bytes, suffix: str) -> tuple[ClipHeader, np.ndarray]:
     return header, decode(data, sample_rate=RATE, header=header)
 
 
+def of_bits(data: bytes, bits: int) -> bytes:
+    """A WAV file whose format chunk says that its samples have so many bits."""
+    at = data.index(b"fmt ") + 8 + 14
+    return data[:at] + struct.pack("<H", bits) + data[at + 2 :]
+
+
 def refusal(data: bytes, suffix: str) -> RejectedAudio:
     with pytest.raises(RejectedAudio) as refused:
         samples_of(data, suffix)
@@ -98,6 +104,11 @@ AS_LIBROSA = {
     "176.4 kHz": (written("WAV", music(1, 176_400), 176_400), ".wav"),
     "192 kHz": (written("WAV", music(1, 192_000), 192_000), ".wav"),
     **{f"WAV in {kind}": (written("WAV", STEREO, subtype=kind), ".wav") for kind in ("ULAW", "ALAW")},
+    **{
+        f"WAV in {kind} that says {bits} bits": (of_bits(written("WAV", STEREO, subtype=kind), bits), ".wav")
+        for kind in ("ULAW", "ALAW")
+        for bits in (0, 16)
+    },
     **{f"WAV in {kind}": (written("WAV", STEREO, subtype=kind), ".wav") for kind in ("IMA_ADPCM", "MS_ADPCM")},
     **{f"{n} channels in WAV": (written("WAV", music(1, channels=n)), ".wav") for n in range(3, 9)},
     **{f"{n} channels in FLAC": (written("FLAC", music(1, channels=n)), ".flac") for n in range(3, 9)},
@@ -199,8 +210,10 @@ def test_read_to_the_end_where_libsndfile_is_misled(kind: str) -> None:
     ("data", "suffix"),
     [
         (written("WAV", music(1, 8_000), 8_000, subtype="GSM610"), ".wav"),
+        (of_bits(written("WAV", music(1, 8_000), 8_000, subtype="GSM610"), 16), ".wav"),
         (written("AU", MONO, subtype="G721_32"), ".au"),
         (written("WAV", MONO, subtype="G721_32"), ".wav"),
+        (of_bits(written("WAV", MONO, subtype="G721_32"), 16), ".wav"),
         *((written("WAV", MONO, subtype=f"NMS_ADPCM_{bits}"), ".wav") for bits in (16, 24, 32)),
         (written("AIFF", MONO, subtype="GSM610"), ".aifc"),
     ],
