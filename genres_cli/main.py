@@ -581,7 +581,7 @@ def quarantine(context: click.Context, dataset: str, as_json: bool) -> None:
 
 
 _sha256 = click.argument("sha256", nargs=-1)
-_reason = click.option("--reason", default="", help="Only those whose reason holds this text.")
+_reason = click.option("--reason", default="", help="Only those whose reason holds this text, or has this code.")
 _since = click.option("--since", type=click.DateTime(), help="Only those refused since then (UTC).")
 _older = click.option(
     "--older-versions",

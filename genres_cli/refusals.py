@@ -29,7 +29,7 @@ def of_streams(
     sha256
         Beginnings of hashes; those of any of them.
     reason
-        What the reason holds.
+        What the reason holds, or its code.
     since
         From when on, in UTC whatever its zone says.
     older_versions
@@ -107,6 +107,6 @@ def _alike(
         row
         for row in rows
         if (not sha256 or row["sha256"].startswith(tuple(filter(None, sha256))))
-        and reason in row["reason"]
+        and (reason in row["reason"] or reason == row["reason_code"])
         and (since is None or row["quarantined_at"] >= since.replace(tzinfo=UTC))
     ]

@@ -295,7 +295,7 @@ def test_the_batch_s_refusals_stand_beside_the_stream_s(
     database, batch = Database(settings.database), "b" * 64
     refuse(settings, CLIP, "x.wav", reason="cut")
     for dataset, name in (("mine", "notes.wav"), ("radio", "jingle.wav")):
-        clip = RefusedClip("jazz.notes", name, batch, "raw_audio", "not audio at all")
+        clip = RefusedClip("jazz.notes", name, batch, "raw_audio", "not audio at all", "not_audio")
         quarantine.replace(database, dataset, "raw_audio", [clip], run_id="r")
 
     def listed(*arguments: str) -> list[tuple[str, str]]:
@@ -307,6 +307,8 @@ def test_the_batch_s_refusals_stand_beside_the_stream_s(
     assert listed() == listed("list") == listed("list", "--history") == [stream, mine]
     assert listed("--dataset", "radio") == listed("list", "--dataset", "radio") == [stream, other]
     assert listed("list", "--reason", "at all") == listed("list", "bbbb") == [mine]
+    assert listed("list", "--reason", "not_audio") == [mine]
+    assert listed("list", "--reason", "not_a") == [], "a code is named whole"
     assert listed("list", "--since", "2026-01-03") == [mine]
     assert listed("list", "--since", "2100-01-03") == []
     assert listed("list", "--older-versions") == [stream], "a load judges each clip by today's version"
