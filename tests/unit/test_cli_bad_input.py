@@ -343,7 +343,7 @@ def test_an_error_of_the_system_is_one_line(fails: Fails, monkeypatch: pytest.Mo
         def raised(*_: object, error: OSError = error, **__: object) -> None:
             raise error
 
-        monkeypatch.setattr("genres_cli.main._show_status", raised)
+        monkeypatch.setattr("genres_cli.commands.stack._show_status", raised)
         assert fails("status") == said
 
 
