@@ -34,8 +34,8 @@ def running(
     try:
         yield process
     finally:
-        process.send_signal(signal.SIGINT)  # to one that has ended nothing is sent
         try:
+            process.send_signal(signal.SIGINT)  # to one that has ended nothing is sent
             with suppress(subprocess.TimeoutExpired):
                 process.wait(stop_s)
         finally:

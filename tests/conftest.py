@@ -233,6 +233,6 @@ def browser() -> "Iterator[Browser]":
     with sync_playwright() as playwright:
         # As root it has no sandbox; it opens the tests' own pages only, and its microphone hears a beep.
         options = ["--no-sandbox", "--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]
-        opened = playwright.chromium.launch(executable_path=program, args=options)
+        opened = playwright.chromium.launch(executable_path=program, args=options, timeout=180_000)
         yield opened
         opened.close()

@@ -212,9 +212,7 @@ def records_deleted(system: System) -> Iterator[None]:
     readers = _runs(system)
     daemon = system.daemon()
     stopped = [*readers, *([daemon, *daemon.children(recursive=True)] if daemon else [])]
-    for process in stopped:
-        with suppress(psutil.NoSuchProcess):
-            process.suspend()
+    _suspend(system, stopped)
     try:
         before = sum(topic_state(system.settings, topic, timeout_s=60).ends.values())
         yield
@@ -226,6 +224,26 @@ def records_deleted(system: System) -> Iterator[None]:
         for process in stopped:
             with suppress(psutil.NoSuchProcess):
                 process.resume()
+
+
+def _suspend(system: System, processes: list[psutil.Process]) -> None:
+    """Stop processes while none of them writes to the ledger, or nobody else could, the producer for one."""
+    while True:
+        for process in processes:
+            with suppress(psutil.NoSuchProcess):
+                process.suspend()
+        ledger = sqlite3.connect(system.stream.database.url.database or "", timeout=2, isolation_level=None)
+        try:
+            ledger.execute("BEGIN IMMEDIATE")
+            ledger.execute("ROLLBACK")
+            return
+        except sqlite3.OperationalError:
+            for process in processes:
+                with suppress(psutil.NoSuchProcess):
+                    process.resume()
+            time.sleep(0.2)
+        finally:
+            ledger.close()
 
 
 @fault("partitions added", is_borne=True)

@@ -34,20 +34,23 @@ def kill_worker_at_work(stream: Stream, killed: list[tuple[PartitionKey, str]]) 
 def with_worker_at_work(stream: Stream, act: Callable[[PartitionKey, str, psutil.Process], object]) -> bool:
     """Do something while the process of a run that has begun a range, and not committed it, stands still.
 
-    Called with the range, the run and its process, which goes on afterwards unless that ended it. False: no such run.
+    Called with the range, the run and its process, which goes on afterwards unless that ended it. False: no such run,
+    or it returned False.
     """
     for found in ranges.history(stream.database, stream.settings.topic, states={"planned"}):
         pid = found.run_id and worker_of(stream, found.run_id)
         if not pid:
             continue
-        worker = psutil.Process(pid)
-        # Stopped first, so that it cannot commit between the look at the ledger and what is done to it.
-        worker.suspend()
+        try:
+            worker = psutil.Process(pid)
+            # Stopped first, so that it cannot commit between the look at the ledger and what is done to it.
+            worker.suspend()
+        except psutil.NoSuchProcess:  # it ended just now
+            continue
         try:
             now = ranges.find(stream.database, found.key)
             if (now.state, now.run_id) == ("planned", found.run_id):
-                act(found.key, found.run_id, worker)
-                return True
+                return act(found.key, found.run_id, worker) is not False
         finally:
             with suppress(psutil.NoSuchProcess):
                 worker.resume()

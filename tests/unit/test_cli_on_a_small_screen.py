@@ -19,6 +19,7 @@ from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import sqlalchemy as sa
 from rich.cells import cell_len
@@ -33,6 +34,7 @@ from genres_cli.main import app
 from genres_cli.report import PredictionsTable, models_lines, quarantine_lines, status_lines
 from local_stack.stack import ServiceStatus
 from tests.http_server import served
+from tests.stream_rig import wait_until
 
 _COLUMNS, _LINES = 80, 24
 _NOW = datetime(2026, 11, 25, 17, 4, 31, tzinfo=UTC)
@@ -65,6 +67,12 @@ class Screen:
         """Read until a text is shown."""
         while text.encode() not in self._shown:
             self._shown += os.read(self._terminal, 4096)
+
+    def wait_until_idle(self) -> None:
+        """Wait until the command does nothing; one that a busy machine keeps waiting for its turn is not idle."""
+        command = psutil.Process(self._process.pid)
+        time.sleep(0.3)
+        wait_until(lambda: command.status() == psutil.STATUS_SLEEPING, patience_s=60)
 
     def press(self, key: bytes) -> None:
         """Send a key."""
@@ -310,7 +318,7 @@ def test_what_an_encoding_lacks_is_spelt_with_escapes(
 def test_followed_rows_fit_and_ctrl_c_ends_it(state: Path, database: Database) -> None:
     screen = Screen(["predictions", "--follow", "--wrong"], variables(state))
     screen.wait_for("Ctrl-C ends this")
-    time.sleep(0.3)  # Rich writes a screen twice that is interrupted while it is written
+    screen.wait_until_idle()  # Rich writes a screen twice that is interrupted while it is written
     screen.press(b"\x03")
     code, lines = screen.ended()
     assert code == 0

@@ -19,6 +19,7 @@ from kafka.errors import SaslAuthenticationFailedError, TopicAuthorizationFailed
 from pydantic import ValidationError
 from pyspark import cloudpickle
 
+from genres import kafka_client
 from genres.errors import GenresError
 from genres.kafka_client import KafkaAccess, KafkaRefusedError, KafkaUnreachableError, explained, open_client
 from genres.settings import Settings
@@ -212,6 +213,13 @@ def test_a_silent_server_takes_no_longer_than_it_may(protocol: str) -> None:
         )
 
 
+@pytest.fixture
+def unhurried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Servers that take connections late, on a machine that is busy, are asked as well."""
+    monkeypatch.setattr(kafka_client, "_OTHERS_S", 30.0)
+
+
+@pytest.mark.usefixtures("unhurried")
 def test_servers_are_tried_in_turn_each_for_its_share() -> None:
     """One is down, one accepts and is silent, one drops what is sent: the fourth is asked all the same."""
     asked = threading.Event()
@@ -231,6 +239,7 @@ def test_servers_are_tried_in_turn_each_for_its_share() -> None:
     assert asked.is_set()
 
 
+@pytest.mark.usefixtures("unhurried")
 def test_each_of_several_servers_has_time_enough_to_look_its_client_up() -> None:
     def given(*servers: str, answer_s: float) -> dict[str, Any]:
         how = replace(plain(*servers), answer_s=answer_s)

@@ -90,8 +90,10 @@ def test_a_port_is_held_by_another_or_by_a_process_and_its_children(tmp_path: Pa
                 other.kill()
             assert found == f"port {port} is held by process {child.pid}"
         finally:
-            for process in (*psutil.Process(started.pid).children(), started):
+            children = psutil.Process(started.pid).children()
+            for process in (*children, started):
                 process.kill()
+            psutil.wait_procs(children, timeout=60)
     assert held_by_another(service, os.getpid()) is None, "nobody holds it"
 
 

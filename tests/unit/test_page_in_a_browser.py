@@ -35,6 +35,8 @@ if TYPE_CHECKING:
     from playwright.sync_api import Browser, Locator, Page
 
 CLIP_S = 6.0
+_PATIENCE_MS = 120_000
+"""How long the browser waits for what is to come; a busy machine may need many times what an idle one does."""
 LOOKS: dict[str, tuple[int, Literal["light", "dark"]]] = {
     "phone": (390, "light"),
     "desk": (1280, "light"),
@@ -170,7 +172,7 @@ def seen(request: pytest.FixtureRequest, address: str, browser: "Browser") -> "I
     page.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
     page.on("pageerror", lambda error: complaints.append(str(error)))
     page.on("request", lambda asked: complaints.append(asked.url) if leads_out(asked.url, address) else None)
-    page.set_default_timeout(15_000)
+    page.set_default_timeout(_PATIENCE_MS)
     page.goto(address)
     page.get_by_role("tab", name="Try it").wait_for()
     yield page
@@ -181,7 +183,7 @@ def seen(request: pytest.FixtureRequest, address: str, browser: "Browser") -> "I
 @pytest.fixture
 def desk(address: str, browser: "Browser") -> "Page":
     page = browser.new_page(viewport={"width": 1280, "height": 900})
-    page.set_default_timeout(15_000)
+    page.set_default_timeout(_PATIENCE_MS)
     page.goto(address)
     return page
 
@@ -220,6 +222,7 @@ def test_genres_over_time_follow_the_player_and_move_it(seen: "Page", tmp_path: 
     position.wait_for()
     assert position.get_attribute("aria-valuetext") == f"0.0 s: blues 0.90, {PICTURE} 0.10"
     audio = seen.locator("#clip audio")
+    seen.wait_for_function("it => it.readyState > 0", arg=audio.element_handle())
     assert audio.evaluate("it => it.duration") == pytest.approx(CLIP_S, abs=0.1)
     # A click moves the player.
     box = position.bounding_box()
@@ -280,6 +283,7 @@ def test_a_clip_is_answered_once_however_it_came(desk: "Page", tmp_path: Path, m
         sent.clear()
     clip.get_by_role("button", name="Record audio").click()
     clip.get_by_role("button", name="Record", exact=True).click()
+    clip.get_by_role("button", name="Stop").wait_for()
     desk.wait_for_timeout(1_500)
     clip.get_by_role("button", name="Stop").click()
     name, data = the_one_asked()
@@ -337,10 +341,13 @@ def test_the_stream_shows_new_clips_while_it_is_looked_at(
     cell(view, PICTURE).wait_for()
     assert "98 clips wait" in view.get_by_label("Now").input_value()
     look_at(desk, "Try it")
-    desk.wait_for_timeout(2_500)
-    before = len(asked)
-    desk.wait_for_timeout(4_500)
-    assert len(asked) == before
+    for _ in range(20):  # what was asked before the page heard of it may still come
+        before = len(asked)
+        desk.wait_for_timeout(4_500)
+        if len(asked) == before:
+            break
+    else:
+        pytest.fail("it goes on asking")
 
 
 def test_the_stream_is_filtered(desk: "Page", database: Database) -> None:

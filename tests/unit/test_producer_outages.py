@@ -673,6 +673,28 @@ def test_a_running_producer_hears_of_what_the_topic_lost(settings: Settings, dro
     assert len(topic.messages) == 8
 
 
+def test_what_the_topic_lost_before_the_ledger_knew_it_is_sent_again(
+    settings: Settings, drop: Path, topic: Topic, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The database takes nothing while the topic is made again."""
+
+    def locked(*_: object) -> None:
+        raise GenresError("the database is locked")
+
+    with monkeypatch.context() as lock, watching(settings, drop) as lines:
+        lock.setattr(sent_files, "remember", locked)
+        (drop / "a.wav").write_bytes(clip(1))
+        wait_until(lambda: "the database is locked" in lines)
+        connections = topic.connections
+        topic.state = TopicState("audio_clips", "B" * 22, {0: 0}, {0: 0})
+        # It looks for what was lost as soon as it has connected.
+        wait_until(lambda: topic.connections > connections)
+        lock.undo()
+        wait_until(lambda: topic.names["a.wav"] == 2)
+        wait_until(lambda: (row := sent(settings, drop / "a.wav")) and row.topic_id == "B" * 22)
+    assert once(settings, drop).sent == 0
+
+
 def has_row(settings: Settings, predicted: str, refused: str) -> None:
     """Commit a range with these two clips."""
     database = Database(settings.database)
@@ -721,14 +743,14 @@ def test_a_file_without_a_true_length_is_given_longer(settings: Settings, drop: 
     """Whoever records into a file fills in its lengths at the end; compressed containers never say them."""
     settings = settings.model_copy(update={"settle_s": 0.4})
     recording = clip(1)[:4] + b"\0" * 4 + clip(1)[8:40] + b"\0" * 4 + clip(1)[44:]
+    written_at = time.monotonic()
     (drop / "whole.wav").write_bytes(clip(2))
     (drop / "recording.wav").write_bytes(recording)
-    written_at = time.monotonic()
     with watching(settings, drop):
         wait_until(lambda: topic.names["whole.wav"] == 1)
         wait_until(lambda: topic.names["recording.wav"] == 1)
         assert time.monotonic() - written_at >= 5 * settings.settle_s
-    assert list(topic.names) == ["whole.wav", "recording.wav"]
+    assert topic.names == {"whole.wav": 1, "recording.wav": 1}
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux says what a file is open for")

@@ -42,7 +42,7 @@ class Rig:
     """A topic of three partitions, a ledger, and Dagster's records; what runs do is noted, and committed if good."""
 
     def __init__(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, instance: dg.DagsterInstance) -> None:
-        self.settings = Settings(state_dir=tmp_path, stream_dataset="mine", lease_s=4.0, range_grace_s=600)
+        self.settings = Settings(state_dir=tmp_path, stream_dataset="mine", lease_s=20.0, range_grace_s=600)
         self.database = Database(self.settings.database)
         self.database.migrate()
         self.instance = instance
@@ -145,6 +145,7 @@ def test_a_holder_is_a_run_or_a_resident() -> None:
 def test_it_holds_its_lease_while_nothing_comes_and_the_sensor_says_so(rig: Rig) -> None:
     now = datetime.now(UTC)
     producers.beat(rig.database, Producer(TOPIC, "h", "/f", 1, now, now, None, None, 0, 0, 0))
+    rig.settings = rig.settings.model_copy(update={"lease_s": 4.0})
     with rig.drain() as stop:
         wait_until(rig.is_held_by_resident, patience_s=30)
         time.sleep(2 * rig.settings.lease_s)  # in which a lease that nobody renews runs out
@@ -201,7 +202,7 @@ def test_it_stands_by_while_another_holds_the_lease_and_takes_over_when_that_run
         # It is renewed until the drain, which imports much first, has looked.
         wait_until(lambda: leases.acquire(rig.database, TOPIC, ANOTHER.holder, lease_s) and rig.said, patience_s=60)
         assert rig.said == [f"stands by: `genres drain` (pid 7 on elsewhere) is draining {TOPIC}"]
-        wait_until(lambda: ANOTHER.holder not in rig.holders().values() and rig.holders(), patience_s=30)
+        wait_until(lambda: ANOTHER.holder not in rig.holders().values() and rig.holders(), patience_s=90)
         wait_until(lambda: len(rig.said) == 2, patience_s=30)
         states = [rig.instance.get_run_by_id(run.run_id).status for run in (left, forked)]  # type: ignore[union-attr]
         assert states == [dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.STARTED]

@@ -25,7 +25,7 @@ from genres.store.ledger import Dataset
 from genres.store.model_facts import ModelFacts, RegisteredModel
 from genres.store.stream_ledger import ranges
 from genres.store.stream_ledger.values import Attempt, PartitionKey, Plan
-from genres_cli import main
+from genres_cli.commands import stack
 from genres_dagster.resources import MlflowResource
 from local_stack.stack import ServiceStatus
 from streaming_sensors import sensors, stream_run
@@ -159,9 +159,9 @@ def test_the_sensor_says_it_too_while_another_run_drains(
 
 @pytest.mark.usefixtures("database")
 def test_status_says_why_clips_wait(failed_with: str, capsys: pytest.CaptureFixture[str]) -> None:
-    main._show_status(as_json=False)
+    stack._show_status(as_json=False)
     assert f"stream audio_clips: 3 clips wait: {failed_with}\n" in capsys.readouterr().out
-    main._show_status(as_json=True)
+    stack._show_status(as_json=True)
     (row,) = [row for row in json.loads(capsys.readouterr().out) if row["service"] == "stream"]
     assert (row["state"], row["reason"]) == ("waiting", f"3 clips wait: {failed_with}")
     assert row.keys() == set(ServiceStatus._fields)
@@ -173,7 +173,7 @@ def test_nothing_is_said_any_more_once_a_run_is_at_it_again(
 ) -> None:
     ranges.record_plan(database, Plan(retry=(Attempt(KEY, 2),)), now=datetime.now(UTC) + timedelta(hours=1))
     ranges.begin_attempt(database, KEY, "another run", attempt=2)
-    main._show_status(as_json=False)
+    stack._show_status(as_json=False)
     assert "clips wait" not in capsys.readouterr().out
 
 
