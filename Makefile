@@ -84,7 +84,7 @@ pictures: install ## take the documentation's pictures from the running system (
 	@PYTHONPATH=. $(BIN)/python docs/take_pictures.py
 unit: lint ## lint, types and the tests that need no daemons
 	@$(BIN)/python -m pytest tests/unit
-test: install ## lint, types, documentation and every test, on daemons of its own
+test: install ## lint, types, documentation and all tests but the long ones, on daemons of its own
 	@# Each kind of test waits for daemons of its own much of the time; what the second and the third say is shown whole when
 	@# they have ended. All of them run, whatever one says (-k): one that fails before another has begun would keep it from
 	@# beginning.
@@ -95,7 +95,7 @@ unit-tests: TESTS = tests/unit
 fault-tests: TESTS = tests/faults
 unit-tests fault-tests:
 	@shown=$$($(BIN)/python -m pytest $(TESTS) 2>&1); code=$$?; echo "$$shown"; exit $$code
-test-long: install ## the tests on the daemons that take minutes each, and that `make test` leaves out
+test-long: install ## the tests that take minutes each, and that `make test` leaves out
 	@$(BIN)/python -m pytest -m long tests
 test-faults: install ## every fault of the table, the slow ones too
 	@FAULT_TABLES=docs/fault-tables.md $(BIN)/python -m pytest -m '' \
@@ -104,7 +104,7 @@ MINUTES ?= 30
 nemesis: install ## mix faults for MINUTES=60, in the order of SEED=1
 	@NEMESIS_MINUTES=$(MINUTES) NEMESIS_SEED=$(SEED) FAULT_TABLES=docs/fault-tables.md \
 		$(BIN)/python -m pytest tests/faults/test_nemesis.py
-test-cluster: install ## run on a cluster of several daemons of each kind, and kill some; 20 minutes
+test-cluster: install ## run on a cluster of several brokers, DataNodes and Spark workers, and kill some; 20 minutes
 	@$(BIN)/python -m pytest tests/cluster -m cluster
 soak: install ## load the stream for MINUTES=30
 	@SOAK_MINUTES=$(MINUTES) FAULT_TABLES=docs/fault-tables.md $(BIN)/python -m pytest tests/faults/test_soak.py -m soak

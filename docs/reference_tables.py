@@ -38,7 +38,9 @@ def stored_tables() -> Iterable[str]:
     """Return a section for each stored table, with its columns."""
     from genres.store import schemas
 
-    for found in vars(schemas).values():
+    names = (("<feature>",), ("windows_<set>",))
+    features = [schemas.audio_features(*names), schemas.stream_features(*names)]
+    for found in (*vars(schemas).values(), *features):
         if isinstance(found, schemas.Table):
             yield from ("", f"## `{found.name}`", "", found.description, "")
             yield from ("| column | kind | key | may be empty | what it is |", "|---|---|---|---|---|")

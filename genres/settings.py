@@ -189,7 +189,8 @@ class Settings(BaseSettings):
     cache_dir: Path = Field(
         # Not Path.home(), as above.
         Path(os.path.expanduser("~/.cache/genres")),  # noqa: PTH111
-        description="What is fetched once for all checkouts: the network of the feature set musicnn.",
+        description="What is fetched or compiled once for all checkouts: the network of musicnn, and the loops of "
+        "workers that get the code as a zip.",
     )
     jar_dir: Path | None = Field(
         None,

@@ -159,7 +159,7 @@ RAW_AUDIO = Table(
         Column("bytes", "bigint", "Size of the file."),
         Column("duration_s", "double", "Seconds, from the header that the gate checked.", nullable=True),
         Column("sample_rate", "int", "Hertz.", nullable=True),
-        Column("channels", "smallint", "1 or 2.", nullable=True),
+        Column("channels", "smallint", "1 to 8.", nullable=True),
         Column("status", "string", "accepted or quarantined."),
         Column("reason", "string", "Why it was quarantined.", nullable=True),
     ),

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 @click.command(cls=Command)
 @click.argument("folder", type=PATH)
-@dataset_option
+@click.option("--dataset", default="", help="Dataset id; by default the one that the folder has, or one of its name.")
 @click.option("--replace", is_flag=True, help="Take the place of the dataset of this id that another folder gave.")
 def load(folder: Path, dataset: str, replace: bool) -> None:
     """Bring a folder of labelled audio to HDFS as a dataset.

@@ -17,7 +17,7 @@ _LAST_SHOWN = 20
 
 
 @click.command(cls=Command)
-@dataset_option
+@click.option("--dataset", default="", help="Only those of this dataset's models; by default of all.")
 @click.option("--last", type=COUNT, help="How many of the newest; by default 20, and as JSON all.")
 @click.option("--wrong", is_flag=True, help="Only those whose true genre is known and another one.")
 @click.option("--uncertain", is_flag=True, help="Only those that are uncertain, or unlike anything learnt.")
