@@ -17,6 +17,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from genres.errors import GenresError
+from genres.file_names import display_path
 from genres.plurals import counted
 from genres.settings import PROJECT_DIR, Settings
 from genres_cli.report import producer_name
@@ -63,7 +64,7 @@ def run_stream_demo(console: Console, settings: Settings, instance: "dg.DagsterI
     with ExitStack() as started:
         starting = time.monotonic()
         if ui_runs(settings):
-            _wait_for_sensors(instance, logs / "dagster_daemon.log")
+            _wait_for_sensors(settings, instance, logs / "dagster_daemon.log")
         else:
             os.environ["GENRES_STREAM_DATASET"] = dataset.dataset
             started.enter_context(stream_running(settings, instance))
@@ -120,7 +121,7 @@ def stream_running(settings: Settings, instance: "dg.DagsterInstance") -> Iterat
     log = settings.state_dir / "logs" / "dagster_daemon.log"
     daemon = [sys.executable, "-m", "dagster._daemon", "run", "-w", str(WORKSPACE)]
     with _running(daemon, log), producers_running(settings):
-        _wait_for_sensors(instance, log)
+        _wait_for_sensors(settings, instance, log)
         yield
 
 
@@ -242,9 +243,9 @@ def scored_by(settings: Settings) -> dict[str, Any] | None:
         return None
 
 
-def _wait_for_sensors(instance: "dg.DagsterInstance", log: Path) -> None:
+def _wait_for_sensors(settings: Settings, instance: "dg.DagsterInstance", log: Path) -> None:
     """Wait until the streaming sensor has ticked: latency is the pipeline's, not that of a daemon that starts."""
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + settings.start_timeout_s
     began = time.time()
     while time.monotonic() < deadline:
         for state in instance.all_instigator_state():
@@ -253,7 +254,10 @@ def _wait_for_sensors(instance: "dg.DagsterInstance", log: Path) -> None:
                 if ticks and ticks[0].timestamp >= began - 1:
                     return
         time.sleep(0.5)
-    raise GenresError(f"the Dagster daemon's sensors did not start within two minutes; {log} may say why")
+    raise GenresError(
+        f"the Dagster daemon's sensors did not start within {settings.start_timeout_s:g} s (GENRES_START_TIMEOUT_S); "
+        f"{display_path(log)} may say why"
+    )
 
 
 def _drop(folder: Path, settings: Settings, database: "Database", dataset: "Dataset") -> set[str]:

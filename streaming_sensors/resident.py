@@ -216,13 +216,11 @@ class ResidentDrain:
             ),
         )
         done = self._worker.submit(self._execute, run)
-        is_asked = False
         while not wait_for([done], timeout=_SAID_SOON_S).done:
             # What fails here, Dagster's storage say, must not let a second run begin beside this one.
             with contextlib.suppress(Exception):
-                if not is_asked and (why := self._why_end(stop, goes_on=goes_on)):
+                if (why := self._why_end(stop, goes_on=goes_on)) and not self._is_asked(run.run_id):
                     self._instance.report_run_canceling(run, f"{why}: what it has begun is the last")
-                    is_asked = True
         try:
             if why := self._outcome(done.result()):
                 self._tell(f"{short_name(attempt.key)} of {attempt.key.topic}: {why}")
@@ -238,6 +236,11 @@ class ResidentDrain:
             self._looked_at = time.monotonic()
             return "" if self._sensors_on()[0] else "the stream's sensor is off"
         return ""
+
+    def _is_asked(self, run_id: str) -> bool:
+        """Whether a run knows that it is to end. One that starts at last has forgotten it: Dagster notes its start."""
+        run = self._instance.get_run_by_id(run_id)
+        return run is None or run.is_finished or run.status == dg.DagsterRunStatus.CANCELING
 
     def _execute(self, run: dg.DagsterRun) -> Any:
         from dagster._core.definitions.job_base import InMemoryJob

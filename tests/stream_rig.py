@@ -70,6 +70,15 @@ class Stream:
             finally:
                 drain.terminate()
 
+    def is_at_rest(self) -> bool:
+        """Whether no run of the stream is at work, or is going to be."""
+        over = {dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED}
+        unfinished = dg.RunsFilter(statuses=[status for status in dg.DagsterRunStatus if status not in over])
+        of_it = f"{self.settings.topic}:"
+        return not any(
+            run.tags.get("dagster/partition", "").startswith(of_it) for run in self.instance.get_runs(unfinished)
+        ) and not leases.holders(self.database, self.settings.topic, self.settings.lease_s)
+
     def _resident_pid(self) -> int | None:
         held_by = leases.holders(self.database, self.settings.topic, self.settings.lease_s).values()
         return next((found.pid for found in map(leases.Resident.parse, held_by) if found), None)

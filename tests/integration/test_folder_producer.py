@@ -23,6 +23,7 @@ from rich.console import Console
 
 from genres.datasets.synthetic import SAMPLE_RATE, synthesise
 from genres.errors import GenresError
+from genres.kafka_client import KafkaUnreachableError
 from genres.settings import Settings
 from genres.store.database import Database
 from genres.store.hdfs_access import HdfsAccess
@@ -185,8 +186,9 @@ def test_nothing_is_lost_when_the_producer_is_killed(settings: Settings, tmp_pat
     wait_until(lambda: {message.sha256 for message in all_messages(settings)} == expected)
     # The killed ones may have sent everything; the last one has to be at work before it is asked to end.
     wait_until(lambda: has_sent(producer))
+    wait_until(lambda: {row.sha256 for row in rows_of(settings, folder)} == expected)
     producer.send_signal(signal.SIGTERM)
-    assert producer.wait(30) == 0
+    assert producer.wait(120) == 0
     remembered = {last_sent(settings, folder / clip.name) for clip in clips}
     assert {row.sha256 for row in remembered if row} == expected
     assert run_once(settings, folder).sent == 0
@@ -233,7 +235,7 @@ def test_topic_too_small_for_the_clip_is_named(settings: Settings, tmp_path: Pat
 
 
 def test_topic_follows_the_settings(settings: Settings) -> None:
-    first = topic_state(settings, settings.topic)
+    first = topic_state(settings, settings.topic, timeout_s=30)
     assert set(first.ends) == set(first.beginnings) == {0, 1, 2}
     larger = settings.model_copy(update={"topic_partitions": 5, "inline_limit_bytes": 2**20, "topic_retention_h": 3})
     create_topic(larger, larger.topic)
@@ -250,7 +252,7 @@ def test_topic_follows_the_settings(settings: Settings) -> None:
         admin.close()
     wait_until(lambda: is_gone(settings))
     create_topic(settings, settings.topic)
-    again = topic_state(settings, settings.topic)
+    again = topic_state(settings, settings.topic, timeout_s=30)
     assert again.topic_id != first.topic_id
     assert set(again.ends) == {0, 1, 2}
 
@@ -483,7 +485,9 @@ def all_messages(settings: Settings) -> list[ClipMessage]:
 
 def is_gone(settings: Settings) -> bool:
     try:
-        topic_state(settings, settings.topic)
+        topic_state(settings, settings.topic, timeout_s=30)
+    except KafkaUnreachableError:
+        raise  # who waits asks again
     except GenresError:
         return True
     return False

@@ -181,7 +181,7 @@ def test_a_start_that_is_interrupted_is_undone(state_dir: Path, only_kafka: Sett
             assert starting.poll() is None
             time.sleep(0.02)
         starting.send_signal(number)
-        assert starting.wait(60) != 0
+        assert starting.wait(240) != 0
     assert nothing_runs_in(state_dir)
 
 

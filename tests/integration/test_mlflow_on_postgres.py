@@ -33,12 +33,12 @@ def test_runs_are_rows_of_postgres(
             program.command, cwd=program.directory, env=os.environ | program.environment, stdout=output, stderr=output
         )
     try:
-        registry = retried(lambda: ModelRegistry(settings.tracking_uri), on=(Exception,), patience_s=60)
+        registry = retried(lambda: ModelRegistry(settings.tracking_uri), on=(Exception,), patience_s=300)
         with registry.run("music", run_name="one", stage="genre_classifiers", tags={}) as run:
             pass
     finally:
         server.terminate()
-        server.wait(30)
+        server.wait(120)
     engine = sa.create_engine(url)
     with engine.connect() as connection:
         kept = connection.exec_driver_sql("SELECT run_uuid FROM runs").scalars().all()

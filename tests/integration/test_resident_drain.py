@@ -15,7 +15,9 @@ TOPIC = "test_resident_drain"
 
 @pytest.fixture(scope="module")
 def stream(stack: Settings, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stream]:
-    with running_stream(stack, tmp_path_factory.mktemp("resident") / "drop", TOPIC) as stream:
+    folder = tmp_path_factory.mktemp("resident") / "drop"
+    # Longer than a busy machine takes from a plan to its run: nobody else shall take the range over meanwhile.
+    with running_stream(stack, folder, TOPIC, RANGE_GRACE_S="30", LEASE_S="20") as stream:
         set_champion(stream.settings, 1)
         yield stream
 

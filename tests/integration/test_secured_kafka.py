@@ -27,7 +27,7 @@ RunGenres = Callable[..., subprocess.CompletedProcess[str]]
 
 USER, PASSWORD, OTHER_PASSWORD = "clips", "hunter2-plain", "hunter2-scram"
 TOPIC = "test_secured_kafka"
-_SECONDS = 60
+_SECONDS = 240
 """Within which a command that is refused has ended, a good part of which a slow machine needs to start it."""
 
 

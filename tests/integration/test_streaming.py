@@ -15,7 +15,7 @@ from genres.audio.gtzan57 import GTZAN57
 from genres.settings import Settings
 from genres.store import schemas
 from genres.store.database import Database
-from genres.store.stream_ledger import leases, ranges, results
+from genres.store.stream_ledger import ranges, results
 from genres.store.stream_ledger.values import StreamRange
 from genres.store.tables import STREAM_LEASES, STREAM_RANGES
 from streaming_sensors.run_tags import DRAIN_TAG
@@ -115,16 +115,7 @@ def flow(stream: Stream, waiting: Waiting) -> Flow:
 @pytest.fixture(scope="module")
 def settled(stream: Stream, flow: Flow) -> Flow:
     """The flow, once no run of the stream is at work any more."""
-    wait_until(lambda: not leases.holders(stream.database, TOPIC, stream.settings.lease_s))
-    started = dg.RunsFilter(statuses=[dg.DagsterRunStatus.STARTED])
-    wait_until(
-        lambda: (
-            not any(
-                run.tags.get("dagster/partition", "").startswith(f"{TOPIC}:")
-                for run in stream.instance.get_runs(started)
-            )
-        )
-    )
+    wait_until(stream.is_at_rest)
     return flow
 
 
@@ -247,6 +238,7 @@ def test_the_whole_topic_replayed_from_offset_0_leaves_the_tables_as_they_were(s
 def test_a_new_champion_scores_stored_features_again(stream: Stream, settled: Flow) -> None:
     found = max(ranges.history(stream.database, TOPIC, states={"committed"}), key=lambda found: found.predicted_count)
     before = tables(stream.database)["stream_predictions"]
+    wait_until(stream.is_at_rest)  # what is at work would be scored by the new champion, too
     set_champion(stream.settings, 2)
     stream.materialize("stream_predictions", str(found.key))
     after = tables(stream.database)["stream_predictions"]

@@ -7,7 +7,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
@@ -67,10 +67,9 @@ def answers(port: int) -> bool:
 
 
 @pytest.fixture
-def opened(stack: Settings, tmp_path: Path) -> Iterator[tuple[psutil.Process, ...]]:
+def opened(stack: Settings, tmp_path: Path, free_port_base: Callable[[], int]) -> Iterator[tuple[psutil.Process, ...]]:
     """Run `genres ui` and `genres metrics` on the stack; yield their processes once each listens."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        metrics = free.getsockname()[1]
+    metrics = free_port_base()
     log, running = tmp_path / "output.log", list[subprocess.Popen[bytes]]()
 
     def start(*arguments: str, ports: Iterable[int]) -> None:
@@ -89,7 +88,7 @@ def opened(stack: Settings, tmp_path: Path) -> Iterator[tuple[psutil.Process, ..
         for one in running:
             one.send_signal(signal.SIGTERM)
         for one in running:
-            one.wait(120)
+            one.wait(240)
 
 
 def test_every_listener_is_in_the_table(stack: Settings, opened: tuple[psutil.Process, ...]) -> None:

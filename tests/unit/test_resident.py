@@ -329,6 +329,28 @@ def test_told_to_end_it_asks_its_run_to_and_waits_for_it(rig: Rig) -> None:
     assert (rig.holders(), ranges.topics_with_planned(rig.database)) == ({}, [])
 
 
+def test_a_run_that_was_asked_to_end_before_it_had_started_is_asked_again(rig: Rig) -> None:
+    canceling, started = dg.DagsterRunStatus.CANCELING, dg.DagsterRunStatus.STARTED
+
+    def start_late(run: dg.DagsterRun) -> Any:
+        def is_now(status: dg.DagsterRunStatus) -> bool:
+            return rig.instance.get_run_by_id(run.run_id).status == status  # type: ignore[union-attr]
+
+        wait_until(lambda: is_now(canceling), patience_s=30)
+        event = dg.DagsterEvent(dg.DagsterEventType.RUN_START.value, run.job_name)
+        rig.instance.report_dagster_event(event, run.run_id)
+        assert is_now(started)
+        wait_until(lambda: is_now(canceling), patience_s=15)
+        return rig.commit(run)
+
+    rig.work = start_late
+    rig.ends[0] = 3
+    with rig.drain() as stop:
+        wait_until(lambda: rig.runs, patience_s=30)
+        stop.set()
+        wait_until(lambda: not ranges.topics_with_planned(rig.database), patience_s=30)
+
+
 def test_the_streams_status_names_it(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(streams, "open_instance", lambda settings: dg.DagsterInstance.ephemeral())
     monkeypatch.setattr(streams.ledger, "dataset_meant", lambda *_, **__: "mine")
