@@ -33,6 +33,7 @@ from streaming_sensors.offset_plan import Shard
 from streaming_sensors.run_tags import DRAIN_TAG, HOLDER_TAG, SHARD_TAG, short_name
 from streaming_sensors.sensors import JOB, run_tags, wanted_of, who_drains, with_champion
 from streaming_sensors.stream import Stream
+from streaming_sensors.stream_run import is_to_end
 from streaming_sensors.topic import TopicState, topic_state, wait_for_data
 from streaming_sensors.warm_launcher import PID_TAG, PRELOADED
 
@@ -219,7 +220,8 @@ class ResidentDrain:
         while not wait_for([done], timeout=_SAID_SOON_S).done:
             # What fails here, Dagster's storage say, must not let a second run begin beside this one.
             with contextlib.suppress(Exception):
-                if (why := self._why_end(stop, goes_on=goes_on)) and not self._is_asked(run.run_id):
+                # Asked for each time: Dagster's note that a run has started takes back what it was told before.
+                if (why := self._why_end(stop, goes_on=goes_on)) and not is_to_end(self._instance, run.run_id):
                     self._instance.report_run_canceling(run, f"{why}: what it has begun is the last")
         try:
             if why := self._outcome(done.result()):
@@ -236,11 +238,6 @@ class ResidentDrain:
             self._looked_at = time.monotonic()
             return "" if self._sensors_on()[0] else "the stream's sensor is off"
         return ""
-
-    def _is_asked(self, run_id: str) -> bool:
-        """Whether a run knows that it is to end. One that starts at last has forgotten it: Dagster notes its start."""
-        run = self._instance.get_run_by_id(run_id)
-        return run is None or run.is_finished or run.status == dg.DagsterRunStatus.CANCELING
 
     def _execute(self, run: dg.DagsterRun) -> Any:
         from dagster._core.definitions.job_base import InMemoryJob

@@ -10,6 +10,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import dagster as dg
+from dagster._core.storage.dagster_run import FINISHED_STATUSES
 
 from genres.audio.feature_set import AnyFeatureSet
 from genres.audio.feature_sets import feature_set_of, feature_sets_named
@@ -40,7 +41,13 @@ if TYPE_CHECKING:
 
 NO_CHAMPION = "no champion model"
 """How the reason of a range begins that waits for a model."""
-_TO_END = {dg.DagsterRunStatus.CANCELING, dg.DagsterRunStatus.CANCELED, dg.DagsterRunStatus.FAILURE}
+_TO_END = {dg.DagsterRunStatus.CANCELING, *FINISHED_STATUSES}
+
+
+def is_to_end(instance: dg.DagsterInstance, run_id: str) -> bool:
+    """Return whether a run has been asked to end, or is over or forgotten."""
+    run = instance.get_run_by_id(run_id)
+    return run is None or run.status in _TO_END
 
 
 class NoChampionError(GenresError):
@@ -211,8 +218,7 @@ class StreamRun:
 
         A run that is asked on its own host is interrupted; what is asked elsewhere, its state alone says.
         """
-        run = self.context.instance.get_run_by_id(self.context.run_id)
-        return run is None or run.status in _TO_END
+        return is_to_end(self.context.instance, self.context.run_id)
 
     def _begin_ahead(self) -> _Begun | None:
         """Begin a range while another one waits for its commit, which nothing that happens here shall prevent."""

@@ -19,6 +19,7 @@ from pathlib import Path
 import dagster as dg
 import psutil
 import soundfile
+from dagster._core.storage.dagster_run import NOT_FINISHED_STATUSES
 
 from genres.datasets.synthetic import SAMPLE_RATE, synthesise
 from genres.kafka_client import KafkaUnreachableError
@@ -72,8 +73,7 @@ class Stream:
 
     def is_at_rest(self) -> bool:
         """Whether no run of the stream is at work, or is going to be."""
-        over = {dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED}
-        unfinished = dg.RunsFilter(statuses=[status for status in dg.DagsterRunStatus if status not in over])
+        unfinished = dg.RunsFilter(statuses=NOT_FINISHED_STATUSES)
         of_it = f"{self.settings.topic}:"
         return not any(
             run.tags.get("dagster/partition", "").startswith(of_it) for run in self.instance.get_runs(unfinished)

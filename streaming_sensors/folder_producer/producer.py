@@ -604,10 +604,7 @@ class _FolderProducer:
         for row in rows:
             self._lost -= {row[:2], ("", row.path)}
         now = self._topic_now
-        if now and any(
-            row.topic_id != now.topic_id or row.kafka_offset < now.beginnings.get(row.kafka_partition, 0)
-            for row in rows
-        ):
+        if now and any(sent_files.topic_has_lost(row, now.topic_id, now.beginnings) for row in rows):
             # The topic had lost them before the ledger knew them, so the look at what it lost has missed them.
             self._topic_now, self._topic_next = None, self._topic_next or now
 

@@ -123,9 +123,7 @@ def run_worker_frozen(system: System) -> Iterator[None]:
     try:
         yield
     finally:
-        for process in processes:
-            with suppress(psutil.NoSuchProcess):
-                process.resume()
+        _resume(processes)
 
 
 @fault("producer killed")
@@ -221,9 +219,7 @@ def records_deleted(system: System) -> Iterator[None]:
         with _admin(system) as admin:
             admin.delete_records({TopicPartition(topic, number): end for number, end in ends.items()})
     finally:
-        for process in stopped:
-            with suppress(psutil.NoSuchProcess):
-                process.resume()
+        _resume(stopped)
 
 
 def _suspend(system: System, processes: list[psutil.Process]) -> None:
@@ -238,12 +234,16 @@ def _suspend(system: System, processes: list[psutil.Process]) -> None:
             ledger.execute("ROLLBACK")
             return
         except sqlite3.OperationalError:
-            for process in processes:
-                with suppress(psutil.NoSuchProcess):
-                    process.resume()
+            _resume(processes)
             time.sleep(0.2)
         finally:
             ledger.close()
+
+
+def _resume(processes: list[psutil.Process]) -> None:
+    for process in processes:
+        with suppress(psutil.NoSuchProcess):
+            process.resume()
 
 
 @fault("partitions added", is_borne=True)

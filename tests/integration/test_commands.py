@@ -36,7 +36,7 @@ def stream(stack: Settings, tmp_path_factory: pytest.TempPathFactory) -> Iterato
         yield stream
 
 
-def at_rest(stream: Stream) -> bool:
+def no_tick_is_at_work(stream: Stream) -> bool:
     """Return whether no tick of the stream's sensors is at work."""
     return all(
         tick.status != TickStatus.STARTED
@@ -53,7 +53,7 @@ def test_a_paused_stream_takes_nothing_until_it_goes_on(stream: Stream, run_genr
     assert done.returncode == 0, done.stderr
     # The daemon looks every five seconds whether a sensor is on; a tick that it had decided on may launch a run yet.
     time.sleep(6)
-    wait_until(lambda: at_rest(stream) and stream.is_at_rest())
+    wait_until(lambda: no_tick_is_at_work(stream) and stream.is_at_rest())
     known = ranges.known(stream.database, TOPIC)
 
     waiting = stream.drop(short_clips(3, seed=92))

@@ -86,6 +86,15 @@ class Rig:
         self.runs.append(run)
         return self.work(run)
 
+    def status_of(self, run: dg.DagsterRun) -> dg.DagsterRunStatus:
+        found = self.instance.get_run_by_id(run.run_id)
+        assert found is not None
+        return found.status
+
+    def wait_until_asked(self, run: dg.DagsterRun, *, patience_s: float = 30) -> None:
+        """Wait until a run is asked to end."""
+        wait_until(lambda: self.status_of(run) == dg.DagsterRunStatus.CANCELING, patience_s=patience_s)
+
     def commit(self, run: dg.DagsterRun) -> Any:
         commits.commit_range(self.database, RangeResult(self.key_of(run), run.run_id))
         return DONE
@@ -264,8 +273,7 @@ def test_each_sensor_holds_what_it_would_launch(rig: Rig, off: str, done: list[i
 def test_a_run_is_asked_to_end_when_the_sensor_is_turned_off(rig: Rig) -> None:
     def until_asked(run: dg.DagsterRun) -> Any:
         rig.switches = {"audio_clips_sensor": False, "range_reconciler": False}
-        canceling = dg.DagsterRunStatus.CANCELING
-        wait_until(lambda: rig.instance.get_run_by_id(run.run_id).status == canceling, patience_s=30)  # type: ignore[union-attr]
+        rig.wait_until_asked(run)
         return rig.commit(run)
 
     rig.work = until_asked
@@ -314,8 +322,7 @@ def test_told_to_end_it_asks_its_run_to_and_waits_for_it(rig: Rig) -> None:
     finished = threading.Event()
 
     def until_asked(run: dg.DagsterRun) -> Any:
-        canceling = dg.DagsterRunStatus.CANCELING
-        wait_until(lambda: rig.instance.get_run_by_id(run.run_id).status == canceling, patience_s=30)  # type: ignore[union-attr]
+        rig.wait_until_asked(run)
         assert rig.is_held_by_resident()
         finished.set()
         return rig.commit(run)
@@ -330,17 +337,12 @@ def test_told_to_end_it_asks_its_run_to_and_waits_for_it(rig: Rig) -> None:
 
 
 def test_a_run_that_was_asked_to_end_before_it_had_started_is_asked_again(rig: Rig) -> None:
-    canceling, started = dg.DagsterRunStatus.CANCELING, dg.DagsterRunStatus.STARTED
-
     def start_late(run: dg.DagsterRun) -> Any:
-        def is_now(status: dg.DagsterRunStatus) -> bool:
-            return rig.instance.get_run_by_id(run.run_id).status == status  # type: ignore[union-attr]
-
-        wait_until(lambda: is_now(canceling), patience_s=30)
+        rig.wait_until_asked(run)
         event = dg.DagsterEvent(dg.DagsterEventType.RUN_START.value, run.job_name)
         rig.instance.report_dagster_event(event, run.run_id)
-        assert is_now(started)
-        wait_until(lambda: is_now(canceling), patience_s=15)
+        assert rig.status_of(run) == dg.DagsterRunStatus.STARTED
+        rig.wait_until_asked(run, patience_s=15)
         return rig.commit(run)
 
     rig.work = start_late

@@ -24,9 +24,9 @@ _BITS = {_PCM: range(1, 33), _FLOAT: (32, 64), _ALAW: (8,), _MULAW: (8,)}
 """Bits a sample of the encodings whose samples stand one by one. PCM is left-justified in whole bytes."""
 _BLOCK_BITS = {_MS_ADPCM: (4,), _IMA_ADPCM: (4,), _GSM610: (0,), _NMS_ADPCM: (2, 3, 4), _G721: (4,)}
 """Bits a sample, as the format chunk says, of the encodings that are read in blocks."""
-_ONE_WIDTH = {_ALAW: 8, _MULAW: 8, _GSM610: 0, _G721: 4}
-"""Bits a sample of the encodings that have no other width: what the format chunk says of it is often the width of the
-samples before they were encoded, and nobody reads it, libsndfile neither."""
+_WIDTH_UNREAD = {_ALAW, _MULAW, _GSM610, _G721}
+"""Encodings that have one width: what the format chunk says of it is often the width of the samples before they were
+encoded, and nobody reads it, libsndfile neither."""
 _BLOCK_BYTES = {_MS_ADPCM: 7, _IMA_ADPCM: 4, _GSM610: 65, _NMS_ADPCM: 42, _G721: 64}
 """Least bytes of their blocks: the head, for each channel."""
 _GSM610_SAMPLES = 320
@@ -145,10 +145,11 @@ def _format(chunk: bytes, order: str) -> _Format:
         mask, tag = struct.unpack_from(order + "IH", chunk, 20)
         is_layout_known = chunk[26:40] == _SUBFORMAT_TAIL and mask.bit_count() >= channels
     encoding = f"format tag {tag:#06x}"
-    bits = _ONE_WIDTH.get(tag, bits)
     allowed = _BITS.get(tag) or _BLOCK_BITS.get(tag)
     if allowed is None:
         raise RejectedAudio(Reason.UNREAD_ENCODING, encoding=encoding, read=_READ)
+    if tag in _WIDTH_UNREAD:
+        (bits,) = allowed
     if bits not in allowed:
         raise RejectedAudio(Reason.UNREAD_BITS, bits=bits, encoding=encoding)
     check_layout(rate, channels, is_known=is_layout_known)

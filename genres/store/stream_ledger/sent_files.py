@@ -187,6 +187,21 @@ def lost_messages(
         return [ConfirmedMessage(*row) for row in connection.execute(query)]
 
 
+def topic_has_lost(message: SentFile, topic_id: str, beginnings: Mapping[int, int]) -> bool:
+    """Whether a topic has lost a message that it once took; `_is_gone` asks the same of rows in the tables.
+
+    Parameters
+    ----------
+    message
+        What the topic's broker has confirmed.
+    topic_id
+        The topic's id now.
+    beginnings
+        Each partition's first offset that can be read.
+    """
+    return message.topic_id != topic_id or message.kafka_offset < beginnings.get(message.kafka_partition, 0)
+
+
 def _is_gone(sent: Any, topic: str, topic_id: str, beginnings: Mapping[int, int]) -> sa.ColumnElement[bool]:
     deleted = [
         # A row without an id is asked for apart, so that either is found by the index.
